@@ -1,0 +1,12 @@
+"""Typed Python from protobuf descriptors: stubs and servicers for gRPC's API.
+
+`generate` turns descriptors into source text, without touching a file; `plugin` offers it to
+protoc and buf; `driver` runs protoc itself and writes a folder.
+"""
+
+from __future__ import annotations
+
+from .generate import Settings, generate
+from .layout import Imports, Layout
+
+__all__ = ["Imports", "Layout", "Settings", "generate"]

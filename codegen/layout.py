@@ -1,0 +1,117 @@
+"""Where the generated modules lie, and how one imports another."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable
+from enum import Enum
+from pathlib import Path
+
+from .names import folder_name, is_plain
+
+
+class Imports(Enum):
+    """How generated modules import each other."""
+
+    RELATIVE = "relative"
+    """`from . import x_pb2`: the output is a package, wherever it lies."""
+    ABSOLUTE = "absolute"
+    """`import x_pb2`, as protoc writes it: the output folder is on `sys.path`."""
+
+
+def protoc_module(proto: str, suffix: str = "_pb2") -> str:
+    """The dotted name under which protoc's own Python output expects `proto`."""
+    stem = proto.removesuffix(".proto")
+    return stem.replace("-", "_").replace("/", ".") + suffix
+
+
+def installed_module(proto: str, *, apart_from: Iterable[Path] = ()) -> bool:
+    """Whether `proto`'s `_pb2` module stands on `sys.path`, outside of the given folders."""
+    if proto.startswith("google/protobuf/"):
+        return True
+    relative = protoc_module(proto).replace(".", "/") + ".py"
+    ours = {folder.resolve() for folder in apart_from}
+    return any(
+        Path(entry, relative).is_file()
+        for entry in sys.path
+        if entry and Path(entry).resolve() not in ours
+    )
+
+
+class Layout:
+    """The modules of one output folder.
+
+    `ours` are the protos whose modules lie in that folder; all others are imported under their
+    own absolute name. A `tidy` layout gives each of our modules a name that an import statement
+    can spell (`in/x.proto` lies in `in_/`); otherwise they lie where protoc puts them.
+    """
+
+    def __init__(self, ours: Collection[str], imports: Imports, *, tidy: bool = False) -> None:
+        self.imports = imports
+        self.tidy = tidy
+        self._ours = frozenset(ours)
+        self._modules: dict[tuple[str, str], str] = {}
+
+    def module(self, proto: str, suffix: str = "_pb2") -> str:
+        """The dotted name of a module; relative to the output folder if it is ours."""
+        module = self._modules.get((proto, suffix))
+        if module is None:
+            module = protoc_module(proto, suffix)
+            if self.tidy and proto in self._ours:
+                module = ".".join(folder_name(part) for part in module.split("."))
+            self._modules[proto, suffix] = module
+        return module
+
+    def file(self, proto: str, suffix: str, extension: str = ".py") -> str:
+        return self.module(proto, suffix).replace(".", "/") + extension
+
+    def origin(self, importer: str, imported: str) -> tuple[str, str]:
+        """`(package, module)` for `from package import module`; the package may be empty."""
+        *package, name = self.module(imported).split(".")
+        if self.imports is Imports.ABSOLUTE or imported not in self._ours:
+            return ".".join(package), name
+        here = self.module(importer).split(".")[:-1]
+        common = 0
+        while common < min(len(here), len(package)) and here[common] == package[common]:
+            common += 1
+        dots = "." * (len(here) - common + 1)
+        return dots + ".".join(package[common:]), name
+
+    def path(self, importer: str, imported: str) -> str:
+        """The module in one piece: `..a.x_pb2`, as `from ... import *` wants it."""
+        package, name = self.origin(importer, imported)
+        return f"{package}{'' if not package or package.endswith('.') else '.'}{name}"
+
+    def importable(self, importer: str, imported: str) -> bool:
+        """Whether an import statement can name the module at all."""
+        return all(is_plain(part) for part in self.path(importer, imported).lstrip(".").split("."))
+
+    def statement(self, importer: str, imported: str, alias: str) -> str:
+        """The import of a `_pb2` module under `alias`."""
+        package, name = self.origin(importer, imported)
+        as_alias = "" if alias == name else f" as {alias}"
+        return f"from {package} import {name}{as_alias}" if package else f"import {name}{as_alias}"
+
+    def call(self, importer: str, imported: str, function: str) -> str:
+        """The import by a call of `importlib.import_module`, for names no statement can spell."""
+        path = self.path(importer, imported)
+        anchor = ", __package__" if path.startswith(".") else ""
+        return f'{function}("{path}"{anchor})'
+
+    def untyped(self, imported: Iterable[str]) -> bool:
+        """Whether something comes from a package that may bring no types with it."""
+        foreign = (name for name in imported if name not in self._ours)
+        return not all(name.startswith("google/protobuf/") for name in foreign)
+
+
+def mypy_head(*, untyped: bool, deprecated: bool, dunders: bool = False) -> str:
+    """The comment by which a module asks mypy not to report what its reader cannot mend."""
+    reasons = {
+        "import-untyped": untyped,
+        "deprecated": deprecated,
+        # A value `__name__` of an enum is not what every module and class has by that name.
+        "assignment": dunders,
+        "no-redef": dunders,
+    }
+    codes = [code for code, on in reasons.items() if on]
+    return f'# mypy: disable-error-code="{", ".join(codes)}"\n' if codes else ""

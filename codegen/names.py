@@ -1,0 +1,85 @@
+"""Python names for protobuf names, and a register that keeps them apart."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import unicodedata
+from collections.abc import Iterable
+
+# What generated functions call their parameters and locals, and the builtins they use. A module
+# level name of the same spelling would be hidden by them.
+LOCALS = frozenset(
+    {"self", "request", "request_iterator", "context", "channel"}
+    | {"servicer", "server", "behavior", "handlers", "generic", "register"}
+    | {"method", "getattr", "vars", "object", "dict", "str", "property"}
+)
+
+
+def attribute_name(name: str) -> str:
+    """The attribute for a protobuf method: itself wherever Python can spell it.
+
+    A keyword gets a trailing underscore. Of two leading underscores one is left, because Python
+    mangles such a name inside a class, or gives it a meaning of its own (`__init__`).
+    """
+    if name.startswith("__"):
+        name = "_" + name.lstrip("_")
+    return name + "_" if keyword.iskeyword(name) else name
+
+
+def upper_name(name: str) -> str:
+    """`GetHTTPPage` as a constant is written: `GET_HTTP_PAGE`."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return name.upper()
+
+
+def constant_name(service: str, rest: str) -> str:
+    """A module level constant, which Python must not mangle inside the classes that use it."""
+    name = f"{upper_name(service)}_{upper_name(rest)}"
+    return "_" + name.lstrip("_") if name.startswith("__") else name
+
+
+def folder_name(part: str) -> str:
+    """One part of a proto's path as an importable name: `in` as `in_`, `2023` as `_2023`."""
+    # Python reads names in this normal form, so the folder must have it too.
+    part = unicodedata.normalize("NFKC", part)
+    part = "".join(char if ("_" + char).isidentifier() else "_" for char in part)
+    if not part.isidentifier():
+        part = "_" + part
+    return part + "_" if keyword.iskeyword(part) else part
+
+
+def is_plain(name: str) -> bool:
+    """Whether `x.name` is valid Python."""
+    return name.isidentifier() and not keyword.iskeyword(name)
+
+
+def is_mangled(name: str) -> bool:
+    """Whether Python reads the name as another one inside a class."""
+    return name.startswith("__") and not name.endswith("__")
+
+
+class Names:
+    """Names taken in one scope; `pick` never returns the same one twice."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._taken
+
+    def pick(self, *wishes: str) -> str:
+        """The first free of `wishes`, or the last with as many underscores as it takes."""
+        for wish in wishes:
+            if wish not in self._taken:
+                break
+        else:
+            while wish in self._taken:
+                wish += "_"
+        self._taken.add(wish)
+        return wish
+
+    def pick_all(self, wanted: Iterable[str], spell: dict[str, str]) -> dict[str, str]:
+        """Names for `wanted`; those whose spelling is unchanged choose first."""
+        ordered = sorted(wanted, key=lambda name: spell[name] != name)
+        return {name: self.pick(spell[name]) for name in ordered}

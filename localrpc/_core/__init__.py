@@ -1,0 +1,41 @@
+"""The C core as Python sees it: `lib` and `ffi` of src/api.h, and the `Io` a call lends it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+try:
+    from localrpc._core._lr import ffi, lib
+except ImportError as error:
+    if not sys.platform.startswith("linux"):
+        raise ImportError(f"localrpc needs Linux; this is {sys.platform}") from error
+    raise ImportError(
+        f"localrpc's compiled core is missing ({error}); install localrpc with pip, or run "
+        "`python localrpc/_core/build.py` in a source tree (it needs gcc and Python's headers)"
+    ) from error
+
+__all__ = ["Io", "ffi", "lib"]
+
+
+class Io:
+    """One thread's side of a call into the core.
+
+    `raw` is the `struct lr_io *`, `buf` the bytes that the core writes into:
+    message i of a batch is `buf[ends[i - 1]:ends[i]]`. Slices are copies, and
+    only they may be kept: the next call writes over `buf`.
+    """
+
+    __slots__ = ("_hold", "buf", "raw")
+
+    raw: Any
+    buf: bytes
+
+    def __init__(self) -> None:
+        # A bytes object nobody else knows of: the core writes into it, slices of it are
+        # bytes made by one copy. (A bytearray would cost a memoryview at every slice.)
+        self.buf = bytes(lib.LR_SCRATCH)
+        self._hold = ffi.from_buffer("char[]", self.buf)
+        self.raw = ffi.new("struct lr_io *")
+        self.raw.buf = ffi.cast("uint8_t *", self._hold)
+        self.raw.cap = lib.LR_SCRATCH

@@ -1,0 +1,176 @@
+"""The compiled core: what src/api.h declares, by `python -m tests.native.stub`."""
+
+from typing import Any, TypeAlias
+
+# A CData; for a `const char *` also bytes.
+_Pointer: TypeAlias = Any
+
+class _Lib:
+    LR_LATER: int
+    LR_AGAIN: int
+    LR_TIMEOUT: int
+    LR_GONE: int
+    LR_CLOSED: int
+    LR_FORKED: int
+    LR_TOO_LARGE: int
+    LR_PROTOCOL: int
+    LR_NOMEM: int
+    LR_CANCELLED: int
+    LR_ENDED: int
+    LR_SLOW: int
+    LR_FULL: int
+    LR_NOROOM: int
+    LR_INVALID: int
+    LR_UNSENT: int
+    LR_K_HEADERS: int
+    LR_K_MESSAGES: int
+    LR_K_BIG: int
+    LR_K_END: int
+    LR_K_STATUS: int
+    LR_K_RESET: int
+    LR_K_CALL: int
+    LR_K_ENDED: int
+    LR_K_CONN_CLOSED: int
+    LR_K_STOP: int
+    LR_K_YIELD: int
+    LR_K_DRAINED: int
+    LR_T_HELLO: int
+    LR_T_METHOD: int
+    LR_T_OPEN: int
+    LR_T_MESSAGE: int
+    LR_T_DATA: int
+    LR_T_HEADERS: int
+    LR_T_STATUS: int
+    LR_T_RESET: int
+    LR_T_CREDIT: int
+    LR_T_GOAWAY: int
+    LR_F_MESSAGE: int
+    LR_F_END: int
+    LR_F_BIG: int
+    LR_F_UNSEEN: int
+    LR_F_ALONE: int
+    LR_F_REFUSED: int
+    LR_F_FULL: int
+    LR_F_TOO_LARGE: int
+    LR_HEADER_SIZE: int
+    LR_MAX_CONTROL: int
+    LR_MAX_FRAME: int
+    LR_PIECE: int
+    LR_INLINE: int
+    LR_OVERHEAD: int
+    LR_MAX_SLOTS: int
+    LR_RING_MIN: int
+    LR_RING_MAX: int
+    LR_BATCH: int
+    LR_SCRATCH: int
+    LR_PAGE: int
+    LR_CLIENT: int
+    LR_SERVER: int
+    def lr_ring_open(
+        self,
+        tx_fd: int,
+        rx_fd: int,
+        ring_size: int,
+        bell_fd: int,
+        peer_bell_fd: int,
+        sock_fd: int,
+        pidfd: int,
+        peer_pid: int,
+        signo: int,
+        spin_us: int,
+        error: _Pointer,
+        error_size: int,
+        /,
+    ) -> _Pointer: ...
+    def lr_stream_open(
+        self, fd: int, pidfd: int, spin_us: int, error: _Pointer, error_size: int, /
+    ) -> _Pointer: ...
+    def lr_link_close(self, link: _Pointer, /) -> None: ...
+    def lr_signal_claim(self, signo: int, /) -> int: ...
+    def lr_link_send(
+        self, link: _Pointer, type: int, flags: int, call: int, payload: _Pointer, len: int, /
+    ) -> int: ...
+    def lr_link_recv(self, link: _Pointer, io: _Pointer, deadline: int, /) -> int: ...
+    def lr_engine_new(
+        self, role: int, window: int, max_receive: int, max_calls: int, /
+    ) -> _Pointer: ...
+    def lr_engine_add(self, engine: _Pointer, link: _Pointer, peer_window: int, /) -> int: ...
+    def lr_engine_close(self, engine: _Pointer, /) -> None: ...
+    def lr_engine_free(self, engine: _Pointer, /) -> None: ...
+    def lr_engine_alive(self, engine: _Pointer, /) -> int: ...
+    def lr_engine_stats(self, engine: _Pointer, stats: _Pointer, /) -> None: ...
+    def lr_live(self, engine: _Pointer, /) -> int: ...
+    def lr_conn_drop(self, engine: _Pointer, conn: int, /) -> int: ...
+    def lr_engine_error(self, engine: _Pointer, text: _Pointer, size: int, /) -> int: ...
+    def lr_goaway(self, engine: _Pointer, block: _Pointer, len: int, /) -> int: ...
+    def lr_cancel_all(self, engine: _Pointer, code: int, text: _Pointer, len: int, /) -> int: ...
+    def lr_method(self, engine: _Pointer, number: int, name: _Pointer, len: int, /) -> int: ...
+    def lr_unary(
+        self,
+        engine: _Pointer,
+        io: _Pointer,
+        method: int,
+        head: _Pointer,
+        head_len: int,
+        msg: _Pointer,
+        msg_len: int,
+        deadline: int,
+        /,
+    ) -> int: ...
+    def lr_unary_wait(
+        self, engine: _Pointer, io: _Pointer, msg: _Pointer, msg_len: int, deadline: int, /
+    ) -> int: ...
+    def lr_open(
+        self,
+        engine: _Pointer,
+        io: _Pointer,
+        method: int,
+        head: _Pointer,
+        head_len: int,
+        timeout_us: int,
+        msg: _Pointer,
+        msg_len: int,
+        flags: int,
+        deadline: int,
+        /,
+    ) -> int: ...
+    def lr_flush(self, engine: _Pointer, /) -> int: ...
+    def lr_send(
+        self, engine: _Pointer, call: int, msg: _Pointer, len: int, flags: int, deadline: int, /
+    ) -> int: ...
+    def lr_half_close(self, engine: _Pointer, call: int, /) -> int: ...
+    def lr_recv(self, engine: _Pointer, io: _Pointer, call: int, deadline: int, /) -> int: ...
+    def lr_fill(
+        self, engine: _Pointer, call: int, dest: _Pointer, size: int, deadline: int, /
+    ) -> int: ...
+    def lr_cancel(
+        self, engine: _Pointer, call: int, code: int, text: _Pointer, len: int, /
+    ) -> int: ...
+    def lr_release(self, engine: _Pointer, call: int, /) -> int: ...
+    def lr_active(self, engine: _Pointer, call: int, /) -> int: ...
+    def lr_watch(self, engine: _Pointer, call: int, deadline: int, /) -> int: ...
+    def lr_service(self, engine: _Pointer, io: _Pointer, /) -> int: ...
+    def lr_kick(self, engine: _Pointer, /) -> None: ...
+    def lr_next(self, engine: _Pointer, io: _Pointer, /) -> int: ...
+    def lr_reply_next(self, engine: _Pointer, io: _Pointer, msg: _Pointer, len: int, /) -> int: ...
+    def lr_headers(self, engine: _Pointer, call: int, block: _Pointer, len: int, /) -> int: ...
+    def lr_finish(
+        self,
+        engine: _Pointer,
+        call: int,
+        trailer: _Pointer,
+        trailer_len: int,
+        msg: _Pointer,
+        len: int,
+        flags: int,
+        /,
+    ) -> int: ...
+    def lr_defer(self, engine: _Pointer, call: int, /) -> int: ...
+    def lr_intern(self, engine: _Pointer, name: _Pointer, len: int, id: int, /) -> int: ...
+    def lr_call_method(self, engine: _Pointer, call: int, name: _Pointer, size: int, /) -> int: ...
+    def lr_yield(self, engine: _Pointer, /) -> None: ...
+    def lr_stop(self, engine: _Pointer, /) -> None: ...
+    def lr_signal_check(self, ns: int, /) -> None: ...
+
+lib: _Lib
+ffi: Any

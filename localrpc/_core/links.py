@@ -1,0 +1,101 @@
+"""Links: what the transports make of descriptors, and hand to an engine."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from localrpc._core import ffi, lib
+
+__all__ = ["Link", "claim_signal", "open_ring", "open_stream"]
+
+_ERROR_SIZE = 200
+
+
+class Link:
+    """One frame-keeping path to one peer; whoever takes it owns it."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def take(self) -> Any:
+        """The `struct lr_link *`, now the caller's. Raises ValueError when it was taken."""
+        raw, self._raw = self._raw, None
+        if raw is None:
+            raise ValueError("this link has been taken, or closed")
+        return raw
+
+    @property
+    def raw(self) -> Any:
+        """The `struct lr_link *`, still this object's. Raises ValueError when it was taken."""
+        if self._raw is None:
+            raise ValueError("this link has been taken, or closed")
+        return self._raw
+
+    def close(self) -> None:
+        """Close the link unless it was taken."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            lib.lr_link_close(raw)
+
+
+def open_ring(
+    *,
+    tx_fd: int,
+    rx_fd: int,
+    ring_size: int,
+    bell_fd: int,
+    peer_bell_fd: int,
+    sock_fd: int,
+    pidfd: int,
+    peer_pid: int,
+    signal: int,
+    spin_us: int,
+) -> Link:
+    """A ring in each direction, in the memory of `tx_fd` (ours to write) and `rx_fd`.
+
+    Owns every descriptor from here on, also when it fails: ValueError when the
+    memory is not what it should be, OSError when the system refuses. `pidfd` is
+    -1 where there is none, `signal` 0 for the bell, `spin_us` -1 for auto.
+    """
+    if signal:
+        try:
+            claim_signal(signal)
+        except ValueError:
+            for fd in {tx_fd, rx_fd, bell_fd, peer_bell_fd, sock_fd, pidfd} - {-1}:
+                os.close(fd)
+            raise
+    text = ffi.new("char[]", _ERROR_SIZE)
+    raw = lib.lr_ring_open(
+        tx_fd, rx_fd, ring_size, bell_fd, peer_bell_fd, sock_fd, pidfd, peer_pid, signal, spin_us,
+        text, _ERROR_SIZE,
+    )  # fmt: skip
+    return Link(_checked(raw, text))
+
+
+def open_stream(*, fd: int, pidfd: int, spin_us: int) -> Link:
+    """Frames on a connected stream socket; owns both descriptors, raises OSError."""
+    text = ffi.new("char[]", _ERROR_SIZE)
+    return Link(_checked(lib.lr_stream_open(fd, pidfd, spin_us, text, _ERROR_SIZE), text))
+
+
+def claim_signal(signo: int) -> None:
+    """Let `signo` wake sleeping threads. Raises ValueError if the program handles it itself."""
+    if lib.lr_signal_claim(signo) < 0:
+        raise ValueError(
+            f"signal {signo} has a handler of the program's own and cannot be used for wake-ups; "
+            "use ?wakeup=eventfd"
+        )
+
+
+def _checked(raw: Any, text: Any) -> Any:
+    number = ffi.errno
+    if raw != ffi.NULL:
+        return raw
+    reason = ffi.string(text).decode()
+    if number == errno.EINVAL:
+        raise ValueError(reason)
+    raise OSError(number, reason)

@@ -1,0 +1,207 @@
+/* accept.c - a client's own frames: methods are named, calls begin and find a worker. */
+#include "engine.h"
+
+int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
+	const char **why)
+{
+	uint32_t number, len = f->h.length - 4;
+	struct lr_name *name;
+
+	if (f->h.length < 5 || len > LR_MAX_NAME || (number = lr_read32(f->payload)) >= LR_MAX_NAMES) {
+		*why = "a METHOD frame with a number or a name out of bounds";
+		return LR_PROTOCOL;
+	}
+	if (number >= conn->names_size) {
+		uint32_t size = number < 16 ? 16 : number * 2 > LR_MAX_NAMES ? LR_MAX_NAMES
+									     : number * 2;
+		struct lr_name *names = realloc(conn->names, size * sizeof *names);
+		if (!names)
+			return LR_NOMEM;
+		memset(names + conn->names_size, 0, (size - conn->names_size) * sizeof *names);
+		conn->names = names;
+		conn->names_size = size;
+	}
+	name = &conn->names[number];
+	if (name->text) {
+		*why = "a method number said twice";
+		return LR_PROTOCOL;
+	}
+	name->text = malloc(len + 1);
+	if (!name->text)
+		return LR_NOMEM;
+	memcpy(name->text, f->payload + 4, len);
+	name->text[len] = 0;
+	name->len = len;
+	name->id = -1;
+	for (uint32_t i = 0; i < e->ninterned; i++)
+		if (e->interned[i].len == len && !memcmp(e->interned[i].text, name->text, len))
+			name->id = e->interned[i].id;
+	return 0;
+}
+
+static int place(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call, uint64_t wire,
+	const char **why)
+{
+	uint32_t slot = (uint32_t)wire;
+	struct lr_call *old;
+
+	if (slot >= LR_MAX_SLOTS || wire >> 32 == 0) {
+		*why = "a call id out of bounds";
+		return LR_PROTOCOL;
+	}
+	if (slot >= conn->by_slot_size) {
+		uint32_t size = conn->by_slot_size ? conn->by_slot_size : 16;
+		struct lr_call **table;
+		while (size <= slot)
+			size *= 2;
+		table = realloc(conn->by_slot, size * sizeof *table);
+		if (!table)
+			return LR_NOMEM;
+		memset(table + conn->by_slot_size, 0,
+			(size - conn->by_slot_size) * sizeof *table);
+		conn->by_slot = table;
+		conn->by_slot_size = size;
+	}
+	old = conn->by_slot[slot];
+	if (old && !(old->state & (CALL_PEER_ENDED | CALL_FINISHED | CALL_CANCELLED))) {
+		*why = "a call id that is in use";
+		return LR_PROTOCOL;
+	}
+	(void)e;
+	conn->by_slot[slot] = call;
+	call->wire = wire;
+	return 0;
+}
+
+/* A queued or just opened call, into the hands of a worker. */
+static void hand_over(struct lr_call *call, struct lr_io *io, const uint8_t *data, uint32_t head,
+	uint64_t size)
+{
+	io->call = lr_call_handle(call);
+	io->conn = call->conn->id;
+	io->method = call->method;
+	io->timeout_us = call->timeout_us;
+	io->flags = call->open_flags;
+	io->head = head;
+	io->size = (int64_t)size;
+	if (size)
+		memcpy(io->buf, data, size);
+	if (call->state & CALL_TOO_LARGE) {
+		io->flags |= LR_F_TOO_LARGE;
+		io->size = (int64_t)call->refused_size;
+	}
+	io->kind = LR_K_CALL;
+}
+
+int lr_take_call(struct lr_engine *e, struct lr_io *io)
+{
+	struct lr_call *call;
+
+	while ((call = lr_queue_pop(e))) {
+		struct lr_item *opened = call->opened;
+		if (call->state & CALL_PEER_ENDED) { /* reset, or its client died, while it waited */
+			lr_call_free(e, call);
+			continue;
+		}
+		if (call->method < 0 && call->number < call->conn->names_size)
+			call->method = call->conn->names[call->number].id;
+		if (opened) {
+			hand_over(call, io, opened->data, opened->count, opened->size);
+			call->conn->queued -= opened->size;
+			call->opened = NULL;
+			free(opened);
+		} else {
+			hand_over(call, io, NULL, 0, 0); /* deferred: Python knows the rest */
+		}
+		return 1;
+	}
+	return 0;
+}
+
+int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
+	const char **why)
+{
+	struct lr_waiter *w = e->leader;
+	struct lr_call *call;
+	uint32_t number, head, at = 16;
+	int64_t timeout;
+	int r;
+
+	if (f->h.length < 16 || (head = lr_read32(f->payload + 4)) > f->h.length - 16) {
+		*why = "an OPEN frame shorter than its metadata";
+		return LR_PROTOCOL;
+	}
+	if ((f->h.flags & (LR_F_MESSAGE | LR_F_BIG)) && !(f->h.flags & LR_F_END)) {
+		*why = "an OPEN frame with a message that is not the only one";
+		return LR_PROTOCOL;
+	}
+	number = lr_read32(f->payload);
+	timeout = (int64_t)lr_read64(f->payload + 8);
+	if (number >= conn->names_size || !conn->names[number].text) {
+		*why = "an OPEN frame with a method number that was never said";
+		return LR_PROTOCOL;
+	}
+	at += head;
+	call = lr_call_new(e, conn);
+	if (!call)
+		return LR_NOMEM;
+	r = place(e, conn, call, f->h.call, why);
+	if (r < 0) {
+		lr_call_free(e, call);
+		return r;
+	}
+	call->number = number;
+	call->method = conn->names[number].id;
+	call->timeout_us = timeout;
+	call->open_flags = f->h.flags & (LR_F_MESSAGE | LR_F_END | LR_F_BIG);
+	if (e->max_calls >= 0 && e->live > e->max_calls)
+		call->open_flags |= LR_F_REFUSED;
+	if (e->refusing || e->queued_calls >= LR_MAX_QUEUED_CALLS) {
+		static const char going[] = "the server is shutting down";
+		static const char full[] = "too many calls wait for a thread of the server";
+		uint32_t code = e->refusing ? 14 : 8;
+		const char *text = e->refusing ? going : full;
+		struct iovec iov[2] = {{&code, 4}, {(void *)(uintptr_t)text, strlen(text)}};
+
+		lr_conn_post(conn, LR_T_RESET, e->refusing ? LR_F_UNSEEN : 0, call->wire, iov, 2);
+		lr_call_free(e, call);
+		return 0;
+	}
+	e->stats.calls++;
+	if (f->h.flags & LR_F_BIG) {
+		r = lr_message(e, call, f, at, why);
+		if (r < 0) {
+			lr_call_free(e, call);
+			return r;
+		}
+	} else if ((f->h.flags & LR_F_MESSAGE) && e->max_receive >= 0 &&
+		   f->h.length - at > (uint64_t)e->max_receive) {
+		lr_too_large(e, call, f->h.length - at, false);
+		call->open_flags &= ~(uint32_t)LR_F_MESSAGE;
+	}
+	if (f->h.flags & LR_F_END) {
+		if (call->big)
+			call->half_after_big = 1;
+		else
+			call->state |= CALL_PEER_HALF;
+	}
+	/* What a worker gets: metadata, and a message that came whole. */
+	if ((f->h.flags & LR_F_BIG) || (call->state & CALL_TOO_LARGE))
+		at = 16 + head;
+	else
+		at = f->h.length;
+	if (w && w->wants == WANT_CALL && w->io->kind == 0 && !e->queue && at - 16 <= w->io->cap) {
+		hand_over(call, w->io, f->payload + 16, head, at - 16);
+		return 0;
+	}
+	if (conn->queued + (at - 16) > LR_MAX_CONN_BYTES ||
+	    !(call->opened = lr_item_new(LR_K_CALL, f->payload + 16, at - 16))) {
+		lr_call_free(e, call);
+		return LR_NOMEM;
+	}
+	call->opened->count = head;
+	conn->queued += at - 16;
+	lr_queue_push(e, call);
+	lr_wake_worker(e);
+	return 0;
+}

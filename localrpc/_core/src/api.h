@@ -1,0 +1,205 @@
+/*
+ * api.h - what Python sees of the core. cffi parses this file as it stands,
+ * so it holds declarations and integer constants only; core.h is for C.
+ *
+ * Every function may be called from any thread. Results are 0 or more for
+ * success, otherwise one of the negative LR_* below. A deadline is a moment of
+ * CLOCK_MONOTONIC in nanoseconds; 0 means none. A call is a handle: generation
+ * and slot, safe to use after its end (LR_GONE).
+ */
+
+/* Results. */
+#define LR_LATER 1      /* a client's: done, but what was sent waits for room: see to lr_flush */
+#define LR_AGAIN -1     /* let Python see its signals, then make the same call again */
+#define LR_TIMEOUT -2   /* the deadline has passed */
+#define LR_GONE -3      /* the handle is not live any more */
+#define LR_CLOSED -4    /* the connection has ended */
+#define LR_FORKED -5    /* the engine belongs to the parent process */
+#define LR_TOO_LARGE -6 /* a message is larger than this side receives */
+#define LR_PROTOCOL -7  /* the peer broke the protocol: its connection ends */
+#define LR_NOMEM -8
+#define LR_CANCELLED -9 /* lr_cancel was called for this call, here */
+#define LR_ENDED -10    /* the peer has ended the call: nothing more can be sent */
+#define LR_SLOW -11     /* lr_unary: go on with lr_recv */
+#define LR_FULL -15     /* lr_unary: the whole answer is in io, and not only a message */
+#define LR_NOROOM -12
+#define LR_INVALID -13
+#define LR_UNSENT -14   /* as LR_CLOSED, and the peer cannot have seen the call */
+
+/* Kinds of what lr_recv and lr_next bring. */
+#define LR_K_HEADERS 1
+#define LR_K_MESSAGES 2
+#define LR_K_BIG 3
+#define LR_K_END 4
+#define LR_K_STATUS 5
+#define LR_K_RESET 6
+#define LR_K_CALL 7
+#define LR_K_ENDED 8
+#define LR_K_CONN_CLOSED 9
+#define LR_K_STOP 10
+#define LR_K_YIELD 11
+#define LR_K_DRAINED 12 /* after lr_goaway: no call is live any more */
+
+/* Frame types and flags: proto/PROTOCOL.md. */
+#define LR_T_HELLO 1
+#define LR_T_METHOD 2
+#define LR_T_OPEN 3
+#define LR_T_MESSAGE 4
+#define LR_T_DATA 5
+#define LR_T_HEADERS 6
+#define LR_T_STATUS 7
+#define LR_T_RESET 8
+#define LR_T_CREDIT 9
+#define LR_T_GOAWAY 10
+
+#define LR_F_MESSAGE 1
+#define LR_F_END 2
+#define LR_F_BIG 4
+#define LR_F_UNSEEN 8 /* of RESET: no handler has seen the call */
+/* In lr_io.flags only. */
+#define LR_F_ALONE 256      /* no other worker waits for calls: start one */
+#define LR_F_REFUSED 512    /* over the limit of concurrent calls: answer with an error */
+#define LR_F_FULL 2048
+#define LR_F_TOO_LARGE 1024 /* the message is larger than this side receives: size says */
+
+#define LR_HEADER_SIZE 16
+#define LR_MAX_CONTROL 65536 /* payload of any frame but DATA */
+#define LR_MAX_FRAME 262144  /* a DATA frame with its header */
+#define LR_PIECE 65536       /* what we put into one DATA frame */
+#define LR_INLINE 32768      /* larger messages travel as DATA frames */
+#define LR_OVERHEAD 64       /* what a queued message is charged beside its bytes */
+#define LR_MAX_SLOTS 65536   /* calls in flight on one connection */
+#define LR_RING_MIN 131072   /* holds the largest frame that cannot be cut */
+#define LR_RING_MAX 67108864
+#define LR_BATCH 256
+#define LR_SCRATCH 131072    /* lr_io.buf holds at least this much */
+#define LR_PAGE 4096         /* the control page at the start of a ring's memory */
+
+#define LR_CLIENT 0
+#define LR_SERVER 1
+
+/* One thread's side of a call into the core; lent by Python, filled here. */
+struct lr_io {
+	uint64_t call;
+	int64_t size;
+	uint32_t kind;
+	uint32_t count;
+	uint32_t flags;
+	int32_t method;
+	uint32_t head;
+	uint32_t conn;
+	int64_t timeout_us;
+	uint8_t *buf;
+	uint32_t cap;
+	uint32_t fill;
+	uint32_t resumed;
+	uint32_t ends[256];
+};
+
+/* What has happened on an engine so far; one writer each, read at any time. */
+struct lr_stats {
+	uint64_t frames_in;
+	uint64_t frames_out;
+	uint64_t sleeps;
+	uint64_t spins;
+	uint64_t bells;
+	uint64_t promotions;
+	uint64_t calls;
+	uint64_t conns;
+	uint64_t queued_bytes;
+};
+
+struct lr_engine;
+struct lr_link;
+
+/* Links. They own the descriptors they are given, also when opening fails. */
+struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
+	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int signo, int64_t spin_us,
+	char *error, int error_size);
+struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, int error_size);
+void lr_link_close(struct lr_link *link);
+/* Make signo wake our sleepers: LR_INVALID if the program handles it itself. */
+int lr_signal_claim(int signo);
+
+/* A bare link, without an engine: 1 done, 0 not now, or LR_CLOSED, LR_PROTOCOL.
+ * lr_link_recv puts type in io->kind, call in io->call, the payload in buf[:size]. */
+int lr_link_send(struct lr_link *link, int type, int flags, uint64_t call,
+	const char *payload, uint32_t len);
+int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline);
+
+/* Engines. An engine owns the links it is given. */
+struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive,
+	int64_t max_calls);
+int64_t lr_engine_add(struct lr_engine *engine, struct lr_link *link, uint64_t peer_window);
+void lr_engine_close(struct lr_engine *engine);
+void lr_engine_free(struct lr_engine *engine);
+int lr_engine_alive(struct lr_engine *engine); /* a client's: 1 alive, 0 going away, LR_CLOSED */
+void lr_engine_stats(struct lr_engine *engine, struct lr_stats *stats);
+int64_t lr_live(struct lr_engine *engine); /* calls not yet released */
+int lr_conn_drop(struct lr_engine *engine, uint32_t conn);
+int lr_engine_error(struct lr_engine *engine, char *text, int size); /* why the last connection ended */
+/* A server's: refuse new calls and say so; LR_K_DRAINED follows. Then end what goes on. */
+int lr_goaway(struct lr_engine *engine, const char *block, uint32_t len);
+int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uint32_t len);
+
+/* Client. lr_unary: the length of the answer in io->buf (status OK, no
+ * metadata, call released), or a negative result. LR_FULL: also released; buf
+ * holds io->size bytes of message (LR_F_MESSAGE says whether there is one),
+ * io->head of trailer, io->count of initial metadata. After LR_AGAIN go on with
+ * lr_unary_wait and the same message; after LR_SLOW the call is live as
+ * io->call and lr_recv brings all of it. lr_open sets io->call; io->resumed
+ * must be 0 at its first call. */
+int lr_method(struct lr_engine *engine, uint32_t number, const char *name, uint32_t len);
+int64_t lr_unary(struct lr_engine *engine, struct lr_io *io, uint32_t method,
+	const char *head, uint32_t head_len, const char *msg, uint64_t msg_len, int64_t deadline);
+int64_t lr_unary_wait(struct lr_engine *engine, struct lr_io *io, const char *msg,
+	uint64_t msg_len, int64_t deadline);
+int lr_open(struct lr_engine *engine, struct lr_io *io, uint32_t method, const char *head,
+	uint32_t head_len, int64_t timeout_us, const char *msg, uint64_t msg_len, int flags,
+	int64_t deadline);
+/* Wait until all that was sent is out: nobody else may be there to move it. */
+int lr_flush(struct lr_engine *engine);
+
+/* Either side of a call. A deadline here is this wait's own: LR_TIMEOUT leaves
+ * the call as it is; 1 means: do not wait. lr_recv returns a kind; for
+ * LR_K_BIG make room for io->size bytes and lr_fill them: LR_ENDED when a reset
+ * has taken the message away, and lr_recv says more. */
+int lr_send(struct lr_engine *engine, uint64_t call, const char *msg, uint64_t len, int flags,
+	int64_t deadline);
+int lr_half_close(struct lr_engine *engine, uint64_t call);
+int lr_recv(struct lr_engine *engine, struct lr_io *io, uint64_t call, int64_t deadline);
+int lr_fill(struct lr_engine *engine, uint64_t call, char *dest, uint64_t size,
+	int64_t deadline);
+int lr_cancel(struct lr_engine *engine, uint64_t call, uint32_t code, const char *text,
+	uint32_t len);
+int lr_release(struct lr_engine *engine, uint64_t call);
+int lr_active(struct lr_engine *engine, uint64_t call);
+
+/* Make the end of a call (status, reset, death, its deadline) an LR_K_ENDED of
+ * lr_service, once. */
+int lr_watch(struct lr_engine *engine, uint64_t call, int64_t deadline);
+
+/* The background thread's place. Server: for as long as it serves; brings
+ * LR_K_ENDED (call), LR_K_CONN_CLOSED (conn), LR_K_STOP, LR_K_YIELD (after
+ * lr_kick). Client: reads while nobody else does; brings LR_K_ENDED,
+ * LR_K_YIELD, and LR_CLOSED once the link is dead. */
+int lr_service(struct lr_engine *engine, struct lr_io *io);
+void lr_kick(struct lr_engine *engine);
+
+/* Server. lr_next brings LR_K_CALL (call, conn, method or -1, timeout_us or
+ * -1, flags, metadata in buf[:head], message in buf[head:size]; with LR_F_BIG
+ * the message is got by lr_recv), LR_K_STOP, LR_K_YIELD. lr_reply_next ends
+ * io->call with OK and a message, releases it, then is lr_next. lr_finish
+ * releases too, and never blocks. */
+int lr_next(struct lr_engine *engine, struct lr_io *io);
+int lr_reply_next(struct lr_engine *engine, struct lr_io *io, const char *msg, uint64_t len);
+int lr_headers(struct lr_engine *engine, uint64_t call, const char *block, uint32_t len);
+int lr_finish(struct lr_engine *engine, uint64_t call, const char *trailer,
+	uint32_t trailer_len, const char *msg, uint64_t len, int flags);
+int lr_defer(struct lr_engine *engine, uint64_t call); /* LR_K_CALL again once its message is whole */
+int lr_intern(struct lr_engine *engine, const char *name, uint32_t len, int32_t id);
+int lr_call_method(struct lr_engine *engine, uint64_t call, char *name, int size);
+void lr_yield(struct lr_engine *engine); /* the next worker to wait, or one that waits, returns LR_K_YIELD */
+void lr_stop(struct lr_engine *engine);  /* every lr_next returns LR_K_STOP; lr_service goes on until lr_engine_close */
+/* How often the main thread returns LR_AGAIN from a wait, in nanoseconds; 0: never. */
+void lr_signal_check(int64_t ns);

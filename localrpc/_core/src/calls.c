@@ -1,0 +1,311 @@
+/* calls.c - what either side does with a call: receive, cancel, release, watch. */
+#include "engine.h"
+
+void lr_call_hold(struct lr_call *call)
+{
+	call->inside++;
+}
+
+/* False: the call was released meanwhile, and is gone. */
+bool lr_call_unhold(struct lr_engine *e, struct lr_call *call)
+{
+	if (--call->inside || !(call->state & CALL_DOOMED))
+		return true;
+	lr_call_free(e, call);
+	return false;
+}
+
+bool lr_call_unseen(const struct lr_call *call)
+{
+	struct lr_link *link = call->conn->link;
+	return (call->state & CALL_UNSEEN) ||
+	       ((call->state & CALL_DEAD) && call->mark && link->ops->unseen(link, call->mark));
+}
+
+/* What is there already: a kind, an error, or 0. */
+static int take(struct lr_engine *e, struct lr_call *call, struct lr_io *io)
+{
+	struct lr_item *item = call->first;
+
+	if (call->state & CALL_CANCELLED)
+		return LR_CANCELLED;
+	if (item && item->kind == LR_K_BIG) {
+		if (item == call->big && call->state & CALL_DEAD)
+			return call->conn->why;
+		io->size = (int64_t)item->size;
+		return LR_K_BIG;
+	}
+	if (!item) {
+		io->size = (int64_t)call->refused_size;
+		if (call->state & CALL_TOO_LARGE)
+			return LR_TOO_LARGE;
+		if (call->state & CALL_DEAD)
+			return lr_call_unseen(call) ? LR_UNSENT : call->conn->why;
+		return 0;
+	}
+	if (item->kind == LR_K_MESSAGES) {
+		uint64_t charge = 0;
+		for (; item && item->kind == LR_K_MESSAGES && io->count < LR_BATCH &&
+		       io->fill + item->size <= io->cap;
+		     item = call->first) {
+			memcpy(io->buf + io->fill, item->data, item->size);
+			io->fill += (uint32_t)item->size;
+			io->ends[io->count++] = io->fill;
+			charge += item->size + LR_OVERHEAD;
+			lr_item_free(lr_item_pop(call));
+		}
+		lr_call_took(e, call, charge);
+		return LR_K_MESSAGES;
+	}
+	memcpy(io->buf, item->data, item->size < io->cap ? item->size : io->cap);
+	io->size = (int64_t)item->size;
+	if (item->kind == LR_K_RESET) {
+		io->count = (uint32_t)item->size;
+		io->size = item->count;
+		io->flags = call->state & CALL_UNSEEN ? LR_F_UNSEEN : 0;
+	}
+	io->kind = item->kind;
+	lr_item_free(lr_item_pop(call));
+	return (int)io->kind;
+}
+
+int lr_wait_item(struct lr_engine *e, struct lr_call *call, struct lr_io *io, int64_t deadline)
+{
+	struct lr_waiter w = {.wants = WANT_ITEM, .call = call, .conn = call->conn, .io = io};
+	int r;
+
+	if (call->receiver)
+		return LR_INVALID; /* two threads receive on one call */
+	call->receiver = &w;
+	lr_call_hold(call);
+	r = lr_wait(e, &w, deadline);
+	call->receiver = NULL;
+	return lr_call_unhold(e, call) ? r : LR_GONE;
+}
+
+static void clear(struct lr_io *io)
+{
+	io->kind = io->count = io->fill = io->flags = 0;
+	io->size = 0;
+}
+
+int lr_recv(struct lr_engine *e, struct lr_io *io, uint64_t handle, int64_t deadline)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	clear(io);
+	call = lr_call_get(e, handle);
+	if (!call) {
+		lr_leave(e);
+		return LR_GONE;
+	}
+	call->state &= ~(uint32_t)CALL_UNARY;
+	r = take(e, call, io);
+	if (r == 0) {
+		r = lr_wait_item(e, call, io, deadline);
+		if (r == 1)
+			r = io->kind ? (int)io->kind : take(e, call, io);
+	}
+	lr_leave(e);
+	return r;
+}
+
+/* The message at the head of the inbox, into memory of Python's. */
+static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64_t size,
+	int64_t deadline)
+{
+	struct lr_waiter w = {.wants = WANT_BIG, .call = call, .conn = call->conn};
+	struct lr_item *item = call->first;
+	int r;
+
+	if (!item || item->kind != LR_K_BIG || item->size != size || call->receiver) {
+		if (call->state & CALL_CANCELLED)
+			return LR_CANCELLED;
+		return call->state & CALL_PEER_ENDED ? LR_ENDED : LR_INVALID;
+	}
+	if (item->mem)
+		memcpy(dest, item->mem, item->got);
+	if (item == call->big) {
+		if (item->mem) {
+			free(item->mem);
+			call->conn->queued -= size;
+		}
+		item->mem = dest;
+		item->lent = true;
+		call->receiver = &w;
+		lr_call_hold(call);
+		r = lr_wait(e, &w, deadline);
+		call->receiver = NULL;
+		item = call->first;
+		if (item && (item->kind != LR_K_BIG || item->mem != dest))
+			item = NULL; /* a reset has taken it away */
+		if (item && !w.amount) {
+			/* Not whole, and dest is lent no longer: keep what has come. */
+			item->lent = false;
+			item->mem = malloc(size);
+			if (item->mem) {
+				memcpy(item->mem, dest, item->got);
+				call->conn->queued += size;
+			} else {
+				call->state |= CALL_CANCELLED;
+			}
+		}
+		if (!lr_call_unhold(e, call))
+			return LR_GONE;
+		if (!w.amount) {
+			if (call->state & CALL_CANCELLED)
+				return LR_CANCELLED;
+			if (!item)
+				return LR_ENDED;
+			return call->state & CALL_DEAD ? call->conn->why : r;
+		}
+	}
+	if (item)
+		lr_item_free(lr_item_pop(call));
+	lr_call_took(e, call, size + LR_OVERHEAD);
+	return 0;
+}
+
+int lr_fill(struct lr_engine *e, uint64_t handle, char *dest, uint64_t size, int64_t deadline)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	r = call ? fill(e, call, (uint8_t *)dest, size, deadline) : LR_GONE;
+	lr_leave(e);
+	return r;
+}
+
+/* ---- ending ---- */
+
+void lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
+	uint32_t len)
+{
+	struct iovec iov[2] = {{&code, sizeof code}, {(void *)(uintptr_t)text, len}};
+
+	if (call->state & CALL_CANCELLED)
+		return;
+	call->state |= CALL_CANCELLED;
+	if (!(call->state & (CALL_PEER_ENDED | CALL_FINISHED)))
+		lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, iov, 2);
+	lr_wake(e, call->receiver);
+	lr_wake(e, call->sender);
+	if (e->leader && (e->leader == call->receiver || e->leader == call->sender))
+		lr_nudge(e);
+	/* Ended here is ended: whoever watches is told. */
+	if (call->state & CALL_WATCHED)
+		lr_call_ended(e, call, 0);
+}
+
+int lr_cancel(struct lr_engine *e, uint64_t handle, uint32_t code, const char *text, uint32_t len)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	r = LR_GONE;
+	if (call) {
+		lr_call_cancel(e, call, code, text, len);
+		r = lr_later(call->conn);
+	}
+	lr_leave(e);
+	return r;
+}
+
+int lr_release(struct lr_engine *e, uint64_t handle)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	r = LR_GONE;
+	if (call) {
+		lr_call_cancel(e, call, 1, NULL, 0);
+		r = lr_later(call->conn);
+		if (call->inside)
+			call->state |= CALL_DOOMED;
+		else
+			lr_call_free(e, call);
+	}
+	lr_leave(e);
+	return r;
+}
+
+int lr_active(struct lr_engine *e, uint64_t handle)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	r = call && !(call->state & (CALL_PEER_ENDED | CALL_CANCELLED | CALL_FINISHED));
+	lr_leave(e);
+	return r;
+}
+
+int lr_watch(struct lr_engine *e, uint64_t handle, int64_t deadline)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	if (!call) {
+		r = LR_GONE;
+	} else if (!(call->state & (CALL_WATCHED | CALL_TOLD))) {
+		if (e->nwatched == e->watched_size) {
+			uint32_t size = e->watched_size ? e->watched_size * 2 : 16;
+			struct lr_call **watched = realloc(e->watched, size * sizeof *watched);
+			if (watched) {
+				e->watched = watched;
+				e->watched_size = size;
+			}
+		}
+		if (e->nwatched < e->watched_size) {
+			e->watched[e->nwatched++] = call;
+			call->state |= CALL_WATCHED;
+			call->watch_deadline = deadline;
+			if (call->state & (CALL_PEER_ENDED | CALL_CANCELLED))
+				lr_call_ended(e, call, 0);
+		} else {
+			r = LR_NOMEM;
+		}
+	} else if (call->state & CALL_WATCHED) {
+		call->watch_deadline = deadline;
+	}
+	if (r == 0 && deadline)
+		lr_service_again(e); /* its sleep may have to end earlier now */
+	lr_leave(e);
+	return r;
+}
+
+int lr_call_method(struct lr_engine *e, uint64_t handle, char *name, int size)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	r = LR_GONE;
+	if (call && call->number < call->conn->names_size) {
+		const struct lr_name *n = &call->conn->names[call->number];
+		r = (int)n->len <= size ? (int)n->len : LR_INVALID;
+		if (r >= 0)
+			memcpy(name, n->text, n->len);
+	}
+	lr_leave(e);
+	return r;
+}

@@ -1,0 +1,248 @@
+/* client.c - opening calls, and the unary call in one piece. */
+#include "engine.h"
+
+struct open_head {
+	uint32_t method;
+	uint32_t head_len;
+	int64_t timeout_us;
+};
+_Static_assert(sizeof(struct open_head) == 16, "as on the wire");
+
+static struct lr_conn *client_conn(struct lr_engine *e)
+{
+	struct lr_conn *conn = e->nconns ? e->conns[0] : NULL;
+	return conn && !conn->dead && !e->going && !e->closed ? conn : NULL;
+}
+
+int lr_method(struct lr_engine *e, uint32_t number, const char *name, uint32_t len)
+{
+	struct iovec iov[2] = {{&number, 4}, {(void *)(uintptr_t)name, len}};
+	struct lr_conn *conn;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	conn = client_conn(e);
+	if (number >= LR_MAX_NAMES || len > LR_MAX_NAME)
+		r = LR_INVALID;
+	else
+		r = conn ? lr_conn_post(conn, LR_T_METHOD, 0, 0, iov, 2) : LR_UNSENT;
+	lr_leave(e);
+	return r == LR_CLOSED ? LR_UNSENT : r;
+}
+
+/* The OPEN frame: 1, 0 (no room), or an error. */
+static int put_open(struct lr_call *call, uint32_t method, const char *head, uint32_t head_len,
+	int64_t timeout_us, const char *msg, uint64_t msg_len, int flags)
+{
+	struct open_head open = {method, head_len, timeout_us};
+	struct iovec iov[3] = {{&open, sizeof open}, {(void *)(uintptr_t)head, head_len}};
+	int kind = 0, count = 2, r;
+
+	if (msg) {
+		count = 3;
+		if (msg_len > LR_INLINE) {
+			kind = LR_F_BIG;
+			iov[2] = (struct iovec){&msg_len, sizeof msg_len};
+		} else {
+			kind = LR_F_MESSAGE;
+			iov[2] = (struct iovec){(void *)(uintptr_t)msg, msg_len};
+		}
+	}
+	r = lr_conn_put(call->conn, LR_T_OPEN, kind | (flags & LR_F_END), call->wire, iov, count);
+	if (r == 1) {
+		struct lr_link *link = call->conn->link;
+		call->mark = link->ops->sent(link);
+		if (flags & LR_F_END)
+			call->state |= CALL_HALF;
+		if (kind == LR_F_BIG)
+			call->sending = 1;
+	}
+	return r == LR_CLOSED ? LR_UNSENT : r;
+}
+
+static uint32_t open_size(uint32_t head_len, const char *msg, uint64_t msg_len)
+{
+	uint64_t tail = !msg ? 0 : msg_len > LR_INLINE ? 8 : msg_len;
+	return (uint32_t)(sizeof(struct open_head) + head_len + tail);
+}
+
+static int open_call(struct lr_engine *e, struct lr_io *io, struct lr_call **out, uint32_t method,
+	const char *head, uint32_t head_len, int64_t timeout_us, const char *msg,
+	uint64_t msg_len, int flags, int64_t deadline)
+{
+	struct lr_conn *conn = client_conn(e);
+	struct lr_call *call;
+	int r;
+
+	if (!conn)
+		return LR_UNSENT;
+	if (open_size(head_len, msg, msg_len) > LR_MAX_CONTROL)
+		return LR_INVALID;
+	call = lr_call_new(e, conn);
+	if (!call)
+		return LR_NOMEM;
+	call->wire = io->call = lr_call_handle(call);
+	while ((r = put_open(call, method, head, head_len, timeout_us, msg, msg_len, flags)) == 0) {
+		r = lr_wait_room(e, call, open_size(head_len, msg, msg_len), deadline, false);
+		if (r < 0) {
+			/* Nothing has been sent: begin again, or never. */
+			if (r != LR_GONE)
+				lr_call_free(e, call);
+			io->call = 0;
+			return r == LR_CLOSED ? LR_UNSENT : r;
+		}
+	}
+	if (r < 0) {
+		lr_call_free(e, call);
+		io->call = 0;
+		return r;
+	}
+	e->stats.calls++;
+	*out = call;
+	return 0;
+}
+
+int lr_open(struct lr_engine *e, struct lr_io *io, uint32_t method, const char *head,
+	uint32_t head_len, int64_t timeout_us, const char *msg, uint64_t msg_len, int flags,
+	int64_t deadline)
+{
+	struct lr_call *call = NULL;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	if (io->resumed) {
+		call = lr_call_get(e, io->call);
+		r = call ? 0 : LR_GONE;
+	} else {
+		r = open_call(e, io, &call, method, head, head_len, timeout_us, msg, msg_len, flags,
+			deadline);
+	}
+	if (r == 0 && call->sending) {
+		r = lr_send_pieces(e, call, msg, msg_len, deadline, false);
+		io->resumed = r == LR_AGAIN;
+		if (r == LR_TIMEOUT) {
+			uint32_t code = 4;
+			struct iovec iov = {&code, 4};
+			lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, &iov, 1);
+			lr_call_free(e, call);
+		} else if (r != LR_AGAIN) {
+			r = 0; /* how the call ended is for lr_recv to say */
+		}
+	}
+	if (r == 0)
+		r = lr_later(call->conn);
+	lr_leave(e);
+	return r;
+}
+
+int lr_flush(struct lr_engine *e)
+{
+	struct lr_waiter w = {.wants = WANT_FLUSH, .deaf = true};
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	w.conn = e->nconns ? e->conns[0] : NULL;
+	if (w.conn) {
+		w.conn->refs++;
+		lr_wait(e, &w, 0);
+		lr_conn_unref(w.conn);
+	}
+	lr_leave(e);
+	return 0;
+}
+
+/* ---- unary ---- */
+
+static int64_t finish_unary(struct lr_engine *e, struct lr_io *io, struct lr_call *call, int r)
+{
+	int64_t size = io->size;
+
+	if (r == LR_AGAIN || r == LR_GONE || r == LR_INVALID)
+		return r;
+	if (r == LR_TIMEOUT) {
+		uint32_t code = 4;
+		struct iovec iov = {&code, 4};
+		lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, &iov, 1);
+		lr_call_free(e, call);
+		return r;
+	}
+	if (io->kind != LR_K_STATUS) {
+		if (!lr_call_unseen(call) && !((call->state & CALL_DEAD) && !call->first)) {
+			call->state &= ~(uint32_t)CALL_UNARY;
+			return LR_SLOW;
+		}
+		size = lr_call_unseen(call) ? LR_UNSENT : call->conn->why;
+	} else if (io->flags & LR_F_FULL) {
+		size = LR_FULL;
+	}
+	lr_call_free(e, call);
+	return size;
+}
+
+static int64_t wait_unary(struct lr_engine *e, struct lr_io *io, struct lr_call *call,
+	const char *msg, uint64_t msg_len, int64_t deadline)
+{
+	int r = call->sending ? lr_send_pieces(e, call, msg, msg_len, deadline, false) : 0;
+
+	if (r == LR_AGAIN || r == LR_TIMEOUT)
+		return finish_unary(e, io, call, r);
+	/* Otherwise it has ended while we sent, and the answer says how. */
+	return finish_unary(e, io, call, lr_wait_item(e, call, io, deadline));
+}
+
+static void clear(struct lr_io *io)
+{
+	io->kind = io->count = io->fill = io->flags = 0;
+	io->size = 0;
+}
+
+int64_t lr_unary(struct lr_engine *e, struct lr_io *io, uint32_t method, const char *head,
+	uint32_t head_len, const char *msg, uint64_t msg_len, int64_t deadline)
+{
+	struct lr_call *call;
+	int64_t timeout_us = -1, r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	clear(io);
+	if (deadline) {
+		int64_t left = deadline - lr_now();
+		if (left <= 0) {
+			lr_leave(e);
+			return LR_TIMEOUT;
+		}
+		timeout_us = (left + LR_US - 1) / LR_US;
+	}
+	r = open_call(e, io, &call, method, head, head_len, timeout_us, msg, msg_len, LR_F_END,
+		deadline);
+	if (r == 0) {
+		call->state |= CALL_UNARY;
+		r = wait_unary(e, io, call, msg, msg_len, deadline);
+	} else if (r == LR_AGAIN) {
+		io->call = 0; /* nothing was sent: lr_unary_wait says LR_UNSENT */
+	}
+	lr_leave(e);
+	return r;
+}
+
+int64_t lr_unary_wait(struct lr_engine *e, struct lr_io *io, const char *msg, uint64_t msg_len,
+	int64_t deadline)
+{
+	struct lr_call *call;
+	int64_t r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = io->call ? lr_call_get(e, io->call) : NULL;
+	if (!call) {
+		r = io->call ? LR_GONE : LR_UNSENT;
+	} else {
+		clear(io);
+		r = wait_unary(e, io, call, msg, msg_len, deadline);
+	}
+	lr_leave(e);
+	return r;
+}

@@ -1,0 +1,312 @@
+/* conn.c - one connection: its link, what is posted on it, its life and end. */
+#include "engine.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* `grown` bytes more, or fewer, are posted on it. */
+static void count_posted(struct lr_conn *conn, int64_t grown)
+{
+	bool choked;
+
+	conn->posted += (uint64_t)grown;
+	conn->engine->stats.queued_bytes += (uint64_t)grown;
+	choked = conn->posted >= LR_MAX_POSTED;
+	if (choked == atomic_load_explicit(&conn->choked, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&conn->choked, choked, memory_order_relaxed);
+	if (choked)
+		lr_queue_hold(conn->engine, conn);
+	else
+		lr_queue_resume(conn->engine, conn);
+}
+
+static void flush_posted(struct lr_conn *conn)
+{
+	struct lr_out *out;
+
+	while (!conn->dead && (out = conn->out)) {
+		struct iovec iov = {out->data, out->header.length};
+		int r = conn->link->ops->send(conn->link, &out->header, &iov, 1);
+
+		if (r == 0)
+			return;
+		if (r < 0) {
+			lr_conn_die(conn, LR_CLOSED, "the peer has closed the connection");
+			return;
+		}
+		conn->engine->stats.frames_out++;
+		count_posted(conn, -(int64_t)out->header.length);
+		conn->out = out->next;
+		if (!conn->out)
+			conn->out_last = &conn->out;
+		free(out);
+	}
+}
+
+int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const struct iovec *iov,
+	int count)
+{
+	struct lr_header header = {0, (uint8_t)type, (uint8_t)flags, 0, call};
+	int r;
+
+	if (conn->out)
+		flush_posted(conn);
+	if (conn->dead)
+		return LR_CLOSED;
+	if (conn->out)
+		return 0;
+	for (int i = 0; i < count; i++)
+		header.length += (uint32_t)iov[i].iov_len;
+	r = conn->link->ops->send(conn->link, &header, iov, count);
+	if (r > 0) {
+		conn->engine->stats.frames_out++;
+		if (conn->link->unfinished && (!conn->room_armed || !conn->hot)) {
+			/* Whoever leads may sleep without a look at the room for the rest. */
+			lr_conn_warm(conn);
+			lr_nudge(conn->engine);
+		}
+	} else if (r < 0)
+		/* What the peer said before it went is still to be read: the reader buries it. */
+		lr_nudge(conn->engine);
+	return r;
+}
+
+int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const struct iovec *iov,
+	int count)
+{
+	int r = lr_conn_put(conn, type, flags, call, iov, count);
+	struct lr_out *out;
+	uint32_t length = 0;
+	uint8_t *at;
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	for (int i = 0; i < count; i++)
+		length += (uint32_t)iov[i].iov_len;
+	out = malloc(sizeof *out + length);
+	if (!out)
+		return LR_NOMEM;
+	out->next = NULL;
+	out->header = (struct lr_header){length, (uint8_t)type, (uint8_t)flags, 0, call};
+	at = out->data;
+	for (int i = 0; i < count; i++) {
+		if (iov[i].iov_len)
+			memcpy(at, iov[i].iov_base, iov[i].iov_len);
+		at += iov[i].iov_len;
+	}
+	*conn->out_last = out;
+	conn->out_last = &out->next;
+	count_posted(conn, length);
+	lr_conn_warm(conn);
+	lr_nudge(conn->engine);
+	return 0;
+}
+
+/* What we wait for to have room: the first posted frame, or the largest wish. */
+static uint32_t wanted_room(const struct lr_conn *conn)
+{
+	return conn->out ? conn->out->header.length : conn->room_need;
+}
+
+void lr_conn_warm(struct lr_conn *conn)
+{
+	if (conn->hot || conn->warming || conn->dead)
+		return;
+	conn->warming = true;
+	conn->refs++; /* the fresh list's */
+	conn->next_fresh = conn->engine->fresh;
+	conn->engine->fresh = conn;
+}
+
+/*
+ * A peer that leaves its answers unread gets no more of them: we stop reading
+ * its frames until it has taken some. Its end is still seen.
+ */
+bool lr_conn_choked(const struct lr_conn *conn)
+{
+	return atomic_load_explicit(&conn->choked, memory_order_relaxed) && !conn->eof_seen;
+}
+
+/* Is there something that only room on the link can move? */
+bool lr_conn_stuck(const struct lr_conn *conn)
+{
+	return conn->room_waiters || lr_conn_unsent(conn);
+}
+
+/* The same, and no thread waits for it: on a client somebody must, in lr_flush. */
+bool lr_conn_unsent(const struct lr_conn *conn)
+{
+	return !conn->dead && (conn->out || conn->link->unfinished);
+}
+
+/* What a client's function that sends without waiting returns: a server has its own threads. */
+int lr_later(const struct lr_conn *conn)
+{
+	return conn->engine->role == LR_CLIENT && lr_conn_unsent(conn) ? LR_LATER : 0;
+}
+
+void lr_conn_pump(struct lr_conn *conn)
+{
+	struct lr_engine *e = conn->engine;
+
+	if (conn->link->unfinished && !conn->dead)
+		conn->link->ops->room(conn->link, 0);
+	if (conn->out)
+		flush_posted(conn);
+	if (!conn->room_waiters || conn->out)
+		return;
+	if (!conn->dead && !conn->link->ops->room(conn->link, conn->room_need))
+		return;
+	for (struct lr_waiter *w = e->first; w; w = w->next)
+		if (w->wants == WANT_ROOM && w->conn == conn) {
+			lr_wake(e, w);
+			lr_want_room(w, false);
+		}
+}
+
+/* Ask to be woken when there is room. False: there is. */
+bool lr_conn_arm_room(struct lr_conn *conn)
+{
+	struct lr_engine *e = conn->engine;
+	struct lr_link *link = conn->link;
+
+	if (conn->dead || !lr_conn_stuck(conn))
+		return true;
+	if (link->room_fd >= 0 && !conn->room_armed) {
+		struct epoll_event ev = {.events = EPOLLOUT | EPOLLET,
+			.data.u64 = (uint64_t)conn->id << 8};
+		epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, link->room_fd, &ev);
+		if (e->service_epoll >= 0)
+			epoll_ctl(e->service_epoll, EPOLL_CTL_ADD, link->room_fd, &ev);
+	}
+	conn->room_armed = true;
+	return link->ops->arm_room(link, wanted_room(conn));
+}
+
+void lr_conn_disarm_room(struct lr_conn *conn)
+{
+	struct lr_engine *e = conn->engine;
+	struct lr_link *link = conn->link;
+
+	if (!conn->room_armed)
+		return;
+	conn->room_armed = false;
+	if (link->room_fd >= 0) {
+		epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, link->room_fd, NULL);
+		if (e->service_epoll >= 0)
+			epoll_ctl(e->service_epoll, EPOLL_CTL_DEL, link->room_fd, NULL);
+	}
+	link->ops->disarm_room(link);
+}
+
+/*
+ * The end of a connection: every call of it ends, who waits is woken. The
+ * leader drops it from the hot list; the last reference closes it.
+ */
+void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
+{
+	struct lr_engine *e = conn->engine;
+	struct lr_out *out;
+	va_list args;
+
+	if (conn->dead)
+		return;
+	conn->dead = true;
+	e->dying++;
+	conn->why = why;
+	va_start(args, format);
+	vsnprintf(conn->reason, sizeof conn->reason, format, args);
+	va_end(args);
+	memcpy(e->reason, conn->reason, sizeof e->reason);
+	/* Calls that are not yet released keep the link; the peer need not wait for them. */
+	shutdown(conn->link->sock_fd, SHUT_RDWR);
+	while ((out = conn->out)) {
+		conn->out = out->next;
+		count_posted(conn, -(int64_t)out->header.length);
+		free(out);
+	}
+	conn->out_last = &conn->out;
+	lr_queue_resume(e, conn); /* to be dropped by whoever takes them */
+	for (uint32_t i = 0; i < e->ncalls; i++) {
+		struct lr_call *call = e->calls[i];
+		if (!(call->state & CALL_LIVE) || call->conn != conn)
+			continue;
+		if (call->state & CALL_DEFERRED) { /* its message will never be whole */
+			call->state &= ~(uint32_t)CALL_DEFERRED;
+			lr_call_free(e, call);
+			continue;
+		}
+		if (!(call->state & CALL_PEER_ENDED))
+			lr_call_ended(e, call, CALL_DEAD);
+	}
+	for (struct lr_waiter *w = e->first; w; w = w->next)
+		if (w->conn == conn)
+			lr_wake(e, w);
+	if (e->role == LR_SERVER) {
+		conn->next_gone = e->gone;
+		e->gone = conn;
+		conn->refs++;
+	}
+	lr_service_again(e);
+	/* Let whoever leads drop it, and the table's reference with it. */
+	lr_nudge(e);
+}
+
+void lr_conn_bury(struct lr_engine *e)
+{
+	if (!e->dying)
+		return;
+	for (uint32_t i = 0; i < e->nhot;) {
+		struct lr_conn *conn = e->hot[i];
+		if (!conn->dead) {
+			i++;
+			continue;
+		}
+		e->hot[i] = e->hot[--e->nhot];
+		conn->hot = false;
+		lr_conn_unref(conn);
+	}
+	for (uint32_t i = 0; i < e->nconns && e->dying; i++) {
+		struct lr_conn *conn = e->conns[i];
+		if (!conn || !conn->dead || conn->buried)
+			continue;
+		e->dying--;
+		conn->buried = true;
+		lr_conn_unref(conn);
+	}
+}
+
+void lr_conn_unref(struct lr_conn *conn)
+{
+	struct lr_engine *e = conn->engine;
+	struct lr_link *link = conn->link;
+	int fds[4] = {link->bell_fd, link->sock_fd, link->pidfd, link->room_fd};
+
+	if (--conn->refs)
+		return;
+	/* Descriptions shared with the peer or a child outlive our numbers: say it to epoll. */
+	for (int i = 0; i < 4; i++) {
+		if (fds[i] < 0)
+			continue;
+		epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, fds[i], NULL);
+		if (e->service_epoll >= 0)
+			epoll_ctl(e->service_epoll, EPOLL_CTL_DEL, fds[i], NULL);
+	}
+	e->stats.bells += atomic_load(&link->bells);
+	link->ops->destroy(link);
+	for (uint32_t i = 0; i < conn->names_size; i++)
+		free(conn->names[i].text);
+	free(conn->names);
+	free(conn->by_slot);
+	e->conns[conn->slot] = NULL;
+	e->stats.conns--;
+	free(conn);
+}
+
+struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id)
+{
+	uint32_t slot = id & 0xfffff;
+	struct lr_conn *conn = slot < e->nconns ? e->conns[slot] : NULL;
+	return conn && conn->id == id ? conn : NULL;
+}

@@ -1,0 +1,146 @@
+/*
+ * core.h - what the files of the core share: frames, links, time, doorbells.
+ *
+ * Floors, lowest first: util.c (time, futex, fork), ring.c and stream.c (one
+ * link kind each), table.c (calls, messages), conn.c (one link and what waits
+ * to be sent on it), wake.c, read.c, sleep.c, lead.c and service.c (who reads,
+ * who sleeps, who is woken), dispatch.c and accept.c (a frame's effect), send.c
+ * and calls.c (either side of a call), client.c, server.c, life.c.
+ */
+#ifndef LR_CORE_H
+#define LR_CORE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "api.h"
+
+#define LR_US 1000LL
+#define LR_MS 1000000LL
+
+/* ---- util.c ---- */
+
+int64_t lr_now(void);        /* CLOCK_MONOTONIC, ns */
+int64_t lr_now_coarse(void); /* the same to a few ms, in 5 ns */
+uint16_t lr_cpu(void);       /* the CPU this thread runs on, plus one; 0 unknown */
+uint32_t lr_tid(void);
+bool lr_is_main_thread(void);
+/* 0 woken or changed, LR_TIMEOUT, LR_AGAIN (EINTR). */
+int lr_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
+void lr_futex_wake(_Atomic uint32_t *word);
+/* Did the wake-up signal come to this thread since the last time it was asked? */
+bool lr_signal_rang(void);
+uint32_t lr_fork_generation(void); /* grows by one in every forked child */
+/* A message of so many bytes is on its way: have the allocator keep room for such. */
+void lr_expect_size(uint64_t size);
+void lr_fill_error(char *error, int size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static inline void lr_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ __volatile__("yield");
+#endif
+}
+
+/* ---- frames ---- */
+
+struct lr_header {
+	uint32_t length;
+	uint8_t type;
+	uint8_t flags;
+	uint16_t cpu;
+	uint64_t call;
+};
+_Static_assert(sizeof(struct lr_header) == LR_HEADER_SIZE, "the header is 16 bytes");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endian");
+
+/* A frame as it lies on a link: the payload is valid until consume(). */
+struct lr_frame {
+	struct lr_header h;
+	const uint8_t *payload;
+};
+
+#define LR_MAX_IOV 4
+
+/* ---- links ---- */
+
+/*
+ * One frame-keeping path to one peer. peek, consume, arm and disarm belong to
+ * whoever reads (one thread at a time, the engine's leader); send and room to
+ * whoever holds the connection's sending lock.
+ */
+struct lr_link_ops {
+	/* 1: *frame is the next one, checked; 0: nothing there; LR_CLOSED; LR_PROTOCOL. */
+	int (*peek)(struct lr_link *link, struct lr_frame *frame);
+	void (*consume)(struct lr_link *link);
+	/* Is it worth calling peek? Cheap, without side effects but filling a buffer. */
+	bool (*poll)(struct lr_link *link);
+	/* Announce that the reader sleeps. False: something is there, do not. */
+	bool (*arm)(struct lr_link *link, uint32_t sleeper);
+	void (*disarm)(struct lr_link *link);
+	/* 1: taken whole (the link finishes it); 0: no room; LR_CLOSED. */
+	int (*send)(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
+		int count);
+	/* Would a frame of `need` payload bytes find room? Flushes what is begun. */
+	bool (*room)(struct lr_link *link, uint32_t need);
+	/* Ask to be woken when there is room. False: there is already. */
+	bool (*arm_room)(struct lr_link *link, uint32_t need);
+	void (*disarm_room)(struct lr_link *link);
+	/* Bytes sent so far, and whether the peer has certainly not read up to `mark`. */
+	uint64_t (*sent)(struct lr_link *link);
+	bool (*unseen)(struct lr_link *link, uint64_t mark);
+	void (*destroy)(struct lr_link *link);
+};
+
+struct lr_link {
+	const struct lr_link_ops *ops;
+	int bell_fd;  /* readable when the peer rang; edge-triggered, never drained */
+	int sock_fd;  /* its end is the peer's death; may be bell_fd */
+	int pidfd;    /* readable when the peer is dead, or -1 */
+	int room_fd;  /* writable when there is room, or -1: the bell tells */
+	int signo;    /* the signal that wakes our sleepers, 0: the bell */
+	int64_t spin; /* ns; -1 auto */
+	bool edge;      /* an edge was taken from epoll: only a read tells what is there */
+	uint32_t piece; /* the most one DATA frame of ours carries */
+	uint32_t stride; /* who waits for room waits for this much: one wake-up, many frames */
+	bool unfinished; /* a frame was taken and is not all out: room() goes on with it */
+	_Atomic uint16_t peer_cpu;
+	_Atomic uint64_t bells; /* times we rang */
+};
+
+static inline uint32_t lr_read32(const uint8_t *at)
+{
+	uint32_t v;
+	memcpy(&v, at, sizeof v);
+	return v;
+}
+
+static inline uint64_t lr_read64(const uint8_t *at)
+{
+	uint64_t v;
+	memcpy(&v, at, sizeof v);
+	return v;
+}
+
+static inline uint32_t lr_pad8(uint32_t n)
+{
+	return (n + 7) & ~7u;
+}
+
+#endif

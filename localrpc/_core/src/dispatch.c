@@ -1,0 +1,427 @@
+/* dispatch.c - what a frame does. Under the mutex, by the leader. */
+#include "engine.h"
+
+/* The call has ended from outside: the peer said so, or died. */
+void lr_call_ended(struct lr_engine *e, struct lr_call *call, uint32_t state)
+{
+	call->state |= CALL_PEER_ENDED | state;
+	lr_wake(e, call->receiver);
+	lr_wake(e, call->sender);
+	if ((call->state & CALL_WATCHED) && !(call->state & CALL_TOLD)) {
+		for (uint32_t i = 0; i < e->nwatched; i++)
+			if (e->watched[i] == call) {
+				e->watched[i] = e->watched[--e->nwatched];
+				break;
+			}
+		call->state &= ~(uint32_t)CALL_WATCHED;
+		lr_told_push(e, call);
+		lr_service_again(e);
+	}
+}
+
+/* Our side took messages: grant their bytes back, half a window at a time. */
+void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
+{
+	struct iovec iov = {&call->taken, sizeof call->taken};
+
+	call->taken += charge;
+	if (call->taken == 0 || (call->state & (CALL_PEER_ENDED | CALL_PEER_HALF)))
+		return;
+	if (call->taken < e->window / 2 && !(call->state & CALL_CREDIT_WANTED))
+		return;
+	call->state &= ~(uint32_t)CALL_CREDIT_WANTED;
+	if (lr_conn_post(call->conn, LR_T_CREDIT, 0, call->wire, &iov, 1) == 0)
+		call->taken = 0;
+}
+
+/* Give something to the call's owner: into its hands if it waits, else queued. */
+static int deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, const void *data,
+	uint64_t size)
+{
+	struct lr_waiter *w = call->receiver;
+	struct lr_io *io = w && w->wants == WANT_ITEM ? w->io : NULL;
+	struct lr_item *item;
+
+	if (call->state & CALL_TOO_LARGE)
+		return 0; /* what follows a refused message is not for this call's owner */
+	if (io && !call->first && !(call->state & CALL_UNARY)) {
+		if (kind == LR_K_MESSAGES && (io->kind == 0 || io->kind == kind) &&
+		    io->count < LR_BATCH && io->fill + size <= io->cap) {
+			memcpy(io->buf + io->fill, data, size);
+			io->fill += (uint32_t)size;
+			io->ends[io->count++] = io->fill;
+			io->kind = kind;
+			lr_wake(e, w);
+			lr_call_took(e, call, size + LR_OVERHEAD);
+			return 0;
+		}
+		if (io->kind == 0 && kind != LR_K_MESSAGES && size <= io->cap) {
+			memcpy(io->buf, data, size);
+			io->size = (int64_t)size;
+			io->kind = kind;
+			lr_wake(e, w);
+			return 0;
+		}
+	}
+	if (call->conn->queued + size > LR_MAX_CONN_BYTES)
+		return LR_NOMEM;
+	item = lr_item_new(kind, data, size);
+	if (!item)
+		return LR_NOMEM;
+	lr_item_append(call, item);
+	lr_wake(e, w);
+	return 0;
+}
+
+int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool big)
+{
+	if (!(call->state & CALL_TOO_LARGE))
+		call->refused_size = size;
+	call->state |= CALL_TOO_LARGE;
+	if (big)
+		call->skip = size;
+	lr_wake(e, call->receiver);
+	return 0;
+}
+
+/* A message begins, or comes whole, at the end of a frame's payload. */
+int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
+	uint32_t at, const char **why)
+{
+	uint64_t size = f->h.length - at;
+	struct lr_item *item;
+
+	if (call->big || call->skip) {
+		*why = "a message begins inside another of its call";
+		return LR_PROTOCOL;
+	}
+	if (f->h.flags & LR_F_BIG) {
+		if (size != 8) {
+			*why = "a large message without its size";
+			return LR_PROTOCOL;
+		}
+		size = lr_read64(f->payload + at);
+		if (size == 0 || size > INT64_MAX / 2) {
+			*why = "a large message of an impossible size";
+			return LR_PROTOCOL;
+		}
+	}
+	if ((call->state & CALL_TOO_LARGE) ||
+	    (e->max_receive >= 0 && size > (uint64_t)e->max_receive))
+		return lr_too_large(e, call, size, f->h.flags & LR_F_BIG);
+	if (!(f->h.flags & LR_F_BIG))
+		return deliver(e, call, LR_K_MESSAGES, f->payload + at, size);
+	item = lr_item_new(LR_K_BIG, NULL, 0);
+	if (!item)
+		return LR_NOMEM;
+	item->size = size;
+	lr_expect_size(size);
+	call->big = item;
+	lr_item_append(call, item);
+	lr_wake(e, call->receiver);
+	return 0;
+}
+
+static int ended_by_status(struct lr_engine *e, struct lr_call *call, const void *trailer,
+	uint32_t len)
+{
+	int r = deliver(e, call, LR_K_STATUS, trailer, len);
+	if (r == 0)
+		lr_call_ended(e, call, 0);
+	return r;
+}
+
+/* A unary call that has got no more than its initial metadata yet. */
+bool lr_only_headers(const struct lr_call *call)
+{
+	return (call->state & CALL_UNARY) && call->first->kind == LR_K_HEADERS &&
+	       !call->first->next;
+}
+
+/* The whole answer of a unary call, into the hands of who waits. False: it does not fit. */
+static bool answer_whole(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
+	uint32_t trailer)
+{
+	struct lr_waiter *w = call->receiver;
+	struct lr_item *headers = call->first;
+	uint64_t size = f->h.length - 4 - trailer;
+	struct lr_io *io;
+
+	if (!(call->state & CALL_UNARY) || !w || (f->h.flags & LR_F_BIG) || call->big ||
+	    call->skip || (headers && !lr_only_headers(call)))
+		return false;
+	io = w->io;
+	if (!(f->h.flags & LR_F_MESSAGE))
+		size = 0;
+	if (size + trailer + (headers ? headers->size : 0) > io->cap ||
+	    (e->max_receive >= 0 && size > (uint64_t)e->max_receive))
+		return false;
+	memcpy(io->buf, f->payload + 4 + trailer, size);
+	io->size = (int64_t)size;
+	io->kind = LR_K_STATUS;
+	if (trailer || headers || !(f->h.flags & LR_F_MESSAGE)) {
+		io->flags = LR_F_FULL | (f->h.flags & LR_F_MESSAGE);
+		io->head = trailer;
+		memcpy(io->buf + size, f->payload + 4, trailer);
+		if (headers) {
+			io->count = (uint32_t)headers->size;
+			memcpy(io->buf + size + trailer, headers->data, headers->size);
+			lr_item_free(lr_item_pop(call));
+		}
+	}
+	lr_call_ended(e, call, 0);
+	return true;
+}
+
+static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
+	const char **why)
+{
+	uint32_t trailer;
+	int r;
+
+	if (f->h.length < 4 || (trailer = lr_read32(f->payload)) > f->h.length - 4) {
+		*why = "a STATUS frame shorter than its trailer";
+		return LR_PROTOCOL;
+	}
+	call->state |= CALL_PEER_HALF; /* the message of a STATUS is not charged */
+	if (answer_whole(e, call, f, trailer))
+		return 0;
+	if (f->h.flags & (LR_F_MESSAGE | LR_F_BIG)) {
+		r = lr_message(e, call, f, 4 + trailer, why);
+		if (r < 0)
+			return r;
+		if (call->big || call->skip) { /* the status waits for its message */
+			call->status = lr_item_new(LR_K_STATUS, f->payload + 4, trailer);
+			return call->status ? 0 : LR_NOMEM;
+		}
+	}
+	return ended_by_status(e, call, f->payload + 4, trailer);
+}
+
+static int big_is_whole(struct lr_engine *e, struct lr_call *call)
+{
+	struct lr_item *status = call->status;
+	int r;
+
+	call->big = NULL;
+	if (call->receiver && call->receiver->wants == WANT_BIG)
+		call->receiver->amount = 1;
+	if (status) {
+		call->status = NULL;
+		lr_item_append(call, status);
+		lr_call_ended(e, call, 0);
+	}
+	if (call->half_after_big) {
+		call->half_after_big = 0;
+		call->state |= CALL_PEER_HALF;
+		if ((r = deliver(e, call, LR_K_END, "", 0)) < 0)
+			return r;
+	}
+	if (call->state & CALL_DEFERRED) {
+		call->state &= ~(uint32_t)CALL_DEFERRED;
+		lr_queue_push(e, call);
+		lr_wake_worker(e);
+	}
+	lr_wake(e, call->receiver);
+	return 0;
+}
+
+static int on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
+	const char **why)
+{
+	struct lr_item *big = call->big;
+	uint64_t size = f->h.length;
+
+	if (call->skip) {
+		if (size > call->skip) {
+			*why = "more DATA than was said";
+			return LR_PROTOCOL;
+		}
+		call->skip -= size;
+		if (call->skip == 0 && call->status) {
+			struct lr_item *status = call->status;
+			call->status = NULL;
+			lr_item_append(call, status);
+			lr_call_ended(e, call, 0);
+		}
+		return 0;
+	}
+	if (!big || size > big->size - big->got) {
+		*why = big ? "more DATA than was said" : "DATA without a message";
+		return LR_PROTOCOL;
+	}
+	if (!big->mem) {
+		if (call->conn->queued + big->size > LR_MAX_CONN_BYTES)
+			return LR_NOMEM;
+		big->mem = malloc(big->size);
+		if (!big->mem)
+			return LR_NOMEM;
+		call->conn->queued += big->size;
+	}
+	memcpy(big->mem + big->got, f->payload, size);
+	big->got += size;
+	return big->got == big->size ? big_is_whole(e, call) : 0;
+}
+
+static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, const void *text,
+	uint32_t len, uint32_t state)
+{
+	struct lr_item *item;
+
+	/* A reset overtakes what was not taken yet, but at the client not the messages. */
+	if (e->role == LR_SERVER)
+		while ((item = lr_item_pop(call)))
+			lr_item_free(item);
+	if (call->big && call->first) { /* never to be whole */
+		struct lr_item **at = &call->first;
+		while (*at && *at != call->big)
+			at = &(*at)->next;
+		if (*at) {
+			if (call->big->mem && !call->big->lent)
+				call->conn->queued -= call->big->size;
+			*at = NULL;
+			call->last = at;
+			lr_item_free(call->big);
+		}
+	}
+	call->big = NULL;
+	if ((item = lr_item_new(LR_K_RESET, text, len))) {
+		item->count = code;
+		lr_item_append(call, item);
+	}
+	lr_call_ended(e, call, state);
+	if (call->state & CALL_DEFERRED) {
+		call->state &= ~(uint32_t)CALL_DEFERRED;
+		lr_call_free(e, call);
+	}
+}
+
+static struct lr_call *call_by_wire(struct lr_engine *e, struct lr_conn *conn, uint64_t wire)
+{
+	uint32_t slot = (uint32_t)wire;
+	struct lr_call *call;
+
+	if (e->role == LR_CLIENT) {
+		call = lr_call_get(e, wire);
+		return call && call->conn == conn ? call : NULL;
+	}
+	call = slot < conn->by_slot_size ? conn->by_slot[slot] : NULL;
+	return call && call->wire == wire ? call : NULL;
+}
+
+static int on_credit(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
+	const char **why)
+{
+	uint64_t bytes;
+
+	if (f->h.length != 8) {
+		*why = "a CREDIT frame that is not 8 bytes";
+		return LR_PROTOCOL;
+	}
+	bytes = lr_read64(f->payload);
+	if (bytes == 0) { /* the sender is stuck: grant what has been taken, however little */
+		call->state |= CALL_CREDIT_WANTED;
+		lr_call_took(e, call, 0);
+		return 0;
+	}
+	if (call->state & CALL_FINISHED)
+		return 0;
+	if (bytes > call->outstanding) {
+		*why = "more credit than was outstanding";
+		return LR_PROTOCOL;
+	}
+	call->outstanding -= bytes;
+	call->state &= ~(uint32_t)CALL_ASKED_CREDIT;
+	if (call->sender && call->sender->wants == WANT_CREDIT) {
+		if (lr_has_credit(call, call->sender->amount))
+			lr_wake(e, call->sender);
+		else
+			lr_ask_credit(call); /* not enough yet: it is still stuck */
+	}
+	return 0;
+}
+
+static int on_goaway(struct lr_engine *e)
+{
+	e->going = true;
+	lr_service_again(e);
+	return 0;
+}
+
+int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
+	const char **why)
+{
+	bool server = e->role == LR_SERVER;
+	struct lr_call *call;
+	int r = 0;
+
+	*why = "a frame of unknown type";
+	if (f->h.type != LR_T_DATA && f->h.length > LR_MAX_CONTROL) {
+		*why = "a frame larger than its type allows";
+		return LR_PROTOCOL;
+	}
+	switch (f->h.type) {
+	case LR_T_METHOD:
+	case LR_T_OPEN:
+		*why = "a client's frame sent by a server";
+		if (!server)
+			return LR_PROTOCOL;
+		r = f->h.type == LR_T_OPEN ? lr_on_open(e, conn, f, why) : lr_on_method(e, conn, f, why);
+		break;
+	case LR_T_GOAWAY:
+		*why = "a server's frame sent by a client";
+		if (server)
+			return LR_PROTOCOL;
+		return on_goaway(e);
+	case LR_T_HEADERS:
+	case LR_T_STATUS:
+		*why = "a server's frame sent by a client";
+		if (server)
+			return LR_PROTOCOL;
+		/* fall through */
+	case LR_T_MESSAGE:
+	case LR_T_DATA:
+	case LR_T_RESET:
+	case LR_T_CREDIT:
+		call = call_by_wire(e, conn, f->h.call);
+		if (!call || (call->state & (CALL_PEER_ENDED | CALL_CANCELLED)))
+			return 0; /* late: it has ended here */
+		if (f->h.type == LR_T_STATUS) {
+			r = on_status(e, call, f, why);
+		} else if (f->h.type == LR_T_HEADERS) {
+			r = deliver(e, call, LR_K_HEADERS, f->payload, f->h.length);
+		} else if (f->h.type == LR_T_DATA) {
+			r = on_data(e, call, f, why);
+		} else if (f->h.type == LR_T_CREDIT) {
+			r = on_credit(e, call, f, why);
+		} else if (f->h.type == LR_T_RESET) {
+			if (f->h.length < 4) {
+				*why = "a RESET frame without a code";
+				return LR_PROTOCOL;
+			}
+			reset(e, call, lr_read32(f->payload), f->payload + 4, f->h.length - 4,
+				f->h.flags & LR_F_UNSEEN ? CALL_UNSEEN : 0);
+		} else {
+			if (call->state & CALL_PEER_HALF) {
+				*why = "a message after the end of its stream";
+				return LR_PROTOCOL;
+			}
+			if (f->h.flags & (LR_F_MESSAGE | LR_F_BIG))
+				r = lr_message(e, call, f, 0, why);
+			if (r == 0 && (f->h.flags & LR_F_END)) {
+				if (call->big) {
+					call->half_after_big = 1;
+				} else {
+					call->state |= CALL_PEER_HALF;
+					r = deliver(e, call, LR_K_END, "", 0);
+				}
+			}
+		}
+		break;
+	default:
+		return LR_PROTOCOL;
+	}
+	if (r == LR_NOMEM)
+		*why = "more was sent than this side keeps";
+	return r < 0 ? LR_PROTOCOL : 0;
+}

@@ -1,0 +1,295 @@
+/*
+ * engine.h - one engine for every transport: who reads, who waits, who is woken.
+ *
+ * One mutex guards everything here but the words marked _Atomic. There is no
+ * reader thread: a thread that wants something reads the links itself, as the
+ * leader; others park, each on a futex word of its own. While it leads it
+ * drops the mutex to spin and to sleep, and only the leader peeks, consumes,
+ * arms and touches the list of hot connections. Sending happens under the
+ * mutex, by anyone.
+ *
+ * A server's leader that goes out to run a handler leaves its connections
+ * armed. What then arrives rings the service thread (lr_service), which gives
+ * the leader a moment and promotes a parked thread if it does not come back.
+ */
+#ifndef LR_ENGINE_H
+#define LR_ENGINE_H
+
+#include "core.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+
+/* What an event of the epoll sets says, beside the connection's id. */
+enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK };
+
+#define LR_HOT 64
+#define LR_WAKES 32
+#define LR_MAX_QUEUED_CALLS 10000
+#define LR_MAX_CONN_BYTES (512u << 20) /* queued for one connection, all calls */
+#define LR_MAX_POSTED (1u << 20)       /* answers that a peer leaves unread, then it is choked */
+#define LR_MAX_NAME 8192
+#define LR_MAX_NAMES 4096
+
+/* ---- calls (table.c) ---- */
+
+/* Something a call's owner has not taken yet. */
+struct lr_item {
+	struct lr_item *next;
+	uint32_t kind;
+	uint32_t count; /* K_RESET: bytes of text; K_CALL: bytes of metadata */
+	uint64_t size;  /* bytes of data; K_RESET: the status code */
+	/* K_BIG only: where the bytes go, how many have come. */
+	uint8_t *mem;
+	uint64_t got;
+	bool lent; /* mem belongs to the thread inside lr_fill */
+	uint8_t data[];
+};
+
+enum {
+	CALL_LIVE = 1 << 0,
+	CALL_PEER_HALF = 1 << 1,  /* END came: no more messages */
+	CALL_PEER_ENDED = 1 << 2, /* STATUS or RESET came, or the peer died */
+	CALL_DEAD = 1 << 3,       /* the peer died before it ended the call */
+	CALL_CANCELLED = 1 << 4,  /* lr_cancel */
+	CALL_FINISHED = 1 << 5,   /* we sent STATUS */
+	CALL_HALF = 1 << 6,       /* we sent END */
+	CALL_UNARY = 1 << 7,      /* lr_unary waits: the answer goes straight into its io */
+	CALL_QUEUED = 1 << 8,     /* among those no worker has taken */
+	CALL_DEFERRED = 1 << 9,   /* to be queued once its message is whole */
+	CALL_WATCHED = 1 << 10,
+	CALL_TOLD = 1 << 11,      /* K_ENDED was given, or is queued */
+	CALL_CREDIT_WANTED = 1 << 12,
+	CALL_ASKED_CREDIT = 1 << 13,
+	CALL_UNSEEN = 1 << 14,
+	CALL_TOO_LARGE = 1 << 15,
+	CALL_DOOMED = 1 << 16, /* released: the last thread inside frees it */
+};
+
+struct lr_call {
+	uint32_t index, generation;
+	uint32_t state;
+	uint64_t wire; /* its id on the wire */
+	struct lr_conn *conn;
+
+	struct lr_item *first, **last;
+	struct lr_item *big;    /* the message that DATA frames bring now */
+	uint64_t skip;          /* DATA bytes to throw away: its message was too large */
+	struct lr_item *status; /* came with a big message: given after it */
+	int half_after_big;
+
+	uint64_t outstanding; /* charged to the peer's window, not granted back */
+	uint64_t taken;       /* taken by our side, not granted yet */
+	uint64_t sending;     /* bytes of the message being sent that are out, plus 1; 0: none */
+	uint64_t mark;        /* link position after OPEN */
+
+	struct lr_waiter *receiver, *sender;
+	uint32_t inside; /* threads that wait for something of this call */
+	struct lr_call *next; /* free, queued or told */
+	struct lr_item *opened; /* while queued: metadata and message */
+	int32_t method;
+	uint32_t number;
+	uint32_t open_flags;
+	int64_t timeout_us, watch_deadline;
+	uint64_t refused_size;
+};
+
+/* ---- connections (conn.c) ---- */
+
+struct lr_out {
+	struct lr_out *next;
+	struct lr_header header;
+	uint8_t data[];
+};
+
+struct lr_conn {
+	struct lr_engine *engine;
+	struct lr_link *link;
+	uint32_t id, slot;
+	uint32_t refs; /* one of the table, one of the hot list, one per call */
+	bool dead, hot, warming, eof_seen;
+	int why; /* dead: LR_CLOSED or LR_PROTOCOL */
+	char reason[160];
+	uint64_t peer_window;
+	int64_t heard;      /* coarse time of the last frame */
+	uint32_t idle_sleeps;
+	uint64_t queued;    /* bytes of what its calls have not taken */
+	struct lr_out *out, **out_last;
+	uint64_t posted;       /* payload bytes of out */
+	struct lr_call *held, **held_last; /* queued calls of a choked one: no worker takes them */
+	_Atomic bool choked;   /* it does not read what we posted: we do not read what it sends */
+	uint32_t room_waiters, room_need;
+	bool room_armed;
+	struct lr_call **by_slot; /* server: the peer's slot -> call */
+	uint32_t by_slot_size;
+	struct lr_name { char *text; uint32_t len; int32_t id; } *names; /* server: by number */
+	uint32_t names_size;
+	bool buried;          /* the table's reference is gone */
+	struct lr_conn *next_fresh, *next_gone;
+};
+
+/* ---- waiting (lead.c) ---- */
+
+enum lr_wants { WANT_ITEM, WANT_BIG, WANT_CREDIT, WANT_ROOM, WANT_CALL, WANT_SERVICE, WANT_FLUSH };
+
+struct lr_waiter {
+	struct lr_waiter *next, *prev;
+	_Atomic uint32_t word; /* 0 parked, 1 woken */
+	bool parked, counted;
+	bool deaf; /* EINTR is not for this one */
+	enum lr_wants wants;
+	struct lr_call *call;
+	struct lr_conn *conn;
+	struct lr_io *io;
+	uint64_t amount; /* WANT_CREDIT: charge; WANT_ROOM: payload bytes; WANT_BIG: 1, whole */
+};
+
+struct lr_engine {
+	int role;
+	uint64_t window;
+	int64_t max_receive, max_calls;
+	uint32_t fork_generation;
+
+	pthread_mutex_t lock;
+	bool closed, stopping, refusing, going;
+	bool drained_told;
+	bool rewatch; /* the service thread is to reckon its deadline again */
+	uint32_t yields, service_yields;
+
+	struct lr_call **calls;
+	uint32_t ncalls;
+	struct lr_call *free_calls;
+	int64_t live;
+
+	struct lr_conn **conns;
+	uint32_t nconns;
+	struct lr_conn *fresh, *gone;
+	struct lr_conn *hot[LR_HOT];
+	uint32_t nhot, next_hot;
+	uint32_t conn_generation;
+	uint32_t dying; /* dead and not yet buried */
+
+	char reason[160]; /* of the connection that died last */
+
+	struct lr_waiter *leader, *first, *last;
+	uint32_t workers; /* inside lr_next, leading or parked */
+	struct lr_waiter *wakes[LR_WAKES];
+	uint32_t nwakes;
+
+	struct lr_call *queue, **queue_last; /* no worker has taken them yet */
+	uint32_t queued_calls;
+	struct lr_call *told, **told_last; /* ended, to be given by lr_service */
+	struct lr_call **watched;
+	uint32_t nwatched, watched_size;
+
+	struct lr_intern { char *text; uint32_t len; int32_t id; } *interned;
+	uint32_t ninterned;
+
+	int epoll_fd, kick_fd;       /* the leader sleeps here */
+	int service_epoll, service_kick; /* the server's service thread sleeps here */
+	int signo;
+	uint32_t spin_misses;
+	_Atomic uint32_t kicked, sleeping, look;
+	_Atomic uint32_t service_work, service_sleeping;
+	uint32_t lead_count; /* grows whenever the lead is taken or left */
+
+	struct lr_stats stats;
+};
+
+/* table.c */
+struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn);
+struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle);
+uint64_t lr_call_handle(const struct lr_call *call);
+void lr_call_free(struct lr_engine *e, struct lr_call *call);
+struct lr_item *lr_item_new(uint32_t kind, const void *data, uint64_t size);
+void lr_item_free(struct lr_item *item);
+void lr_item_append(struct lr_call *call, struct lr_item *item);
+struct lr_item *lr_item_pop(struct lr_call *call);
+void lr_queue_push(struct lr_engine *e, struct lr_call *call);
+void lr_queue_hold(struct lr_engine *e, struct lr_conn *conn);
+void lr_queue_resume(struct lr_engine *e, struct lr_conn *conn);
+struct lr_call *lr_queue_pop(struct lr_engine *e);
+void lr_told_push(struct lr_engine *e, struct lr_call *call);
+
+/* conn.c: all under the mutex. */
+int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
+	const struct iovec *iov, int count); /* 1, 0 no room, LR_CLOSED */
+int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
+	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
+void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
+void lr_conn_warm(struct lr_conn *conn); /* have the leader take it among the hot ones */
+bool lr_conn_choked(const struct lr_conn *conn);
+bool lr_conn_stuck(const struct lr_conn *conn);
+bool lr_conn_unsent(const struct lr_conn *conn);
+int lr_later(const struct lr_conn *conn);
+bool lr_conn_arm_room(struct lr_conn *conn);
+void lr_conn_disarm_room(struct lr_conn *conn);
+void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void lr_conn_bury(struct lr_engine *e); /* the leader's, or nobody leads */
+void lr_conn_unref(struct lr_conn *conn);
+struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);
+
+/* wake.c: under the mutex. */
+int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
+void lr_leave(struct lr_engine *e); /* unlock, then wake who is to be woken */
+void lr_wake(struct lr_engine *e, struct lr_waiter *w);
+void lr_wake_worker(struct lr_engine *e);
+void lr_wake_all(struct lr_engine *e);
+void lr_kick_leader(struct lr_engine *e);
+void lr_nudge(struct lr_engine *e); /* somebody must look at the connections */
+void lr_service_ring(struct lr_engine *e);
+void lr_service_again(struct lr_engine *e); /* lr_service looks for events again */
+
+/* lead.c: under the mutex, which waiting drops. */
+extern _Thread_local bool lr_may_sleep;
+int lr_ready(struct lr_engine *e, struct lr_waiter *w);
+int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline);
+void lr_want_room(struct lr_waiter *w, bool wants);
+void lr_lead_out(struct lr_engine *e);
+
+/* read.c: the leader's, under the mutex. */
+int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */
+bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
+void lr_handle_events(struct lr_engine *e, const struct epoll_event *events, int n);
+
+/* sleep.c: the leader's, without the mutex. */
+int64_t lr_spin_budget(struct lr_engine *e);
+int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted);
+int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline, bool *slept);
+int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
+	const sigset_t *mask);
+
+/* dispatch.c: a frame's effect. 0, or LR_PROTOCOL or LR_NOMEM with *why. */
+int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
+	const char **why);
+int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *frame,
+	uint32_t at, const char **why);
+int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool big);
+void lr_call_ended(struct lr_engine *e, struct lr_call *call, uint32_t state);
+void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge);
+bool lr_only_headers(const struct lr_call *call);
+
+/* accept.c: the server's. */
+int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
+	const char **why);
+int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
+	const char **why);
+int lr_take_call(struct lr_engine *e, struct lr_io *io);
+
+/* send.c, calls.c: under the mutex. 0, or why not. */
+void lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
+	uint32_t len);
+bool lr_has_credit(const struct lr_call *call, uint64_t charge);
+void lr_ask_credit(struct lr_call *call);
+void lr_call_hold(struct lr_call *call);
+bool lr_call_unhold(struct lr_engine *e, struct lr_call *call); /* false: it is gone */
+int lr_may_send(const struct lr_call *call);
+int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64_t deadline,
+	bool deaf);
+int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
+	int64_t deadline, bool deaf);
+int lr_wait_item(struct lr_engine *e, struct lr_call *call, struct lr_io *io, int64_t deadline);
+bool lr_call_unseen(const struct lr_call *call);
+
+#endif

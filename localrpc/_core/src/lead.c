@@ -1,0 +1,276 @@
+/* lead.c - waiting: leading, parking, and passing the lead on. engine.h says how it works. */
+#include "engine.h"
+
+/* The main thread returns to Python once before it sleeps: a signal that came
+ * while it span has its handler run then, instead of after the sleep. */
+_Thread_local bool lr_may_sleep;
+
+int lr_ready(struct lr_engine *e, struct lr_waiter *w)
+{
+	struct lr_call *call = w->call;
+
+	switch (w->wants) {
+	case WANT_ITEM:
+		return w->io->kind || (call->first && !lr_only_headers(call)) ||
+		       (call->state & (CALL_DEAD | CALL_CANCELLED | CALL_TOO_LARGE));
+	case WANT_BIG:
+		return !call->big || (call->state & (CALL_DEAD | CALL_CANCELLED));
+	case WANT_CREDIT:
+		return lr_has_credit(call, w->amount) ||
+		       (call->state & (CALL_PEER_ENDED | CALL_CANCELLED));
+	case WANT_ROOM:
+		return w->conn->dead ||
+		       (call && (call->state & (CALL_PEER_ENDED | CALL_CANCELLED))) ||
+		       (!w->conn->out && w->conn->link->ops->room(w->conn->link,
+						 (uint32_t)w->amount));
+	case WANT_CALL:
+		return w->io->kind || e->queue || e->stopping || e->closed || e->yields;
+	case WANT_SERVICE:
+		if (e->role == LR_SERVER) /* leads only while no worker can */
+			return e->first || e->rewatch || e->told || e->gone || e->closed ||
+			       e->service_yields;
+		return e->told || e->rewatch || e->closed || e->service_yields ||
+		       !e->conns[0] || e->conns[0]->dead;
+	case WANT_FLUSH:
+		return !lr_conn_unsent(w->conn);
+	}
+	return 1;
+}
+
+static _Atomic int64_t signal_check;
+
+void lr_signal_check(int64_t ns)
+{
+	atomic_store(&signal_check, ns);
+}
+
+/*
+ * Until when a wait may last. The kernel may hand a signal to another thread,
+ * or just before we sleep: Python runs its handler once the main thread comes by.
+ */
+static int64_t wait_limit(const struct lr_waiter *w, int64_t deadline, bool *cut)
+{
+	int64_t check = atomic_load_explicit(&signal_check, memory_order_relaxed), at;
+
+	*cut = false;
+	if (w->deaf || !check || !lr_is_main_thread())
+		return deadline;
+	at = lr_now() + check;
+	if (deadline && deadline <= at)
+		return deadline;
+	*cut = true;
+	return at;
+}
+
+/* Read for everybody until w has what it wants. */
+static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
+{
+	struct epoll_event events[16];
+	int r, n;
+
+	for (;;) {
+		bool tx_wanted, slept = false, cut = false;
+		int64_t budget = 0;
+
+		n = lr_drain(e, w);
+		tx_wanted = lr_pump(e);
+		if (lr_ready(e, w))
+			return 1;
+		if (n && !atomic_load_explicit(&e->look, memory_order_relaxed)) {
+			if (e->nwakes) {
+				lr_leave(e);
+				pthread_mutex_lock(&e->lock);
+			}
+			continue;
+		}
+		lr_leave(e);
+		r = n = 0;
+		if (atomic_exchange(&e->look, 0)) {
+			/* Somebody rang while we were busy with the hot ones. */
+			n = lr_wait_events(e->epoll_fd, events, 1, NULL);
+		} else {
+			budget = lr_may_sleep ? 0 : lr_spin_budget(e);
+			r = budget ? lr_spin(e, budget, deadline, tx_wanted) : 0;
+			if (r == 0) {
+				if (!w->deaf && !lr_may_sleep && lr_is_main_thread()) {
+					lr_may_sleep = true;
+					r = LR_AGAIN;
+				} else {
+					n = lr_sleep(e, events, wait_limit(w, deadline, &cut), &slept);
+					r = n < 0 ? n : 0;
+					if (r == LR_TIMEOUT && cut) {
+						lr_may_sleep = true;
+						r = LR_AGAIN;
+					}
+				}
+			}
+		}
+		pthread_mutex_lock(&e->lock);
+		e->stats.spins += budget > 0;
+		e->stats.sleeps += slept;
+		atomic_store(&e->kicked, 0);
+		lr_handle_events(e, events, n > 0 ? n : 0);
+		if (lr_ready(e, w))
+			return 1;
+		if (r == LR_TIMEOUT || (r == LR_AGAIN && !w->deaf)) {
+			/* What came meanwhile is still taken. */
+			lr_drain(e, w);
+			return lr_ready(e, w) ? 1 : r;
+		}
+	}
+}
+
+/* ---- the lead ---- */
+
+static void take_lead(struct lr_engine *e, struct lr_waiter *w)
+{
+	e->leader = w;
+	e->lead_count++;
+	for (uint32_t i = 0; i < e->nhot; i++) {
+		e->hot[i]->link->ops->disarm(e->hot[i]->link);
+		if (e->hot[i]->room_armed)
+			lr_conn_disarm_room(e->hot[i]);
+	}
+}
+
+/*
+ * Nobody reads a server's links now: leave them armed, so that the next frame
+ * rings the service thread; ring it ourselves for what is there already.
+ */
+void lr_lead_out(struct lr_engine *e)
+{
+	bool pending = e->queue || e->fresh || atomic_load_explicit(&e->look, memory_order_relaxed);
+
+	for (uint32_t i = 0; i < e->nhot; i++) {
+		struct lr_conn *conn = e->hot[i];
+		if ((!conn->link->ops->arm(conn->link, 0) && !lr_conn_choked(conn)) ||
+		    conn->eof_seen)
+			pending = true;
+		if (lr_conn_stuck(conn) && !lr_conn_arm_room(conn))
+			pending = true;
+	}
+	if (pending)
+		lr_service_ring(e);
+}
+
+static void leave_lead(struct lr_engine *e)
+{
+	e->leader = NULL;
+	e->lead_count++;
+}
+
+/* Nobody leads: a parked thread takes over, or the service thread is told. */
+static void pass_on(struct lr_engine *e, bool got_work)
+{
+	struct lr_waiter *next = e->first;
+
+	if (e->role == LR_SERVER && (got_work || !next)) {
+		lr_lead_out(e);
+		return;
+	}
+	/* A thread that waits for its own answer rather than the background one. */
+	while (next && next->wants == WANT_SERVICE && next->next)
+		next = next->next;
+	lr_wake(e, next);
+}
+
+static void park(struct lr_engine *e, struct lr_waiter *w)
+{
+	w->next = NULL;
+	w->prev = e->last;
+	if (e->last)
+		e->last->next = w;
+	else
+		e->first = w;
+	e->last = w;
+	w->parked = true;
+	atomic_store(&w->word, 0);
+}
+
+static void unpark(struct lr_engine *e, struct lr_waiter *w)
+{
+	*(w->prev ? &w->prev->next : &e->first) = w->next;
+	*(w->next ? &w->next->prev : &e->last) = w->prev;
+	w->parked = false;
+	for (uint32_t i = 0; i < e->nwakes; i++)
+		if (e->wakes[i] == w) {
+			e->wakes[i] = e->wakes[--e->nwakes];
+			break;
+		}
+}
+
+/* Whoever was told of room does not count among those who wait for it. */
+void lr_want_room(struct lr_waiter *w, bool wants)
+{
+	struct lr_conn *conn = w->conn;
+
+	if (w->wants != WANT_ROOM || w->counted == wants)
+		return;
+	w->counted = wants;
+	if (!wants) {
+		if (--conn->room_waiters == 0)
+			conn->room_need = 0;
+		return;
+	}
+	conn->room_waiters++;
+	lr_conn_warm(conn); /* a cold one is watched for frames, not for room */
+	if (w->amount > conn->room_need)
+		conn->room_need = (uint32_t)w->amount;
+}
+
+/*
+ * Wait, under the mutex, until w has what it wants: 1, LR_TIMEOUT or LR_AGAIN.
+ * Every way out passes the lead on if nobody has it.
+ */
+int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
+{
+	bool cut;
+	int r = 1;
+
+	while (!lr_ready(e, w)) {
+		lr_want_room(w, true);
+		if (deadline == 1 || (deadline && lr_now() >= deadline)) {
+			if (!e->leader) {
+				take_lead(e, w);
+				lr_drain(e, w);
+				lr_pump(e);
+				leave_lead(e);
+			}
+			r = lr_ready(e, w) ? 1 : LR_TIMEOUT;
+			break;
+		}
+		if (!e->leader) {
+			take_lead(e, w);
+			r = lead(e, w, deadline);
+			leave_lead(e);
+			if (r != 1)
+				break;
+			continue;
+		}
+		if (!w->deaf && !lr_may_sleep && lr_is_main_thread()) {
+			lr_may_sleep = true;
+			r = LR_AGAIN;
+			break;
+		}
+		park(e, w);
+		if ((e->leader->wants == WANT_SERVICE && e->role == LR_SERVER) ||
+		    (w->wants == WANT_ROOM && (!w->conn->room_armed || !w->conn->hot)))
+			lr_kick_leader(e); /* it leads only while nobody else can; it may sleep unarmed for room */
+		lr_leave(e);
+		r = lr_futex_wait(&w->word, 0, wait_limit(w, deadline, &cut));
+		lr_may_sleep = r == LR_TIMEOUT && cut;
+		if (lr_may_sleep)
+			r = LR_AGAIN;
+		pthread_mutex_lock(&e->lock);
+		unpark(e, w);
+		if (r == LR_AGAIN && !w->deaf && !lr_ready(e, w))
+			break;
+		r = 1;
+	}
+	if (r != LR_AGAIN)
+		lr_may_sleep = false;
+	lr_want_room(w, false);
+	if (!e->leader)
+		pass_on(e, r == 1 && w->wants != WANT_SERVICE);
+	return r;
+}

@@ -1,0 +1,333 @@
+/* life.c - engines and bare links: making them, ending them, looking at them. */
+#include "engine.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static int watch(int epoll, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event ev = {.events = events, .data.u64 = data};
+	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev);
+}
+
+static void close_if(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, int64_t max_calls)
+{
+	struct lr_engine *e = calloc(1, sizeof *e);
+	bool server = role == LR_SERVER;
+
+	if (!e)
+		return NULL;
+	e->role = role;
+	e->window = window;
+	e->max_receive = max_receive;
+	e->max_calls = max_calls;
+	e->fork_generation = lr_fork_generation();
+	e->queue_last = &e->queue;
+	e->told_last = &e->told;
+	pthread_mutex_init(&e->lock, NULL);
+	e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	e->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	e->service_epoll = server ? epoll_create1(EPOLL_CLOEXEC) : -1;
+	e->service_kick = server ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+	if (e->epoll_fd < 0 || e->kick_fd < 0 || (server && (e->service_epoll < 0 ||
+							     e->service_kick < 0)) ||
+	    watch(e->epoll_fd, e->kick_fd, EPOLLIN, EVENT_KICK) < 0 ||
+	    (server && watch(e->service_epoll, e->service_kick, EPOLLIN, EVENT_KICK) < 0)) {
+		lr_engine_free(e);
+		return NULL;
+	}
+	return e;
+}
+
+static int watch_conn(struct lr_engine *e, struct lr_conn *conn)
+{
+	struct lr_link *link = conn->link;
+	uint64_t id = (uint64_t)conn->id << 8;
+	/*
+	 * The leader's set first: the kernel wakes one exclusive sleeper, in
+	 * this order, and a set in which nobody sleeps is passed over. So the
+	 * service thread is woken only when no leader sleeps.
+	 */
+	int sets[2] = {e->epoll_fd, e->service_epoll};
+	uint32_t how = EPOLLIN | EPOLLET | (e->role == LR_SERVER ? EPOLLEXCLUSIVE : 0);
+
+	for (int i = 0; i < 2; i++) {
+		if (sets[i] < 0)
+			continue;
+		if (watch(sets[i], link->bell_fd, how, id | EVENT_BELL) < 0 ||
+		    (link->sock_fd != link->bell_fd &&
+			    watch(sets[i], link->sock_fd, how, id | EVENT_SOCKET) < 0) ||
+		    (link->pidfd >= 0 &&
+			    watch(sets[i], link->pidfd, how, id | EVENT_PIDFD) < 0))
+			return -1;
+	}
+	return 0;
+}
+
+int64_t lr_engine_add(struct lr_engine *e, struct lr_link *link, uint64_t peer_window)
+{
+	struct lr_conn *conn, **conns;
+	uint32_t slot = 0;
+	int r = lr_enter(e);
+
+	if (r < 0 || !(conn = calloc(1, sizeof *conn))) {
+		link->ops->destroy(link);
+		if (r == 0)
+			lr_leave(e);
+		return r < 0 ? r : LR_NOMEM;
+	}
+	while (slot < e->nconns && e->conns[slot])
+		slot++;
+	if (slot == e->nconns) {
+		conns = realloc(e->conns, (e->nconns + 1) * sizeof *conns);
+		if (conns) {
+			e->conns = conns;
+			e->conns[e->nconns++] = NULL;
+		}
+	}
+	conn->engine = e;
+	conn->link = link;
+	conn->slot = slot;
+	conn->id = (e->conn_generation++ & 0xfff) << 20 | slot;
+	conn->refs = 1; /* the table's */
+	conn->out_last = &conn->out;
+	conn->held_last = &conn->held;
+	conn->peer_window = peer_window;
+	if (slot >= e->nconns || slot > 0xfffff || e->closed || watch_conn(e, conn) < 0) {
+		link->ops->destroy(link);
+		free(conn);
+		lr_leave(e);
+		return LR_NOMEM;
+	}
+	e->conns[slot] = conn;
+	e->stats.conns++;
+	if (link->signo)
+		e->signo = link->signo;
+	lr_conn_warm(conn);
+	lr_nudge(e);
+	lr_leave(e);
+	return conn->id;
+}
+
+void lr_engine_close(struct lr_engine *e)
+{
+	if (lr_enter(e) < 0)
+		return;
+	e->closed = true;
+	for (uint32_t i = 0; i < e->nconns; i++)
+		if (e->conns[i]) {
+			lr_conn_pump(e->conns[i]); /* what can still go, goes */
+			lr_conn_die(e->conns[i], LR_CLOSED, "closed by this side");
+		}
+	/* Nobody will ask for these any more, and the peer waits for our end to close. */
+	while (e->gone) {
+		struct lr_conn *conn = e->gone;
+		e->gone = conn->next_gone;
+		lr_conn_unref(conn);
+	}
+	lr_wake_all(e);
+	lr_service_again(e);
+	lr_leave(e);
+}
+
+/* No thread is inside, and none will come. */
+void lr_engine_free(struct lr_engine *e)
+{
+	if (e->fork_generation != lr_fork_generation()) {
+		/* In a forked child: the lock may be held by a thread that is not
+		 * here, and what is shared belongs to the parent. Only our numbers. */
+		for (uint32_t i = 0; i < e->nconns; i++)
+			if (e->conns[i])
+				e->conns[i]->link->ops->destroy(e->conns[i]->link);
+	} else {
+		lr_engine_close(e);
+		pthread_mutex_lock(&e->lock);
+		while (e->fresh) {
+			struct lr_conn *conn = e->fresh;
+			e->fresh = conn->next_fresh;
+			lr_conn_unref(conn);
+		}
+		while (e->gone) {
+			struct lr_conn *conn = e->gone;
+			e->gone = conn->next_gone;
+			lr_conn_unref(conn);
+		}
+		for (uint32_t i = 0; i < e->ncalls; i++)
+			if (e->calls[i]->state & CALL_LIVE)
+				lr_call_free(e, e->calls[i]);
+		lr_conn_bury(e);
+		pthread_mutex_unlock(&e->lock);
+		pthread_mutex_destroy(&e->lock);
+	}
+	for (uint32_t i = 0; i < e->ncalls; i += 64)
+		free(e->calls[i] - e->calls[i]->index % 64);
+	for (uint32_t i = 0; i < e->ninterned; i++)
+		free(e->interned[i].text);
+	free(e->interned);
+	free(e->calls);
+	free(e->conns);
+	free(e->watched);
+	close_if(e->epoll_fd);
+	close_if(e->kick_fd);
+	close_if(e->service_epoll);
+	close_if(e->service_kick);
+	free(e);
+}
+
+int lr_engine_alive(struct lr_engine *e)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	if (!e->nconns || !e->conns[0] || e->conns[0]->dead || e->closed)
+		r = LR_CLOSED;
+	else
+		r = e->going ? 0 : 1;
+	lr_leave(e);
+	return r;
+}
+
+void lr_engine_stats(struct lr_engine *e, struct lr_stats *stats)
+{
+	memset(stats, 0, sizeof *stats);
+	if (lr_enter(e) < 0)
+		return;
+	*stats = e->stats;
+	for (uint32_t i = 0; i < e->nconns; i++)
+		if (e->conns[i]) {
+			stats->bells += atomic_load(&e->conns[i]->link->bells);
+			stats->queued_bytes += e->conns[i]->queued;
+		}
+	lr_leave(e);
+}
+
+int64_t lr_live(struct lr_engine *e)
+{
+	int64_t r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	r = e->live;
+	lr_leave(e);
+	return r;
+}
+
+int lr_conn_drop(struct lr_engine *e, uint32_t id)
+{
+	struct lr_conn *conn;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	conn = lr_conn_get(e, id);
+	if (conn)
+		lr_conn_die(conn, LR_CLOSED, "closed by this side");
+	lr_leave(e);
+	return conn ? 0 : LR_GONE;
+}
+
+int lr_engine_error(struct lr_engine *e, char *text, int size)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	lr_fill_error(text, size, "%s", e->reason);
+	lr_leave(e);
+	return 0;
+}
+
+int lr_goaway(struct lr_engine *e, const char *block, uint32_t len)
+{
+	struct iovec iov = {(void *)(uintptr_t)block, len};
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	e->refusing = true;
+	for (uint32_t i = 0; i < e->nconns; i++)
+		if (e->conns[i] && !e->conns[i]->dead)
+			lr_conn_post(e->conns[i], LR_T_GOAWAY, 0, 0, &iov, 1);
+	lr_service_again(e);
+	lr_leave(e);
+	return 0;
+}
+
+void lr_kick(struct lr_engine *e)
+{
+	if (lr_enter(e) < 0)
+		return;
+	e->service_yields = 1;
+	lr_service_again(e);
+	lr_leave(e);
+}
+
+/* ---- bare links ---- */
+
+void lr_link_close(struct lr_link *link)
+{
+	link->ops->destroy(link);
+}
+
+int lr_link_send(struct lr_link *link, int type, int flags, uint64_t call, const char *payload,
+	uint32_t len)
+{
+	struct lr_header header = {len, (uint8_t)type, (uint8_t)flags, 0, call};
+	struct iovec iov = {(void *)(uintptr_t)payload, len};
+	return link->ops->send(link, &header, &iov, 1);
+}
+
+int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
+{
+	struct pollfd fds[3] = {{.fd = link->bell_fd, .events = POLLIN},
+		{.fd = link->sock_fd, .events = POLLIN},
+		{.fd = link->pidfd, .events = POLLIN}};
+	struct lr_frame frame;
+	bool ended = false;
+	uint64_t count;
+	char byte;
+	int r;
+
+	while ((r = link->ops->peek(link, &frame)) == 0) {
+		int64_t now = lr_now();
+		if (ended)
+			return LR_CLOSED;
+		if (deadline && now >= deadline)
+			return LR_TIMEOUT;
+		if (link->ops->arm(link, 0)) {
+			int n = poll(fds, link->pidfd >= 0 ? 3 : 2,
+				deadline ? (int)((deadline - now + LR_MS - 1) / LR_MS) : -1);
+			if (n < 0)
+				return LR_AGAIN;
+			if (link->sock_fd != link->bell_fd) {
+				if ((fds[0].revents & POLLIN) &&
+				    read(link->bell_fd, &count, sizeof count) < 0)
+					return LR_CLOSED;
+				if (fds[1].revents && read(link->sock_fd, &byte, 1) <= 0)
+					ended = true;
+			}
+			if (fds[2].revents && link->pidfd >= 0)
+				ended = true;
+		}
+		link->ops->disarm(link);
+	}
+	if (r < 0)
+		return r;
+	io->kind = frame.h.type;
+	io->flags = frame.h.flags;
+	io->call = frame.h.call;
+	io->size = frame.h.length;
+	if (frame.h.length > io->cap)
+		return LR_TOO_LARGE;
+	memcpy(io->buf, frame.payload, frame.h.length);
+	link->ops->consume(link);
+	return 1;
+}

@@ -1,0 +1,271 @@
+/* server.c - workers: taking calls, answering them. */
+#include "engine.h"
+
+/* How long a reply waits for room before the rest of it is posted. */
+#define PATIENCE (2 * LR_MS)
+
+static int next_call(struct lr_engine *e, struct lr_io *io)
+{
+	struct lr_waiter w = {.wants = WANT_CALL, .io = io};
+	int r = 0;
+
+	io->kind = io->count = io->fill = io->flags = 0;
+	io->size = 0;
+	if (e->yields && !e->stopping) {
+		e->yields--;
+		if (!e->leader)
+			lr_lead_out(e);
+		return LR_K_YIELD;
+	}
+	e->workers++;
+	if (e->queue && !e->stopping && lr_take_call(e, io)) {
+		r = LR_K_CALL;
+		if (!e->leader)
+			lr_lead_out(e);
+	}
+	while (!r) {
+		r = lr_wait(e, &w, 0);
+		if (io->kind)
+			r = LR_K_CALL;
+		else if (e->stopping || e->closed)
+			r = LR_K_STOP;
+		else if (e->queue && lr_take_call(e, io))
+			r = LR_K_CALL;
+		else if (e->yields) {
+			e->yields--;
+			r = LR_K_YIELD;
+		} else if (r == 1)
+			r = 0; /* another worker was quicker */
+	}
+	e->workers--;
+	if (r == LR_K_CALL && e->workers == 0)
+		io->flags |= LR_F_ALONE;
+	return r;
+}
+
+int lr_next(struct lr_engine *e, struct lr_io *io)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	r = next_call(e, io);
+	lr_leave(e);
+	return r;
+}
+
+/* The rest of a large reply that nobody reads: posted, so that no thread waits. */
+static void post_pieces(struct lr_call *call, const char *msg, uint64_t len)
+{
+	while (call->sending - 1 < len) {
+		uint64_t at = call->sending - 1, left = len - at;
+		uint32_t most = call->conn->link->piece;
+		uint32_t n = left < most ? (uint32_t)left : most;
+		struct iovec iov = {(void *)(uintptr_t)(msg + at), n};
+		if (lr_conn_post(call->conn, LR_T_DATA, 0, call->wire, &iov, 1) < 0)
+			break;
+		call->sending += n;
+	}
+	call->sending = 0;
+}
+
+static int finish(struct lr_engine *e, struct lr_call *call, const char *trailer,
+	uint32_t trailer_len, const char *msg, uint64_t len)
+{
+	struct iovec iov[3] = {{&trailer_len, 4}, {(void *)(uintptr_t)trailer, trailer_len}};
+	int flags = 0, count = 2, r = lr_may_send(call);
+
+	if (r < 0)
+		return r;
+	if (call->state & CALL_FINISHED)
+		return LR_INVALID;
+	if (trailer_len > LR_MAX_CONTROL - LR_INLINE - 4)
+		return LR_INVALID;
+	if (msg) {
+		bool big = len > LR_INLINE;
+		flags = big ? LR_F_BIG : LR_F_MESSAGE;
+		iov[count++] = big ? (struct iovec){&len, sizeof len}
+				   : (struct iovec){(void *)(uintptr_t)msg, len};
+	}
+	r = lr_conn_post(call->conn, LR_T_STATUS, flags, call->wire, iov, count);
+	/* From here on the client may forget the call, and use its slot for another. */
+	call->state |= CALL_FINISHED;
+	if (r == 0 && flags == LR_F_BIG) {
+		call->sending = 1;
+		while (call->sending) {
+			r = lr_send_pieces(e, call, msg, len, lr_now() + PATIENCE, true);
+			if (r == LR_TIMEOUT)
+				post_pieces(call, msg, len);
+			else if (r < 0)
+				break;
+		}
+		if (r == LR_TIMEOUT)
+			r = 0;
+	}
+	return r;
+}
+
+static void release(struct lr_engine *e, struct lr_call *call)
+{
+	if (call->inside)
+		call->state |= CALL_DOOMED; /* another thread of the handler's waits for something */
+	else
+		lr_call_free(e, call);
+}
+
+int lr_reply_next(struct lr_engine *e, struct lr_io *io, const char *msg, uint64_t len)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, io->call);
+	if (call && finish(e, call, NULL, 0, msg, len) != LR_GONE)
+		release(e, call);
+	r = next_call(e, io);
+	lr_leave(e);
+	return r;
+}
+
+int lr_finish(struct lr_engine *e, uint64_t handle, const char *trailer, uint32_t trailer_len,
+	const char *msg, uint64_t len, int flags)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	(void)flags;
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	r = call ? finish(e, call, trailer, trailer_len, msg, len) : LR_GONE;
+	if (call && r != LR_GONE)
+		release(e, call);
+	lr_leave(e);
+	return r;
+}
+
+int lr_headers(struct lr_engine *e, uint64_t handle, const char *block, uint32_t len)
+{
+	struct iovec iov = {(void *)(uintptr_t)block, len};
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	r = call ? lr_may_send(call) : LR_GONE;
+	if (r == 0)
+		r = len > LR_MAX_CONTROL ? LR_INVALID
+					 : lr_conn_post(call->conn, LR_T_HEADERS, 0, call->wire,
+						   &iov, 1);
+	lr_leave(e);
+	return r;
+}
+
+int lr_defer(struct lr_engine *e, uint64_t handle)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	if (!call) {
+		r = LR_GONE;
+	} else if (call->state & (CALL_PEER_ENDED | CALL_CANCELLED)) {
+		lr_call_free(e, call); /* it ended while its message was waited for */
+	} else if (call->big) {
+		call->state |= CALL_DEFERRED;
+	} else {
+		lr_queue_push(e, call);
+		lr_wake_worker(e);
+	}
+	lr_leave(e);
+	return r;
+}
+
+int lr_intern(struct lr_engine *e, const char *name, uint32_t len, int32_t id)
+{
+	struct lr_intern *interned;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	r = LR_NOMEM;
+	interned = realloc(e->interned, (e->ninterned + 1) * sizeof *interned);
+	if (interned) {
+		e->interned = interned;
+		interned += e->ninterned;
+		interned->text = malloc(len + 1);
+		if (interned->text) {
+			memcpy(interned->text, name, len);
+			interned->len = len;
+			interned->id = id;
+			e->ninterned++;
+			r = 0;
+		}
+	}
+	/* Those who said the name before it was known. */
+	for (uint32_t i = 0; r == 0 && i < e->nconns; i++)
+		for (uint32_t k = 0; e->conns[i] && k < e->conns[i]->names_size; k++) {
+			struct lr_name *n = &e->conns[i]->names[k];
+			if (n->text && n->len == len && !memcmp(n->text, name, len))
+				n->id = id;
+		}
+	lr_leave(e);
+	return r;
+}
+
+void lr_yield(struct lr_engine *e)
+{
+	struct lr_waiter *w;
+
+	if (lr_enter(e) < 0)
+		return;
+	e->yields++;
+	for (w = e->first; w && (w->wants != WANT_CALL || atomic_load(&w->word)); w = w->next)
+		;
+	if (w)
+		lr_wake(e, w);
+	else if (e->leader)
+		lr_nudge(e);
+	lr_leave(e);
+}
+
+int lr_cancel_all(struct lr_engine *e, uint32_t code, const char *text, uint32_t len)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < e->ncalls; i++) {
+		struct lr_call *call = e->calls[i];
+		if (!(call->state & CALL_LIVE) || (call->state & CALL_FINISHED))
+			continue;
+		lr_call_cancel(e, call, code, text, len);
+		if (call->state & CALL_QUEUED)
+			call->state |= CALL_PEER_ENDED; /* no worker shall take it */
+		if (call->state & CALL_DEFERRED) {
+			call->state &= ~(uint32_t)CALL_DEFERRED;
+			lr_call_free(e, call);
+		}
+	}
+	for (uint32_t i = 0; i < e->nconns; i++)
+		if (e->conns[i])
+			lr_queue_resume(e, e->conns[i]);
+	while (e->queue && (e->queue->state & CALL_PEER_ENDED))
+		lr_call_free(e, lr_queue_pop(e));
+	lr_leave(e);
+	return 0;
+}
+
+void lr_stop(struct lr_engine *e)
+{
+	if (lr_enter(e) < 0)
+		return;
+	e->stopping = true;
+	lr_wake_all(e);
+	lr_service_again(e);
+	lr_leave(e);
+}

@@ -1,0 +1,154 @@
+/* sleep.c - spinning and sleeping: the leader's, without the mutex. */
+#include "engine.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SPIN (50 * LR_US) /* longer than a small handler and its two ways */
+#define LATELY (8 * LR_MS) /* two ticks of the coarse clock */
+#define SPIN_MISSES 4      /* in a row: then spin only every eighth time */
+#define COLD_AFTER 8       /* sleeps without a frame */
+
+int64_t lr_spin_budget(struct lr_engine *e)
+{
+	uint16_t cpu = lr_cpu();
+	int64_t now, budget = 0;
+
+	if (!cpu)
+		return 0;
+	now = lr_now_coarse();
+	for (uint32_t i = 0; i < e->nhot; i++) {
+		struct lr_conn *conn = e->hot[i];
+		uint16_t peer = atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed);
+		int64_t spin = conn->link->spin < 0 ? SPIN : conn->link->spin;
+
+		if (peer && peer != cpu && now - conn->heard < LATELY && spin > budget)
+			budget = spin;
+	}
+	if (budget && e->spin_misses >= SPIN_MISSES && (e->spin_misses++ & 7))
+		return 0;
+	return budget;
+}
+
+/* 1: something is there, 0: nothing came, LR_TIMEOUT. */
+int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted)
+{
+	int64_t start = lr_now(), now;
+	uint16_t cpu = lr_cpu();
+
+	for (uint32_t turn = 1;; turn++) {
+		for (uint32_t i = 0; i < e->nhot; i++)
+			if (!lr_conn_choked(e->hot[i]) &&
+			    e->hot[i]->link->ops->poll(e->hot[i]->link)) {
+				e->spin_misses = 0;
+				return 1;
+			}
+		if (atomic_load_explicit(&e->kicked, memory_order_relaxed) ||
+		    atomic_load_explicit(&e->look, memory_order_relaxed))
+			return 1;
+		lr_relax();
+		if (turn & 15)
+			continue;
+		if (tx_wanted)
+			return 1;
+		now = lr_now();
+		if (deadline && now >= deadline)
+			return LR_TIMEOUT;
+		if (now - start > budget || lr_cpu() != cpu) {
+			e->spin_misses++;
+			return 0;
+		}
+	}
+}
+
+int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
+	const sigset_t *mask)
+{
+	struct timespec left, *timeout = NULL;
+	int64_t ns;
+	long n;
+
+	if (deadline) {
+		ns = deadline - lr_now();
+		if (ns < 0)
+			ns = 0;
+		left.tv_sec = ns / 1000000000;
+		left.tv_nsec = ns % 1000000000;
+		timeout = &left;
+	}
+#ifdef SYS_epoll_pwait2
+	static _Atomic int old_kernel;
+	if (!atomic_load_explicit(&old_kernel, memory_order_relaxed)) {
+		n = syscall(SYS_epoll_pwait2, epoll, events, 16, timeout, mask, (size_t)8);
+		if (n >= 0 || errno != ENOSYS)
+			return n < 0 ? -errno : (int)n;
+		atomic_store(&old_kernel, 1);
+	}
+#endif
+	n = epoll_pwait(epoll, events, 16,
+		timeout ? (int)(ns > 2000000000000 ? INT_MAX : (ns + LR_MS - 1) / LR_MS) : -1, mask);
+	return n < 0 ? -errno : (int)n;
+}
+
+/* Number of events, LR_TIMEOUT, or LR_AGAIN when a signal came. */
+int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
+	bool *slept)
+{
+	sigset_t block, before, inside;
+	/* Once: a connection that comes while we sleep may set the engine's. */
+	const int signo = e->signo;
+	uint32_t sleeper = 0;
+	bool quiet = true;
+	int n = 0;
+
+	if (signo) {
+		/* Blocked from before the arming until inside the wait, so that it
+		 * cannot come in between and be forgotten. */
+		sigemptyset(&block);
+		sigaddset(&block, signo);
+		pthread_sigmask(SIG_BLOCK, &block, &before);
+		inside = before;
+		sigdelset(&inside, signo);
+		sleeper = (uint32_t)signo << 24 | lr_tid();
+		lr_signal_rang();
+	}
+	pthread_mutex_lock(&e->lock);
+	/* SYNC no-lost-kick: partner of lr_kick_leader(). */
+	atomic_store(&e->sleeping, 1);
+	if (atomic_load(&e->kicked) || e->fresh || e->dying)
+		quiet = false;
+	for (uint32_t i = 0; quiet && i < e->nhot;) {
+		struct lr_conn *conn = e->hot[i];
+		const struct lr_link_ops *ops = conn->link->ops;
+
+		if (e->role == LR_SERVER && conn->idle_sleeps++ >= COLD_AFTER &&
+		    !lr_conn_stuck(conn)) {
+			quiet = ops->arm(conn->link, 0);
+			if (quiet) {
+				conn->hot = false;
+				e->hot[i] = e->hot[--e->nhot];
+				lr_conn_unref(conn);
+				continue;
+			}
+		} else {
+			bool armed = ops->arm(conn->link, conn->link->signo ? sleeper : 0);
+			quiet = (armed || lr_conn_choked(conn)) && lr_conn_arm_room(conn);
+		}
+		i++;
+	}
+	pthread_mutex_unlock(&e->lock);
+	if (quiet) {
+		*slept = true;
+		n = lr_wait_events(e->epoll_fd, events, deadline, signo ? &inside : NULL);
+		lr_may_sleep = false;
+	}
+	atomic_store(&e->sleeping, 0);
+	if (signo)
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (n == -EINTR)
+		return lr_signal_rang() ? 0 : LR_AGAIN;
+	return n == 0 && quiet && deadline && lr_now() >= deadline ? LR_TIMEOUT : n < 0 ? 0 : n;
+}

@@ -1,0 +1,227 @@
+/* table.c - calls by handle, and what waits in their inboxes. */
+#include "engine.h"
+
+#define SLAB 64
+
+uint64_t lr_call_handle(const struct lr_call *call)
+{
+	return (uint64_t)call->generation << 32 | call->index;
+}
+
+static bool grow(struct lr_engine *e)
+{
+	struct lr_call **calls = realloc(e->calls, (e->ncalls + SLAB) * sizeof *calls);
+	struct lr_call *slab;
+
+	if (!calls)
+		return false;
+	e->calls = calls;
+	slab = calloc(SLAB, sizeof *slab);
+	if (!slab)
+		return false;
+	/* Backwards, so that low slots are used first: the peer's table stays small. */
+	for (int i = SLAB - 1; i >= 0; i--) {
+		slab[i].index = e->ncalls + (uint32_t)i;
+		slab[i].generation = 1;
+		slab[i].next = e->free_calls;
+		e->free_calls = &slab[i];
+		calls[slab[i].index] = &slab[i];
+	}
+	e->ncalls += SLAB;
+	return true;
+}
+
+struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn)
+{
+	struct lr_call *call;
+	uint32_t index, generation;
+	uint32_t limit = e->role == LR_CLIENT ? LR_MAX_SLOTS : LR_MAX_SLOTS * 16u;
+
+	if (!e->free_calls && (e->ncalls >= limit || !grow(e)))
+		return NULL;
+	call = e->free_calls;
+	e->free_calls = call->next;
+	index = call->index;
+	generation = call->generation;
+	memset(call, 0, sizeof *call);
+	call->index = index;
+	call->generation = generation;
+	call->state = CALL_LIVE;
+	call->last = &call->first;
+	call->conn = conn;
+	call->method = -1;
+	call->timeout_us = -1;
+	conn->refs++;
+	e->live++;
+	return call;
+}
+
+struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle)
+{
+	uint32_t index = (uint32_t)handle;
+	struct lr_call *call = index < e->ncalls ? e->calls[index] : NULL;
+
+	if (!call || call->generation != handle >> 32 || !(call->state & CALL_LIVE) ||
+	    (call->state & CALL_DOOMED))
+		return NULL;
+	return call;
+}
+
+/* Forget it: its handle is stale from here on, and late frames find nothing. */
+void lr_call_free(struct lr_engine *e, struct lr_call *call)
+{
+	struct lr_conn *conn = call->conn;
+	struct lr_item *item;
+	uint32_t slot = (uint32_t)call->wire;
+
+	if (e->role == LR_SERVER && slot < conn->by_slot_size && conn->by_slot[slot] == call)
+		conn->by_slot[slot] = NULL;
+	if (call->state & CALL_WATCHED)
+		for (uint32_t i = 0; i < e->nwatched; i++)
+			if (e->watched[i] == call) {
+				e->watched[i] = e->watched[--e->nwatched];
+				break;
+			}
+	if (call->state & CALL_TOLD)
+		for (struct lr_call **at = &e->told; *at; at = &(*at)->next)
+			if (*at == call) {
+				*at = call->next;
+				if (!*at)
+					e->told_last = at;
+				break;
+			}
+	while ((item = lr_item_pop(call)))
+		lr_item_free(item);
+	free(call->status);
+	if (call->opened) {
+		conn->queued -= call->opened->size;
+		free(call->opened);
+	}
+	call->state = 0;
+	call->opened = call->status = call->big = NULL;
+	if (++call->generation == 0)
+		call->generation = 1;
+	call->next = e->free_calls;
+	e->free_calls = call;
+	if (--e->live == 0 && e->refusing)
+		lr_service_again(e);
+	lr_conn_unref(conn);
+}
+
+struct lr_item *lr_item_new(uint32_t kind, const void *data, uint64_t size)
+{
+	struct lr_item *item = malloc(sizeof *item + size);
+
+	if (!item)
+		return NULL;
+	memset(item, 0, sizeof *item);
+	item->kind = kind;
+	item->size = size;
+	if (data)
+		memcpy(item->data, data, size);
+	return item;
+}
+
+void lr_item_free(struct lr_item *item)
+{
+	if (item->mem && !item->lent)
+		free(item->mem);
+	free(item);
+}
+
+void lr_item_append(struct lr_call *call, struct lr_item *item)
+{
+	item->next = NULL;
+	*call->last = item;
+	call->last = &item->next;
+	if (item->kind != LR_K_BIG)
+		call->conn->queued += item->size;
+}
+
+struct lr_item *lr_item_pop(struct lr_call *call)
+{
+	struct lr_item *item = call->first;
+
+	if (!item)
+		return NULL;
+	call->first = item->next;
+	if (!call->first)
+		call->last = &call->first;
+	if (item == call->big)
+		call->big = NULL;
+	if (item->kind != LR_K_BIG)
+		call->conn->queued -= item->size;
+	else if (item->mem && !item->lent)
+		call->conn->queued -= item->size;
+	return item;
+}
+
+void lr_queue_push(struct lr_engine *e, struct lr_call *call)
+{
+	struct lr_conn *conn = call->conn;
+
+	call->state |= CALL_QUEUED;
+	call->next = NULL;
+	e->queued_calls++;
+	if (lr_conn_choked(conn)) {
+		*conn->held_last = call;
+		conn->held_last = &call->next;
+	} else {
+		*e->queue_last = call;
+		e->queue_last = &call->next;
+	}
+}
+
+/* Its answers would only be posted: its calls wait until it reads. */
+void lr_queue_hold(struct lr_engine *e, struct lr_conn *conn)
+{
+	struct lr_call **at = &e->queue, *call;
+
+	while ((call = *at)) {
+		if (call->conn != conn) {
+			at = &call->next;
+			continue;
+		}
+		*at = call->next;
+		call->next = NULL;
+		*conn->held_last = call;
+		conn->held_last = &call->next;
+	}
+	e->queue_last = at;
+}
+
+void lr_queue_resume(struct lr_engine *e, struct lr_conn *conn)
+{
+	if (!conn->held)
+		return;
+	*e->queue_last = conn->held;
+	e->queue_last = conn->held_last;
+	conn->held = NULL;
+	conn->held_last = &conn->held;
+	lr_wake_worker(e);
+	if (!e->leader)
+		lr_nudge(e);
+}
+
+struct lr_call *lr_queue_pop(struct lr_engine *e)
+{
+	struct lr_call *call = e->queue;
+
+	if (!call)
+		return NULL;
+	e->queue = call->next;
+	if (!e->queue)
+		e->queue_last = &e->queue;
+	e->queued_calls--;
+	call->state &= ~(uint32_t)CALL_QUEUED;
+	call->next = NULL;
+	return call;
+}
+
+void lr_told_push(struct lr_engine *e, struct lr_call *call)
+{
+	call->state |= CALL_TOLD;
+	call->next = NULL;
+	*e->told_last = call;
+	e->told_last = &call->next;
+}

@@ -1,0 +1,102 @@
+/* wake.c - who is woken, and by whom; the mutex and its two ends. */
+#include "engine.h"
+
+#include <unistd.h>
+
+int lr_enter(struct lr_engine *e)
+{
+	if (e->fork_generation != lr_fork_generation())
+		return LR_FORKED;
+	pthread_mutex_lock(&e->lock);
+	return 0;
+}
+
+void lr_leave(struct lr_engine *e)
+{
+	struct lr_waiter *wakes[LR_WAKES];
+	uint32_t n = e->nwakes;
+
+	if (e->dying && !e->leader)
+		lr_conn_bury(e);
+	memcpy(wakes, e->wakes, n * sizeof *wakes);
+	e->nwakes = 0;
+	pthread_mutex_unlock(&e->lock);
+	/* The word may be gone by now; a wake-up of nobody is harmless. */
+	for (uint32_t i = 0; i < n; i++)
+		lr_futex_wake(&wakes[i]->word);
+}
+
+void lr_wake(struct lr_engine *e, struct lr_waiter *w)
+{
+	if (!w || !w->parked || atomic_load(&w->word))
+		return;
+	atomic_store(&w->word, 1);
+	if (e->nwakes < LR_WAKES)
+		e->wakes[e->nwakes++] = w;
+	else
+		lr_futex_wake(&w->word);
+}
+
+void lr_wake_worker(struct lr_engine *e)
+{
+	if (e->leader && e->leader->wants == WANT_CALL)
+		return; /* it takes the call itself */
+	for (struct lr_waiter *w = e->first; w; w = w->next)
+		if (w->wants == WANT_CALL && !atomic_load(&w->word)) {
+			lr_wake(e, w);
+			return;
+		}
+}
+
+void lr_kick_leader(struct lr_engine *e)
+{
+	static const uint64_t one = 1;
+
+	/* SYNC no-lost-kick: we store kicked, then load sleeping; the leader, in
+	 * lr_sleep(), stores sleeping, then loads kicked. */
+	atomic_store(&e->kicked, 1);
+	if (atomic_load(&e->sleeping) && write(e->kick_fd, &one, sizeof one) < 0)
+		return; /* full: kicked already */
+}
+
+void lr_wake_all(struct lr_engine *e)
+{
+	for (struct lr_waiter *w = e->first; w; w = w->next)
+		lr_wake(e, w);
+	if (e->leader)
+		lr_kick_leader(e);
+}
+
+void lr_service_ring(struct lr_engine *e)
+{
+	static const uint64_t one = 1;
+
+	if (e->service_kick < 0)
+		return;
+	/* SYNC no-lost-service: as no-lost-kick, with service_work and service_sleeping. */
+	atomic_store(&e->service_work, 1);
+	if (atomic_load(&e->service_sleeping) && write(e->service_kick, &one, sizeof one) < 0)
+		return;
+}
+
+void lr_service_again(struct lr_engine *e)
+{
+	e->rewatch = true;
+	if (e->role == LR_SERVER)
+		lr_service_ring(e);
+	if (e->leader && e->leader->wants == WANT_SERVICE)
+		lr_kick_leader(e);
+	for (struct lr_waiter *w = e->first; w; w = w->next)
+		if (w->wants == WANT_SERVICE)
+			lr_wake(e, w);
+}
+
+void lr_nudge(struct lr_engine *e)
+{
+	if (e->leader)
+		lr_kick_leader(e);
+	else if (e->first)
+		lr_wake(e, e->first);
+	else
+		lr_service_ring(e);
+}

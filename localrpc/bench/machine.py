@@ -1,0 +1,102 @@
+"""What the machine did during a slice, and who did it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+# What the kernel's idle counters cannot resolve: one tick per core and reading.
+_TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def process_cpu(pid: int) -> float:
+    """Seconds of processor time of a process, its ended threads included.
+
+    The clock number is that of clock_getcpuclockid(3), which Python lacks.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def _idle() -> float:
+    """Seconds all cores together have idled.
+
+    Idle time is what the kernel measures; the rest of /proc/stat is sampled at
+    the tick, which charges two processes that alternate quickly at random.
+    """
+    with open("/proc/stat", encoding="ascii") as stat:
+        fields = stat.readline().split()
+    return (int(fields[4]) + int(fields[5])) * _TICK
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Who used the machine for `seconds`; `own` and `others` are seconds of processor time."""
+
+    seconds: float
+    cores: int
+    own: float
+    others: float
+
+    @property
+    def share(self) -> float:
+        """Part of the whole machine that other processes took, 0 to 1."""
+        return self.others / (self.seconds * self.cores)
+
+    def disturbed(self, limit: float = 0.03) -> bool:
+        """Whether others took more of the machine than `limit` and the clocks' own error."""
+        return self.others > limit * self.seconds * self.cores + 2 * self.cores * _TICK / 2
+
+
+class Meter:
+    """Measures the machine's use from now on; `pids` (asked again each time) are ours too."""
+
+    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
+        self._pids = pids
+        self._cores = os.cpu_count() or 1
+        self._start = self._read()
+
+    def _read(self) -> tuple[float, float, dict[int, float]]:
+        own = {os.getpid(): time.process_time()}
+        for pid in self._pids():
+            try:
+                own[pid] = process_cpu(pid)
+            except OSError:
+                # It has ended: whatever it used in this slice counts as others'.
+                continue
+        return time.monotonic(), _idle(), own
+
+    def usage(self) -> Usage:
+        then, idle, own = self._start
+        now, idle_now, own_now = self._read()
+        seconds = now - then
+        ours = sum(used - own.get(pid, 0.0) for pid, used in own_now.items())
+        busy = seconds * self._cores - (idle_now - idle)
+        return Usage(seconds, self._cores, ours, max(0.0, busy - ours))
+
+
+def describe() -> dict[str, str]:
+    """The facts of this machine that a figure means nothing without."""
+    facts = {
+        "processor": _processor(),
+        "cores": f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+    for package in ("localrpc", "grpcio", "protobuf"):
+        try:
+            facts[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            facts[package] = "not installed (run from the source tree)"
+    return facts
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

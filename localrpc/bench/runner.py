@@ -1,0 +1,295 @@
+"""Interleaves the peers: one slice each, scenario by scenario, round after round."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+from .machine import Meter, Usage
+from .sample import Failure, Sample, Slice
+from .scenarios import Scenario
+
+# What a slice may take beyond its own time before its peer counts as stuck.
+_PATIENCE = 20.0
+# Part of a slice that is spent before it.
+WARM_UP = 0.2
+
+
+class Placement(Enum):
+    UNPINNED = "unpinned"
+    ONE_CORE = "one-core"
+    TWO_CORES = "two-cores"
+
+    def cores(self) -> tuple[set[int], set[int]]:
+        """The cores of server and client; ValueError if there are too few."""
+        usable = sorted(os.sched_getaffinity(0))
+        if self is Placement.UNPINNED:
+            return set(usable), set(usable)
+        if self is Placement.ONE_CORE:
+            return {usable[-1]}, {usable[-1]}
+        if len(usable) < 2:
+            raise ValueError("two-cores needs two usable cores, and there is one")
+        return {usable[-2]}, {usable[-1]}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. `budget` is seconds for all of it, start to end, or None."""
+
+    peers: tuple[str, ...]
+    scenarios: tuple[Scenario, ...]
+    rounds: int
+    seconds: float
+    placement: Placement = Placement.UNPINNED
+    beside_busy: bool = False
+    budget: float | None = None
+
+    @property
+    def slices(self) -> int:
+        return self.rounds * len(self.scenarios) * len(self.peers)
+
+    def shortened(self, seconds: float) -> Plan:
+        """This plan with slices so short that all rounds take about so many seconds."""
+        each = seconds / self.slices / (1 + WARM_UP)
+        return replace(self, seconds=min(self.seconds, max(0.02, each)))
+
+
+@dataclass(frozen=True)
+class Round:
+    """One slice of each peer, back to back, with what the machine did in each."""
+
+    samples: dict[str, Sample]
+    usage: tuple[Usage, ...]
+
+    @property
+    def disturbed(self) -> bool:
+        return any(usage.disturbed() for usage in self.usage)
+
+    @property
+    def others(self) -> float:
+        """The largest part of the machine that others took in a slice, 0 to 1."""
+        return max((usage.share for usage in self.usage), default=0.0)
+
+
+@dataclass
+class Results:
+    """What was measured so far. `failures` has why, by peer and scenario (None: all)."""
+
+    plan: Plan
+    rounds: dict[str, list[Round]] = field(default_factory=dict)
+    failures: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    def clean(self, scenario: str) -> list[Round]:
+        return [a for a in self.rounds.get(scenario, ()) if not a.disturbed]
+
+    def kept(self, scenario: str) -> list[Round]:
+        """The rounds that count: undisturbed ones, filled up with the least disturbed."""
+        rounds = self.rounds.get(scenario, [])
+        clean = self.clean(scenario)
+        if len(clean) >= self.plan.rounds:
+            return clean
+        dirty = sorted((a for a in rounds if a.disturbed), key=lambda a: a.others)
+        return clean + dirty[: self.plan.rounds - len(clean)]
+
+
+class WorkerFailed(Exception):
+    """The process is gone or does not answer; the text says what it left behind."""
+
+
+class Worker:
+    """A half of a peer in a process of its own, pinned to `cores`."""
+
+    def __init__(self, role: str, peer: str, directory: Path, cores: set[int]) -> None:
+        self._what = f"{peer}'s {role}"
+        self._pipe, theirs = Pipe()
+        self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 (closed with the worker)
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", f"{__package__}.worker", role, peer),
+                    *(str(directory), str(theirs.fileno()), ",".join(map(str, cores))),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._errors,
+                stderr=self._errors,
+                env={**os.environ, "LOCALRPC_RUNTIME_DIR": str(directory)},
+                # Ctrl-C is for the runner, which then ends the others in order.
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def ask(self, question: object, patience: float) -> Any:
+        """Its answer, which may be a Failure; raises WorkerFailed."""
+        try:
+            self._pipe.send(question)
+            return self.answer(patience)
+        except OSError as error:
+            raise WorkerFailed(f"{self._what} ended: {self._last_words()}") from error
+
+    def answer(self, patience: float) -> Any:
+        try:
+            if self._pipe.poll(patience):
+                return self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerFailed(f"{self._what} ended: {self._last_words()}") from error
+        raise WorkerFailed(f"{self._what} gave no answer within {patience:.0f} s")
+
+    def _last_words(self) -> str:
+        try:
+            code = self._process.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            return "its pipe is closed"
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"{how}{': ' + lines[-1] if lines else ''}"
+
+    def close(self) -> None:
+        self._pipe.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A peer's two running halves."""
+
+    server: Worker
+    client: Worker
+
+
+class Runner:
+    def __init__(self, plan: Plan, progress: Callable[[str, float], None]) -> None:
+        """`progress` is told what is being done, and which part of the whole is done."""
+        self._plan = plan
+        self._progress = progress
+        self._pairs: dict[str, Pair] = {}
+        self._busy: list[subprocess.Popen[bytes]] = []
+
+    def run(self) -> Results:
+        """Everything that the plan asks for, or what was measured until Ctrl-C."""
+        results = Results(self._plan)
+        begun = time.monotonic()
+        try:
+            with ExitStack() as stack:
+                directory = Path(tempfile.mkdtemp(prefix="localrpc-bench-"))
+                stack.callback(shutil.rmtree, directory, ignore_errors=True)
+                self._start(stack, directory, results)
+                self._rounds(results, begun)
+        except KeyboardInterrupt:
+            results.interrupted = True
+        results.seconds = time.monotonic() - begun
+        return results
+
+    def _start(self, stack: ExitStack, directory: Path, results: Results) -> None:
+        server_cores, client_cores = self._plan.placement.cores()
+        for peer in self._plan.peers:
+            self._progress(f"starting {peer}", 0.0)
+            try:
+                halves = []
+                for role, cores in (("server", server_cores), ("client", client_cores)):
+                    worker = Worker(role, peer, directory, cores)
+                    stack.callback(worker.close)
+                    halves.append(worker)
+                    failure = worker.answer(_PATIENCE)
+                    if isinstance(failure, Failure):
+                        raise WorkerFailed(failure)
+                self._pairs[peer] = Pair(*halves)
+            except WorkerFailed as error:
+                results.failures[peer, None] = str(error)
+        if self._plan.beside_busy:
+            self._busy = stack.enter_context(busy_processes())
+
+    def _rounds(self, results: Results, begun: float) -> None:
+        """Disturbed rounds are repeated, up to as many as were asked for."""
+        plan = self._plan
+        done = itertools.count(1)
+        total = plan.slices
+        for number in range(2 * plan.rounds):
+            wanting = [s for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
+            for scenario in wanting:
+                spent = time.monotonic() - begun
+                measured = results.rounds.setdefault(scenario.name, [])
+                if measured and plan.budget is not None and number >= plan.rounds:
+                    cost = (plan.seconds + warm_up(plan.seconds)) * len(self._pairs)
+                    if spent + 1.5 * cost > plan.budget:
+                        return
+                again = " again (disturbed)" if number >= plan.rounds else ""
+                share = min(0.99, (next(done) * len(plan.peers)) / total)
+                self._progress(f"round {number + 1}{again}: {scenario.title}", share)
+                measured.append(self._round(scenario, results, number))
+
+    def _round(self, scenario: Scenario, results: Results, number: int) -> Round:
+        samples: dict[str, Sample] = {}
+        usage: list[Usage] = []
+        order = list(self._pairs)
+        # Whoever goes first pays for what the previous scenario left in the caches.
+        turn = number % max(1, len(order))
+        for peer in order[turn:] + order[:turn]:
+            if (peer, scenario.name) in results.failures:
+                continue
+            meter = Meter(self._pids)
+            answer = self._measure(peer, scenario, results)
+            if isinstance(answer, Sample):
+                samples[peer] = answer
+                usage.append(meter.usage())
+        return Round(samples, tuple(usage))
+
+    def _measure(self, peer: str, scenario: Scenario, results: Results) -> Sample | None:
+        pair = self._pairs[peer]
+        slice_ = Slice(warm_up(self._plan.seconds), self._plan.seconds, pair.server.pid)
+        patience = slice_.warm_up + slice_.seconds + _PATIENCE
+        try:
+            answer = pair.client.ask((scenario, slice_), patience)
+        except WorkerFailed as error:
+            results.failures[peer, None] = str(error)
+            del self._pairs[peer]
+            return None
+        if isinstance(answer, Failure):
+            results.failures[peer, scenario.name] = str(answer)
+            return None
+        sample: Sample = answer
+        return sample
+
+    def _pids(self) -> list[int]:
+        pairs = [half.pid for pair in self._pairs.values() for half in (pair.server, pair.client)]
+        return pairs + [process.pid for process in self._busy]
+
+
+def warm_up(seconds: float) -> float:
+    return min(0.3, WARM_UP * seconds)
+
+
+@contextmanager
+def busy_processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """One process per usable core that never rests."""
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for core in sorted(os.sched_getaffinity(0)):
+            script = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+            running.append(subprocess.Popen([sys.executable, "-c", script]))
+        yield running
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()

@@ -1,0 +1,7 @@
+"""`python -m localrpc.cli`."""
+
+from __future__ import annotations
+
+from localrpc.cli import main
+
+main()

@@ -1,0 +1,56 @@
+"""The table of subcommands, and the group that loads one only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+import click
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A subcommand: a function of its own name in `localrpc.cli.MODULE`, and the extra it needs."""
+
+    module: str
+    extra: str
+    help: str
+
+
+COMMANDS = {
+    "bench": Entry("bench", "bench", "Measure each transport, and grpcio beside it."),
+    "generate": Entry("generate", "codegen", "Write typed Python for .proto files."),
+}
+
+
+class LazyGroup(click.Group):
+    """Lists its commands from the table, so that `--help` imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        try:
+            module = importlib.import_module(f"localrpc.cli.{entry.module}")
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("localrpc."):
+                raise
+            raise click.ClickException(
+                f"localrpc {cmd_name} needs {error.name}: pip install 'localrpc[{entry.extra}]'"
+            ) from error
+        command = getattr(module, cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].help) for name in sorted(COMMANDS)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="localrpc", prog_name="localrpc")
+def commands() -> None:
+    """gRPC's Python API over local IPC."""

@@ -1,0 +1,1 @@
+"""Who waits: blocking callers, server workers, and the few threads behind them."""

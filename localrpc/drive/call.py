@@ -1,0 +1,427 @@
+"""One call as the client sees it: who needs something from it reads it.
+
+There is no reader thread. The thread that asks for a message, the status or a
+result reads in the core and hands out what it finds; others that ask for the
+same call wait for it. A call with done callbacks is watched by its session.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+import grpc
+
+from localrpc import status
+from localrpc.drive.core import NEVER, NOW, blank, borrow, ffi, idle_ios, lib, patience
+from localrpc.drive.endings import (
+    BAD_RESPONSE,
+    CHANNEL_CLOSED,
+    COLLECTED,
+    DEADLINE_EXCEEDED,
+    TOO_MANY,
+    debug_text,
+    deserialize,
+    failure,
+)
+from localrpc.drive.keeper import ChannelClosed, Keeper
+from localrpc.drive.session import Session
+from localrpc.errors import RemoteProtocolError
+from localrpc.metadata import Pairs
+from localrpc.wire import codec
+from localrpc.wire.states import Event, Phase, advance
+
+_unchanging = threading.Condition(threading.Lock())
+"""Of all calls that are over from the start."""
+
+
+class ClientCall:
+    """The state of a call, shared by its facade, its request sender and its watcher.
+
+    `changed` guards everything below it. `code` is None until the call has
+    ended; then nothing changes any more.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        method: str,
+        deserialize: Callable[[bytes], Any] | None,
+        *,
+        deadline: int,
+        streams: bool,
+    ) -> None:
+        self.keeper = keeper
+        self.method = method
+        self.deadline = deadline
+        self._deserialize = deserialize
+        self._streams = streams
+        self.changed = threading.Condition(threading.Lock())
+        self.session: Session | None = None
+        self.handle = 0
+        self._phase = Phase.WAITING
+        self.messages: deque[bytes] = deque()
+        self.response: Any = None
+        self.initial_metadata: Pairs | None = None
+        self.trailing_metadata: Pairs | None = None
+        self.code: grpc.StatusCode | None = None
+        self.details: str | None = None
+        self.debug_error_string: str | None = None
+        self.cancelled = False
+        self.callbacks: list[Callable[[], object]] | None = []
+        self._reading = False
+        self._watched = False
+        self._partial: bytes | None = None
+        self._answered = False
+        self.reopen: Callable[[], None] | None = None
+        """Set while the call could begin again, had nobody seen it."""
+
+    @classmethod
+    def over(
+        cls, keeper: Keeper, method: str, response: Any, initial: Pairs, trailing: Pairs
+    ) -> ClientCall:
+        """A call that has ended well; light, because nothing will change in it."""
+        call = cls.__new__(cls)
+        call.keeper = keeper
+        call.method = method
+        call.deadline = NEVER
+        call.changed = _unchanging
+        call.session = None
+        call.messages = deque()
+        call.response = response
+        call.initial_metadata = initial
+        call.trailing_metadata = trailing
+        call.code = grpc.StatusCode.OK
+        call.details = call.debug_error_string = ""
+        call.cancelled = False
+        call.callbacks = None
+        return call
+
+    # Beginning
+
+    def adopt(self, session: Session, handle: int, *, half_closed: bool = False) -> None:
+        """The call is live in the core as `handle`; gives it back if it has ended here."""
+        with self.changed:
+            if self.code is not None:
+                lib.lr_release(session.engine, handle)
+                return
+            self.session = session
+            self.handle = handle
+            self._phase = advance(Phase.WAITING, Event.START)
+            if half_closed:
+                self._phase = advance(self._phase, Event.SEND_END)
+            self.changed.notify_all()
+            watch = self._watched
+        if watch:
+            session.watch(self, handle, self.deadline)
+
+    def _start_over(self) -> None:
+        """Nobody has seen the call: try elsewhere, `changed` held."""
+        assert self.session is not None
+        assert self.reopen is not None
+        session, self.session = self.session, None
+        self._reading = True
+        self.changed.release()
+        try:
+            lib.lr_release(session.engine, self.handle)
+            self.keeper.lost(session)
+            try:
+                self.reopen()
+            except ChannelClosed:
+                self.end(*CHANNEL_CLOSED)
+        finally:
+            self.changed.acquire()
+            self._reading = False
+            self.changed.notify_all()
+
+    # Sending
+
+    def send(self, message: bytes, *, wait: bool = True) -> bool | None:
+        """Whether more may be sent; None when nothing was, because it would have waited."""
+        session = self.session
+        assert session is not None
+        limit = self.deadline if wait else NOW
+        result = lib.LR_AGAIN
+        while result == lib.LR_AGAIN:
+            result = lib.lr_send(session.engine, self.handle, message, len(message), 0, limit)
+        if result == lib.LR_TIMEOUT:
+            if not wait:
+                return None
+            self.poll()
+        return bool(result == 0)
+
+    def half_close(self) -> None:
+        with self.changed:
+            if self.code is not None or self.session is None:
+                return
+            self._phase = advance(self._phase, Event.SEND_END)
+            session = self.session
+        if lib.lr_half_close(session.engine, self.handle) == lib.LR_LATER:
+            session.flush()
+
+    # Ending
+
+    def end(
+        self,
+        code: grpc.StatusCode,
+        details: str,
+        metadata: Pairs = (),
+        *,
+        cancelled: bool = False,
+        debug: str | None = None,
+        sent: bool = True,
+    ) -> bool:
+        """End the call here and, if it is still live, at the peer; False if it had ended."""
+        with self.changed:
+            if not self._end(code, details, metadata, debug):
+                return False
+            self.cancelled = cancelled
+            callbacks, self.callbacks = self.callbacks, None
+        self._let_go(code if sent else None, details)
+        self._report(callbacks)
+        return True
+
+    def _end(self, code: grpc.StatusCode, details: str, metadata: Pairs, debug: str | None) -> bool:
+        if self.code is not None:
+            return False
+        self._phase = advance(self._phase, Event.ABORT)
+        if self.initial_metadata is None:
+            self.initial_metadata = ()
+        self.trailing_metadata = metadata
+        self.details = details
+        self.debug_error_string = debug
+        if code is not grpc.StatusCode.OK:
+            self.messages.clear()
+        self.code = code
+        self.changed.notify_all()
+        return True
+
+    def _let_go(self, code: grpc.StatusCode | None, details: str) -> None:
+        session, handle = self.session, self.handle
+        if session is None:
+            return
+        if code is not None and code is not grpc.StatusCode.OK:
+            text = details.encode()
+            lib.lr_cancel(session.engine, handle, status.number_of(code), text, len(text))
+        if lib.lr_release(session.engine, handle) == lib.LR_LATER:
+            session.flush()
+        if self._watched:
+            session.unwatch(handle)
+
+    def _report(self, callbacks: list[Callable[[], object]] | None) -> None:
+        if callbacks:
+            self.keeper.callbacks.post(*callbacks)
+
+    def abandon(self) -> None:
+        """The facade is garbage. Takes no lock: a collection can come anywhere."""
+        if self.code is None:
+            self.cancelled = True
+            self.code, self.details = COLLECTED
+            session = self.session
+            if session and lib.lr_release(session.engine, self.handle) == lib.LR_LATER:
+                session.flush()
+
+    def add_callback(self, callback: Callable[[], object]) -> bool:
+        """False when the call has ended: then it is the caller's to run."""
+        with self.changed:
+            if self.callbacks is None:
+                return False
+            self.callbacks.append(callback)
+            if self._watched:
+                return True
+            self._watched = True
+            session = self.session
+        if session is not None:
+            session.watch(self, self.handle, self.deadline)
+        return True
+
+    # Reading
+
+    def wait(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Read until `done()`, which is asked under the lock; False after `timeout` seconds."""
+        until = NEVER if timeout is None else monotonic_ns() + max(int(timeout * 1e9), 0)
+        with self.changed:
+            while not done():
+                self._step(until)
+                if until != NEVER and monotonic_ns() >= until:
+                    return done()
+        return True
+
+    def poll(self) -> None:
+        """Take in what has come, without waiting."""
+        with self.changed:
+            while self.code is None and not self.messages and not self._reading:
+                if not self._step(NOW):
+                    return
+            if self.deadline != NEVER and self.code is None:
+                late = monotonic_ns() >= self.deadline
+            else:
+                late = False
+        if late:
+            self.end(*DEADLINE_EXCEEDED, debug=debug_text(*DEADLINE_EXCEEDED))
+
+    def _step(self, until: int) -> bool:
+        """Wait for one thing to happen, `changed` held; False when nothing did."""
+        limit = self.deadline
+        if until != NEVER and (limit == NEVER or until < limit):
+            limit = until
+        if self._reading and self.session is not None and self.session.inherited:
+            self._reading = False  # who read has stayed in the parent
+        if self._reading or self.session is None or self.messages:
+            if until == NOW:
+                return False
+            left = None if limit == NEVER else max((limit - monotonic_ns()) / 1e9, 0)
+            if self.changed.wait(patience(left)):
+                return True
+            kind, content = lib.LR_TIMEOUT, None
+        else:
+            self._reading = True
+            self.changed.release()
+            try:
+                kind, content = self._read(self.session, limit)
+            finally:
+                self.changed.acquire()
+                self._reading = False
+                self.changed.notify_all()
+        if self.code is not None:
+            return True
+        if kind == lib.LR_TIMEOUT:
+            if self.deadline == NEVER or monotonic_ns() < self.deadline:
+                return False
+            content = DEADLINE_EXCEEDED
+        if kind == lib.LR_UNSENT and self.reopen is not None:
+            self._start_over()
+        else:
+            self._take(kind, content)
+        return True
+
+    def _read(self, session: Session, limit: int) -> tuple[int, Any]:
+        """One event from the core, in Python's terms; nothing is changed but _partial."""
+        engine, handle = session.engine, self.handle
+        if self._partial is not None:
+            return self._fill(engine, limit)
+        io = borrow()
+        raw, buf = io.raw, io.buf
+        kind = lib.LR_AGAIN
+        while kind == lib.LR_AGAIN:
+            kind = lib.lr_recv(engine, raw, handle, limit)
+        content: Any = None
+        if kind == lib.LR_K_MESSAGES:
+            content = []
+            start = 0
+            for end in ffi.unpack(raw.ends, raw.count):
+                content.append(buf[start:end])
+                start = end
+        elif kind == lib.LR_K_HEADERS or kind == lib.LR_K_STATUS:
+            content = buf[: raw.size]
+        elif kind == lib.LR_K_RESET:
+            text = buf[: raw.count].decode("utf-8", "replace")
+            content = (status.code_of(raw.size), text)
+            if raw.flags & lib.LR_F_UNSEEN:
+                kind = lib.LR_UNSENT
+        elif kind == lib.LR_K_BIG:
+            self._partial = blank(raw.size)
+        elif kind < 0 and kind != lib.LR_TIMEOUT:
+            content = self.failure(kind, raw.size)
+        idle_ios.append(io)
+        if kind == lib.LR_K_BIG:
+            return self._fill(engine, limit)
+        return kind, content
+
+    def _fill(self, engine: Any, limit: int) -> tuple[int, Any]:
+        message = self._partial
+        assert message is not None
+        # The core writes into the bytes object; nobody else has seen it yet.
+        dest = ffi.from_buffer("char[]", message)
+        result = lib.LR_AGAIN
+        while result == lib.LR_AGAIN:
+            result = lib.lr_fill(engine, self.handle, dest, len(message), limit)
+        if result == lib.LR_TIMEOUT:
+            return result, None
+        self._partial = None
+        if result == lib.LR_ENDED and self.session is not None:
+            return self._read(self.session, limit)  # a reset has taken it away
+        if result < 0:
+            return result, self.failure(result, len(message))
+        return lib.LR_K_MESSAGES, [message]
+
+    def failure(
+        self, result: int, size: int, session: Session | None = None
+    ) -> tuple[grpc.StatusCode, str]:
+        """How the call ends for a negative result of the core's."""
+        keeper = self.keeper
+        code, details = failure(result, size, keeper.options.max_receive, closed=keeper.closed)
+        session = session or self.session
+        if result == lib.LR_PROTOCOL and session is not None:
+            details = f"{keeper.address}: {session.reason()}"
+        return code, details
+
+    def _take(self, kind: int, content: Any) -> None:
+        """Apply one event, `changed` held."""
+        if kind == lib.LR_K_MESSAGES:
+            if self._streams:
+                self.messages.extend(content)
+            elif self._answered or len(content) > 1:
+                self._finish(*TOO_MANY, cancel=True)
+            elif not self._deliver(content[0]):
+                self._finish(*BAD_RESPONSE, cancel=True)
+        elif kind == lib.LR_K_HEADERS:
+            try:
+                self.initial_metadata = codec.decode_metadata(content)
+            except RemoteProtocolError as error:
+                self._finish(grpc.StatusCode.INTERNAL, str(error), cancel=True)
+        elif kind == lib.LR_K_STATUS:
+            try:
+                trailer = codec.decode_trailer(content)
+            except RemoteProtocolError as error:
+                self._finish(grpc.StatusCode.INTERNAL, str(error))
+                return
+            code = status.code_of(trailer.code)
+            debug = debug_text(code, trailer.details)
+            self._finish(code, trailer.details, trailer.metadata, debug=debug)
+        elif kind == lib.LR_K_END:
+            pass
+        else:
+            code, details = content
+            self._finish(code, details, debug=debug_text(code, details), cancel=kind < 0)
+
+    def _deliver(self, message: bytes) -> bool:
+        response, fault = deserialize(message, self._deserialize)
+        if fault:
+            return False
+        self.response = response
+        self._answered = True
+        return True
+
+    def _finish(
+        self,
+        code: grpc.StatusCode,
+        details: str,
+        metadata: Pairs = (),
+        *,
+        debug: str | None = None,
+        cancel: bool = False,
+    ) -> None:
+        self._end(code, details, metadata, debug)
+        callbacks, self.callbacks = self.callbacks, None
+        self.changed.release()
+        try:
+            self._let_go(code if cancel else None, details)
+            self._report(callbacks)
+        finally:
+            self.changed.acquire()
+
+    # Consuming
+
+    def next_message(self) -> bytes | None:
+        """The next response message; None when the call has ended without one more."""
+        if self.deadline != NEVER and monotonic_ns() >= self.deadline and self.code is None:
+            self.end(*DEADLINE_EXCEEDED, debug=debug_text(*DEADLINE_EXCEEDED))
+        self.wait(lambda: bool(self.messages) or self.code is not None)
+        try:
+            return self.messages.popleft()
+        except IndexError:
+            return None

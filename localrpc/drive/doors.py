@@ -1,0 +1,152 @@
+"""The thread that stands at a server's doors: accepts, greets, admits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from localrpc import _log
+from localrpc.errors import GreetingError
+from localrpc.transports.base import Connection, Greeting, Listener
+
+_logger = _log.logger("server")
+_trace = _log.logger("wire")
+
+
+class Doors:
+    """Listeners, and the clients that have not yet introduced themselves.
+
+    `admit` gets each greeted connection, on this thread.
+    """
+
+    def __init__(self, admit: Callable[[Connection], None]) -> None:
+        self._admit = admit
+        self._lock = threading.RLock()
+        self._listeners: list[Listener] = []
+        self._greetings: set[Greeting] = set()
+        self._thread: threading.Thread | None = None
+        self._selector: selectors.BaseSelector | None = None
+        self._bell = -1
+        self._closing = False
+
+    def add(self, listener: Listener) -> None:
+        """Also after open()."""
+        with self._lock:
+            self._listeners.append(listener)
+        self._ring()
+
+    def open(self) -> None:
+        """Start to accept: until now clients have waited in the listeners' backlogs."""
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector = selectors.DefaultSelector()
+        self._thread = threading.Thread(target=self._run, name="localrpc-doors", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and give the names back, before this returns. Idempotent."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()
+        self._ring()
+
+    def disown(self) -> None:
+        """In a forked child: the parent goes on listening, this process does not."""
+        self._closing = True
+        self._listeners.clear()
+
+    def _ring(self) -> None:
+        if self._bell >= 0:
+            os.eventfd_write(self._bell, 1)
+
+    def _run(self) -> None:
+        selector = self._selector
+        assert selector is not None
+        selector.register(self._bell, selectors.EVENT_READ, None)
+        known: set[Listener] = set()
+        while True:
+            with self._lock:
+                closing = self._closing
+                listeners = list(self._listeners)
+            if closing:
+                break
+            for listener in listeners:
+                if listener in known:
+                    continue
+                known.add(listener)
+                try:
+                    selector.register(listener.fileno(), selectors.EVENT_READ, listener)
+                except (ValueError, OSError):
+                    pass  # closed meanwhile
+            for key, _ in selector.select(self._expire()):
+                if key.data is None:
+                    os.eventfd_read(self._bell)
+                elif isinstance(key.data, Listener):
+                    self._accept(key.data)
+                else:
+                    # Before its socket is closed or passed on: a duplicate of it
+                    # would keep it in the kernel's set, where nobody finds it again.
+                    self._forget(key.fd)
+                    self._advance(key.data)
+        for greeting in self._greetings:
+            greeting.close()
+        selector.close()
+        with self._lock:
+            bell, self._bell = self._bell, -1
+        os.close(bell)
+
+    def _accept(self, listener: Listener) -> None:
+        try:
+            arrived = listener.accept()
+        except (OSError, ValueError):
+            return  # closed meanwhile
+        for greeting in arrived:
+            self._greetings.add(greeting)
+            self._advance(greeting)
+
+    def _advance(self, greeting: Greeting) -> None:
+        assert self._selector is not None
+        try:
+            connection = greeting.advance()
+            if connection is None:
+                self._selector.register(greeting.fileno(), selectors.EVENT_READ, greeting)
+                return
+        except GreetingError as error:
+            level = logging.DEBUG if error.quiet else logging.WARNING
+            # As text: the error has a traceback, and that would keep the engine in every
+            # handler that keeps records.
+            _logger.log(level, "a client was turned away: %s", str(error))
+            connection = None
+        except Exception:
+            _logger.exception("a greeting failed")
+            greeting.close()
+            connection = None
+        self._greetings.discard(greeting)
+        if connection is not None:
+            _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
+            self._admit(connection)
+
+    def _expire(self) -> float | None:
+        """Turn away who has taken too long; seconds until the next one has."""
+        now = monotonic()
+        for greeting in [late for late in self._greetings if late.deadline <= now]:
+            _logger.warning("a client was turned away: it did not introduce itself in time")
+            descriptor = greeting.fileno()
+            self._greetings.discard(greeting)
+            self._forget(descriptor)
+            greeting.close()
+        return min((max(0.0, each.deadline - now) for each in self._greetings), default=None)
+
+    def _forget(self, descriptor: int) -> None:
+        assert self._selector is not None
+        try:
+            self._selector.unregister(descriptor)
+        except (KeyError, ValueError, OSError):
+            pass

@@ -1,0 +1,61 @@
+"""How a call can end on this side, in grpcio's codes and words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from localrpc import _log
+from localrpc.drive.core import lib
+
+logger = _log.logger("channel")
+
+DEADLINE_EXCEEDED = (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+LOCALLY_CANCELLED = (grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
+COLLECTED = (grpc.StatusCode.CANCELLED, "Cancelled upon garbage collection!")
+CHANNEL_CLOSED = (grpc.StatusCode.CANCELLED, "Channel closed!")
+SOCKET_CLOSED = (grpc.StatusCode.UNAVAILABLE, "Socket closed")
+FORKED = (grpc.StatusCode.CANCELLED, "Call cancelled in fork child")
+TOO_MANY = (grpc.StatusCode.INTERNAL, "a unary call got more than one response")
+BAD_RESPONSE = (grpc.StatusCode.INTERNAL, "Exception deserializing response!")
+
+
+def debug_text(code: grpc.StatusCode, details: str) -> str:
+    """grpcio's debug_error_string for a status from the other side or the core."""
+    if code is grpc.StatusCode.OK:
+        return ""
+    return f"{code.name}:{details}" if details else code.name
+
+
+def deserialize(message: bytes, function: Callable[[bytes], Any] | None) -> tuple[Any, bool]:
+    """The response, and whether there is none: an exception is logged, None is as bad."""
+    if function is None:
+        return message, False
+    try:
+        response = function(message)
+    except Exception:
+        logger.exception("Exception deserializing message!")
+        return None, True
+    return response, response is None
+
+
+def failure(
+    result: int, size: int, max_receive: int, *, closed: bool
+) -> tuple[grpc.StatusCode, str]:
+    """How a call ends for a negative `result` of the core's; `size` of a message too large."""
+    if result == lib.LR_TOO_LARGE:
+        text = f"Received message larger than max ({size} vs. {max_receive})"
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, f"Stream removed (CLIENT: {text})"
+    if result == lib.LR_TIMEOUT:
+        return DEADLINE_EXCEEDED
+    if result == lib.LR_FORKED:
+        return FORKED
+    if closed:
+        return CHANNEL_CLOSED
+    if result == lib.LR_PROTOCOL:
+        return grpc.StatusCode.UNAVAILABLE, "the server broke the localrpc protocol"
+    if result in (lib.LR_NOMEM, lib.LR_NOROOM):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls on this connection"
+    return SOCKET_CLOSED

@@ -1,0 +1,296 @@
+"""Keeps a channel connected: dials on demand, again after a loss, and tells who asks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+
+import grpc
+
+from localrpc import transports
+from localrpc.address import Address
+from localrpc.drive.core import NEVER, patience
+from localrpc.drive.courier import Courier
+from localrpc.drive.session import Session
+from localrpc.errors import ConnectError
+from localrpc.options import Options
+
+Connectivity = grpc.ChannelConnectivity
+Subscriber = Callable[[grpc.ChannelConnectivity], None]
+
+
+class NotReady(Exception):
+    """There is no session, and the call that wanted one ends with this status."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+
+
+class ChannelClosed(Exception):
+    """close() was called; the API floor has grpcio's words for it."""
+
+
+class Keeper:
+    """One per channel. All methods may be called from any thread."""
+
+    def __init__(self, address: Address, options: Options) -> None:
+        self.address = address
+        self.options = options
+        self._numbers: dict[str, int] = {}
+        self._set_up()
+        self.closed = False
+        _keepers.add(self)
+
+    def _set_up(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._session: Session | None = None
+        self._former: list[weakref.ref[Session]] = []
+        self._state = Connectivity.IDLE
+        self._dialling = False
+        self._background = False
+        self._failure: ConnectError | None = None
+        self._subscribers: list[list[object]] = []
+        self._connect_wanted = False
+        self.callbacks = Courier("localrpc-callbacks", "Exception in callback")
+        self._news = Courier(
+            "localrpc-connectivity", "Exception calling channel subscription callback!"
+        )
+
+    # Sessions
+
+    def number(self, method: str) -> int:
+        """The channel's own number for `method`, the same in all of its sessions."""
+        with self._changed:
+            return self._numbers.setdefault(method, len(self._numbers) + 1)
+
+    def ready(self, deadline: int, *, wait_for_ready: bool) -> Session:
+        """A live session, dialling in this thread if nobody else does.
+
+        Raises NotReady, with DEADLINE_EXCEEDED, or UNAVAILABLE unless
+        `wait_for_ready`; ChannelClosed.
+        """
+        until = None if deadline == NEVER else deadline / 1e9
+        backoff = self.options.initial_backoff
+        while True:
+            with self._changed:
+                session = self._live()
+                if session is not None:
+                    return session
+                mine = not self._dialling
+                if mine:
+                    self._begin()
+                else:
+                    self._wait(until)
+                    # A failure of the attempt that this call waited for is its own.
+                    if self._dialling or self._session is not None or wait_for_ready:
+                        continue
+                    if self._failure is not None:
+                        raise NotReady(grpc.StatusCode.UNAVAILABLE, str(self._failure))
+                    continue
+            session = self._dial(until)
+            if session is not None:
+                return session
+            if until is not None and monotonic() >= until:
+                raise NotReady(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            with self._changed:
+                if not wait_for_ready and not self.closed:
+                    raise NotReady(grpc.StatusCode.UNAVAILABLE, str(self._failure))
+                pause = monotonic() + backoff
+                self._wait(pause if until is None else min(pause, until), expired_is_error=False)
+            backoff = min(backoff * 2, self.options.max_backoff)
+
+    def peek(self) -> Session | None:
+        """The session if there is a live one; never dials. Raises ChannelClosed."""
+        with self._changed:
+            return self._live()
+
+    def _live(self) -> Session | None:
+        if self.closed:
+            raise ChannelClosed
+        session = self._session
+        if session is None or session.alive():
+            return session
+        self._forget(session)
+        return None
+
+    def _wait(self, until: float | None, *, expired_is_error: bool = True) -> None:
+        left = None if until is None else until - monotonic()
+        if left is None or left > 0:
+            self._changed.wait(patience(left))
+        elif expired_is_error:
+            raise NotReady(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def _begin(self) -> None:
+        self._dialling = True
+        self._move(Connectivity.CONNECTING)
+
+    def _dial(self, until: float | None) -> Session | None:
+        """One attempt; _begin() has made it this thread's."""
+        limit = monotonic() + self.options.connect_timeout
+        if until is not None:
+            limit = min(limit, until)
+        session = None
+        failure = None
+        try:
+            connection = transports.transport_for(self.address.scheme).dial(
+                self.address, self.options, limit
+            )
+            session = Session(self, connection, self.options)
+        except ConnectError as error:
+            failure = error
+        except (OSError, MemoryError) as error:
+            failure = ConnectError(str(self.address), str(error))
+        finally:
+            with self._changed:
+                self._dialling = False
+                self._failure = failure
+                closed = self.closed
+                if closed:
+                    pass
+                elif session is not None:
+                    self._session = session
+                    self._move(Connectivity.READY)
+                else:
+                    self._move(Connectivity.TRANSIENT_FAILURE)
+                self._changed.notify_all()
+        if closed:
+            if session is not None:
+                session.close()
+            raise ChannelClosed
+        if session is not None and self._subscribers:
+            session.guard(wanted=True)
+        return session
+
+    def lost(self, session: Session) -> None:
+        """`session` will not carry another call; those in flight go on if they can."""
+        with self._changed:
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        if session is not self._session:
+            return
+        self._session = None
+        self._former = [ref for ref in self._former if ref() is not None]
+        self._former.append(weakref.ref(session))
+        self._move(Connectivity.IDLE)
+        self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the sessions. Idempotent."""
+        with self._changed:
+            if self.closed:
+                return
+            self.closed = True
+            sessions = [ref() for ref in self._former]
+            sessions.append(self._session)
+            self._session = None
+            self._subscribers.clear()
+            self._move(Connectivity.SHUTDOWN)
+            self._changed.notify_all()
+        for session in sessions:
+            if session is not None:
+                session.close()
+
+    # Connectivity
+
+    def subscribe(self, callback: Subscriber, *, try_to_connect: bool) -> None:
+        """`callback` hears the present state first, then every change, on another thread."""
+        with self._changed:
+            if self.closed:
+                return
+            entry: list[object] = [callback, self._state]
+            self._subscribers.append(entry)
+            self._news.post(partial(callback, self._state))
+            self._connect_wanted |= try_to_connect
+            session = self._session
+            start = not self._background and (self._connect_wanted or session is not None)
+            self._background |= start
+            self._changed.notify_all()
+        if session is not None:
+            session.guard(wanted=True)
+        if start:
+            threading.Thread(target=self._connect, name="localrpc-connect", daemon=True).start()
+
+    def unsubscribe(self, callback: Subscriber) -> None:
+        with self._changed:
+            for index, (known, _) in enumerate(self._subscribers):
+                if known == callback:
+                    del self._subscribers[index]
+                    break
+            session = None if self._subscribers else self._session
+            self._changed.notify_all()
+        if session is not None:
+            session.guard(wanted=False)
+
+    def unsubscribe_all(self) -> None:
+        with self._changed:
+            self._subscribers.clear()
+            session = self._session
+            self._changed.notify_all()
+        if session is not None:
+            session.guard(wanted=False)
+
+    def _move(self, state: grpc.ChannelConnectivity) -> None:
+        self._state = state
+        for entry in self._subscribers:
+            if entry[1] is not state:
+                entry[1] = state
+                callback = entry[0]
+                assert callable(callback)
+                self._news.post(partial(callback, state))
+
+    def _connect(self) -> None:
+        """Connect for the subscribers' sake, and again while that fails."""
+        backoff = self.options.initial_backoff
+        while True:
+            with self._changed:
+                if self.closed or not self._subscribers or self._session is not None:
+                    self._background = False
+                    return
+                if self._state is Connectivity.IDLE and not self._connect_wanted:
+                    self._background = False
+                    return
+                self._connect_wanted = False
+                mine = not self._dialling
+                if mine:
+                    self._begin()
+                else:
+                    self._changed.wait()
+            if not mine:
+                continue
+            try:
+                if self._dial(None) is not None:
+                    continue
+            except ChannelClosed:
+                return
+            with self._changed:
+                if not self.closed:
+                    self._changed.wait(backoff)
+            backoff = min(backoff * 2, self.options.max_backoff)
+
+    def after_fork(self) -> None:
+        """The child has none of the threads, and must not touch the parent's link."""
+        subscribers = [entry[0] for entry in self._subscribers]
+        for session in (self._session, *(ref() for ref in self._former)):
+            if session is not None:
+                session.inherited = True
+        self._set_up()
+        for callback in subscribers:
+            self._subscribers.append([callback, Connectivity.IDLE])
+
+
+_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for keeper in list(_keepers):
+        keeper.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

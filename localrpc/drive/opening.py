@@ -1,0 +1,106 @@
+"""Sends a call off: over the live connection, a new one, or later.
+
+A call that no server has seen is tried again, because nothing can have
+happened because of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic_ns
+
+from localrpc.drive.call import ClientCall
+from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
+from localrpc.drive.endings import CHANNEL_CLOSED, debug_text
+from localrpc.drive.keeper import ChannelClosed, NotReady
+from localrpc.drive.session import Session
+
+ATTEMPTS = 8
+"""How often a call that no server has seen is tried before it fails."""
+
+
+def open_call(
+    call: ClientCall, head: bytes, message: bytes | None, *, wait_for_ready: bool
+) -> None:
+    """Begin `call`, dialling if need be; it fails with a status, not an exception.
+
+    Without `message` its requests follow through send(). Raises ChannelClosed.
+    """
+    attempts = 0
+
+    def attempt() -> None:
+        nonlocal attempts
+        while attempts < ATTEMPTS:
+            attempts += 1
+            try:
+                session = call.keeper.ready(call.deadline, wait_for_ready=wait_for_ready)
+            except NotReady as reason:
+                debug = debug_text(reason.code, reason.details)
+                call.end(reason.code, reason.details, debug=debug)
+                return
+            result, handle = _send_open(session, call, head, message)
+            if result == 0:
+                call.adopt(session, handle, half_closed=message is not None)
+                return
+            if result not in (lib.LR_UNSENT, lib.LR_FORKED):
+                break
+            call.keeper.lost(session)
+        else:
+            result = lib.LR_UNSENT
+        code, details = call.failure(result, 0)
+        call.end(code, details, debug=debug_text(code, details))
+
+    if message is not None:
+        call.reopen = attempt
+    attempt()
+
+
+def _send_open(
+    session: Session, call: ClientCall, head: bytes, message: bytes | None
+) -> tuple[int, int]:
+    """The core's result and, if that is 0, the call's handle."""
+    session.declare(call.keeper.number(call.method), call.method.encode())
+    left = -1
+    if call.deadline != NEVER:
+        left = max((call.deadline - monotonic_ns()) // 1000, 0)
+    io = borrow()
+    raw = io.raw
+    raw.resumed = 0
+    raw.call = 0
+    result = lib.LR_AGAIN
+    try:
+        while result == lib.LR_AGAIN:
+            result = lib.lr_open(
+                session.engine,
+                raw,
+                call.keeper.number(call.method),
+                head or NULL,
+                len(head),
+                left,
+                NULL if message is None else message,
+                0 if message is None else len(message),
+                0 if message is None else lib.LR_F_MESSAGE | lib.LR_F_END,
+                call.deadline,
+            )
+    except BaseException:
+        lib.lr_release(session.engine, raw.call)
+        raise
+    handle = raw.call
+    idle_ios.append(io)
+    if result == lib.LR_LATER:
+        session.flush()
+        result = 0
+    return result, handle
+
+
+def open_later(call: ClientCall, start: Callable[[], None]) -> None:
+    """Run `start`, which waits for a connection, without keeping the caller."""
+
+    def run() -> None:
+        try:
+            start()
+        except ChannelClosed:
+            call.end(*CHANNEL_CLOSED)
+
+    threading.Thread(target=run, name="localrpc-start", daemon=True).start()

@@ -1,0 +1,199 @@
+"""What stands behind a server: its engine, its doors, and the thread that hears of ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from localrpc import _log, transports
+from localrpc.address import parse_target
+from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
+from localrpc.drive.doors import Doors
+from localrpc.drive.executors import Workers, workers_for
+from localrpc.options import Options
+from localrpc.transports.base import Connection
+from localrpc.wire import codec
+
+_logger = _log.logger("server")
+_CANCELLING = b"Cancelling all calls"
+_UNAVAILABLE = 14
+
+
+class Serving:
+    """One engine with many connections. All methods may be called from any thread.
+
+    Once it has stopped it cannot start again. `callback_lock` is lent to the
+    contexts, which are too many to have one each.
+    """
+
+    def __init__(
+        self,
+        pool: Executor,
+        options: Options,
+        max_calls: int | None,
+        on_stopped: Callable[[], None],
+    ) -> None:
+        raw = lib.lr_engine_new(
+            lib.LR_SERVER,
+            options.window,
+            options.max_receive,
+            -1 if max_calls is None else max_calls,
+        )
+        if raw == ffi.NULL:
+            raise MemoryError("no memory for a server's engine")
+        self.engine: Any = own_engine(raw)
+        self.options = options
+        self.connections: dict[int, Connection] = {}
+        self.callback_lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._doors = Doors(self._admit)
+        self._workers: Workers = workers_for(pool, self, limited=max_calls is not None)
+        self._on_stopped = on_stopped
+        self._stopped = False
+        self._orphaned: Callable[[], object] | None = None
+        self._pid = os.getpid()
+        self.spare = self._workers.spare
+        _servings.add(self)
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this process has it only through a fork."""
+        return os.getpid() != self._pid
+
+    def listen(self, target: str) -> None:
+        """Raises ListenError or AddressError."""
+        address = parse_target(target)
+        self._doors.add(transports.transport_for(address.scheme).listen(address, self.options))
+
+    def start(self, accept: Callable[[WorkerIo], int], take: Callable[..., Any]) -> None:
+        """`accept` serves the call in an Io; `take` makes it something to run elsewhere."""
+        thread = threading.Thread(target=self._hear, name="localrpc-service", daemon=True)
+        thread.start()
+        self._workers.start(accept, take)
+        self._doors.open()
+
+    # Connections
+
+    def _admit(self, connection: Connection) -> None:
+        with self._lock:
+            number = lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window)
+            if number >= 0:
+                self.connections[number] = connection
+        if number < 0:
+            if not self._stopped:  # a server that has stopped meanwhile refuses rightly
+                _logger.error("a connection was refused by the core (%d)", number)
+            connection.close()
+
+    def connection(self, number: int) -> Connection | None:
+        found = self.connections.get(number)
+        if found is None:
+            with self._lock:  # _admit may be about to enter it
+                found = self.connections.get(number)
+        return found
+
+    def _hear(self) -> None:
+        io = Io()
+        while True:
+            kind = lib.lr_service(self.engine, io.raw)
+            if kind == lib.LR_K_ENDED:
+                with self._lock:
+                    end = self._watched.pop(io.raw.call, None)
+                if end is not None:
+                    end()
+            elif kind == lib.LR_K_CONN_CLOSED:
+                with self._lock:
+                    connection = self.connections.pop(io.raw.conn, None)
+                if connection is not None:
+                    if io.raw.size == lib.LR_PROTOCOL:
+                        reason = io.buf[: io.raw.count].decode()
+                        _logger.error("%s: %s; closed", connection.peer_name, reason)
+                    connection.close()
+            elif kind == lib.LR_K_DRAINED:
+                self.finish()
+            elif kind not in (lib.LR_AGAIN, lib.LR_K_YIELD):
+                return
+            if self._orphaned is not None:
+                self._orphaned()
+
+    def watch(self, call: int, deadline: int, end: Callable[[], None]) -> None:
+        """Have `end` run once when the call ends by the client, its death, or `deadline`."""
+        with self._lock:
+            self._watched[call] = end
+        if lib.lr_watch(self.engine, call, deadline) < 0:
+            with self._lock:
+                if self._watched.pop(call, None) is None:
+                    return
+            end()
+
+    def unwatch(self, call: int) -> None:
+        with self._lock:
+            self._watched.pop(call, None)
+
+    # Stopping
+
+    def orphan(self, stop: Callable[[], object]) -> None:
+        """Nobody holds the server any more: have `stop` run on the service thread."""
+        self._orphaned = stop
+        lib.lr_kick(self.engine)
+
+    def drain(self) -> None:
+        """No new connections and calls; finish() follows by itself after the last call."""
+        self._doors.close()
+        block = codec.encode_goaway("the server is stopping")
+        lib.lr_goaway(self.engine, block, len(block))
+
+    def cancel_all(self) -> None:
+        """End every call with grpcio's status for it, without waiting for the handlers."""
+        lib.lr_cancel_all(self.engine, _UNAVAILABLE, _CANCELLING, len(_CANCELLING))
+        self.finish()
+
+    def finish(self) -> None:
+        """Close the connections and let the threads go. Idempotent."""
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+            ends = list(self._watched.values())
+            self._watched.clear()
+        self._doors.close()
+        lib.lr_stop(self.engine)
+        lib.lr_engine_close(self.engine)
+        self._workers.leave()
+        for end in ends:
+            end()
+        self._on_stopped()
+
+    def release_pool(self) -> None:
+        """The pool is shutting down: waiting workers leave, busy ones after their call."""
+        self.drain()
+        lib.lr_stop(self.engine)
+
+    def let_exit(self) -> None:
+        """The interpreter exits and will join the pool's threads."""
+        if not self.inherited:
+            self._workers.leave()
+            self.release_pool()
+
+
+_servings: weakref.WeakSet[Serving] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    for serving in list(_servings):
+        serving.let_exit()
+
+
+def _after_fork_in_child() -> None:
+    for serving in list(_servings):
+        serving._doors.disown()
+
+
+# Runs before concurrent.futures joins its threads, because executors has
+# imported that first; atexit's own callbacks come too late.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_after_fork_in_child)

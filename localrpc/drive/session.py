@@ -1,0 +1,148 @@
+"""A client's protocol state on one link."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from typing import TYPE_CHECKING, Any
+
+from localrpc.drive.core import Io, ffi, lib, own_engine
+from localrpc.options import Options
+from localrpc.transports.base import Connection
+
+if TYPE_CHECKING:
+    from localrpc.drive.call import ClientCall
+    from localrpc.drive.keeper import Keeper
+
+_FINISHED = (lib.LR_CLOSED, lib.LR_FORKED, lib.LR_K_STOP)
+
+
+class Session:
+    """An engine with one connection.
+
+    Nobody reads the link in the background. Only while a call has done
+    callbacks, or the channel has connectivity subscribers, a daemon thread
+    waits in the core for their sake.
+    """
+
+    def __init__(self, keeper: Keeper, connection: Connection, options: Options) -> None:
+        self._keeper = keeper
+        self.connection = connection
+        raw = lib.lr_engine_new(lib.LR_CLIENT, options.window, options.max_receive, -1)
+        if raw == ffi.NULL:
+            connection.close()
+            raise MemoryError("no memory for a connection's engine")
+        self.engine: Any = own_engine(raw)
+        result = lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window)
+        if result < 0:
+            raise MemoryError(f"the core refused the connection ({result})")
+        self._lock = threading.Lock()
+        self._watched: dict[int, ClientCall] = {}
+        self._guarded = False
+        self._watching = False
+        self._dead = False
+        self.inherited = False
+        """Set in a forked child: no thread of this process is inside."""
+        self._flushing = False
+        self._declared: set[int] = set()
+
+    def alive(self) -> bool:
+        """Whether new calls may be made; a peer that stops gracefully says no."""
+        return bool(lib.lr_engine_alive(self.engine) == 1)
+
+    def declare(self, number: int, name: bytes) -> None:
+        """Tell the engine, and so the peer, what `number` stands for."""
+        with self._lock:
+            if (
+                number not in self._declared
+                and lib.lr_method(self.engine, number, name, len(name)) == 0
+            ):
+                self._declared.add(number)
+
+    def close(self) -> None:
+        """Calls in flight end with LR_CLOSED."""
+        lib.lr_engine_close(self.engine)
+
+    def reason(self) -> str:
+        """Why the link has ended."""
+        text = ffi.new("char[]", 200)
+        lib.lr_engine_error(self.engine, text, 200)
+        return bytes(ffi.string(text)).decode("utf-8", "replace")
+
+    def flush(self) -> None:
+        """See to it that what was sent goes out, though nobody waits for anything.
+
+        Takes no lock: it may run inside a collection.
+        """
+        if self._flushing:
+            return
+        self._flushing = True
+        try:
+            _thread.start_new_thread(self._flush, ())
+        except RuntimeError:  # the interpreter is exiting
+            self._flushing = False
+
+    def _flush(self) -> None:
+        engine, self._flushing = self.engine, False
+        lib.lr_flush(engine)
+
+    def watch(self, call: ClientCall, handle: int, deadline: int) -> None:
+        """Have call.poll() run on a background thread once its end can be seen."""
+        with self._lock:
+            dead = self._dead
+            if not dead:
+                self._watched[handle] = call
+                self._start()
+        if dead or lib.lr_watch(self.engine, handle, deadline) < 0:
+            with self._lock:
+                self._watched.pop(handle, None)
+            call.poll()
+
+    def unwatch(self, handle: int) -> None:
+        with self._lock:
+            if self._watched.pop(handle, None) is None:
+                return
+        lib.lr_kick(self.engine)
+
+    def guard(self, *, wanted: bool) -> None:
+        """Have the keeper told of the link's death at once, not at the next call."""
+        with self._lock:
+            self._guarded = wanted
+            if wanted and not self._dead:
+                self._start()
+        if not wanted:
+            lib.lr_kick(self.engine)
+
+    def _start(self) -> None:
+        if self._watching:
+            return
+        thread = threading.Thread(target=self._watch, name="localrpc-watch", daemon=True)
+        self._watching = True
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is exiting
+            self._watching = False
+
+    def _watch(self) -> None:
+        io = Io()
+        while True:
+            kind = lib.lr_service(self.engine, io.raw)
+            if kind in _FINISHED:
+                break
+            if kind == lib.LR_K_ENDED:
+                with self._lock:
+                    call = self._watched.pop(io.raw.call, None)
+                if call is not None:
+                    call.poll()
+            with self._lock:
+                if not self._watched and not self._guarded:
+                    self._watching = False
+                    return
+        with self._lock:
+            self._dead = True
+            self._watching = False
+            left = list(self._watched.values())
+            self._watched.clear()
+        for call in left:
+            call.poll()
+        self._keeper.lost(self)

@@ -1,0 +1,70 @@
+"""What localrpc raises where grpc has no exception of its own.
+
+A protocol error says whose fault it is: Local is this process, Remote is the
+peer. Users of a stub never see these: the API floors turn them into
+grpc.RpcError with a status.
+"""
+
+from __future__ import annotations
+
+
+class LocalrpcError(Exception):
+    """The root of this package's own exceptions."""
+
+
+class AddressError(LocalrpcError, ValueError):
+    """A target that cannot be understood; nothing has been opened."""
+
+
+class InvalidMetadata(LocalrpcError, ValueError):
+    """Metadata of the right types that gRPC does not allow on the wire."""
+
+
+class OversizedMetadata(InvalidMetadata):
+    """Metadata that does not fit in a frame."""
+
+
+class LocalProtocolError(LocalrpcError):
+    """This side broke the protocol: a bug in localrpc or in its caller."""
+
+
+class RemoteProtocolError(LocalrpcError):
+    """The peer broke the protocol; only its connection ends."""
+
+
+class GreetingError(LocalrpcError):
+    """A greeting that cannot lead to a connection; `quiet` when nobody needs to hear of it."""
+
+    def __init__(self, reason: str, *, quiet: bool = False) -> None:
+        super().__init__(reason)
+        self.quiet = quiet
+
+
+class ConnectError(LocalrpcError):
+    """No connection to `target`, and why; the text is grpcio's for such a call."""
+
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(
+            f"failed to connect to all addresses; last error: UNAVAILABLE: {target}: {reason}"
+        )
+        self.target = target
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ConnectError], tuple[str, str]]:
+        return type(self), (self.target, self.reason)
+
+
+class ListenError(LocalrpcError, RuntimeError):
+    """A name that a server could not take; a RuntimeError as from grpcio's add_*_port."""
+
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(f"Failed to bind to address {target}: {reason}")
+        self.target = target
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ListenError], tuple[str, str]]:
+        return type(self), (self.target, self.reason)
+
+
+class AddressInUse(ListenError):
+    """A live server already answers under this name."""

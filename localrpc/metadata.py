@@ -1,0 +1,116 @@
+"""Metadata: what gRPC allows in it, and the pairs that users see.
+
+Types are checked as grpcio's Cython layer does, with its exceptions and words;
+legality as its C core does (`validate_metadata.cc`), which a caller sees as
+INTERNAL, "Invalid metadata".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from localrpc.errors import InvalidMetadata
+
+
+class _Metadatum(NamedTuple):
+    """One pair; grpcio's own type of this name prints and compares the same."""
+
+    key: str
+    value: str | bytes
+
+
+Metadatum = _Metadatum
+Pairs = tuple[_Metadatum, ...]
+
+# grpcio takes these from a user without a word and does not deliver them.
+RESERVED = frozenset(
+    {
+        "content-type",
+        "grpc-encoding",
+        "grpc-message",
+        "grpc-status",
+        "grpc-timeout",
+        "te",
+    }
+)
+# A client's own is replaced by the channel's; a server's is delivered.
+USER_AGENT = "user-agent"
+
+OVERHEAD = 32
+"""What HTTP/2 counts for a pair beside its bytes; the size limits are in these units."""
+
+_legal_key = re.compile(r"[a-z0-9_.\-]+").fullmatch
+_legal_value = re.compile(rb"[\x20-\x7e]*").fullmatch
+
+
+def _encoded(text: Any) -> bytes:
+    if text is None:
+        return b""
+    if isinstance(text, bytes):
+        return text
+    if isinstance(text, str):
+        return text.encode("utf-8", "surrogatepass")
+    raise TypeError(f"Expected str, not {type(text)}")
+
+
+def check_pairs(metadata: Iterable[Any] | None) -> list[tuple[bytes, bytes]]:
+    """The user's metadata as bytes, reserved keys left out.
+
+    Raises TypeError or ValueError for what is not pairs of strings, and
+    InvalidMetadata for what gRPC does not allow.
+    """
+    pairs: list[tuple[bytes, bytes]] = []
+    for item in metadata or ():
+        key, value = item
+        name = _encoded(key)
+        if name.endswith(b"-bin"):
+            if not isinstance(value, bytes):
+                raise TypeError(
+                    f'Binary metadata key="{name.decode("utf-8", "replace")}" expected bytes,'
+                    f" got {type(value)}"
+                )
+            pairs.append((name, value))
+        else:
+            pairs.append((name, _encoded(value)))
+    checked = []
+    for name, data in pairs:
+        text = name.decode("utf-8", "replace")
+        check_pair(text, data)
+        if text not in RESERVED:
+            checked.append((name, data))
+    return checked
+
+
+def check_pair(key: str, value: bytes) -> None:
+    """Raises InvalidMetadata, which names the key, what is wrong and what is allowed."""
+    if not _legal_key(key):
+        what = f"Illegal header key {key!r}" if key else "Metadata keys cannot be zero length"
+        raise InvalidMetadata(
+            f"Invalid metadata: {what} (a key is made of a-z, 0-9, '-', '_' and '.')"
+        )
+    if not key.endswith("-bin") and not _legal_value(value):
+        raise InvalidMetadata(
+            f"Invalid metadata: Illegal header value for key {key!r} (a value is printable"
+            f" ASCII; bytes travel under a key that ends with '-bin')"
+        )
+
+
+def metadatum(key: str, value: bytes) -> _Metadatum:
+    """A received pair as users see it."""
+    return _Metadatum(key, value if key.endswith("-bin") else value.decode("ascii"))
+
+
+def check_size(pairs: Sequence[tuple[str, str | bytes]], limit: int) -> str | None:
+    """grpcio's words for metadata over `limit` (Options.max_metadata), None if within it."""
+    total = 0
+    for key, value in pairs:
+        total += len(key) + len(value) + OVERHEAD
+    if total <= limit:
+        return None
+    sizes = " ".join(f"{key}:{len(key) + len(value) + OVERHEAD}B" for key, value in pairs)
+    return (
+        f"received metadata size exceeds hard limit ({total} vs. {limit});  {sizes[:512]}"
+        " (the receiver's option grpc.absolute_max_metadata_size raises it)"
+    )

@@ -1,0 +1,1 @@
+"""gRPC's synchronous API: channel, server, calls and contexts."""

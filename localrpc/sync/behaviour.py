@@ -1,0 +1,250 @@
+"""Runs one handler of any kind, inside its call's own contextvars context."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from localrpc import _log, status
+from localrpc.drive.core import blank, borrow, ffi, idle_ios, lib
+from localrpc.sync.context import ServicerContext
+
+if TYPE_CHECKING:
+    from localrpc.sync.handling import Entry
+
+_logger = _log.logger("server")
+
+
+def call_plain(
+    run: Callable[..., Any], entry: Entry, request: Any, context: ServicerContext
+) -> bytes | None:
+    """The reply of a unary handler if it is no more than a message; else it has been sent."""
+    try:
+        response = run(entry.behaviour, request, context)
+    except Exception as error:
+        complain(context, error, "calling application")
+        return None
+    try:
+        message = entry.serialize(response)
+        if type(message) is bytes:
+            if not context._touched:
+                context._over = True
+                return message
+            context.finish(message)
+            return None
+    except Exception:
+        _logger.exception("Exception serializing message!")
+    context.refuse(status.INTERNAL, "Failed to serialize response!")
+    return None
+
+
+def complain(context: ServicerContext, error: Exception, doing: str) -> None:
+    """End the call for an exception that its handler let out."""
+    if context._aborted:
+        context.refuse(status.UNKNOWN, "RPC Aborted")
+        return
+    if any(error is known for known in context._errors):
+        context.let_go()
+        return
+    try:
+        details = f"Exception {doing}: {error}"
+    except Exception:
+        details = "Calling application raised unprintable Exception!"
+    _logger.exception(details)
+    context.refuse(status.UNKNOWN, details)
+
+
+class Task:
+    """One call and its handler, whatever its kind."""
+
+    def __init__(
+        self,
+        context: ServicerContext,
+        handler: Any,
+        name: str,
+        max_send: int,
+        flags: int,
+        data: bytes | None,
+    ) -> None:
+        self._context = context
+        self._handler = handler
+        self._name = name
+        self._max_send = max_send
+        self._requests = RequestIterator(
+            context, handler.request_deserializer, data, ended=bool(flags & lib.LR_F_END)
+        )
+
+    def run(self) -> None:
+        handler = self._handler
+        if handler.response_streaming:
+            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        else:
+            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        argument: Any = self._requests
+        if not handler.request_streaming:
+            argument = self._single_request()
+            if argument is None:
+                return
+        try:
+            result = behaviour(argument, self._context)
+        except Exception as error:
+            complain(self._context, error, "calling application")
+            return
+        if handler.response_streaming:
+            self._respond(result)
+        else:
+            message = self._serialize(result)
+            if message is not None:
+                self._context.finish(message)
+
+    def _single_request(self) -> Any:
+        try:
+            return next(self._requests)
+        except StopIteration:
+            if not self._context._over:
+                text = f'"{self._name.encode()!r}" requires exactly one request message.'
+                self._context.refuse(status.UNIMPLEMENTED, text)
+        except grpc.RpcError:
+            self._context.let_go()
+        return None
+
+    def _serialize(self, response: Any) -> bytes | None:
+        serializer = self._handler.response_serializer
+        message = response
+        if serializer is not None:
+            try:
+                message = serializer(response)
+            except Exception:
+                _logger.exception("Exception serializing message!")
+                message = None
+        if not isinstance(message, bytes):
+            self._context.refuse(status.INTERNAL, "Failed to serialize response!")
+            return None
+        if len(message) > self._max_send >= 0:
+            text = f"SERVER: Sent message larger than max ({len(message)} vs. {self._max_send})"
+            self._context.refuse(status.RESOURCE_EXHAUSTED, text)
+            return None
+        return message
+
+    def _respond(self, responses: Iterator[Any]) -> None:
+        context = self._context
+        engine, call, deadline = context._serving.engine, context._call, context._deadline
+        serialize = self._handler.response_serializer
+        send = lib.lr_send
+        checked = serialize is None or self._max_send >= 0
+        while True:
+            try:
+                response = next(responses)
+            except StopIteration:
+                context.finish(None)
+                return
+            except Exception as error:
+                complain(context, error, "iterating responses")
+                return
+            if response is None:  # grpcio takes this for the end
+                context.finish(None)
+                return
+            try:
+                message = None if checked else serialize(response)
+            except Exception:
+                message = None
+            if message is None:
+                message = self._serialize(response)
+                if message is None:
+                    return
+            result = send(engine, call, message, len(message), 0, deadline)
+            if result:
+                while result == lib.LR_AGAIN:
+                    result = send(engine, call, message, len(message), 0, deadline)
+                if result < 0:
+                    context.let_go()
+                    return
+            context._initial_allowed = False
+
+
+class RequestIterator:
+    """What a handler of a request stream reads from; one thread at a time."""
+
+    def __init__(
+        self,
+        context: ServicerContext,
+        deserializer: Callable[[bytes], Any] | None,
+        first: bytes | None,
+        *,
+        ended: bool,
+    ) -> None:
+        self._context = context
+        self._deserializer = deserializer
+        self._messages: deque[bytes] = deque()
+        if first is not None:
+            self._messages.append(first)
+        self._ended = ended
+
+    def __iter__(self) -> RequestIterator:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            message = self._messages.popleft()
+        except IndexError:
+            self._receive()
+            message = self._messages.popleft()
+        if self._deserializer is None:
+            return message
+        try:
+            request = self._deserializer(message)
+        except Exception:
+            _logger.exception("Exception deserializing message!")
+            request = None
+        if request is None:
+            self._context.refuse(status.INTERNAL, "Exception deserializing request!")
+            raise StopIteration
+        return request
+
+    def next(self) -> Any:
+        return self.__next__()
+
+    def _receive(self) -> None:
+        """Wait for more; raises StopIteration at the end, grpc.RpcError if the client has gone."""
+        context = self._context
+        if context._gone:
+            context.fail()
+        if self._ended or context._statused:
+            raise StopIteration
+        if context._over:
+            context.fail()
+        engine, call = context._serving.engine, context._call
+        io = borrow()
+        raw, buf = io.raw, io.buf
+        kind = lib.LR_AGAIN
+        while kind == lib.LR_AGAIN:
+            kind = lib.lr_recv(engine, raw, call, context._deadline)
+        start = 0
+        if kind == lib.LR_K_MESSAGES:
+            for end in ffi.unpack(raw.ends, raw.count):
+                self._messages.append(buf[start:end])
+                start = end
+        size = raw.size
+        idle_ios.append(io)
+        if kind == lib.LR_K_MESSAGES:
+            return
+        if kind == lib.LR_K_END:
+            self._ended = True
+            raise StopIteration
+        if kind == lib.LR_K_BIG:
+            message = blank(size)
+            dest = ffi.from_buffer("char[]", message)
+            result = lib.LR_AGAIN
+            while result == lib.LR_AGAIN:
+                result = lib.lr_fill(engine, call, dest, size, context._deadline)
+            if result == 0:
+                self._messages.append(message)
+                return
+        if kind == lib.LR_TOO_LARGE:
+            limit = context._serving.options.max_receive
+            text = f"SERVER: Received message larger than max ({size} vs. {limit})"
+            context.refuse(status.RESOURCE_EXHAUSTED, text)
+        context.fail()

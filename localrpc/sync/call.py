@@ -1,0 +1,232 @@
+"""The object that futures and response iterators are: grpc.Call, grpc.Future, an error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from time import monotonic_ns
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from localrpc.drive import endings
+from localrpc.drive.call import ClientCall
+from localrpc.drive.core import NEVER
+from localrpc.sync.outcome import _InactiveRpcError, describe, inactive
+
+
+class _MultiThreadedRendezvous(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
+    """A call in flight or over; raised itself when it ends in an error.
+
+    Reading happens in the thread that asks, so nothing here depends on another
+    thread making progress. Dropping the last reference cancels the call.
+    """
+
+    def __init__(
+        self, state: ClientCall, deserialize: Callable[[bytes], Any] | None = None
+    ) -> None:
+        super().__init__()
+        self._state = state
+        self._messages = state.messages
+        self._deserialize = deserialize
+        self._timed = state.deadline != NEVER
+
+    # grpc.RpcContext
+
+    def is_active(self) -> bool:
+        return not self.done()
+
+    def time_remaining(self) -> Any:
+        if not self._timed:
+            return None
+        return max((self._state.deadline - monotonic_ns()) / 1e9, 0)
+
+    def cancel(self) -> bool:
+        return self._state.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return self._state.add_callback(callback)
+
+    # grpc.Call
+
+    def initial_metadata(self) -> Any:
+        state = self._state
+        state.wait(lambda: state.initial_metadata is not None or bool(state.messages))
+        if state.initial_metadata is None:
+            state.initial_metadata = ()  # a message came first: there is none
+        return state.initial_metadata
+
+    def trailing_metadata(self) -> Any:
+        self._end()
+        return self._state.trailing_metadata
+
+    def code(self) -> Any:
+        self._end()
+        return self._state.code
+
+    def details(self) -> Any:
+        self._end()
+        return self._state.details
+
+    def debug_error_string(self) -> str | None:
+        self._end()
+        return self._state.debug_error_string
+
+    def _ended(self) -> bool:
+        return self._state.code is not None
+
+    def _end(self, timeout: float | None = None) -> None:
+        if self._state.code is None and not self._state.wait(self._ended, timeout):
+            raise grpc.FutureTimeoutError()
+
+    # grpc.Future
+
+    def cancelled(self) -> bool:
+        return self._state.cancelled
+
+    def running(self) -> bool:
+        return not self.done()
+
+    def done(self) -> bool:
+        if self._state.code is None:
+            self._state.poll()
+        return self._state.code is not None
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._end(timeout)
+        if self._state.code is grpc.StatusCode.OK:
+            return self._state.response
+        raise self._failure()
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        self._end(timeout)
+        if self._state.code is grpc.StatusCode.OK:
+            return None
+        if self._state.cancelled:
+            raise grpc.FutureCancelledError()
+        return self
+
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
+        self._end(timeout)
+        if self._state.code is grpc.StatusCode.OK:
+            return None
+        try:
+            raise self._failure()
+        except grpc.FutureCancelledError:
+            raise
+        except grpc.RpcError:
+            return sys.exc_info()[2]
+
+    def _failure(self) -> Exception:
+        return grpc.FutureCancelledError() if self._state.cancelled else self
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        if not self._state.add_callback(partial(fn, self)):
+            fn(self)
+
+    # The responses
+
+    def __iter__(self) -> _MultiThreadedRendezvous:
+        return self
+
+    def __next__(self) -> Any:
+        if self._messages and not self._timed:
+            message: bytes | None = self._messages.popleft()
+        else:
+            message = self._state.next_message()
+            if message is None:
+                if self._state.code is grpc.StatusCode.OK:
+                    raise StopIteration
+                raise self
+        if self._deserialize is None:
+            return message
+        try:
+            response = self._deserialize(message)  # type: ignore[arg-type]
+            if response is not None:
+                return response
+        except Exception:
+            endings.logger.exception("Exception deserializing message!")
+        self._state.end(*endings.BAD_RESPONSE)
+        raise self
+
+    def next(self) -> Any:
+        return self.__next__()
+
+    def __repr__(self) -> str:
+        state = self._state
+        name = type(self).__name__
+        return describe(name, state.code, state.details, state.debug_error_string)
+
+    __str__ = __repr__
+
+    def __del__(self) -> None:
+        # Also of an object whose __init__ has failed.
+        state = self.__dict__.get("_state")
+        if state is not None:
+            state.abandon()
+
+
+def finished(state: ClientCall) -> Any:
+    """The response of a call that has ended, or its error raised."""
+    if state.code is grpc.StatusCode.OK:
+        return state.response
+    raise failure(state)
+
+
+def failure(state: ClientCall) -> _InactiveRpcError:
+    assert state.code is not None
+    return _InactiveRpcError(
+        state.code,
+        state.details or "",
+        state.initial_metadata or (),
+        state.trailing_metadata or (),
+        state.debug_error_string,
+    )
+
+
+BAD_REQUEST = (grpc.StatusCode.INTERNAL, "Exception serializing request!")
+
+
+def serialize(request: Any, function: Callable[[Any], bytes] | None, limit: int) -> bytes:
+    """Raises what grpcio raises for a request that cannot be sent."""
+    message = request
+    if function is not None:
+        try:
+            message = function(request)
+        except Exception:
+            raise unserializable() from None
+    return checked(message, limit)
+
+
+def unserializable() -> grpc.RpcError:
+    """For the exception that is being handled."""
+    endings.logger.exception("Exception serializing message!")
+    return inactive(*BAD_REQUEST)
+
+
+def unreadable() -> grpc.RpcError:
+    """For the exception that is being handled."""
+    endings.logger.exception("Exception deserializing message!")
+    return inactive(*endings.BAD_RESPONSE)
+
+
+def checked(message: Any, limit: int) -> bytes:
+    """A serializer's result as bytes of at most `limit`, where negative means any."""
+    if message is None:
+        raise inactive(*BAD_REQUEST)
+    if not isinstance(message, bytes):
+        raise TypeError(
+            f"Argument 'message' has incorrect type (expected bytes, got {type(message).__name__})"
+        )
+    if len(message) > limit >= 0:
+        code, text = oversized(message, limit)
+        raise inactive(code, text, endings.debug_text(code, text))
+    return message if type(message) is bytes else bytes(message)
+
+
+def oversized(message: bytes, limit: int) -> tuple[grpc.StatusCode, str]:
+    """How a call ends whose message may not be sent."""
+    text = f"CLIENT: Sent message larger than max ({len(message)} vs. {limit})"
+    return grpc.StatusCode.RESOURCE_EXHAUSTED, text

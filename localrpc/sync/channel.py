@@ -1,0 +1,98 @@
+"""grpc.Channel over a local link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+
+from localrpc.address import parse_target
+from localrpc.drive.keeper import Keeper
+from localrpc.options import parse_options
+from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
+from localrpc.sync.unary import UnaryUnary
+from localrpc.transports.base import ConnectionFacts
+
+_Serializer = Callable[[Any], bytes] | None
+_Deserializer = Callable[[bytes], Any] | None
+
+
+class Channel(grpc.Channel):
+    """Connects with the first call, and again after a loss."""
+
+    def __init__(self, target: str, options: Iterable[tuple[str, Any]] | None) -> None:
+        self._keeper = Keeper(parse_target(text(target)), parse_options(options))
+
+    @property
+    def facts(self) -> ConnectionFacts | None:
+        """How the present connection travels; None while there is none."""
+        keeper = self._keeper
+        session = None if keeper.closed else keeper.peek()
+        return None if session is None else session.connection.facts
+
+    def subscribe(
+        self,
+        callback: Callable[[grpc.ChannelConnectivity], None],
+        try_to_connect: bool | None = False,
+    ) -> None:
+        self._keeper.subscribe(callback, try_to_connect=bool(try_to_connect))
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        self._keeper.unsubscribe(callback)
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: _Serializer = None,
+        response_deserializer: _Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.UnaryUnaryMultiCallable[Any, Any]:
+        return UnaryUnary(self._keeper, text(method), request_serializer, response_deserializer)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: _Serializer = None,
+        response_deserializer: _Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.UnaryStreamMultiCallable[Any, Any]:
+        return UnaryStream(self._keeper, text(method), request_serializer, response_deserializer)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: _Serializer = None,
+        response_deserializer: _Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.StreamUnaryMultiCallable[Any, Any]:
+        return StreamUnary(self._keeper, text(method), request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: _Serializer = None,
+        response_deserializer: _Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> grpc.StreamStreamMultiCallable[Any, Any]:
+        return StreamStream(self._keeper, text(method), request_serializer, response_deserializer)
+
+    def close(self) -> None:
+        self._keeper.close()
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A stub may outlive its channel, so only the subscriptions end here.
+        keeper = self.__dict__.get("_keeper")
+        if keeper is not None:
+            keeper.unsubscribe_all()
+
+
+def text(name: str | bytes) -> str:
+    """grpcio takes bytes too; AttributeError, as its own, for anything else."""
+    return name.decode() if isinstance(name, bytes) else name.encode().decode()

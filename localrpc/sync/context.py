@@ -1,0 +1,265 @@
+"""grpc.ServicerContext: one call as its handler sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic_ns, time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from localrpc import _log, status
+from localrpc.drive.core import NEVER, NULL, lib
+from localrpc.errors import InvalidMetadata
+from localrpc.metadata import Metadatum, Pairs
+from localrpc.sync.outcome import refusal
+from localrpc.transports.base import Connection, PeerCredentials
+from localrpc.wire import codec
+
+if TYPE_CHECKING:
+    from localrpc.drive.serving import Serving
+
+_logger = _log.logger("server")
+
+_INFINITE = 9223372036854775807.0
+"""What grpcio's clock makes of a call without a deadline."""
+
+_AUTH = {
+    "transport_security_type": [b"insecure"],
+    "security_level": [b"TSI_SECURITY_NONE"],
+}
+
+
+class ServicerContext(grpc.ServicerContext):
+    """Made for every call, so it holds little until it is asked; the defaults are the class's.
+
+    Methods may be called from any thread, also after the call has ended.
+    """
+
+    _code: grpc.StatusCode | None = None
+    _details: bytes | None = None
+    _trailing: Iterable[Any] | None = None
+    _touched = False
+    """Whether the plain reply (OK, a message, nothing else) does not do."""
+    _initial_allowed = True
+    _aborted = False
+    _over = False
+    """The status has gone out, or cannot any more."""
+    _gone = False
+    """It has not gone out: the client has cancelled or died, or the deadline has passed."""
+    _statused = False
+    """Whether it has gone out."""
+    _callbacks: list[Callable[[], None]] | None = None
+    _errors: tuple[Exception, ...] = ()
+
+    def __init__(
+        self,
+        serving: Serving,
+        call: int,
+        connection: Connection | None,
+        head: bytes,
+        timeout_us: int,
+    ) -> None:
+        self._serving = serving
+        self._call = call
+        self._connection = connection
+        self._head = head
+        self._deadline = NEVER if timeout_us < 0 else monotonic_ns() + timeout_us * 1000
+
+    # grpc.RpcContext
+
+    def is_active(self) -> bool:
+        if self._over or (self._deadline != NEVER and monotonic_ns() >= self._deadline):
+            return False
+        return bool(lib.lr_active(self._serving.engine, self._call) == 1)
+
+    def time_remaining(self) -> float:
+        if self._deadline == NEVER:
+            return _INFINITE - time()
+        return max((self._deadline - monotonic_ns()) / 1e9, 0)
+
+    def cancel(self) -> Any:
+        text = b"CANCELLED"
+        lib.lr_cancel(self._serving.engine, self._call, status.CANCELLED, text, len(text))
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        serving = self._serving
+        with serving.callback_lock:
+            if self._over:
+                return False
+            if self._callbacks is not None:
+                self._callbacks.append(callback)
+                return True
+            self._callbacks = [callback]
+            self._touched = True
+        serving.watch(self._call, self._deadline, self._end)
+        return True
+
+    def _end(self) -> None:
+        """The call is over: nothing more goes out, and the callbacks run, once."""
+        with self._serving.callback_lock:
+            self._gone = not self._over
+            self._over = True
+            callbacks, self._callbacks = self._callbacks or (), None
+        if self._gone:
+            # If it was the deadline, a stopped client has yet to find out.
+            text = b"Deadline Exceeded"
+            engine = self._serving.engine
+            lib.lr_cancel(engine, self._call, status.DEADLINE_EXCEEDED, text, len(text))
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                _logger.exception("Exception calling callback!")
+
+    # grpc.ServicerContext
+
+    def invocation_metadata(self) -> Pairs:
+        connection = self._connection
+        agent = connection.hello.agent if connection else ""
+        return (Metadatum("user-agent", agent), *codec.decode_metadata(self._head))
+
+    def peer(self) -> str:
+        return self._connection.peer_name if self._connection else "unix:"
+
+    def peer_identities(self) -> Sequence[bytes] | None:
+        return None
+
+    def peer_identity_key(self) -> str | None:
+        return None
+
+    def auth_context(self) -> Mapping[str, Any]:
+        return {key: list(value) for key, value in _AUTH.items()}
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Accepted; on a local link there is nothing to win."""
+
+    def disable_next_message_compression(self) -> None:
+        """Nothing is compressed."""
+
+    def send_initial_metadata(self, initial_metadata: Sequence[Any] | None) -> None:
+        if not self.is_active():
+            self.fail()
+        if not self._initial_allowed:
+            raise ValueError("Initial metadata no longer allowed!")
+        if initial_metadata is not None:
+            len(initial_metadata)  # grpcio's TypeError for what has none, a generator too
+        try:
+            block = codec.encode_metadata(initial_metadata)
+        except InvalidMetadata as error:
+            self._trailing = None
+            code, details = refusal(error)
+            self._conclude(status.number_of(code), details.encode(), None)
+            return
+        self._initial_allowed = False
+        lib.lr_headers(self._serving.engine, self._call, block, len(block))
+
+    def set_trailing_metadata(self, trailing_metadata: Iterable[Any]) -> None:
+        self._trailing = trailing_metadata
+        self._touched = True
+
+    def trailing_metadata(self) -> Any:
+        return self._trailing
+
+    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        if code == grpc.StatusCode.OK:
+            _logger.error("abort() called with StatusCode.OK; returning UNKNOWN")
+            code = grpc.StatusCode.UNKNOWN
+            details = ""
+        self._code = code
+        self._details = _encode(details)
+        self._aborted = self._touched = True
+        raise Exception()
+
+    def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        self._trailing = status.trailing_metadata
+        self.abort(status.code, status.details)
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        self._code = code
+        self._touched = True
+
+    def code(self) -> grpc.StatusCode | None:
+        return self._code
+
+    def set_details(self, details: str) -> None:
+        self._details = _encode(details)
+        self._touched = True
+
+    def details(self) -> bytes | None:
+        """Bytes, as grpcio's."""
+        return self._details
+
+    # For this package
+
+    def fail(self) -> NoReturn:
+        """Raise the error that means to a handler: your client has gone."""
+        error = grpc.RpcError()
+        self._errors = (*self._errors, error)
+        raise error
+
+    def finish(self, message: bytes | None) -> None:
+        """The handler is done: send the status it chose, with its message if it has one."""
+        code = 0 if self._code is None else status.number_of(self._code)
+        # As in grpcio, OK has no details, whatever the handler has set.
+        self._conclude(code, self._details or b"" if code else b"", message)
+
+    def refuse(self, code: int, details: str) -> None:
+        """The call failed; a code or details that the handler has set take precedence."""
+        if self._code is not None:
+            code = status.number_of(self._code)
+        self._conclude(code, details.encode() if self._details is None else self._details, None)
+
+    def _conclude(self, code: int, details: bytes, message: bytes | None) -> None:
+        if self._over:
+            self.let_go()
+            return
+        try:
+            trailer = codec.encode_trailer(code, details.decode("utf-8", "replace"), self._trailing)
+        except InvalidMetadata as error:
+            _logger.error("trailing metadata: %s", error)
+            refused, text = refusal(error)
+            trailer = codec.encode_trailer(status.number_of(refused), text)
+            message = None
+        except (TypeError, ValueError):
+            _logger.exception("Invalid trailing metadata")
+            trailer = codec.encode_trailer(status.INTERNAL, "Invalid metadata")
+            message = None
+        if code:
+            message = None
+        self._statused = True
+        lib.lr_finish(
+            self._serving.engine,
+            self._call,
+            trailer,
+            len(trailer),
+            NULL if message is None else message,
+            0 if message is None else len(message),
+            0 if message is None else lib.LR_F_MESSAGE,
+        )
+        self._over = True
+        if self._callbacks is not None:
+            self._unwatch()
+
+    def let_go(self) -> None:
+        """Nothing more comes from the handler."""
+        self._over = True
+        lib.lr_release(self._serving.engine, self._call)
+        if self._callbacks is not None:
+            self._unwatch()
+
+    def _unwatch(self) -> None:
+        self._serving.unwatch(self._call)
+        self._end()
+
+
+def _encode(details: str | bytes) -> bytes:
+    return details if isinstance(details, bytes) else details.encode()
+
+
+def credentials_of(context: Any) -> PeerCredentials:
+    """For localrpc.peer_credentials; raises TypeError for a context of another server's."""
+    connection = getattr(context, "_connection", None)
+    if not isinstance(connection, Connection):
+        raise TypeError(f"not the context of a localrpc call: {context!r}")
+    return connection.peer

@@ -1,0 +1,258 @@
+"""From an incoming call to its handler and back, with grpcio's words for what goes wrong.
+
+`Handling.accept` is the hot path: a unary call whose method is known, and whose
+reply is a message and nothing else. Everything else takes `serve`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
+from time import monotonic_ns
+from typing import Any, NamedTuple
+
+import grpc
+
+from localrpc import _log, status
+from localrpc.drive.core import WorkerIo, blank, ffi, lib
+from localrpc.drive.serving import Serving
+from localrpc.sync import behaviour
+from localrpc.sync.context import ServicerContext
+
+_logger = _log.logger("server")
+
+# call, size, kind, count, flags, method, head, conn, timeout_us of struct lr_io.
+_CALL = struct.Struct("<QqIIIiIIq")
+
+_PLAIN = lib.LR_F_MESSAGE | lib.LR_F_END
+_KNOWN = _PLAIN | lib.LR_F_BIG | lib.LR_F_REFUSED | lib.LR_F_TOO_LARGE
+_BIG_PATIENCE = 2_000_000
+"""Nanoseconds that a worker waits for the rest of a large request before it takes another call."""
+
+
+_DEFERRED = 64
+"""How many calls may be put off before we look for those that have ended."""
+
+
+class _HandlerCallDetails(
+    NamedTuple("_HandlerCallDetails", [("method", str), ("invocation_metadata", Any)]),
+    grpc.HandlerCallDetails,
+):
+    """What generic handlers and server interceptors are shown."""
+
+
+class Entry:
+    """A method that has a number; `handler` is None when every call must look for it anew."""
+
+    __slots__ = ("behaviour", "deserialize", "handler", "name", "plain", "serialize")
+
+    def __init__(self, name: str, handler: grpc.RpcMethodHandler[Any, Any] | None) -> None:
+        self.name = name
+        self.handler = handler
+        self.plain = False
+        if handler is None or handler.request_streaming or handler.response_streaming:
+            return
+        self.behaviour: Any = handler.unary_unary
+        self.deserialize: Any = handler.request_deserializer
+        self.serialize: Any = handler.response_serializer
+        self.plain = self.deserialize is not None and self.serialize is not None
+
+
+class Handling:
+    """The handlers of one server, and how calls reach them."""
+
+    def __init__(
+        self,
+        handlers: Iterable[grpc.GenericRpcHandler],
+        interceptors: Sequence[grpc.ServerInterceptor],
+        max_send: int,
+    ) -> None:
+        self.generic: list[grpc.GenericRpcHandler] = list(handlers)
+        self.registered: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._interceptors = tuple(interceptors)
+        self._entries: list[Entry] = []
+        self._max_send = max_send
+        self._deferred: dict[int, ServicerContext] = {}
+
+    def acceptor(self, serving: Serving) -> Callable[[WorkerIo], int]:
+        """A function that serves the call in an Io and brings the kind of what came next."""
+        engine = serving.engine
+        entries = self._entries
+        connections = serving.connections
+        unpack = _CALL.unpack_from
+        reply_next, lr_next = lib.lr_reply_next, lib.lr_next
+        alone = lib.LR_F_ALONE
+        limited = self._max_send >= 0
+
+        def accept(io: WorkerIo) -> int:
+            raw, buf = io.raw, io.buf
+            call, size, _, _, flags, method, head, conn, timeout = unpack(io.view)
+            if flags & alone:
+                serving.spare()
+            if method >= 0 and flags & _KNOWN == _PLAIN:
+                entry = entries[method]
+                if entry.plain and not limited:
+                    connection = connections.get(conn)
+                    context = ServicerContext(
+                        serving, call, connection, buf[:head] if head else b"", timeout
+                    )
+                    run = Context().run
+                    data = buf[head:size]
+                    try:
+                        request = entry.deserialize(data)
+                    except Exception:
+                        request = None
+                    if request is None:
+                        self.serve(serving, entry, context, flags, data, run)
+                        return int(lr_next(engine, raw))
+                    message = behaviour.call_plain(run, entry, request, context)
+                    if message is not None:
+                        return int(reply_next(engine, raw, message, len(message)))
+                    return int(lr_next(engine, raw))
+            ready = self.take(serving, io)
+            if ready is not None:
+                ready()
+            return int(lr_next(engine, raw))
+
+        return accept
+
+    def take(self, serving: Serving, io: WorkerIo) -> Callable[[], None] | None:
+        """The call in `io` as something to run, on any thread; None when it has been put off."""
+        call, size, _, _, flags, method, head, conn, timeout = _CALL.unpack_from(io.view)
+        block = io.buf[:head]
+        data: bytes | None = io.buf[head:size] if flags & lib.LR_F_MESSAGE else None
+        if flags & lib.LR_F_TOO_LARGE:
+            data = None
+        context = self._deferred.pop(call, None) or ServicerContext(
+            serving, call, serving.connection(conn), block, timeout
+        )
+        entry = self._entries[method] if method >= 0 else self._learn(serving, call)
+        if entry is None:
+            context.refuse(status.INTERNAL, "a call without a method")
+            return None
+        if flags & lib.LR_F_BIG and not flags & lib.LR_F_TOO_LARGE:
+            data = _whole(serving.engine, io, call)
+            if data is None:
+                self._defer(serving, context)
+                return None
+            flags |= lib.LR_F_MESSAGE
+        if flags & lib.LR_F_TOO_LARGE:
+            limit = serving.options.max_receive
+            text = f"SERVER: Received message larger than max ({size} vs. {limit})"
+            context.refuse(status.RESOURCE_EXHAUSTED, text)
+            return None
+        known = entry
+
+        def run() -> None:
+            self.serve(serving, known, context, flags, data, Context().run)
+
+        if flags & lib.LR_F_REFUSED:
+            run()  # the pool may be busy for as long as it likes
+            return None
+        return run
+
+    def _defer(self, serving: Serving, context: ServicerContext) -> None:
+        """Have the call come again, without its metadata, once its message is whole."""
+        if len(self._deferred) >= _DEFERRED:
+            # Calls that ended before their message was whole never come again.
+            for call in list(self._deferred):
+                if lib.lr_active(serving.engine, call) != 1:
+                    self._deferred.pop(call, None)
+        self._deferred[context._call] = context
+        lib.lr_defer(serving.engine, context._call)
+
+    def _learn(self, serving: Serving, call: int) -> Entry | None:
+        """The entry of a method that has no number yet."""
+        room = ffi.new("char[]", lib.LR_MAX_CONTROL)
+        size = lib.lr_call_method(serving.engine, call, room, lib.LR_MAX_CONTROL)
+        if size < 0:
+            return None
+        raw = ffi.buffer(room, size)[:]
+        name = raw.decode("utf-8", "replace")
+        handler = self.registered.get(name)
+        if handler is None:
+            for generic in self.generic:
+                if not _is_dictionary(generic):
+                    return Entry(name, None)
+                handler = generic.service(_HandlerCallDetails(name, ()))
+                if handler is not None:
+                    break
+        if handler is None:
+            return Entry(name, None)
+        entry = Entry(name, None if self._interceptors else handler)
+        with serving.callback_lock:
+            number = len(self._entries)
+            self._entries.append(entry)
+        lib.lr_intern(serving.engine, raw, len(raw), number)
+        return entry
+
+    def _find(self, name: str, context: ServicerContext) -> Any:
+        def look_up(details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+            registered = self.registered.get(name)
+            if registered is not None:
+                return registered
+            for generic in self.generic:
+                handler = generic.service(details)
+                if handler is not None:
+                    return handler
+            return None
+
+        def intercept(index: int, details: grpc.HandlerCallDetails) -> Any:
+            if index == len(self._interceptors):
+                return look_up(details)
+            return self._interceptors[index].intercept_service(
+                lambda later: intercept(index + 1, later), details
+            )
+
+        return intercept(0, _HandlerCallDetails(name, context.invocation_metadata()))
+
+    def serve(
+        self,
+        serving: Serving,
+        entry: Entry,
+        context: ServicerContext,
+        flags: int,
+        data: bytes | None,
+        run: Callable[..., Any],
+    ) -> None:
+        """One call from the search for its handler to its status; lets no exception out."""
+        handler = entry.handler
+        if handler is None:
+            try:
+                handler = run(self._find, entry.name, context)
+            except Exception as error:
+                _logger.exception("Exception servicing handler: %s", error)
+                context.refuse(status.UNKNOWN, "Error in service handler!")
+                return
+        if handler is None:
+            context.refuse(status.UNIMPLEMENTED, "Method not found!")
+        elif flags & lib.LR_F_REFUSED:
+            context.refuse(status.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+        else:
+            task = behaviour.Task(context, handler, entry.name, self._max_send, flags, data)
+            run(task.run)
+
+
+def _is_dictionary(generic: grpc.GenericRpcHandler) -> bool:
+    """Whether a handler's answer depends on the method's name alone."""
+    return type(generic) is _DICTIONARY
+
+
+_DICTIONARY = type(grpc.method_handlers_generic_handler("", {}))
+
+
+def _whole(engine: Any, io: WorkerIo, call: int) -> bytes | None:
+    """A large request's message, unless it takes its time."""
+    kind = lib.LR_AGAIN
+    limit = monotonic_ns() + _BIG_PATIENCE
+    while kind == lib.LR_AGAIN:
+        kind = lib.lr_recv(engine, io.raw, call, limit)
+    if kind != lib.LR_K_BIG:
+        return None
+    message = blank(io.raw.size)
+    dest = ffi.from_buffer("char[]", message)
+    result = lib.LR_AGAIN
+    while result == lib.LR_AGAIN:
+        result = lib.lr_fill(engine, call, dest, len(message), limit)
+    return message if result == 0 else None

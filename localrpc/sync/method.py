@@ -1,0 +1,117 @@
+"""What the four kinds of method share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from localrpc.drive import endings, opening
+from localrpc.drive.call import ClientCall
+from localrpc.drive.core import deadline_of
+from localrpc.drive.keeper import ChannelClosed, Keeper
+from localrpc.errors import InvalidMetadata
+from localrpc.metadata import USER_AGENT
+from localrpc.sync.call import (
+    oversized,
+    serialize,
+)
+from localrpc.sync.outcome import inactive, refusal
+from localrpc.wire import codec
+
+_Serializer = Callable[[Any], bytes] | None
+_Deserializer = Callable[[bytes], Any] | None
+_Metadata = Any
+
+_NO_CREDENTIALS = (
+    grpc.StatusCode.UNAUTHENTICATED,
+    "Established channel does not have a sufficient security level to transfer call credential.",
+)
+
+
+class Method:
+    """What the four kinds share: a method of a channel and how its messages travel."""
+
+    def __init__(
+        self, keeper: Keeper, method: str, serializer: _Serializer, deserializer: _Deserializer
+    ) -> None:
+        self._keeper = keeper
+        self._name = method
+        self._serializer = serializer
+        self._deserializer = deserializer
+        self._max_send = keeper.options.max_send
+
+    def _message(self, request: Any) -> bytes:
+        """Of any size: a blocking call checks it, _begin() ends the call for it."""
+        return serialize(request, self._serializer, -1)
+
+    def _head(self, metadata: _Metadata, credentials: Any) -> bytes:
+        if credentials is not None:
+            code, details = _NO_CREDENTIALS
+            raise inactive(code, details, endings.debug_text(code, details))
+        if metadata is None:
+            return b""
+        if type(metadata) is not tuple:
+            metadata = tuple(metadata)
+        pairs = [pair for pair in metadata if not (len(pair) == 2 and pair[0] == USER_AGENT)]
+        return codec.encode_metadata(metadata if len(pairs) == len(metadata) else pairs)
+
+    def _begin(
+        self,
+        timeout: float | None,
+        metadata: _Metadata,
+        credentials: Any,
+        wait_for_ready: bool | None,
+        message: bytes | None,
+        *,
+        streams: bool,
+        blocking: bool = False,
+        then: Callable[[ClientCall], None] | None = None,
+    ) -> ClientCall:
+        """A call on its way, or ended by what kept it from that.
+
+        `then` runs once it is open. Only a `blocking` call waits for a
+        connection that fails at first.
+        """
+        keeper = self._keeper
+        if keeper.closed:
+            raise ValueError("Cannot invoke RPC: Channel closed!")
+        state = ClientCall(
+            keeper,
+            self._name,
+            None if streams else self._deserializer,
+            deadline=deadline_of(timeout),
+            streams=streams,
+        )
+        try:
+            head = self._head(metadata, credentials)
+        except InvalidMetadata as error:
+            state.end(*refusal(error), debug="")
+            return state
+        except grpc.RpcError as error:
+            state.end(error.code(), error.details() or "")
+            return state
+        if message is not None and len(message) > self._max_send >= 0:
+            code, details = oversized(message, self._max_send)
+            state.end(code, details, debug=endings.debug_text(code, details))
+            return state
+
+        def start() -> None:
+            opening.open_call(state, head, message, wait_for_ready=bool(wait_for_ready))
+            if then is not None and state.code is None:
+                then(state)
+
+        try:
+            if wait_for_ready and not blocking and keeper.peek() is None:
+                opening.open_later(state, start)
+            elif timeout is not None and timeout <= 0:
+                state.end(*endings.DEADLINE_EXCEEDED, debug=DEADLINE_DEBUG)
+            else:
+                start()
+        except ChannelClosed:
+            raise ValueError("Cannot invoke RPC: Channel closed!") from None
+        return state
+
+
+DEADLINE_DEBUG = endings.debug_text(*endings.DEADLINE_EXCEEDED)

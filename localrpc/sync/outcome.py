@@ -1,0 +1,117 @@
+"""How a call that is over looks to the user: grpcio's error object, its words and repr.
+
+The class names are grpcio's, because they stand in every error's text.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from localrpc.errors import InvalidMetadata, OversizedMetadata
+from localrpc.metadata import Pairs
+
+
+def describe(
+    name: str, code: grpc.StatusCode | None, details: str | None, debug: str | None
+) -> str:
+    """repr() and str() of a call or an error."""
+    if code is None:
+        return f"<{name} object>"
+    lines = [f"<{name} of RPC that terminated with:", f"\tstatus = {code}"]
+    lines.append(f'\tdetails = "{details}"')
+    if code is not grpc.StatusCode.OK:
+        lines.append(f'\tdebug_error_string = "{debug}"')
+    lines.append(">")
+    return "\n".join(lines)
+
+
+class _InactiveRpcError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
+    """What a blocking call raises; a call and a future in one, both over."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        details: str,
+        initial_metadata: Pairs = (),
+        trailing_metadata: Pairs = (),
+        debug_error_string: str | None = None,
+    ) -> None:
+        super().__init__(code, details, initial_metadata, trailing_metadata, debug_error_string)
+        self._code = code
+        self._details = details
+        self._initial_metadata = initial_metadata
+        self._trailing_metadata = trailing_metadata
+        self._debug_error_string = debug_error_string
+
+    def initial_metadata(self) -> Any:
+        return self._initial_metadata
+
+    def trailing_metadata(self) -> Any:
+        return self._trailing_metadata
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def debug_error_string(self) -> str | None:
+        return self._debug_error_string
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        return describe(name, self._code, self._details, self._debug_error_string)
+
+    __str__ = __repr__
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> Any:
+        return None
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return False
+
+    def running(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        raise self
+
+    def exception(self, timeout: float | None = None) -> Exception:
+        return self
+
+    def traceback(self, timeout: float | None = None) -> TracebackType | None:
+        try:
+            raise self
+        except grpc.RpcError:
+            return sys.exc_info()[2]
+
+    def add_done_callback(self, fn: Callable[[Any], None], timeout: float | None = None) -> None:
+        fn(self)
+
+
+def refusal(error: InvalidMetadata) -> tuple[grpc.StatusCode, str]:
+    """How a call ends whose metadata cannot be sent."""
+    if isinstance(error, OversizedMetadata):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)
+    return grpc.StatusCode.INTERNAL, "Invalid metadata"
+
+
+def inactive(code: grpc.StatusCode, details: str, debug: str | None = None) -> _InactiveRpcError:
+    return _InactiveRpcError(code, details, (), (), debug)

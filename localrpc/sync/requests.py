@@ -1,0 +1,146 @@
+"""Sends a stream of requests while the caller goes on, or waits."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from localrpc import _log
+from localrpc.drive.call import ClientCall
+from localrpc.drive.core import lib
+from localrpc.sync.call import BAD_REQUEST, checked, unserializable
+from localrpc.sync.outcome import _InactiveRpcError
+
+_logger = _log.logger("channel")
+
+_BAD_ITERATOR = (grpc.StatusCode.UNKNOWN, "Exception iterating requests!")
+
+# Iterators over what is already there: next() neither blocks nor runs user code.
+_READY_MADE: tuple[type, ...] = (type(iter([])), type(iter(())))
+
+
+class RequestSender:
+    """Consumes the user's iterator; the call fails with grpcio's words if that fails."""
+
+    def __init__(
+        self,
+        state: ClientCall,
+        requests: Iterator[Any],
+        function: Callable[[Any], bytes] | None,
+        max_send: int,
+    ) -> None:
+        self._state = state
+        self._requests = requests
+        self._function = function
+        self._max_send = max_send
+        self._waiting: bytes | None = None
+
+    def start(self, *, inline: bool = False) -> None:
+        """Send from a thread of its own, or from this one what can go at once.
+
+        With `inline` this thread also waits: the caller has nothing to read meanwhile.
+        """
+        if type(self._requests) in _READY_MADE and self._send_all(wait=inline):
+            return
+        threading.Thread(target=self._run, name="localrpc-requests", daemon=True).start()
+
+    def _run(self) -> None:
+        if self._function is None or self._waiting is not None:
+            self._send_all(wait=True)
+        else:
+            self._stream(self._function)
+
+    def _stream(self, serialize: Callable[[Any], bytes]) -> None:
+        """As _send_all(wait=True), with as little for each message as can be."""
+        state, requests, send = self._state, self._requests, lib.lr_send
+        limit = self._max_send if self._max_send >= 0 else sys.maxsize
+        while state.code is None:
+            try:
+                request = next(requests)
+            except StopIteration:
+                state.half_close()
+                return
+            except Exception:
+                self._broken()
+                return
+            try:
+                message = serialize(request)
+            except Exception:
+                self._refused(unserializable())
+                return
+            session = state.session
+            if type(message) is not bytes or len(message) > limit or session is None:
+                self._waiting = self._checked(message)
+                if self._waiting is not None:
+                    self._send_all(wait=True)
+                return
+            if send(session.engine, state.handle, message, len(message), 0, state.deadline):
+                # Interrupted, too late or no more wanted: sent again by who can tell.
+                self._waiting = message
+                self._send_all(wait=True)
+                return
+
+    def _send_all(self, *, wait: bool) -> bool:
+        """False when the rest would have to wait."""
+        state = self._state
+        message = self._waiting
+        while state.code is None:
+            if message is None:
+                message = self._next()
+                if message is None:
+                    break
+            if not wait and len(message) > lib.LR_INLINE:
+                self._waiting = message
+                return False
+            more = state.send(message, wait=wait)
+            if more is None:
+                self._waiting = message
+                return False
+            if not more:
+                break
+            message = None
+        else:
+            return True
+        if message is None:
+            state.half_close()
+        return True
+
+    def _next(self) -> bytes | None:
+        """The next message; None at the end, which an error ends the call with first."""
+        try:
+            request = next(self._requests)
+        except StopIteration:
+            return None
+        except Exception:
+            self._broken()
+            return None
+        if self._function is None:
+            return self._checked(request)
+        try:
+            message = self._function(request)
+        except Exception:
+            self._refused(unserializable())
+            return None
+        return self._checked(message)
+
+    def _checked(self, message: Any) -> bytes | None:
+        """What is to be sent; None when the call has ended for it."""
+        try:
+            return checked(message, self._max_send)
+        except _InactiveRpcError as error:
+            self._refused(error)
+        except TypeError:
+            _logger.exception("Exception serializing message!")
+            self._state.end(*BAD_REQUEST)
+        return None
+
+    def _broken(self) -> None:
+        _logger.exception(_BAD_ITERATOR[1])
+        self._state.end(*_BAD_ITERATOR)
+
+    def _refused(self, error: Any) -> None:
+        self._state.end(error.code(), error.details(), debug=error.debug_error_string())

@@ -1,0 +1,127 @@
+"""The methods with a stream in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import grpc
+
+from localrpc.drive import endings
+from localrpc.drive.call import ClientCall
+from localrpc.sync.call import (
+    _MultiThreadedRendezvous,
+    failure,
+    finished,
+)
+from localrpc.sync.method import Method
+from localrpc.sync.requests import RequestSender
+
+_Serializer = Callable[[Any], bytes] | None
+_Deserializer = Callable[[bytes], Any] | None
+_Metadata = Any
+
+
+class UnaryStream(Method, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: _Metadata = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        message = self._message(request)
+        state = self._begin(timeout, metadata, credentials, wait_for_ready, message, streams=True)
+        return _MultiThreadedRendezvous(state, self._deserializer)
+
+
+class _RequestStream(Method):
+    def _send(self, requests: Iterator[Any], state: ClientCall, *, inline: bool = False) -> None:
+        RequestSender(state, requests, self._serializer, self._max_send).start(inline=inline)
+
+
+class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]
+    def __call__(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: _Metadata = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        return finished(
+            self._block(request_iterator, timeout, metadata, credentials, wait_for_ready)
+        )
+
+    def with_call(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: _Metadata = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> tuple[Any, grpc.Call]:
+        state = self._block(request_iterator, timeout, metadata, credentials, wait_for_ready)
+        return finished(state), _MultiThreadedRendezvous(state)
+
+    def future(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: _Metadata = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        send = partial(self._send, request_iterator)
+        return _MultiThreadedRendezvous(
+            self._begin(
+                timeout, metadata, credentials, wait_for_ready, None, streams=False, then=send
+            )
+        )
+
+    def _block(
+        self,
+        requests: Iterator[Any],
+        timeout: float | None,
+        metadata: _Metadata,
+        credentials: Any,
+        wait_for_ready: bool | None,
+    ) -> ClientCall:
+        if self._keeper.closed:
+            raise ValueError("Cannot invoke RPC on closed channel!")
+        send = partial(self._send, requests, inline=True)
+        state = self._begin(
+            timeout, metadata, credentials, wait_for_ready, None,
+            streams=False, blocking=True, then=send,
+        )  # fmt: skip
+        try:
+            state.wait(lambda: state.code is not None)
+        except BaseException:
+            state.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+            raise
+        if state.code is not grpc.StatusCode.OK:
+            raise failure(state)
+        return state
+
+
+class StreamStream(_RequestStream, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]
+    def __call__(
+        self,
+        request_iterator: Iterator[Any],
+        timeout: float | None = None,
+        metadata: _Metadata = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        send = partial(self._send, request_iterator)
+        state = self._begin(
+            timeout, metadata, credentials, wait_for_ready, None, streams=True, then=send
+        )
+        return _MultiThreadedRendezvous(state, self._deserializer)

@@ -1,0 +1,279 @@
+"""The unary method: serialize, one call into the core, parse.
+
+Everything that is not the plain case leaves `__call__` for `_invoke`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+import grpc
+
+from localrpc import status
+from localrpc.drive import endings, opening
+from localrpc.drive.call import ClientCall
+from localrpc.drive.core import LONGEST, NULL, Io, borrow, deadline_of, idle_ios, lib
+from localrpc.drive.keeper import ChannelClosed, Keeper, NotReady
+from localrpc.drive.session import Session
+from localrpc.errors import InvalidMetadata, RemoteProtocolError
+from localrpc.metadata import Pairs
+from localrpc.sync.call import (
+    _MultiThreadedRendezvous,
+    checked,
+    finished,
+    unreadable,
+    unserializable,
+)
+from localrpc.sync.method import DEADLINE_DEBUG, Method
+from localrpc.sync.outcome import _InactiveRpcError, inactive, refusal
+from localrpc.wire import codec
+
+_Serializer = Callable[[Any], bytes] | None
+_Deserializer = Callable[[bytes], Any] | None
+_Metadata = Any
+
+# Initial and trailing metadata of a call that ended well, or all of its state.
+_Said = tuple[Pairs, Pairs] | ClientCall
+_NOTHING: tuple[Pairs, Pairs] = ((), ())
+
+_lr_unary = lib.lr_unary
+_AGAIN = lib.LR_AGAIN
+_FULL = lib.LR_FULL
+_LOST = (lib.LR_UNSENT, lib.LR_FORKED)
+
+
+def _as_it_is(message: Any) -> Any:
+    return message
+
+
+class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
+    """`_engine` and `_number` are those of the session that the last call went over."""
+
+    def __init__(
+        self, keeper: Keeper, method: str, serializer: _Serializer, deserializer: _Deserializer
+    ) -> None:
+        super().__init__(keeper, method, serializer, deserializer)
+        self._engine: Any = None
+        self._number = keeper.number(method)
+        self._serialize = serializer or _as_it_is
+        self._deserialize = deserializer or _as_it_is
+        self._limit = self._max_send if self._max_send >= 0 else sys.maxsize
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: _Metadata = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        engine = self._engine
+        if (
+            engine is not None
+            and metadata is None
+            and (timeout is None or 0 < timeout < LONGEST)
+            and credentials is None
+        ):
+            try:
+                message = self._serialize(request)
+            except Exception:
+                raise unserializable() from None
+            if type(message) is not bytes or len(message) > self._limit:
+                message = checked(message, self._max_send)
+            deadline = 0 if timeout is None else monotonic_ns() + int(timeout * 1e9)
+            try:
+                io = idle_ios.pop()
+            except IndexError:
+                io = Io()
+            length = _lr_unary(
+                engine, io.raw, self._number, NULL, 0, message, len(message), deadline
+            )
+            if length >= 0:
+                answer = io.buf[:length]
+                idle_ios.append(io)
+                try:
+                    response = self._deserialize(answer)
+                except Exception:
+                    raise unreadable() from None
+                if response is None:
+                    raise inactive(*endings.BAD_RESPONSE)
+                return response
+            return self._settle(io, length, message, deadline, timeout, wait_for_ready)
+        return self._invoke(request, timeout, metadata, credentials, wait_for_ready)[0]
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: _Metadata = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> tuple[Any, grpc.Call]:
+        response, said = self._invoke(request, timeout, metadata, credentials, wait_for_ready)
+        if not isinstance(said, ClientCall):
+            said = ClientCall.over(self._keeper, self._name, response, *said)
+        return response, _MultiThreadedRendezvous(said)
+
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: _Metadata = None,
+        credentials: Any = None,
+        wait_for_ready: bool | None = None,
+        compression: Any = None,
+    ) -> Any:
+        message = self._message(request)
+        return _MultiThreadedRendezvous(
+            self._begin(timeout, metadata, credentials, wait_for_ready, message, streams=False)
+        )
+
+    def _invoke(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: _Metadata,
+        credentials: Any,
+        wait_for_ready: bool | None,
+    ) -> tuple[Any, _Said]:
+        """The response, and what came with it."""
+        message = checked(self._message(request), self._max_send)
+        if self._keeper.closed:
+            raise ValueError("Cannot invoke RPC on closed channel!")
+        deadline = deadline_of(timeout)
+        try:
+            head = self._head(metadata, credentials)
+        except InvalidMetadata as error:
+            raise inactive(*refusal(error), "") from None
+        if timeout is not None and timeout <= 0:
+            raise inactive(*endings.DEADLINE_EXCEEDED, DEADLINE_DEBUG)
+        return self._attempt(message, head, deadline, timeout, wait_for_ready)
+
+    def _attempt(
+        self,
+        message: bytes,
+        head: bytes,
+        deadline: int,
+        timeout: float | None,
+        wait_for_ready: bool | None,
+    ) -> tuple[Any, _Said]:
+        io = borrow()
+        length = lib.LR_UNSENT
+        session = None
+        for _ in range(opening.ATTEMPTS):
+            try:
+                session = self._keeper.ready(deadline, wait_for_ready=bool(wait_for_ready))
+            except NotReady as reason:
+                debug = endings.debug_text(reason.code, reason.details)
+                raise inactive(reason.code, reason.details, debug) from None
+            except ChannelClosed:
+                raise ValueError("Cannot invoke RPC on closed channel!") from None
+            self._bind(session)
+            length = self._finish_unary(
+                session,
+                io,
+                _lr_unary(
+                    session.engine, io.raw, self._number,
+                    head or NULL, len(head), message, len(message), deadline,
+                ),
+                message,
+                deadline,
+            )  # fmt: skip
+            if length not in _LOST:
+                break
+            self._keeper.lost(session)
+        assert session is not None
+        return self._outcome(session, io, length, deadline)
+
+    def _bind(self, session: Session) -> None:
+        if self._engine is not session.engine:
+            session.declare(self._number, self._name.encode())
+            self._session = session
+            self._engine = session.engine
+
+    def _settle(
+        self,
+        io: Io,
+        length: int,
+        message: bytes,
+        deadline: int,
+        timeout: float | None,
+        wait_for_ready: bool | None,
+    ) -> Any:
+        """The rest of a call whose first try on the hot path brought no answer."""
+        session = self._session
+        length = self._finish_unary(session, io, length, message, deadline)
+        if length in _LOST:
+            self._keeper.lost(session)
+            idle_ios.append(io)
+            if self._keeper.closed:
+                raise ValueError("Cannot invoke RPC on closed channel!")
+            return self._attempt(message, b"", deadline, timeout, wait_for_ready)[0]
+        return self._outcome(session, io, length, deadline)[0]
+
+    def _finish_unary(
+        self, session: Session, io: Io, length: int, message: bytes, deadline: int
+    ) -> int:
+        """Wait on while the core only lets Python see its signals."""
+        try:
+            while length == _AGAIN:
+                length = lib.lr_unary_wait(session.engine, io.raw, message, len(message), deadline)
+        except BaseException:
+            lib.lr_cancel(session.engine, io.raw.call, 1, NULL, 0)
+            if lib.lr_release(session.engine, io.raw.call) == lib.LR_LATER:
+                session.flush()
+            raise
+        return length
+
+    def _outcome(self, session: Session, io: Io, length: int, deadline: int) -> tuple[Any, _Said]:
+        if length >= 0:
+            answer = io.buf[:length]
+            idle_ios.append(io)
+            return self._response(answer), _NOTHING
+        if length == _FULL:
+            return self._whole(io)
+        handle = io.raw.call
+        idle_ios.append(io)
+        state = ClientCall(
+            self._keeper, self._name, self._deserializer, deadline=deadline, streams=False
+        )
+        if length == lib.LR_SLOW:
+            state.adopt(session, handle)
+            try:
+                state.wait(lambda: state.code is not None)
+            except BaseException:
+                state.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+                raise
+        else:
+            code, details = state.failure(length, 0, session)
+            state.end(code, details, debug=endings.debug_text(code, details))
+        return finished(state), state
+
+    def _whole(self, io: Io) -> tuple[Any, _Said]:
+        """The answer that is in `io` with all its metadata; raises the error it may be."""
+        raw, buf = io.raw, io.buf
+        size, middle = raw.size, raw.size + raw.head
+        message = buf[:size] if raw.flags & lib.LR_F_MESSAGE else None
+        trailer, headers = buf[size:middle], buf[middle : middle + raw.count]
+        idle_ios.append(io)
+        try:
+            initial = codec.decode_metadata(headers)
+            code, details, trailing = codec.decode_trailer(trailer)
+        except RemoteProtocolError as error:
+            raise inactive(grpc.StatusCode.INTERNAL, str(error)) from None
+        if code:
+            status_code = status.code_of(code)
+            debug = endings.debug_text(status_code, details)
+            raise _InactiveRpcError(status_code, details, initial, trailing, debug)
+        return None if message is None else self._response(message), (initial, trailing)
+
+    def _response(self, message: bytes) -> Any:
+        response, fault = endings.deserialize(message, self._deserializer)
+        if fault:
+            raise inactive(*endings.BAD_RESPONSE)
+        return response

@@ -1,0 +1,107 @@
+"""What a transport is: it opens a door, greets who comes, and hands the link to the core.
+
+A transport owns every descriptor until its link takes it over, and leaves none
+behind when anything fails.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from localrpc._core.links import Link
+from localrpc.address import Address
+from localrpc.options import Options
+from localrpc.wire.codec import Hello
+
+
+@dataclass(frozen=True)
+class PeerCredentials:
+    """Who is on the other side, by the kernel's word; pid 0 is one in a foreign PID namespace."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class ConnectionFacts:
+    """How a connection really travels; `fell_back` says why shm: stayed on its socket."""
+
+    transport: str
+    wakeup: str
+    fell_back: str | None = None
+    ring_size: int = 0
+
+
+@dataclass
+class Connection:
+    """A greeted connection. `link` owns the descriptors."""
+
+    link: Link
+    facts: ConnectionFacts
+    peer: PeerCredentials
+    peer_name: str
+    hello: Hello
+
+    def close(self) -> None:
+        """Idempotent; a link that an engine has taken over is that engine's to close."""
+        self.link.close()
+
+
+class Greeting(ABC):
+    """A client that has come in and has not yet introduced itself."""
+
+    deadline: float
+    """On time.monotonic()'s clock; past it, close()."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Readable when advance() has something to do."""
+
+    @abstractmethod
+    def advance(self) -> Connection | None:
+        """The connection, or None when more bytes are wanted; never blocks.
+
+        Raises GreetingError, with everything closed, when this client will not
+        become a connection; the listener goes on.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up on this client; idempotent."""
+
+
+class Listener(ABC):
+    """A name that clients can dial."""
+
+    address: Address
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Readable when accept() has something to do."""
+
+    @abstractmethod
+    def accept(self) -> list[Greeting]:
+        """Everybody who waits at the door; never blocks, never raises for one of them."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop listening and remove the name if it is still ours; idempotent."""
+
+
+class Transport(ABC):
+    """One scheme. Stateless: one instance serves all threads."""
+
+    scheme: str
+
+    @abstractmethod
+    def listen(self, address: Address, options: Options) -> Listener:
+        """Raises ListenError, or AddressInUse when a live server has the name."""
+
+    @abstractmethod
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        """Connect and greet, blocking until `deadline` (monotonic) at most.
+
+        Raises ConnectError, which names the target, the reason and the fix.
+        """

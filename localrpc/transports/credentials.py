@@ -1,0 +1,64 @@
+"""Who is on the other side of a Unix socket, by the kernel's word."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+from localrpc.transports.base import PeerCredentials
+
+_UCRED = struct.Struct("3i")
+# linux/socket.h since 6.5; Python has no name for it.
+_SO_PEERPIDFD = 77
+
+
+def peer_credentials(sock: socket.socket) -> PeerCredentials:
+    """As they were when the peer called connect() or listen()."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    return PeerCredentials(*_UCRED.unpack(raw))
+
+
+def open_peer_pidfd(sock: socket.socket, peer: PeerCredentials) -> int:
+    """A descriptor that becomes readable when the peer dies, -1 if none can be had.
+
+    SO_PEERPIDFD names the very process, in whatever PID namespace it lives.
+    Without it a PID in a foreign namespace is 0, and the socket's end alone
+    tells of the peer's death.
+    """
+    try:
+        pidfd = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError:
+        pass
+    else:
+        os.set_inheritable(pidfd, False)
+        return pidfd
+    if peer.pid <= 0:
+        return -1
+    try:
+        return os.pidfd_open(peer.pid)
+    except OSError:
+        # Gone already, or a kernel before 5.3: the socket's end will tell.
+        return -1
+
+
+def refusal_of_client(peer: PeerCredentials) -> str | None:
+    """Why a server of this user does not serve this peer; None if it does."""
+    own = os.geteuid()
+    if peer.uid in (own, 0):
+        return None
+    return (
+        f"this server belongs to uid {own} and serves only that user, not uid {peer.uid};"
+        f" run client and server as the same user"
+    )
+
+
+def refusal_of_server(peer: PeerCredentials) -> str | None:
+    """Why a client of this user does not talk to this peer; root may dial whom it likes."""
+    own = os.geteuid()
+    if own == 0 or peer.uid in (own, 0):
+        return None
+    return (
+        f"the server belongs to uid {peer.uid} and this process to uid {own};"
+        f" run client and server as the same user"
+    )

@@ -1,0 +1,240 @@
+"""The server's side of a Unix socket: a listener, and a greeting for each who comes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import time
+import weakref
+from abc import abstractmethod
+
+from localrpc import _log
+from localrpc.address import Address
+from localrpc.errors import GreetingError
+from localrpc.options import Options
+from localrpc.transports import names
+from localrpc.transports.base import (
+    Connection,
+    ConnectionFacts,
+    Greeting,
+    Listener,
+    PeerCredentials,
+)
+from localrpc.transports.credentials import (
+    open_peer_pidfd,
+    peer_credentials,
+    refusal_of_client,
+)
+from localrpc.transports.greet import (
+    Descriptors,
+    make_hello,
+    receive,
+    send,
+    stream_connection,
+    warn_fell_back,
+)
+from localrpc.wire.codec import Hello
+from localrpc.wire.greeting import Greeter, Role, agree
+
+_logger = _log.logger("transports")
+_wire = _log.logger("wire")
+
+_ACCEPT_BATCH = 64
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+# What a forked child must not keep: with a listener inherited, the name would
+# seem alive after the parent's death.
+_inheritable: weakref.WeakSet[SocketListener | SocketGreeting] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for door in list(_inheritable):
+        door.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+class SocketGreeting(Greeting):
+    """One client at the door; a subclass says what becomes of it after its HELLO."""
+
+    def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
+        self.deadline = time.monotonic() + options.greeting_timeout
+        self.address = address
+        self.options = options
+        self.fds = Descriptors()
+        self._sock = sock
+        self._peer: PeerCredentials | None = None
+        self._greeter = Greeter(Role.SERVER)
+        _inheritable.add(self)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def advance(self) -> Connection | None:
+        try:
+            connection = self._advance()
+        except BlockingIOError:
+            return None
+        except GreetingError as error:
+            self.close()
+            who = f"pid {self._peer.pid}" if self._peer else "a client"
+            raise GreetingError(f"{self.address}: {who}: {error}", quiet=error.quiet) from None
+        except OSError as error:
+            self.close()
+            reason = error.strerror or str(error)
+            raise GreetingError(f"{self.address}: the greeting failed: {reason}") from error
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        return connection
+
+    def _advance(self) -> Connection:
+        hello = self._read()
+        assert self._peer is not None
+        try:
+            agree(make_hello(self.options), hello)
+        except GreetingError as error:
+            self._refuse(f"the client is no match: {error}")
+            raise
+        _wire.log(_log.TRACE, "%s: greeted by %s, %r", self.address, self._peer, hello)
+        return self.welcome(self._sock, self._peer, hello)
+
+    def _read(self) -> Hello:
+        if self._peer is None:
+            self._peer = peer_credentials(self._sock)
+            if refusal := refusal_of_client(self._peer):
+                self._refuse(refusal)
+                raise GreetingError(f"refused: {refusal}")
+        while True:
+            try:
+                data, fds = receive(self._sock, self._greeter.wanted)
+            except ConnectionResetError:
+                data, fds = b"", []
+            self.fds.add(*fds)
+            if not data:
+                raise self._greeter.receive_eof()
+            if hello := self._greeter.receive(data):
+                return hello
+
+    def _refuse(self, reason: str) -> None:
+        # A courtesy: the client may be gone, or be no friend of the protocol.
+        with contextlib.suppress(OSError):
+            send(self._sock, make_hello(self.options, refusal=reason), [])
+
+    @abstractmethod
+    def welcome(self, sock: socket.socket, peer: PeerCredentials, hello: Hello) -> Connection:
+        """Answer with our HELLO and make the connection; `self.fds` are the client's."""
+
+    def connect_stream(
+        self, sock: socket.socket, peer: PeerCredentials, hello: Hello, refusal: str = ""
+    ) -> Connection:
+        """The connection stays on its socket; `refusal` says why there is no memory."""
+        send(sock, make_hello(self.options, memory_refusal=refusal), [])
+        facts = ConnectionFacts(self.address.scheme, "socket", refusal or None)
+        if refusal:
+            warn_fell_back(self.address, refusal)
+        pidfd = open_peer_pidfd(sock, peer)
+        return stream_connection(
+            sock, pidfd, self.address, facts, peer=peer, peer_name=peer_name(peer), hello=hello
+        )
+
+    def refuse(self, reason: str) -> GreetingError:
+        """The error to raise for a HELLO that is the client's mistake; the client hears of it."""
+        self._refuse(reason)
+        return GreetingError(reason)
+
+    def close(self) -> None:
+        self.fds.close()
+        self._sock.close()
+
+    forget = close
+
+
+def peer_name(peer: PeerCredentials) -> str:
+    """What a handler's context.peer() says; grpc's tools split any other kind at its colons."""
+    return f"unix:pid={peer.pid}"
+
+
+class SocketListener(Listener):
+    """A listening Unix socket, with a name to give back or (abstract) without."""
+
+    def __init__(
+        self,
+        address: Address,
+        options: Options,
+        sock: socket.socket,
+        greeting: type[SocketGreeting],
+        path: str | None = None,
+        identity: names.Identity = (0, 0),
+    ) -> None:
+        self.address = address
+        self._options = options
+        self._sock = sock
+        self._greeting = greeting
+        self._path = path
+        self._identity = identity
+        # Given up for a moment when the process has no descriptor left, so that
+        # who waits at the door is turned away instead of waking us for ever.
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._starved = False
+        _inheritable.add(self)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def accept(self) -> list[Greeting]:
+        greetings: list[Greeting] = []
+        while len(greetings) < _ACCEPT_BATCH:
+            try:
+                sock, _ = self._sock.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno == errno.ECONNABORTED:
+                    continue
+                if error.errno in _NO_DESCRIPTORS:
+                    self._turn_away(error)
+                    continue
+                if self._sock.fileno() >= 0:
+                    _logger.warning("%s: accept failed: %s", self.address, error)
+                break
+            self._starved = False
+            sock.setblocking(False)
+            greetings.append(self._greeting(sock, self.address, self._options))
+        return greetings
+
+    def _turn_away(self, error: OSError) -> None:
+        if not self._starved:
+            self._starved = True
+            _logger.warning(
+                "%s: clients are turned away: %s; raise the limit (ulimit -n)",
+                self.address,
+                error.strerror,
+            )
+        if self._spare >= 0:
+            os.close(self._spare)
+        with contextlib.suppress(OSError):
+            self._sock.accept()[0].close()
+        try:
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._spare = -1
+
+    def close(self) -> None:
+        path, self._path = self._path, None
+        if path is not None:
+            # Before the socket is closed: its inode must not be somebody else's.
+            names.give_back(path, self._identity)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close without giving back the name: in a forked child it is the parent's."""
+        self._path = None
+        self._sock.close()
+        spare, self._spare = self._spare, -1
+        if spare >= 0:
+            os.close(spare)

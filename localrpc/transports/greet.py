@@ -1,0 +1,268 @@
+"""What every transport that begins on a Unix socket shares: connect, check, greet.
+
+A side checks the other's credentials before it reads a byte of it. `Memory`
+is the seam for a transport that offers more than the socket.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import select
+import socket
+import time
+from abc import ABC, abstractmethod
+from typing import Any
+
+from localrpc import _log
+from localrpc._core import links
+from localrpc._core.links import Link
+from localrpc.address import Address
+from localrpc.errors import ConnectError, GreetingError
+from localrpc.options import Options
+from localrpc.transports.base import Connection, ConnectionFacts, PeerCredentials
+from localrpc.transports.credentials import (
+    open_peer_pidfd,
+    peer_credentials,
+    refusal_of_server,
+)
+from localrpc.wire import frames
+from localrpc.wire.codec import Hello
+from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
+
+_wire = _log.logger("wire")
+_logger = _log.logger("transports")
+
+MAX_FDS = 3
+_FDS_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)
+_warned: set[str] = set()
+
+
+class Descriptors:
+    """Descriptors that are closed unless somebody takes them."""
+
+    def __init__(self) -> None:
+        self._fds: list[int] = []
+
+    def add(self, *fds: int) -> int:
+        self._fds += fds
+        return fds[0] if fds else -1
+
+    def __len__(self) -> int:
+        return len(self._fds)
+
+    def take(self) -> list[int]:
+        """All of them, now the caller's."""
+        fds, self._fds = self._fds, []
+        return fds
+
+    def close(self) -> None:
+        for fd in self.take():
+            if fd >= 0:
+                os.close(fd)
+
+    def __enter__(self) -> Descriptors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class MemoryRefused(Exception):
+    """Memory is not to be had; the connection stays on its socket."""
+
+
+class Memory(ABC):
+    """A client's offer of memory beside its socket."""
+
+    ring_size: int
+    fds: list[int]
+    """What travels with the HELLO."""
+
+    @abstractmethod
+    def open(self, sock_fd: int, pidfd: int, peer: PeerCredentials, bell: int) -> Link:
+        """The link, once the server has taken the offer; owns all descriptors from here.
+
+        Raises MemoryRefused when this side cannot map it after all.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Idempotent, and nothing after open()."""
+
+
+def make_hello(options: Options, **fields: Any) -> Hello:
+    return Hello(
+        version_min=frames.VERSION_MIN,
+        version_max=frames.VERSION_MAX,
+        window=options.window,
+        agent=options.user_agent,
+        **fields,
+    )
+
+
+def receive(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
+    """Bytes and descriptors, now the caller's; never blocks (BlockingIOError)."""
+    data, ancillary, flags, _ = sock.recvmsg(
+        size, _FDS_SPACE, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+    )
+    fds = array.array("i")
+    for level, kind, raw in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
+    if flags & socket.MSG_CTRUNC or len(fds) > MAX_FDS:
+        for fd in fds:
+            os.close(fd)
+        raise GreetingError(f"its HELLO carries more than {MAX_FDS} descriptors")
+    return data, fds.tolist()
+
+
+def send(sock: socket.socket, hello: Hello, fds: list[int]) -> None:
+    """A whole HELLO into a socket whose buffer is empty; OSError when that fails."""
+    frame = hello_frame(hello)
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    try:
+        sent = sock.sendmsg([frame], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except BlockingIOError:
+        sent = 0
+    if sent != len(frame):
+        raise OSError(errno.ENOBUFS, "the socket took only a part of the HELLO")
+
+
+def warn_fell_back(address: Address, reason: str) -> None:
+    """Once per target; every connection's facts say it anyway."""
+    target = str(address)
+    if target not in _warned:
+        _warned.add(target)
+        _logger.warning("%s: no shared memory (%s); calls travel on the socket", target, reason)
+
+
+def stream_connection(
+    sock: socket.socket, pidfd: int, address: Address, facts: ConnectionFacts, **fields: Any
+) -> Connection:
+    """A connection whose frames travel on the socket; takes both descriptors."""
+    link = links.open_stream(fd=sock.detach(), pidfd=pidfd, spin_us=address.spin_us)
+    return Connection(link=link, facts=facts, **fields)
+
+
+def dial_socket(
+    name: str | bytes,
+    address: Address,
+    options: Options,
+    deadline: float | None,
+    memory: Memory | None = None,
+    memory_refusal: str = "",
+) -> Connection:
+    """Connect to a Unix socket (bytes: an abstract name) and greet the server.
+
+    Takes `memory`. Raises ConnectError, or what memory.open() raises.
+    """
+    until = time.monotonic() + options.connect_timeout
+    if deadline is not None:
+        until = min(until, deadline)
+    try:
+        with _connect(name, address, until) as sock:
+            return _greet(sock, address, options, until, memory, memory_refusal)
+    except GreetingError as error:
+        raise ConnectError(str(address), f"the greeting failed: {error}") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConnectError(str(address), f"the greeting failed: {reason}") from error
+    finally:
+        if memory is not None:
+            memory.close()
+
+
+def _connect(name: str | bytes, address: Address, until: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        while (number := sock.connect_ex(name)) == errno.EAGAIN:
+            # The server's queue is full; the kernel offers nothing to wait on.
+            if time.monotonic() >= until:
+                break
+            time.sleep(0.002)
+    except BaseException:
+        sock.close()
+        raise
+    if number == 0:
+        return sock
+    sock.close()
+    where = name if isinstance(name, str) else f"the abstract name {os.fsdecode(name[1:])}"
+    fix = {
+        errno.ENOENT: f"no server listens on {where}: start it, or check the name",
+        errno.ECONNREFUSED: f"nobody listens on {where} any more: start the server again",
+        errno.EACCES: f"{where} is not this user's: run client and server as the same user",
+        errno.EPROTOTYPE: f"{where} is another kind of socket",
+        errno.EAGAIN: f"the server on {where} does not take connections: it is stopped or swamped",
+    }.get(number, where)
+    raise ConnectError(str(address), f"connect failed: {os.strerror(number)} ({fix})")
+
+
+def _greet(
+    sock: socket.socket,
+    address: Address,
+    options: Options,
+    until: float,
+    memory: Memory | None,
+    memory_refusal: str,
+) -> Connection:
+    peer = peer_credentials(sock)
+    if refusal := refusal_of_server(peer):
+        raise GreetingError(refusal)
+    hello = make_hello(
+        options, ring_size=memory.ring_size if memory else 0, memory_refusal=memory_refusal
+    )
+    try:
+        send(sock, hello, memory.fds if memory else [])
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # It hung up on us; its HELLO, if there is one, says why.
+    with Descriptors() as fds:
+        theirs = _await_hello(sock, until, fds)
+        agree(hello, theirs)
+        if memory is not None and not theirs.ring_size:
+            memory_refusal = theirs.memory_refusal or "the server did not take it"
+            memory = None
+        if memory is not None and (theirs.ring_size != memory.ring_size or len(fds) != 1):
+            raise GreetingError("the server's HELLO does not match the memory offered")
+        if memory is None and len(fds):
+            raise GreetingError("the server's HELLO carries descriptors without memory")
+        fields: dict[str, Any] = {
+            "peer": peer,
+            "peer_name": f"unix:{address.body}",
+            "hello": theirs,
+        }
+        pidfd = open_peer_pidfd(sock, peer)
+        _wire.log(_log.TRACE, "%s: greeted by %s, %r", address, peer, theirs)
+        if memory is None:
+            facts = ConnectionFacts(address.scheme, "socket", memory_refusal or None)
+            if memory_refusal:
+                warn_fell_back(address, memory_refusal)
+            return stream_connection(sock, pidfd, address, facts, **fields)
+        facts = ConnectionFacts(address.scheme, address.wakeup, None, memory.ring_size)
+        link = memory.open(sock.detach(), pidfd, peer, fds.take()[0])
+        return Connection(link=link, facts=facts, **fields)
+
+
+def _await_hello(sock: socket.socket, until: float, fds: Descriptors) -> Hello:
+    greeter = Greeter(Role.CLIENT)
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    while True:
+        left = until - time.monotonic()
+        if left <= 0 or not poller.poll(left * 1000 + 1):
+            raise GreetingError(
+                "no HELLO from the server in time: it is stopped or swamped, or not a"
+                " localrpc server"
+            )
+        try:
+            data, received = receive(sock, greeter.wanted)
+        except BlockingIOError:
+            continue
+        except ConnectionResetError:
+            data, received = b"", []
+        fds.add(*received)
+        if not data:
+            raise greeter.receive_eof()
+        if hello := greeter.receive(data):
+            return hello

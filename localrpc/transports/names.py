@@ -1,0 +1,216 @@
+"""Names in the file system: where they live, how they are taken, reclaimed and given back.
+
+Taking and giving back happen under a lock on the directory itself, so that no
+lock file is left behind, and nobody sees a socket between bind and listen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+
+from localrpc.address import SUN_PATH_MAX
+from localrpc.errors import AddressInUse, ListenError
+
+_LOCK_PATIENCE = 10.0
+_BACKLOG = 1024
+
+Identity = tuple[int, int]
+"""Device and inode of a socket's name."""
+
+
+class DirectoryRefused(OSError):
+    """A runtime directory that cannot be trusted or used; the text names it and the fix."""
+
+
+def runtime_directory() -> str:
+    """The same for every process of a user, whatever XDG_RUNTIME_DIR or TMPDIR it has."""
+    return os.environ.get("LOCALRPC_RUNTIME_DIR") or f"/tmp/localrpc-{os.geteuid()}"
+
+
+def shm_path(name: str) -> str:
+    """The socket of shm:NAME; a name that is a path is its own."""
+    return name if name.startswith("/") else os.path.join(runtime_directory(), f"{name}.shm")
+
+
+def check_path(path: str) -> None:
+    """Raises DirectoryRefused when the whole path is too long for a socket."""
+    size = len(os.fsencode(path))
+    if size > SUN_PATH_MAX:
+        raise DirectoryRefused(
+            errno.ENAMETOOLONG,
+            f"{path} is {size} bytes long, and a Unix socket's name has at most {SUN_PATH_MAX};"
+            " use a shorter name, or a shorter LOCALRPC_RUNTIME_DIR",
+        )
+
+
+def check_runtime_directory(*, create: bool) -> str:
+    """The runtime directory, ours alone.
+
+    Raises DirectoryRefused when it belongs to somebody else, is open to others
+    or cannot be made, FileNotFoundError when it is not there and `create` is
+    false.
+    """
+    path = runtime_directory()
+    if not path.startswith("/"):
+        raise _refused(path, errno.EINVAL, "is not absolute; give LOCALRPC_RUNTIME_DIR a full path")
+    if create:
+        _make(path)
+    try:
+        facts = os.lstat(path)
+        if stat.S_ISLNK(facts.st_mode) and "LOCALRPC_RUNTIME_DIR" in os.environ:
+            facts = os.stat(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _refused(path, error.errno, f"cannot be used: {error.strerror}") from None
+    if not stat.S_ISDIR(facts.st_mode):
+        raise _refused(path, errno.ENOTDIR, f"is not a directory; {_FIX}")
+    if facts.st_uid != os.geteuid():
+        raise _refused(
+            path, errno.EPERM, f"belongs to uid {facts.st_uid}, not to {os.geteuid()}; {_FIX}"
+        )
+    if facts.st_mode & 0o077:
+        raise _refused(
+            path,
+            errno.EPERM,
+            f"is open to others (mode {stat.S_IMODE(facts.st_mode):04o}); run chmod 700 on it",
+        )
+    return path
+
+
+_FIX = "remove it, or set LOCALRPC_RUNTIME_DIR to a directory of your own"
+
+
+def _refused(path: str, number: int | None, why: str) -> DirectoryRefused:
+    return DirectoryRefused(number or errno.EPERM, f"the runtime directory {path} {why}")
+
+
+def _make(path: str) -> None:
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise _refused(
+            path,
+            error.errno,
+            f"cannot be made: {error.strerror}; set LOCALRPC_RUNTIME_DIR to a directory that can",
+        ) from None
+    # A umask of 0777 is nobody's wish for a directory of their own.
+    os.chmod(path, 0o700)
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        patience = time.monotonic() + _LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # Not a blocking flock: its holder may be stopped, or no friend of ours.
+                if time.monotonic() > patience:
+                    raise TimeoutError(
+                        errno.ETIMEDOUT,
+                        f"another process has kept the directory {directory} locked for"
+                        f" {_LOCK_PATIENCE:.0f} s",
+                    ) from None
+                time.sleep(0.002)
+        try:
+            yield
+        finally:
+            # By name and not only by close: a child forked meanwhile shares the lock.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
+def take(path: str, target: str) -> tuple[socket.socket, Identity]:
+    """A socket that listens under `path`, which was free or a dead server's.
+
+    Raises AddressInUse for a live server's, ListenError for everything else.
+    """
+    directory = os.path.dirname(path) or "."
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with _locked(directory):
+            _clear(path, target)
+            # The name gets the socket's own mode: no umask, and no moment of openness.
+            os.fchmod(sock.fileno(), 0o600)
+            sock.bind(path)
+            facts = os.lstat(path)
+            sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise ListenError(target, _bind_reason(path, directory, error)) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock, (facts.st_dev, facts.st_ino)
+
+
+def _bind_reason(path: str, directory: str, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOENT:
+        return f"the directory {directory} does not exist; make it first"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"the directory {directory} cannot be written: {reason}; choose another"
+    return f"{path}: {reason}"
+
+
+def take_abstract(name: str, target: str) -> socket.socket:
+    """As take(); an abstract name vanishes with its socket."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.bind(b"\0" + os.fsencode(name))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(target, _IN_USE) from None
+        raise ListenError(target, error.strerror or str(error)) from error
+    return sock
+
+
+_IN_USE = "a live server already listens there; stop it, or use another name"
+
+
+def _clear(path: str, target: str) -> None:
+    """Remove a dead server's socket; never anything else."""
+    try:
+        facts = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(facts.st_mode):
+        raise ListenError(
+            target, f"{path} exists and is not a socket; remove it, or use another name"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        number = probe.connect_ex(path)
+    if number == errno.ECONNREFUSED:
+        os.unlink(path)
+    elif number in (0, errno.EAGAIN, errno.EINPROGRESS):
+        raise AddressInUse(target, _IN_USE)
+    elif number != errno.ENOENT:
+        raise ListenError(
+            target,
+            f"{path} is somebody's socket ({os.strerror(number)}, owner uid {facts.st_uid});"
+            " remove it, or use another name",
+        )
+
+
+def give_back(path: str, identity: Identity) -> None:
+    """Remove the name if it is still the socket that take() made; never raises OSError."""
+    with contextlib.suppress(OSError), _locked(os.path.dirname(path) or "."):
+        facts = os.lstat(path)
+        if (facts.st_dev, facts.st_ino) == identity:
+            os.unlink(path)

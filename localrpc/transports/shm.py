@@ -1,0 +1,201 @@
+"""shm:, a ring in shared memory per direction, greeted over a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from localrpc._core import links
+from localrpc._core.links import Link
+from localrpc.address import RING_MAX, RING_MIN, Address
+from localrpc.errors import ConnectError, ListenError
+from localrpc.options import Options
+from localrpc.transports import memory, names
+from localrpc.transports.base import (
+    Connection,
+    ConnectionFacts,
+    Listener,
+    PeerCredentials,
+    Transport,
+)
+from localrpc.transports.credentials import open_peer_pidfd
+from localrpc.transports.door import SocketGreeting, SocketListener, peer_name
+from localrpc.transports.greet import (
+    Descriptors,
+    Memory,
+    MemoryRefused,
+    dial_socket,
+    make_hello,
+    send,
+)
+from localrpc.wire.codec import Hello
+
+# Ignored by default, so it harms no process that does not expect it; never queued,
+# so no limit on queued signals applies.
+_SIGNAL = signal.SIGURG
+
+_SWITCHED_OFF = "the option localrpc.shared_memory is 0"
+
+
+def _wakeup_signal(address: Address) -> int:
+    """The signal that wakes this process's sleepers, 0 for the eventfd.
+
+    Raises ValueError when the program has plans of its own for that signal.
+    """
+    if address.wakeup != "signal":
+        return 0
+    links.claim_signal(_SIGNAL)
+    return int(_SIGNAL)
+
+
+class _Rings(Memory):
+    """A client's two rings and its bell."""
+
+    def __init__(self, address: Address) -> None:
+        self.ring_size = address.ring_size
+        self._address = address
+        self._signal = _wakeup_signal(address)
+        self._owned = Descriptors()
+        try:
+            self._owned.add(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            self._owned.add(memory.create_ring(self.ring_size))
+            self._owned.add(memory.create_ring(self.ring_size))
+        except (OSError, MemoryError) as error:
+            self._owned.close()
+            raise MemoryRefused(_reason(error)) from None
+        self.fds = self._owned.take()
+        self._owned.add(*self.fds)
+
+    def open(self, sock_fd: int, pidfd: int, peer: PeerCredentials, bell: int) -> Link:
+        own_bell, to_server, to_client = self._owned.take()
+        try:
+            return links.open_ring(
+                tx_fd=to_server,
+                rx_fd=to_client,
+                ring_size=self.ring_size,
+                bell_fd=own_bell,
+                peer_bell_fd=bell,
+                sock_fd=sock_fd,
+                pidfd=pidfd,
+                peer_pid=peer.pid,
+                signal=self._signal,
+                spin_us=self._address.spin_us,
+            )
+        except (OSError, ValueError, MemoryError) as error:
+            raise MemoryRefused(_reason(error)) from None
+
+    def close(self) -> None:
+        self._owned.close()
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+class _ShmGreeting(SocketGreeting):
+    def welcome(self, sock: socket.socket, peer: PeerCredentials, hello: Hello) -> Connection:
+        if not hello.ring_size:
+            if len(self.fds):
+                raise self.refuse("it sends descriptors without saying what for")
+            reason = hello.memory_refusal or "the client offered none"
+            return self.connect_stream(sock, peer, hello, reason)
+        if len(self.fds) != 3:
+            raise self.refuse(f"it offers memory with {len(self.fds)} descriptors instead of 3")
+        if hello.ring_size < RING_MIN:
+            raise self.refuse(f"it offers rings of {hello.ring_size} bytes, below {RING_MIN}")
+        try:
+            signo = _wakeup_signal(self.address)
+        except ValueError as error:
+            raise self.refuse(f"the server cannot be woken: {error}") from None
+        try:
+            return self._connect_ring(sock, peer, hello, signo)
+        except MemoryRefused as refusal:
+            return self.connect_stream(sock, peer, hello, str(refusal))
+        except ValueError as error:
+            raise self.refuse(f"its memory cannot be used: {error}") from None
+
+    def _connect_ring(
+        self, sock: socket.socket, peer: PeerCredentials, hello: Hello, signo: int
+    ) -> Connection:
+        """Raises MemoryRefused, the client's descriptors closed, or ValueError for bad memory."""
+        limit = int(self.address.options.get("ring", RING_MAX))
+        with Descriptors() as fds:
+            fds.add(*self.fds.take())
+            if not self.options.shared_memory:
+                raise MemoryRefused(f"{_SWITCHED_OFF} on the server")
+            if hello.ring_size > limit:
+                raise MemoryRefused(
+                    f"rings of {hello.ring_size} bytes, and the server's ?ring= allows {limit}"
+                )
+            try:
+                # The link closes what it gets even when it fails: the socket must survive that.
+                fds.add(os.dup(sock.fileno()))
+                fds.add(open_peer_pidfd(sock, peer))
+                bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                fds.add(bell)
+                peer_bell, to_server, to_client, sock_fd, pidfd, _ = fds.take()
+                link = links.open_ring(
+                    tx_fd=to_client,
+                    rx_fd=to_server,
+                    ring_size=hello.ring_size,
+                    bell_fd=bell,
+                    peer_bell_fd=peer_bell,
+                    sock_fd=sock_fd,
+                    pidfd=pidfd,
+                    peer_pid=peer.pid,
+                    signal=signo,
+                    spin_us=self.address.spin_us,
+                )
+            except (OSError, MemoryError) as error:
+                raise MemoryRefused(f"on the server: {_reason(error)}") from None
+        try:
+            send(sock, make_hello(self.options, ring_size=hello.ring_size), [bell])
+        except BaseException:
+            link.close()
+            raise
+        facts = ConnectionFacts(self.address.scheme, self.address.wakeup, None, hello.ring_size)
+        return Connection(link, facts, peer, peer_name(peer), hello)
+
+
+class ShmTransport(Transport):
+    scheme = "shm"
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        try:
+            _wakeup_signal(address)
+            path = _path(address, create=True)
+        except (OSError, ValueError) as error:
+            raise ListenError(str(address), _reason(error)) from None
+        sock, identity = names.take(path, str(address))
+        return SocketListener(address, options, sock, _ShmGreeting, path, identity)
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        try:
+            _wakeup_signal(address)
+            path = _path(address, create=False)
+        except FileNotFoundError as error:
+            raise ConnectError(
+                str(address),
+                "connect failed: No such file or directory (no server of this user has been"
+                f" started: its runtime directory {error.filename} does not exist)",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ConnectError(str(address), _reason(error)) from None
+        if not options.shared_memory:
+            return dial_socket(
+                path, address, options, deadline, None, f"{_SWITCHED_OFF} on the client"
+            )
+        try:
+            return dial_socket(path, address, options, deadline, _Rings(address))
+        except MemoryRefused as refusal:
+            return dial_socket(path, address, options, deadline, None, f"on the client: {refusal}")
+
+
+def _path(address: Address, *, create: bool) -> str:
+    """The socket's path, in a runtime directory that can be trusted."""
+    if not address.body.startswith("/"):
+        names.check_runtime_directory(create=create)
+    path = names.shm_path(address.body)
+    names.check_path(path)
+    return path

@@ -1,0 +1,102 @@
+"""The numbers of the wire, and its 16-byte frame header.
+
+The C core has the same numbers; a test compares them.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+from localrpc.errors import RemoteProtocolError
+
+VERSION_MIN = 1
+VERSION_MAX = 1
+
+HEADER_SIZE = 16
+PAYLOAD_MAX = 65536
+"""Payload bytes of any frame but DATA."""
+DATA_MAX = 262144 - HEADER_SIZE
+INLINE_MAX = 32768
+"""A longer message travels BIG: its size in one frame, its bytes in DATA frames."""
+BLOCK_MAX = PAYLOAD_MAX - INLINE_MAX - 64
+"""Bytes of one metadata block or trailer: beside it a frame has room for any inline message."""
+HELLO_MAX = 4096
+CHARGE_OVERHEAD = 64
+"""What a message costs of its call's credit beside its bytes."""
+CPU_UNKNOWN = 0
+
+
+class FrameType(IntEnum):
+    HELLO = 1
+    METHOD = 2
+    OPEN = 3
+    MESSAGE = 4
+    DATA = 5
+    HEADERS = 6
+    STATUS = 7
+    RESET = 8
+    CREDIT = 9
+    GOAWAY = 10
+
+
+class Flag(IntFlag):
+    NONE = 0
+    MESSAGE = 1
+    END = 2
+    BIG = 4
+    UNSEEN = 8
+
+
+FLAGS_OF: dict[FrameType, Flag] = {
+    FrameType.HELLO: Flag.NONE,
+    FrameType.METHOD: Flag.NONE,
+    FrameType.OPEN: Flag.MESSAGE | Flag.END | Flag.BIG,
+    FrameType.MESSAGE: Flag.MESSAGE | Flag.END | Flag.BIG,
+    FrameType.DATA: Flag.NONE,
+    FrameType.HEADERS: Flag.NONE,
+    FrameType.STATUS: Flag.MESSAGE | Flag.BIG,
+    FrameType.RESET: Flag.UNSEEN,
+    FrameType.CREDIT: Flag.NONE,
+    FrameType.GOAWAY: Flag.NONE,
+}
+"""The flags each type may carry; any other bit is an error of the sender's."""
+
+_HEADER = struct.Struct("<IBBHQ")
+
+
+class Header(NamedTuple):
+    """`cpu` is the sender's CPU number plus one; 0 when it does not know."""
+
+    length: int
+    type: FrameType
+    flags: Flag
+    cpu: int
+    call: int
+
+
+def encode_header(
+    frame_type: FrameType, length: int, *, flags: int = 0, cpu: int = CPU_UNKNOWN, call: int = 0
+) -> bytes:
+    return _HEADER.pack(length, frame_type, flags, cpu, call)
+
+
+def decode_header(data: bytes) -> Header:
+    """Raises RemoteProtocolError for a type, flag or length that the wire does not have."""
+    if len(data) != HEADER_SIZE:
+        raise RemoteProtocolError(f"a frame header is {HEADER_SIZE} bytes, not {len(data)}")
+    length, number, flags, cpu, call = _HEADER.unpack(data)
+    try:
+        frame_type = FrameType(number)
+    except ValueError:
+        raise RemoteProtocolError(f"unknown frame type {number}") from None
+    # As ints: ~ of an IntFlag turns only the known bits.
+    if flags & ~int(FLAGS_OF[frame_type]):
+        raise RemoteProtocolError(f"{frame_type.name} frame with unknown flags {flags:#x}")
+    if flags & Flag.MESSAGE and flags & Flag.BIG:
+        raise RemoteProtocolError(f"{frame_type.name} frame with two messages")
+    limit = DATA_MAX if frame_type is FrameType.DATA else PAYLOAD_MAX
+    if length > limit:
+        raise RemoteProtocolError(f"{frame_type.name} frame of {length} bytes, limit {limit}")
+    return Header(length, frame_type, Flag(flags), cpu, call)

@@ -1,0 +1,39 @@
+"""The control messages as protobuf classes.
+
+They are built from the serialized descriptor of proto/localrpc/v1/wire.proto
+and not from generated code, which refuses any protobuf runtime older than the
+protoc that wrote it. Their pool is their own: a program may compile the same
+file for itself. A test compares the descriptor with the .proto file.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import Message
+
+DESCRIPTOR = base64.b64decode(
+    "ChZsb2NhbHJwYy92MS93aXJlLnByb3RvEgtsb2NhbHJwYy52MSLVAQoFSGVsbG8SHwoLdmVyc2lvbl9taW4YASAB"
+    "KA1SCnZlcnNpb25NaW4SHwoLdmVyc2lvbl9tYXgYAiABKA1SCnZlcnNpb25NYXgSFgoGd2luZG93GAMgASgEUgZ3"
+    "aW5kb3cSGwoJcmluZ19zaXplGAQgASgEUghyaW5nU2l6ZRIUCgVhZ2VudBgFIAEoCVIFYWdlbnQSGAoHcmVmdXNh"
+    "bBgGIAEoCVIHcmVmdXNhbBIlCg5tZW1vcnlfcmVmdXNhbBgHIAEoCVINbWVtb3J5UmVmdXNhbCIuCgRQYWlyEhAK"
+    "A2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgMUgV2YWx1ZSIzCghNZXRhZGF0YRInCgVwYWlycxgBIAMoCzIR"
+    "LmxvY2FscnBjLnYxLlBhaXJSBXBhaXJzImYKB1RyYWlsZXISEgoEY29kZRgBIAEoDVIEY29kZRIYCgdkZXRhaWxz"
+    "GAIgASgJUgdkZXRhaWxzEi0KCG1ldGFkYXRhGAMgAygLMhEubG9jYWxycGMudjEuUGFpclIIbWV0YWRhdGEiIAoG"
+    "R29hd2F5EhYKBnJlYXNvbhgBIAEoCVIGcmVhc29uYgZwcm90bzM="
+)
+
+_pool = descriptor_pool.DescriptorPool()
+_pool.AddSerializedFile(DESCRIPTOR)
+
+
+def _message(name: str) -> type[Message]:
+    found = _pool.FindMessageTypeByName(f"localrpc.v1.{name}")
+    return message_factory.GetMessageClass(found)
+
+
+HelloProto = _message("Hello")
+MetadataProto = _message("Metadata")
+TrailerProto = _message("Trailer")
+GoawayProto = _message("Goaway")

@@ -1,0 +1,146 @@
+"""What the benchmark makes of its samples, without running anything."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from localrpc.bench.machine import Meter, Usage
+from localrpc.bench.peers import find_peer, known_peers, message
+from localrpc.bench.report import as_json, baseline, notes, ratios, rows
+from localrpc.bench.runner import Placement, Plan, Results, Round
+from localrpc.bench.sample import Latencies, Sample, repeat
+from localrpc.bench.scenarios import SCENARIOS
+
+UNARY = SCENARIOS["unary"]
+QUIET = Usage(seconds=1.0, cores=2, own=1.0, others=0.01)
+NOISY = Usage(seconds=1.0, cores=2, own=1.0, others=0.5)
+
+
+def sample(nanoseconds: int, calls: int = 100) -> Sample:
+    seconds = calls * nanoseconds / 1e9
+    return Sample(calls, seconds, seconds / 2, seconds / 2, Latencies({nanoseconds: calls}))
+
+
+def results(*rounds: Round, wanted: int = 2) -> Results:
+    plan = Plan(peers=("shm", "grpcio"), scenarios=(UNARY,), rounds=wanted, seconds=1.0)
+    return Results(plan, {UNARY.name: list(rounds)})
+
+
+def round_of(shm: int, grpcio: int, usage: Usage = QUIET) -> Round:
+    return Round({"shm": sample(shm), "grpcio": sample(grpcio)}, (usage,))
+
+
+def test_a_percentile_is_a_latency_that_was_measured() -> None:
+    latencies = Latencies(range(1, 1001))
+    assert latencies.percentile(50) == 500
+    assert latencies.percentile(99) == 990
+    assert latencies.percentile(99.9) == 999
+    assert latencies.percentile(100) == 1000
+
+
+def test_too_few_calls_have_no_tail() -> None:
+    assert Latencies(range(99)).percentile(99) is None
+    assert Latencies(range(99)).percentile(50) == 49
+
+
+def test_calls_of_several_rounds_share_one_tail() -> None:
+    pooled = Latencies({10: 99})
+    pooled.update(Latencies({10: 99, 500: 2}))
+    assert pooled.total() == 200
+    assert pooled.percentile(99) == 10
+    assert pooled.percentile(99.5) == 500
+
+
+def test_figures_are_medians_and_ratios_are_of_medians() -> None:
+    measured = results(round_of(10, 500), round_of(20, 900), round_of(30, 700), wanted=3)
+    shm, grpcio = rows(measured, UNARY)
+    assert shm.p50 is not None
+    assert (shm.p50.median, shm.p50.low, shm.p50.high) == pytest.approx((20e-9, 10e-9, 30e-9))
+    times = ratios(shm, baseline([shm, grpcio]))
+    assert times == pytest.approx({"p50": 35, "rate": 35, "cpu": 35})
+
+
+def test_disturbed_rounds_do_not_count() -> None:
+    measured = results(round_of(10, 500), round_of(99, 999, NOISY), round_of(12, 500))
+    shm, _ = rows(measured, UNARY)
+    assert shm.p50 is not None
+    assert shm.p50.high == pytest.approx(12e-9)
+    assert "1 of 3 rounds" in "\n".join(notes(measured, {}))
+
+
+def test_the_least_disturbed_rounds_fill_up_and_are_said() -> None:
+    worse = Usage(seconds=1.0, cores=2, own=1.0, others=0.9)
+    measured = results(
+        round_of(10, 500), round_of(90, 500, worse), round_of(30, 500, NOISY), wanted=2
+    )
+    shm, _ = rows(measured, UNARY)
+    assert shm.p50 is not None
+    assert shm.p50.high == pytest.approx(30e-9)
+    assert "Fewer than 2 undisturbed rounds" in "\n".join(notes(measured, {}))
+
+
+def test_a_failed_peer_says_why_and_the_other_has_no_ratio() -> None:
+    measured = results(Round({"shm": sample(10)}, (QUIET,)), wanted=1)
+    measured.failures["grpcio", None] = "its server ended"
+    shm, grpcio = rows(measured, UNARY)
+    assert grpcio.failure == "its server ended"
+    assert ratios(shm, baseline([shm, grpcio]))["p50"] is None
+    assert "Failed: grpcio: its server ended" in notes(measured, {})
+
+
+def test_json_has_every_round_and_marks_the_dropped_ones() -> None:
+    measured = results(round_of(10, 500), round_of(20, 500, NOISY), round_of(10, 500))
+    rounds = as_json(measured, {}, ["bench"])["scenarios"]["unary"]["rounds"]
+    assert [one["disturbed"] for one in rounds] == [False, True, False]
+
+
+def test_quick_slices_fit_the_time_for_all_of_them() -> None:
+    plan = Plan(("shm", "unix", "grpcio"), tuple(SCENARIOS.values()), rounds=5, seconds=1.0)
+    short = plan.shortened(30.0)
+    assert short.slices * short.seconds < 30.0
+    assert plan.shortened(1e6) == plan
+
+
+def test_one_core_is_one_and_the_same() -> None:
+    server, client = Placement.ONE_CORE.cores()
+    assert server == client
+    assert len(server) == 1
+
+
+@pytest.mark.parametrize("size", [64, 1024, 1024 * 1024])
+def test_a_message_has_the_size_it_is_asked_for(size: int) -> None:
+    assert message(size).ByteSize() == size
+
+
+def test_an_unknown_peer_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown peer 'carrier-pigeon'; there are shm, unix"):
+        find_peer("carrier-pigeon")
+
+
+def test_options_follow_a_transport() -> None:
+    assert find_peer("shm?wakeup=signal").name == "shm?wakeup=signal"
+    with pytest.raises(ValueError, match="wakeup='bells'"):
+        find_peer("shm?wakeup=bells")
+    assert "grpcio" in known_peers()
+
+
+def test_every_call_is_timed_once() -> None:
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+
+    assert len(repeat(call, 0.001)) == calls
+
+
+def test_own_work_is_not_taken_for_that_of_others() -> None:
+    meter = Meter(list)
+    enough = time.process_time() + 0.1
+    while time.process_time() < enough:
+        pass
+    usage = meter.usage()
+    assert usage.own >= 0.1
+    assert 0.0 <= usage.share <= 1.0

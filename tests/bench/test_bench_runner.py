@@ -1,0 +1,80 @@
+"""The runner, over grpcio alone: what it does with slices, rounds and failures."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import pytest
+
+from localrpc.bench.peers import Client
+from localrpc.bench.runner import Plan, Results, Runner, Worker, WorkerFailed
+from localrpc.bench.sample import Sample, Slice
+from localrpc.bench.scenarios import SCENARIOS, Scenario
+
+UNARY = SCENARIOS["unary"]
+
+
+@dataclass(frozen=True)
+class Broken(Scenario):
+    """Fails in the client's process."""
+
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        raise RuntimeError("out of order")
+
+
+@dataclass(frozen=True)
+class Deadly(Scenario):
+    """Takes the client's process along."""
+
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        os.abort()
+
+
+def run(*scenarios: Scenario, peers: tuple[str, ...] = ("grpcio",), rounds: int = 1) -> Results:
+    plan = Plan(peers, scenarios, rounds=rounds, seconds=0.01)
+    return Runner(plan, lambda what, part: None).run()
+
+
+def test_every_round_has_a_slice_of_every_peer() -> None:
+    results = run(UNARY, peers=("grpcio",), rounds=2)
+    assert len(results.rounds["unary"]) >= 2
+    for round_ in results.rounds["unary"]:
+        assert round_.samples["grpcio"].calls > 0
+        assert round_.samples["grpcio"].server_cpu > 0
+
+
+def test_a_peer_that_does_not_start_is_a_failure_with_its_reason() -> None:
+    results = run(UNARY, peers=("nothing", "grpcio"))
+    assert "unknown peer 'nothing'" in results.failures["nothing", None]
+    assert results.rounds["unary"][0].samples.keys() == {"grpcio"}
+
+
+def test_a_scenario_that_fails_leaves_the_others_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__), prepend=os.pathsep)
+    results = run(Broken("broken", "broken"), UNARY)
+    assert results.failures == {("grpcio", "broken"): "RuntimeError: out of order"}
+    assert results.rounds["unary"][0].samples["grpcio"].calls > 0
+
+
+def test_a_process_that_dies_is_a_failure_that_says_how(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__), prepend=os.pathsep)
+    results = run(Deadly("deadly", "deadly"), UNARY)
+    assert "grpcio's client ended: SIGABRT" in results.failures["grpcio", None]
+
+
+def test_a_process_that_does_not_answer_is_given_up(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    directory = tmp_path_factory.mktemp("b")
+    worker = Worker("server", "grpcio", directory, os.sched_getaffinity(0))
+    try:
+        assert worker.answer(20.0) is None
+        with pytest.raises(WorkerFailed, match="grpcio's server gave no answer"):
+            worker.answer(0.01)
+    finally:
+        worker.close()

@@ -1,0 +1,86 @@
+"""Type checkers accept the output and right code that uses it, and report wrong code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from typing import Any
+
+import pytest
+
+from .conftest import USERS, Generated, Reports
+
+# How pyright calls what mypy has a code for.
+RULES = {
+    "abstract": {"reportAbstractUsage"},
+    "arg-type": {"reportArgumentType"},
+    "assignment": {"reportAssignmentType"},
+    "attr-defined": {"reportAttributeAccessIssue", "reportGeneralTypeIssues"},
+    "call-arg": {"reportCallIssue"},
+    "call-overload": {"reportCallIssue", "reportArgumentType"},
+    "deprecated": {"reportDeprecated"},
+    "list-item": {"reportArgumentType"},
+    "misc": {"reportGeneralTypeIssues"},
+    "override": {"reportIncompatibleMethodOverride"},
+}
+
+
+def expected(*, pyright: bool = False) -> list[tuple[int, str]]:
+    """The lines of wrong.py that are marked, each with its code."""
+    marks = (
+        (number, re.search(r"  # ([a-z-]+)( \(mypy\))?$", line))
+        for number, line in enumerate((USERS / "wrong.py").read_text().splitlines(), 1)
+    )
+    return [(number, mark[1]) for number, mark in marks if mark and not (pyright and mark[2])]
+
+
+def test_mypy_has_nothing_to_say_of_the_output_and_its_right_use(mypy: Reports) -> None:
+    others = [line for line in mypy.text.splitlines() if not line.startswith("wrong.py:")]
+    assert others == []
+
+
+def test_mypy_reports_every_mistake_and_no_other_line(mypy: Reports) -> None:
+    assert sorted(set(mypy.of("wrong.py"))) == expected()
+
+
+@pytest.fixture(scope="session")
+def pyright(generated: Generated) -> list[dict[str, Any]]:
+    """What pyright says, in its standard mode, of the output and all programs that use it."""
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    program = shutil.which("pyright", path=path)
+    if program is None:
+        pytest.skip("no pyright beside this Python or on PATH: pip install pyright")
+    for name in ("right.py", "wrong.py"):
+        (generated.folder / name).write_text((USERS / name).read_text())
+    command = [program, "--pythonpath", sys.executable, "--outputjson"]
+    done = subprocess.run(
+        [*command, "right.py", "wrong.py", "protocol"],
+        cwd=generated.folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    said = json.loads(done.stdout)
+    assert said["summary"]["filesAnalyzed"] > len(generated.services())
+    reports: list[dict[str, Any]] = said["generalDiagnostics"]
+    return reports
+
+
+def test_pyright_has_nothing_to_say_of_the_output_and_its_right_use(
+    pyright: list[dict[str, Any]],
+) -> None:
+    assert [report for report in pyright if not report["file"].endswith("/wrong.py")] == []
+
+
+def test_pyright_reports_every_mistake_and_no_other_line(pyright: list[dict[str, Any]]) -> None:
+    reports = [report for report in pyright if report["file"].endswith("/wrong.py")]
+    found = {(report["range"]["start"]["line"] + 1, report["rule"]) for report in reports}
+    marked = expected(pyright=True)
+    assert sorted({line for line, _ in found}) == [line for line, _ in marked]
+    codes = dict(marked)
+    assert [(line, rule) for line, rule in found if rule not in RULES[codes[line]]] == []

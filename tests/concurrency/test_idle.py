@@ -1,0 +1,42 @@
+"""What an idle connection costs: hardly a context switch, and little memory.
+
+Loose here, because of what else may run; tests/soak measures.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import localrpc
+from tests.peers import processes
+from tests.peers.figures import anonymous_memory, context_switches, ring_memory
+from tests.peers.journal import PATIENCE
+
+MIB = 1 << 20
+
+
+def test_an_idle_pair_sleeps(target: str) -> None:
+    with processes.server(target) as server, processes.idle_client(target) as client:
+        pids = (server.pid, client.pid)
+        # The figure is a rate, so there is time to pass; the bound is that of a poll loop.
+        threading.Event().wait(0.3)
+        before = sum(map(context_switches, pids))
+        threading.Event().wait(1)
+        assert sum(map(context_switches, pids)) - before <= 20
+
+
+def test_idle_clients_cost_the_server_little(target: str) -> None:
+    count = 20
+    with processes.server(target) as server, localrpc.insecure_channel(target) as channel:
+        echo: Any = channel.unary_unary("/station/echo")
+        echo(b"x", timeout=PATIENCE)
+        before = anonymous_memory(server.pid)
+        rings = ring_memory(server.pid)
+        channels: list[Any] = [localrpc.insecure_channel(target) for _ in range(count)]
+        for one in channels:
+            one.unary_unary("/station/echo")(b"x", timeout=PATIENCE)
+        assert anonymous_memory(server.pid) - before <= count * 60 * MIB // 100
+        assert ring_memory(server.pid) - rings <= count * 5 * MIB // 2
+        for one in channels:
+            one.close()

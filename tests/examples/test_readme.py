@@ -1,0 +1,80 @@
+"""README's example, word for word, and the options that it names."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import localrpc.cli.bench
+import localrpc.cli.generate
+from localrpc.address import RING_MAX, RING_MIN, SCHEMES, parse_target
+from localrpc.options import _OWN
+
+README = Path(__file__).parents[2] / "README.md"
+GENERATE = "from localrpc.cli import main; main()"
+
+
+def blocks() -> dict[str, str]:
+    """The code blocks that begin with the name of a file, by that name."""
+    found = re.findall(r"```\w+\n((?:#|//) (\S+)\n.*?)```", README.read_text(), re.DOTALL)
+    return {name: text for text, name in found}
+
+
+def wait_for(path: Path) -> None:
+    """Until the server listens: nobody sees its name before it does."""
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.01)
+
+
+def test_the_first_example_works_as_it_stands(tmp_path: Path) -> None:
+    for name, text in blocks().items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "greeter").mkdir()
+    runtime = tmp_path / "run"
+    runtime.mkdir(mode=0o700)
+    environment = {**os.environ, "LOCALRPC_RUNTIME_DIR": str(runtime)}
+
+    generate = [sys.executable, "-c", GENERATE, "generate", "greeter.proto", "--out", "greeter"]
+    subprocess.run(generate, cwd=tmp_path, check=True)
+    with subprocess.Popen([sys.executable, "server.py"], cwd=tmp_path, env=environment) as server:
+        try:
+            wait_for(runtime / "greeter.shm")
+            said = subprocess.run(
+                [sys.executable, "client.py"],
+                cwd=tmp_path,
+                env=environment,
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=30,
+            )
+            assert said.stdout == "Hello, Ada!\n"
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+
+
+def test_every_option_of_ours_is_explained_and_exists() -> None:
+    text = README.read_text()
+    assert set(re.findall(r"`(localrpc\.[a-z_]+)` \|", text)) == set(_OWN)
+    in_targets = set(re.findall(r"\| `\?([a-z]+)=`", text))
+    assert in_targets == {option for scheme in SCHEMES.values() for option in scheme.options}
+    bounds = re.search(r"\?ring=` \| `(\w+)` to `(\w+)`", text)
+    assert bounds is not None
+    sizes = [parse_target(f"shm:x?ring={bound}").ring_size for bound in bounds.groups()]
+    assert sizes == [RING_MIN, RING_MAX]
+
+
+def test_every_flag_that_is_named_exists() -> None:
+    code = inspect.getsource(localrpc.cli.bench) + inspect.getsource(localrpc.cli.generate)
+    flags = set(re.findall(r"`(?:localrpc [^`\n]*)?(--[a-z-]+)", README.read_text()))
+    assert {"--quick", "--placement"} <= flags
+    for flag in flags - {"--help"}:
+        assert f'"{flag}"' in code, flag

@@ -1,0 +1,12 @@
+"""An interpreter per test is slow; what exits differently, differs by the kind of link."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import fresh_target
+
+
+@pytest.fixture(params=["shm-eventfd", "shm-signal", "unix"])
+def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+    return fresh_target(request.param, runtime_directory)

@@ -1,0 +1,28 @@
+"""A station, and a well-behaved client that must notice nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.forks.conftest import journal, stage, station
+from tests.peers.journal import PATIENCE, Journal
+from tests.peers.scenes import Stage
+
+__all__ = ["bystander", "journal", "stage", "station"]
+
+
+@pytest.fixture
+def bystander(stage: Stage, journal: Journal) -> Iterator[Stage]:
+    """Has a call in flight from the beginning to the end of the test."""
+    call = stage.channel.unary_stream("/station/trickle")(b"")
+    assert next(call) == b"first"
+    journal.hear("entered", "trickle")
+    yield stage
+    assert call.is_active()
+    for number in range(10):
+        echo = stage.channel.unary_unary("/station/echo")
+        assert echo(b"%d" % number, timeout=PATIENCE) == b"%d" % number
+    call.cancel()
+    assert journal.hear("over", "trickle") == ("over", "trickle", False)

@@ -1,0 +1,152 @@
+"""A peer made by hand: it greets as it should, and then writes what it likes."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic_ns
+
+from localrpc._core import Io, lib
+from localrpc.address import parse_target
+from localrpc.options import parse_options
+from localrpc.transports import Connection, transport_for
+from localrpc.transports.greet import make_hello, receive, send
+from localrpc.transports.memory import CONTROL_PAGE, create_ring
+from localrpc.wire.greeting import Greeter, Role
+from tests.peers.journal import PATIENCE
+
+SIZE = 131072
+TAIL, HEAD, EPOCH, WAKE = 0, 64, 128, 136
+OPTIONS = parse_options(None)
+SLOT = 1 << 32
+"""A call id: the first generation of slot 0."""
+
+
+def opening(number: int = 1, *, head: bytes = b"", message: bytes = b"") -> bytes:
+    """An OPEN's payload."""
+    return struct.pack("<IIq", number, len(head), -1) + head + message
+
+
+class RawClient:
+    """A client's end of a greeted link; frames of any kind, whole."""
+
+    def __init__(self, target: str) -> None:
+        address = parse_target(target)
+        transport = transport_for(address.scheme)
+        self.connection: Connection = transport.dial(address, OPTIONS, None)
+        self.io = Io()
+
+    def send(self, kind: int, payload: bytes = b"", *, flags: int = 0, call: int = SLOT) -> int:
+        """1 sent, 0 no room, LR_CLOSED."""
+        raw = self.connection.link.raw
+        return int(lib.lr_link_send(raw, kind, flags, call, payload, len(payload)))
+
+    def name(self, method: str, number: int = 1) -> None:
+        payload = struct.pack("<I", number) + method.encode()
+        assert self.send(lib.LR_T_METHOD, payload, call=0) == 1
+
+    def receive(self, patience: float = PATIENCE) -> int:
+        """1 with the frame in io, or LR_TIMEOUT, LR_CLOSED."""
+        until = int(monotonic_ns() + patience * 1e9)
+        result = lib.LR_AGAIN
+        while result == lib.LR_AGAIN:
+            result = lib.lr_link_recv(self.connection.link.raw, self.io.raw, until)
+        return int(result)
+
+    def expect_end(self) -> None:
+        """The server ends the connection, whatever it may have said before."""
+        while (result := self.receive()) == 1:
+            pass
+        assert result == lib.LR_CLOSED, result
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+@contextmanager
+def raw_client(target: str) -> Iterator[RawClient]:
+    one = RawClient(target)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def _socket_name(target: str) -> str:
+    address = parse_target(target)
+    if address.scheme == "shm":
+        return f"{os.environ['LOCALRPC_RUNTIME_DIR']}/{address.body}.shm"
+    return f"\0{address.body}" if address.scheme == "unix-abstract" else address.body
+
+
+class RawSocket:
+    """A greeted socket, and the memory offered over it if `ring` says so."""
+
+    def __init__(self, target: str, *, ring: bool) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(_socket_name(target))
+        self._fds: list[int] = []
+        offered: list[int] = []
+        if ring:
+            offered = [os.eventfd(0), create_ring(SIZE), create_ring(SIZE)]
+            self.mine = mmap.mmap(offered[1], CONTROL_PAGE + SIZE)
+            self.theirs = mmap.mmap(offered[2], CONTROL_PAGE + SIZE, prot=mmap.PROT_READ)
+        send(self.sock, make_hello(OPTIONS, ring_size=SIZE if ring else 0), offered)
+        for fd in offered:
+            os.close(fd)
+        greeter = Greeter(Role.CLIENT)
+        while True:
+            select.select([self.sock], [], [], PATIENCE)
+            data, fds = receive(self.sock, greeter.wanted)
+            self._fds += fds
+            if greeter.receive(data):
+                break
+
+    def put(self, at: int, value: int, size: int = 8) -> None:
+        """One of the words of the ring's control page."""
+        self.mine[at : at + size] = value.to_bytes(size, "little")
+
+    def write(self, data: bytes, tail: int | None = None) -> None:
+        """Into an empty ring, with a tail that may lie."""
+        self.mine[CONTROL_PAGE : CONTROL_PAGE + len(data)] = data
+        self.put(TAIL, -(-len(data) // 8) * 8 if tail is None else tail)
+        self.ring()
+
+    def ring(self) -> None:
+        os.eventfd_write(self._fds[0], 1)
+
+    def ended(self) -> bool:
+        """Whether the server hangs up."""
+        try:
+            while data := self.sock.recv(65536):
+                assert data
+        except ConnectionResetError:
+            pass
+        return True
+
+    def close(self) -> None:
+        self.sock.close()
+        for fd in self._fds:
+            os.close(fd)
+        for memory in ("mine", "theirs"):
+            if memory in vars(self):
+                getattr(self, memory).close()
+
+
+@contextmanager
+def raw_socket(target: str, *, ring: bool = False) -> Iterator[RawSocket]:
+    one = RawSocket(target, ring=ring)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def header(length: int, kind: int, flags: int = 0, call: int = SLOT) -> bytes:
+    return struct.pack("<IBBHQ", length, kind, flags, 0, call)

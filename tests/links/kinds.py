@@ -1,0 +1,164 @@
+"""The links that the conformance suite runs over; a new transport adds a line."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from localrpc._core import Io, lib
+from localrpc.address import parse_target
+from localrpc.options import Options, parse_options
+from localrpc.transports import Connection, Listener, transport_for
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 20.0
+
+
+class Kind(NamedTuple):
+    """A target, with {tmp} for a folder, and the options that both sides use."""
+
+    target: str
+    options: tuple[tuple[str, Any], ...] = ()
+    wakeup: str = "eventfd"
+
+
+KINDS = {
+    "shm-eventfd": Kind("shm:{tmp}/link"),
+    "shm-signal": Kind("shm:{tmp}/link?wakeup=signal", wakeup="signal"),
+    "shm-small": Kind("shm:{tmp}/link?ring=128k"),
+    "shm-nospin": Kind("shm:{tmp}/link?spin=off"),
+    "shm-on-socket": Kind("shm:{tmp}/link", (("localrpc.shared_memory", 0),), "socket"),
+    "unix": Kind("unix:{tmp}/link", wakeup="socket"),
+    "unix-abstract": Kind("unix-abstract:{tmp}/link", wakeup="socket"),
+}
+
+
+class Frame(NamedTuple):
+    type: int
+    flags: int
+    call: int
+    payload: bytes
+
+
+@dataclass
+class End:
+    """One end of a link, with the buffer that a receiver needs."""
+
+    connection: Connection
+    io: Io = field(default_factory=Io)
+
+    def try_send(self, frame: Frame) -> int:
+        """1 sent, 0 no room, or negative."""
+        return int(
+            lib.lr_link_send(
+                self.connection.link.raw,
+                frame.type,
+                frame.flags,
+                frame.call,
+                frame.payload,
+                len(frame.payload),
+            )
+        )
+
+    def receive(self, patience: float | None = PATIENCE) -> Frame | int:
+        """The next frame, or a negative result; None waits for ever."""
+        deadline = 0 if patience is None else time.monotonic_ns() + int(patience * 1e9)
+        while True:
+            result = lib.lr_link_recv(self.connection.link.raw, self.io.raw, deadline)
+            if result != lib.LR_AGAIN:
+                break
+        raw = self.io.raw
+        if result < 0:
+            return int(result)
+        return Frame(raw.kind, raw.flags, raw.call, self.io.buf[: raw.size])
+
+    def expect(self, frame: Frame) -> None:
+        """`frame` comes next; DATA may come cut."""
+        got = self.receive()
+        assert isinstance(got, Frame), got
+        while got.type == lib.LR_T_DATA and len(got.payload) < len(frame.payload):
+            more = self.receive()
+            assert isinstance(more, Frame), more
+            assert more.type == lib.LR_T_DATA
+            got = got._replace(payload=got.payload + more.payload)
+        assert got == frame
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def _greet(listener: Listener) -> Connection:
+    select.select([listener], [], [], PATIENCE)
+    (greeting,) = listener.accept()
+    while (connection := greeting.advance()) is None:
+        select.select([greeting], [], [], PATIENCE)
+    return connection
+
+
+@contextmanager
+def pair(kind: Kind, folder: Path) -> Iterator[tuple[End, End]]:
+    """Both ends in this process: the client's, the server's."""
+    address = parse_target(kind.target.format(tmp=folder))
+    options: Options = parse_options(kind.options)
+    transport = transport_for(address.scheme)
+    listener = transport.listen(address, options)
+    with ThreadPoolExecutor(1) as pool:
+        greeted = pool.submit(_greet, listener)
+        client = End(transport.dial(address, options, None))
+        server = End(greeted.result())
+    try:
+        assert client.connection.facts.wakeup == kind.wakeup
+        assert client.connection.facts == server.connection.facts
+        yield client, server
+    finally:
+        client.close()
+        server.close()
+        listener.close()
+
+
+CHILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from tests.links.kinds import KINDS, End, Frame
+from localrpc.address import parse_target
+from localrpc.options import parse_options
+from localrpc.transports import transport_for
+kind = KINDS[sys.argv[2]]
+address = parse_target(kind.target.format(tmp=sys.argv[3]))
+end = End(transport_for(address.scheme).dial(address, parse_options(kind.options), None))
+exec(sys.argv[4])
+"""
+
+
+@contextmanager
+def child(name: str, folder: Path, script: str) -> Iterator[tuple[subprocess.Popen[str], End]]:
+    """A client in a process of its own, which runs `script` on its `end`; our end of the link."""
+    kind = KINDS[name]
+    address = parse_target(kind.target.format(tmp=folder))
+    listener = transport_for(address.scheme).listen(address, parse_options(kind.options))
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(ROOT), name, str(folder), script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
+    try:
+        end = End(_greet(listener))
+        try:
+            yield process, end
+        finally:
+            end.close()
+    finally:
+        listener.close()
+        process.kill()
+        process.communicate()

@@ -1,0 +1,183 @@
+"""A ring's peer that writes what it should not: its connection ends, we do not.
+
+Invariant: whatever the peer's page and ring contain, receive() and send() give
+a checked frame, "nothing yet", LR_PROTOCOL or LR_CLOSED, and touch nothing else.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from localrpc._core import Io, lib
+from localrpc._core.links import Link, open_ring
+from localrpc.transports.memory import CONTROL_PAGE, create_ring
+
+SIZE = 131072
+TAIL, HEAD, EPOCH, WAKE = 0, 64, 128, 136
+
+
+class HandMade:
+    """A ring link, and its peer made by hand."""
+
+    def __init__(self) -> None:
+        tx, rx = create_ring(SIZE), create_ring(SIZE)
+        self.memory = mmap.mmap(rx, CONTROL_PAGE + SIZE)
+        self.ours = mmap.mmap(tx, CONTROL_PAGE + SIZE, prot=mmap.PROT_READ)
+        self.bell = os.eventfd(0)
+        ours, self.sock = socket.socketpair()
+        self.link: Link = open_ring(
+            tx_fd=tx,
+            rx_fd=rx,
+            ring_size=SIZE,
+            bell_fd=os.eventfd(0),
+            peer_bell_fd=os.dup(self.bell),
+            sock_fd=ours.detach(),
+            pidfd=-1,
+            peer_pid=0,
+            signal=0,
+            spin_us=0,
+        )
+        self.io = Io()
+
+    def put(self, at: int, value: int, size: int = 8) -> None:
+        self.memory[at : at + size] = value.to_bytes(size, "little")
+
+    def write(self, data: bytes, tail: int | None = None) -> None:
+        self.memory[CONTROL_PAGE : CONTROL_PAGE + len(data)] = data
+        self.put(TAIL, -(-len(data) // 8) * 8 if tail is None else tail)
+
+    def receive(self) -> int:
+        return int(lib.lr_link_recv(self.link.raw, self.io.raw, 1))
+
+    def send(self, size: int = 8) -> int:
+        return int(lib.lr_link_send(self.link.raw, lib.LR_T_MESSAGE, 1, 1, b"x" * size, size))
+
+    def close(self) -> None:
+        self.link.close()
+        self.memory.close()
+        self.ours.close()
+        self.sock.close()
+        os.close(self.bell)
+
+
+@pytest.fixture
+def ring() -> Iterator[HandMade]:
+    made = HandMade()
+    yield made
+    made.close()
+
+
+def header(length: int, kind: int = 4) -> bytes:
+    return struct.pack("<IBBHQ", length, kind, 1, 0, 7)
+
+
+def test_the_layout_is_that_of_the_protocol(ring: HandMade) -> None:
+    ring.write(header(5) + b"hello")
+    assert ring.receive() == 1
+    assert (ring.io.raw.kind, ring.io.raw.call, ring.io.buf[:5]) == (4, 7, b"hello")
+    assert int.from_bytes(ring.ours[HEAD : HEAD + 8], "little") == 24
+    ring.put(EPOCH, 1)
+    assert ring.send() == 1
+    assert int.from_bytes(ring.ours[TAIL : TAIL + 8], "little") == 24
+    assert os.eventfd_read(ring.bell) == 1
+    assert ring.ours[CONTROL_PAGE + 16 : CONTROL_PAGE + 24] == b"x" * 8
+
+
+def test_a_sleeper_is_rung_once_per_epoch(ring: HandMade) -> None:
+    ring.put(EPOCH, 1)
+    for _ in range(3):
+        assert ring.send() == 1
+    assert os.eventfd_read(ring.bell) == 1
+    ring.put(EPOCH, 3)
+    assert ring.send() == 1
+    assert os.eventfd_read(ring.bell) == 1
+
+
+def test_a_thread_that_cannot_be_signalled_gets_its_bell(ring: HandMade) -> None:
+    ring.put(EPOCH, 1)
+    ring.put(WAKE, 23 << 24 | 1, 4)
+    assert ring.send() == 1
+    assert os.eventfd_read(ring.bell) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "tail"),
+    [
+        (header(0), 8),
+        (header(8), 16),
+        (header(0), 20),
+        (header(0), SIZE + 8),
+        (header(0), 1 << 63),
+        (header(lib.LR_MAX_FRAME), 24),
+        (header(0xFFFFFFFF), SIZE),
+        (header(SIZE), SIZE),
+    ],
+    ids=[
+        "half-a-header",
+        "beyond-tail",
+        "unaligned",
+        "overfull",
+        "far-away",
+        "too-long",
+        "longest",
+        "larger-than-the-ring",
+    ],
+)
+def test_a_lie_about_a_frame_ends_the_connection(ring: HandMade, data: bytes, tail: int) -> None:
+    ring.write(data, tail)
+    assert ring.receive() == lib.LR_PROTOCOL
+
+
+def test_a_tail_that_goes_back_ends_the_connection(ring: HandMade) -> None:
+    ring.write(header(0) * 4)
+    assert ring.receive() == 1
+    assert ring.receive() == 1
+    ring.put(TAIL, 16)
+    assert ring.receive() == lib.LR_PROTOCOL
+
+
+@pytest.mark.parametrize("head", [1 << 62, 1 << 17, (1 << 64) - 8])
+def test_a_head_that_was_never_reached_ends_the_connection(ring: HandMade, head: int) -> None:
+    ring.put(HEAD, head)
+    # Looked at once the ring, of two frames less a header, seems full.
+    assert ring.send(65536) == 1
+    assert ring.send(65536) == lib.LR_CLOSED
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(page=st.binary(min_size=160, max_size=160), data=st.binary(max_size=200))
+def test_anything_in_memory_is_a_frame_nothing_or_an_error(page: bytes, data: bytes) -> None:
+    made = HandMade()
+    try:
+        made.memory[:160] = page
+        made.memory[CONTROL_PAGE : CONTROL_PAGE + len(data)] = data
+        for _ in range(4):
+            assert made.receive() in (1, lib.LR_TIMEOUT, lib.LR_PROTOCOL)
+            assert made.send(4096) in (0, 1, lib.LR_CLOSED)
+    finally:
+        made.close()
+
+
+@given(tail=st.integers(0, SIZE // 8).map(lambda n: n * 8), data=st.binary(max_size=400))
+@settings(max_examples=200, deadline=None)
+def test_anything_in_the_ring_is_frames_or_an_error(tail: int, data: bytes) -> None:
+    made = HandMade()
+    try:
+        made.write(data, tail)
+        while (result := made.receive()) == 1:
+            assert made.io.raw.size <= lib.LR_MAX_FRAME
+        assert result in (lib.LR_TIMEOUT, lib.LR_PROTOCOL, lib.LR_TOO_LARGE)
+    finally:
+        made.close()

@@ -1,0 +1,42 @@
+"""The core under sanitizers: stress.c says what it does and what must hold."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+CORE = HERE.parents[1] / "localrpc" / "_core" / "src"
+SANITIZERS = {
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    "thread": ["-fsanitize=thread"],
+}
+KINDS = ("ring", "signal", "stream")
+ROUNDS = 24
+
+
+def compile_stress(folder: Path, flags: list[str]) -> Path:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler, "the core's own tests need gcc: `apt-get install gcc`"
+    binary = folder / "stress"
+    command = [compiler, "-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    command += [*flags, str(HERE / "stress.c"), *map(str, sorted(CORE.glob("*.c")))]
+    subprocess.run([*command, "-o", str(binary)], check=True)
+    return binary
+
+
+@pytest.fixture(scope="module", params=SANITIZERS)
+def stress(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_stress(tmp_path_factory.mktemp("native"), SANITIZERS[request.param])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_call_ends_as_it_should_and_no_sanitizer_objects(stress: Path, kind: str) -> None:
+    done = subprocess.run(
+        [stress, kind, str(ROUNDS), "1"], capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert f"{kind}: " in done.stdout

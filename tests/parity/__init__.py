@@ -1,0 +1,1 @@
+"""What user code sees, told twice: once by grpcio, once by localrpc."""

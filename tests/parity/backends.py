@@ -1,0 +1,42 @@
+"""The implementations of gRPC's Python API under comparison."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where channels and servers come from, and how their addresses are spelled."""
+
+    name: str
+    module: str
+    address: Callable[[str], str] = field(repr=False)
+
+    def fresh_address(self, directory: str) -> str:
+        """An address at which nobody listens yet."""
+        return self.address(os.path.join(directory, f"s{next(_numbers)}"))
+
+    def make_server(self, pool: Any, **arguments: Any) -> Any:
+        return importlib.import_module(self.module).server(pool, **arguments)
+
+    def make_channel(self, target: str, **arguments: Any) -> Any:
+        return importlib.import_module(self.module).insecure_channel(target, **arguments)
+
+
+REFERENCE = Backend("grpcio", "grpc", lambda path: f"unix:{path}")
+
+CANDIDATES = (
+    # grpcio against itself: a scenario that depends on timing is no yardstick.
+    Backend("grpcio-again", "grpc", lambda path: f"unix:{path}"),
+    Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
+    Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal"),
+    Backend("unix", "localrpc", lambda path: f"unix:{path}"),
+)

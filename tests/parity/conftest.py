@@ -1,0 +1,46 @@
+"""The reference's transcripts, made once per session while its use is recorded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from . import catalogue
+from .backends import REFERENCE, Backend
+from .transcript import Transcript
+from .usage import Recorder, Use
+from .world import World
+
+
+class Stage:
+    """Plays scenarios; the reference only once each."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._told: dict[str, Transcript] = {}
+        self._recorder = Recorder()
+
+    def play(self, name: str, backend: Backend) -> Transcript:
+        with World(backend, self._directory) as world:
+            return world.play(catalogue.SCENARIOS[name])
+
+    def reference(self, name: str) -> Transcript:
+        if name not in self._told:
+            with self._recorder:
+                self._told[name] = self.play(name, REFERENCE)
+        return self._told[name]
+
+    def uses(self) -> set[Use]:
+        """What all the scenarios together use of grpc's interfaces."""
+        for name in catalogue.SCENARIOS:
+            self.reference(name)
+        return self._recorder.uses
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[Stage]:
+    # Not tmp_path: a socket's path has 108 bytes.
+    with tempfile.TemporaryDirectory(prefix="parity") as directory:
+        yield Stage(directory)

@@ -1,0 +1,85 @@
+"""Where localrpc deliberately differs from grpcio, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .transcript import Transcript
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How grpcio's transcript of a scenario becomes localrpc's."""
+
+    adapt: Callable[[Transcript], Transcript]
+    why: str
+
+
+def _except(**entries: Any) -> Callable[[Transcript], Transcript]:
+    """Other values in these entries; a name's _ stands for a space."""
+    changed = {name.replace("_", " "): value for name, value in entries.items()}
+    return lambda transcript: {
+        name: changed.get(name.replace("_", " "), value) for name, value in transcript.items()
+    }
+
+
+def _error(code: str, details: str) -> Transcript:
+    return {
+        "raised": ["RpcError", "Call", "Future"],
+        "code": f"StatusCode.{code}",
+        "details": details,
+        "initial": [],
+        "trailing": [],
+    }
+
+
+_UNPACKED = {
+    "raised": "ValueError",
+    "text": "not enough values to unpack (expected 2, got 1)",
+}
+_TOO_MANY = _error("INTERNAL", "a unary call got more than one response")
+
+_CYTHON = "Python's own words, where grpcio's are Cython's"
+
+DEVIATIONS: Mapping[str, Deviation] = {
+    "more_answers_than_a_unary_call_expects": Deviation(
+        _except(unary_unary=_TOO_MANY, stream_unary=_TOO_MANY),
+        "grpcio waits for the deadline, and without one for ever",
+    ),
+    "metadata_is_refused_last": Deviation(
+        _except(int_value=[_error("INTERNAL", "Invalid metadata"), [None]]),
+        "grpcio never ends the call",
+    ),
+    "metadata_reserved_keys_of_the_client": Deviation(
+        _except(**{"grpc-tags-bin": [b"ok", [[["grpc-tags-bin", b"x"]]]]}),
+        "a name that only grpcio's own tracing takes for itself",
+    ),
+    "metadata_the_client_must_not_send": Deviation(
+        _except(single=_UNPACKED, string=_UNPACKED), _CYTHON
+    ),
+    "metadata_the_server_must_not_send_first": Deviation(
+        _except(single=[[_UNPACKED], b"ok"], string=[[_UNPACKED], b"ok"]), _CYTHON
+    ),
+    "metadata_user_agent": Deviation(
+        _except(seen=["grpc-python-localrpc"]), "a server can tell who calls"
+    ),
+    "server_port_of_another_server": Deviation(
+        _except(taken="AddressInUse"), "a live endpoint is never stolen; grpcio takes its name away"
+    ),
+    "server_secure_port": Deviation(
+        _except(
+            port={
+                "raised": "RuntimeError",
+                "text": "Failed to bind to address ADDRESS: localrpc has no secure ports;"
+                " use add_insecure_port (the peer's user is checked) or grpc.server",
+            }
+        ),
+        "the kernel vouches for the peer; there is no TLS to configure",
+    ),
+    "target_that_is_none": Deviation(
+        lambda transcript: dict.fromkeys(transcript, True),
+        "a target nobody can mean is refused at once, by ValueError, with the known schemes",
+    ),
+}

@@ -1,0 +1,99 @@
+"""What this process and its test run hold: to be the same before and after."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import threading
+from collections import Counter
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+
+from tests.peers.journal import PATIENCE
+
+
+class Census(NamedTuple):
+    """Each thing by its name, counted, so that a difference can be read."""
+
+    descriptors: Counter[str]
+    threads: Counter[str]
+    tasks: int
+    mappings: int
+    names: frozenset[str]
+    shared_memory: frozenset[str]
+    sockets: Counter[str]
+    processes: frozenset[str]
+
+
+def take() -> Census:
+    runtime = os.environ["LOCALRPC_RUNTIME_DIR"]
+    return Census(
+        _descriptors(),
+        Counter(thread.name for thread in threading.enumerate()),
+        len(os.listdir("/proc/self/task")),
+        Path("/proc/self/maps").read_text().count("localrpc-ring"),
+        frozenset(os.listdir(runtime)),
+        frozenset(name for name in os.listdir("/dev/shm") if "localrpc" in name),
+        _sockets(runtime),
+        _processes(runtime),
+    )
+
+
+def await_same(before: Census) -> None:
+    """Wait until nothing is there that was not there before; raises AssertionError."""
+    until = monotonic() + PATIENCE
+    pause = threading.Event()
+    while True:
+        gc.collect()  # a thread that has just ended may have held the last reference
+        more = _more(before, take())
+        if not more:
+            return
+        assert monotonic() < until, f"left over: {more}"
+        pause.wait(0.02)
+
+
+def _more(before: Census, after: Census) -> dict[str, object]:
+    more: dict[str, object] = {}
+    each: Any
+    for field, *each in zip(Census._fields, before, after, strict=True):
+        old, new = each
+        excess = new - old
+        if excess if not isinstance(excess, int) else excess > 0:
+            more[field] = excess
+    return more
+
+
+def _descriptors() -> Counter[str]:
+    found: Counter[str] = Counter()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the one that lists
+        # A socket or pipe by its kind, without its number; anon_inode:[eventfd] whole.
+        found[re.sub(r":\[\d+\]$| \(deleted\)$", "", target)] += 1
+    return found
+
+
+def _sockets(runtime: str) -> Counter[str]:
+    """Unix sockets of any process under this run's names."""
+    paths = [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    return Counter(path for path in paths if path.startswith((runtime, f"@lrt{os.getpid()}-")))
+
+
+def _processes(runtime: str) -> frozenset[str]:
+    """Processes of this run: its runtime directory is in their environment."""
+    marker = f"LOCALRPC_RUNTIME_DIR={runtime}".encode()
+    found = set()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            environment = Path(f"/proc/{entry}/environ").read_bytes()
+        except OSError:
+            continue
+        if marker in environment.split(b"\0"):
+            found.add(entry)
+    return frozenset(found)

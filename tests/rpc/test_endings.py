@@ -1,0 +1,171 @@
+"""How calls end other than well: errors, deadlines, cancellation, abandonment."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+
+from .house import PATIENCE, House, await_that, dial
+
+Code = grpc.StatusCode
+
+
+def failure(call: Callable[[], object]) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
+
+
+def test_an_exception_in_a_handler_is_unknown(house: House) -> None:
+    error = failure(lambda: house.unary("fail")(b"reason"))
+    assert error.code() is Code.UNKNOWN
+    assert error.details() == "Exception calling application: reason"
+    assert "status = StatusCode.UNKNOWN" in str(error)
+
+
+def test_abort_carries_code_details_and_metadata(house: House) -> None:
+    error = failure(lambda: house.unary("abort")(b"nowhere"))
+    assert (error.code(), error.details()) == (Code.NOT_FOUND, "nowhere")
+    assert tuple(error.trailing_metadata()) == (("why", "because"),)
+
+
+def test_an_unknown_method_is_unimplemented(house: House) -> None:
+    error = failure(lambda: house.unary("nothing")(b""))
+    assert (error.code(), error.details()) == (Code.UNIMPLEMENTED, "Method not found!")
+
+
+def test_a_deadline_ends_a_unary_call_on_time(house: House) -> None:
+    begin = time.monotonic()
+    error = failure(lambda: house.unary("wait")(b"", timeout=0.1))
+    assert (error.code(), error.details()) == (Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+    assert 0.09 < time.monotonic() - begin < 2
+
+
+def test_a_deadline_ends_a_stream_after_its_messages(house: House) -> None:
+    call = house.stream("drip")(b"", timeout=0.2)
+    assert next(call) == b"first"
+    assert failure(lambda: next(call)) is call
+    assert call.code() is Code.DEADLINE_EXCEEDED
+
+
+def test_a_handler_sees_its_deadline(house: House) -> None:
+    call = house.unary("watch").future(b"", timeout=0.2)
+    house.enter()
+    assert 0 < house.contexts[0].time_remaining() <= 0.2
+    assert house.ended.wait(PATIENCE)
+    assert not house.contexts[0].is_active()
+    assert call.exception(PATIENCE).code() is Code.DEADLINE_EXCEEDED
+
+
+def test_an_expired_timeout_never_reaches_the_handler(house: House) -> None:
+    for timeout in (0, -1):
+        error = failure(partial(house.unary("wait"), b"", timeout=timeout))
+        assert error.code() is Code.DEADLINE_EXCEEDED
+    assert not house.contexts
+
+
+def test_cancelling_a_future_ends_the_handlers_call(house: House) -> None:
+    call = house.unary("watch").future(b"")
+    house.enter()
+    assert call.cancel()
+    assert not call.cancel()
+    assert call.cancelled()
+    assert call.code() is Code.CANCELLED
+    with pytest.raises(grpc.FutureCancelledError):
+        call.result()
+    assert house.ended.wait(PATIENCE)
+    assert not house.contexts[0].is_active()
+
+
+def test_cancelling_a_stream_stops_its_iterator(house: House) -> None:
+    call = house.stream("drip")(b"")
+    assert next(call) == b"first"
+    house.enter()
+    call.cancel()
+    assert failure(lambda: next(call)) is call
+    assert call.details() == "Locally cancelled by application!"
+    assert house.ended.wait(PATIENCE)
+
+
+def test_cancelling_breaks_the_handlers_request_iterator(house: House) -> None:
+    def requests() -> Iterator[bytes]:
+        yield b"one"
+        house.gate.wait(PATIENCE)
+
+    call = house.channel.stream_unary("/house/listen").future(requests())
+    house.enter()
+    call.cancel()
+    assert house.ended.wait(PATIENCE)
+
+
+def test_a_call_that_nobody_holds_is_cancelled(house: House) -> None:
+    call = house.stream("drip")(b"")
+    assert next(call) == b"first"
+    house.enter()
+    del call
+    gc.collect()
+    assert house.ended.wait(PATIENCE)
+
+
+def test_closing_the_channel_ends_its_calls(house: House) -> None:
+    call = house.stream("drip")(b"")
+    assert next(call) == b"first"
+    house.enter()
+    house.channel.close()
+    assert failure(lambda: next(call)) is call
+    assert (call.code(), call.details()) == (Code.CANCELLED, "Channel closed!")
+    with pytest.raises(ValueError, match="closed channel"):
+        house.unary("echo")(b"")
+    assert house.ended.wait(PATIENCE)
+
+
+def test_a_request_iterator_that_fails_ends_the_call(one_house: House) -> None:
+    def requests() -> Iterator[bytes]:
+        yield b"one"
+        raise ValueError("no more")
+
+    error = failure(lambda: one_house.channel.stream_unary("/house/length")(requests()))
+    assert (error.code(), error.details()) == (Code.UNKNOWN, "Exception iterating requests!")
+
+
+def test_messages_over_the_limits_are_refused_with_their_sizes(one_target: str) -> None:
+    options = [("grpc.max_receive_message_length", 50_000)]
+    limits = [("grpc.max_send_message_length", 100_000), *options]
+    with House(one_target, options=options, channel_options=limits) as house:
+        for size, text in (
+            (100_001, "CLIENT: Sent message larger than max (100001 vs. 100000)"),
+            (50_001, "SERVER: Received message larger than max (50001 vs. 50000)"),
+        ):
+            error = failure(partial(house.unary("echo"), bytes(size)))
+            assert (error.code(), error.details()) == (Code.RESOURCE_EXHAUSTED, text)
+        assert house.unary("echo")(bytes(50_000)) == bytes(50_000)
+
+
+def test_nobody_listening_is_unavailable_and_says_where(target: str) -> None:
+    with dial(target) as channel:
+        error = failure(lambda: channel.unary_unary("/a/b")(b""))
+    assert error.code() is Code.UNAVAILABLE
+    assert target in error.details()
+
+
+def test_wait_for_ready_waits_until_its_deadline(target: str) -> None:
+    with dial(target) as channel:
+        method = channel.unary_unary("/a/b")
+        error = failure(lambda: method(b"", timeout=0.1, wait_for_ready=True))
+    assert error.code() is Code.DEADLINE_EXCEEDED
+
+
+def test_done_callbacks_run_without_anybody_reading(house: House) -> None:
+    seen: list[Any] = []
+    call = house.unary("echo").future(b"x")
+    call.add_done_callback(seen.append)
+    await_that(lambda: bool(seen), "the callback")
+    assert seen == [call]
+    call.add_done_callback(seen.append)
+    assert seen == [call, call]

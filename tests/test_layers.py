@@ -1,0 +1,102 @@
+"""Imports go only downwards, those inside functions and for type checkers too."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Highest first. A module may import its own floor and those below.
+FLOORS = ("sync", "drive", "transports", "wire", "_core", "base")
+BASE = {"_log", "address", "errors", "metadata", "options", "status"}
+
+# What a floor imports that is neither ours nor Python's.
+FOREIGN = {
+    "sync": {"grpc"},
+    "drive": {"grpc"},
+    "transports": set(),
+    "wire": {"google"},
+    "_core": {"cffi", "hatchling"},
+    "base": {"grpc"},
+}
+
+
+def imports_of(path: Path, package: str) -> Iterator[str]:
+    """Full names of all that a file imports, `from a import b` as a.b."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def modules(folder: str, package: str) -> Iterator[tuple[Path, str]]:
+    """Every file below a folder, with the package it is in."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        inside = path.parent.relative_to(ROOT / folder).parts
+        yield path, ".".join((package, *inside))
+
+
+def floor_of(name: str) -> str | None:
+    """The floor of an imported localrpc name, None for the package itself."""
+    second = name.split(".")[1]
+    return "base" if second in BASE else second if second in FLOORS else None
+
+
+def is_foreign(name: str) -> bool:
+    top = name.split(".")[0]
+    return top not in sys.stdlib_module_names and top not in ("localrpc", "localrpc_codegen")
+
+
+def test_a_hidden_import_is_seen(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text("def late():\n    from ..drive import call\n    import grpc.aio\n")
+    assert list(imports_of(module, "localrpc.wire")) == ["localrpc.drive.call", "grpc.aio"]
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_an_import_goes_only_downwards(floor: str) -> None:
+    below = set(FLOORS[FLOORS.index(floor) :])
+    if floor == "base":
+        files = [(ROOT / "localrpc" / f"{name}.py", "localrpc") for name in sorted(BASE)]
+    else:
+        files = list(modules(f"localrpc/{floor}", f"localrpc.{floor}"))
+    assert files
+    for path, package in files:
+        for name in imports_of(path, package):
+            if name.startswith("localrpc."):
+                assert floor_of(name) in below, f"{path}: {name}"
+            elif is_foreign(name):
+                assert name.split(".")[0] in FOREIGN[floor], f"{path}: {name}"
+
+
+def test_every_module_has_a_floor() -> None:
+    files = {path.stem for path in (ROOT / "localrpc").glob("*.py")}
+    assert files == {"__init__", *BASE}
+    folders = {path.parent.name for path in (ROOT / "localrpc").glob("*/__init__.py")}
+    assert folders == {*FLOORS, "cli", "bench"} - {"base"}
+
+
+@pytest.mark.parametrize(("folder", "allowed"), [("cli", {"bench"}), ("bench", {"address"})])
+def test_commands_use_what_everybody_may_use(folder: str, allowed: set[str]) -> None:
+    for path, package in modules(f"localrpc/{folder}", f"localrpc.{folder}"):
+        for name in imports_of(path, package):
+            if name.startswith("localrpc."):
+                assert name.split(".")[1] in {folder, *allowed}, f"{path}: {name}"
+
+
+def test_the_generator_needs_protobuf_alone() -> None:
+    for path, package in modules("codegen", "localrpc_codegen"):
+        for name in imports_of(path, package):
+            ours = name.startswith("localrpc_codegen.")
+            assert ours or not is_foreign(name) or name.startswith("google.protobuf"), (
+                f"{path}: {name}"
+            )
+            assert not name.startswith("localrpc."), f"{path}: {name}"

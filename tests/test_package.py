@@ -1,0 +1,222 @@
+"""What is installed, from the archive that a release would be, and what importing it costs."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localrpc._core.build import CoreBuildHook
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALL_HINT = "`apt-get install gcc python3-dev`"
+
+TALK = """
+from concurrent import futures
+import grpc, localrpc, localrpc_codegen
+print(localrpc.__file__, localrpc_codegen.__file__)
+handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request * 2)
+handlers = grpc.method_handlers_generic_handler("t", {"twice": handler})
+server = localrpc.server(futures.ThreadPoolExecutor(1), handlers=[handlers])
+server.add_insecure_port("shm:package")
+server.start()
+with localrpc.insecure_channel("shm:package") as channel:
+    assert channel.unary_unary("/t/twice")(b"x", timeout=20) == b"xx"
+server.stop(None)
+"""
+
+WEIGH = """
+import sys
+import grpc
+from localrpc.bench import bench_pb2
+
+def memory():
+    with open("/proc/self/smaps_rollup") as lines:
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
+
+before, loaded = memory(), set(sys.modules)
+from time import perf_counter
+start = perf_counter()
+import localrpc
+import localrpc.sync.channel
+import localrpc.sync.server
+took = perf_counter() - start
+print(memory() - before, took * 1e3, *(set(sys.modules) - loaded))
+"""
+
+
+def hatch(kind: str, source: Path, target: Path) -> Path:
+    """Build with what is installed here."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(target)]
+    subprocess.run(build, cwd=source, check=True)
+    (built,) = target.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source archive, unpacked."""
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(hatch("sdist", ROOT, folder)) as archive:
+        if hasattr(tarfile, "data_filter"):  # the later 3.10s and 3.11s have it too
+            archive.extraction_filter = tarfile.data_filter
+        archive.extractall(folder)
+    (unpacked,) = (path for path in folder.iterdir() if path.is_dir())
+    return unpacked
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel made from the source archive, as pip makes it."""
+    return hatch("wheel", source, tmp_path_factory.mktemp("wheel"))
+
+
+def test_a_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"localrpc", "localrpc_codegen", "localrpc-0.1.0.dist-info"}
+    assert wheel.name.startswith("localrpc-0.1.0-cp310-abi3-linux_")
+    assert {
+        "localrpc/py.typed",
+        "localrpc/_core/_lr.abi3.so",
+        "localrpc/_core/_lr.pyi",
+        "localrpc/bench/bench.proto",
+        "localrpc_codegen/py.typed",
+    } <= set(names)
+    assert not [name for name in names if name.endswith((".pyc", ".o")) or "tests/" in name]
+
+
+def test_a_wheel_holds_every_module(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "localrpc").rglob("*.py")}
+    generator = {f"localrpc_codegen/{path.name}" for path in (ROOT / "codegen").glob("*.py")}
+    assert names == ours | generator
+
+
+def test_the_source_archive_holds_what_tests_and_examples_need(source: Path) -> None:
+    for folder in ("codegen", "examples", "proto", "tests"):
+        for path in (ROOT / folder).rglob("*.p*"):
+            inside = path.relative_to(ROOT)
+            if not {"__pycache__", "generated", ".mypy_cache"} & set(inside.parts):
+                assert (source / inside).exists(), inside
+    assert os.access(source / "tests" / "run", os.X_OK)
+    assert (source / ".dev" / "localrpc_codegen" / "plugin.py").exists()
+
+
+def test_a_wheel_is_all_that_a_program_needs(
+    wheel: Path, tmp_path: Path, runtime_directory: str
+) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    program = [sys.executable, "-c", TALK]
+    said = subprocess.run(
+        program, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    assert said.stdout.split() == [
+        str(tmp_path / package / "__init__.py") for package in ("localrpc", "localrpc_codegen")
+    ]
+
+
+@pytest.mark.parametrize("missing", [{"CC": "/nonexistent"}, {"PATH": "/nonexistent"}])
+def test_without_a_compiler_the_build_says_what_to_install(
+    missing: dict[str, str], source: Path, tmp_path: Path
+) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CC"} | missing
+    command = [sys.executable, "localrpc/_core/build.py"]
+    by_hand = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    packed = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True)
+    for done in (by_hand, packed):
+        assert done.returncode != 0
+        assert INSTALL_HINT in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_elsewhere_a_wheel_has_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    hook = CoreBuildHook(str(ROOT), {}, None, None, "", "wheel")  # type: ignore[arg-type]
+    data: dict[str, Any] = {"artifacts": []}
+    hook.initialize("standard", data)
+    assert data["artifacts"] == []
+    assert data["tag"].startswith("py3-none-")
+
+
+@pytest.mark.parametrize(
+    ("platform", "words"),
+    [
+        ("darwin", ["localrpc needs Linux; this is darwin"]),
+        ("linux", ["compiled core is missing", "install localrpc with pip"]),
+    ],
+)
+def test_a_missing_core_is_explained_where_it_is_needed(platform: str, words: list[str]) -> None:
+    program = f"""
+import sys, grpc
+sys.platform = {platform!r}
+sys.modules["localrpc._core._lr"] = None
+import localrpc, localrpc_codegen
+localrpc.insecure_channel("shm:x")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: ")
+    assert all(word in last for word in words), last
+
+
+def test_importing_it_is_cheap(record_property: Any, tmp_path: Path) -> None:
+    # The first run writes the byte code.
+    runs = []
+    for _ in range(6):
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(tmp_path)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        done = subprocess.run(
+            [sys.executable, "-c", WEIGH],
+            cwd=ROOT,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        runs.append(done.stdout.split())
+    memory = statistics.median(int(run[0]) for run in runs[1:])
+    took = statistics.median(float(run[1]) for run in runs[1:])
+    record_property("import_ms", took)
+    print(f"import: {took:.1f} ms, {memory / 1024:.1f} MiB")
+    assert memory <= 6000, f"{memory} KiB"
+    foreign = {name.split(".")[0] for name in runs[0][2:]}
+    unwanted = {"asyncio", "cffi", "click", "localrpc_codegen", "multiprocessing", "pycparser"}
+    unwanted |= {"rich", "setuptools", "subprocess", "typing_extensions"}
+    assert not foreign & unwanted
+
+
+def test_calls_work_with_the_oldest_protobuf() -> None:
+    oldest = Path(sys.prefix) / "oldest-protobuf"
+    if not oldest.exists():
+        pytest.skip("./tests/run installs the oldest protobuf")
+    environment = {**os.environ, "PYTHONPATH": str(oldest)}
+    version = "import google.protobuf as protobuf; print(protobuf.__version__)"
+    said = subprocess.run(
+        [sys.executable, "-c", version], env=environment, check=True, capture_output=True, text=True
+    )
+    assert f'"protobuf>={said.stdout.strip()}"' in (ROOT / "pyproject.toml").read_text()
+    suites = ["tests/unit/test_codec.py", "tests/rpc/test_calls.py"]
+    # What today's protoc generates is refused by that runtime, rightly.
+    suites += ["--deselect", "tests/unit/test_codec.py::test_a_program_may_compile_the_same_file"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *suites]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_nothing_but_the_benchmark_is_generated_code() -> None:
+    """Generated code refuses older protobuf runtimes than the one that made it."""
+    for path in (ROOT / "localrpc").rglob("*.py"):
+        if path.parent.name != "bench":
+            assert not re.search(r"^\s*(from|import) .*_pb2\b", path.read_text(), re.M), path

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from localrpc.transports import greet
+
+
+@pytest.fixture(autouse=True)
+def runtime_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "rt"
+    monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", str(path))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptor_is_left_over() -> Iterator[None]:
+    before = _descriptors()
+    yield
+    # What another suite left to the garbage collector may have gone meanwhile.
+    assert not _descriptors() - before
+
+
+# Not eventfds: grpcio, once awake, opens and closes some of its own at every fork.
+_OURS = ("socket:", "/memfd:", "anon_inode:[pidfd]", "pipe:", "/dev/null")
+
+
+def _descriptors() -> Counter[str]:
+    links = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            links.append(os.readlink(f"/proc/self/fd/{number}"))
+    return Counter(link for link in links if link.startswith(_OURS))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(greet, "_warned", set())
+
+
+SCHEMES = ("shm", "unix", "unix-abstract")
+
+
+@pytest.fixture(params=SCHEMES)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "shm":
+        return "shm:door"
+    if request.param == "unix":
+        return f"unix:{tmp_path}/socket"
+    return f"unix-abstract:{tmp_path}"
+
+
+@pytest.fixture(params=["shm", "unix"])
+def named_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A target whose name is a file."""
+    return "shm:door" if request.param == "shm" else f"unix:{tmp_path}/socket"

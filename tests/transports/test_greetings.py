@@ -1,0 +1,556 @@
+"""Who comes to the door: friends, strangers, and those who never finish their sentence."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from localrpc.errors import ConnectError, GreetingError, ListenError
+from localrpc.options import Options
+from localrpc.transports import PeerCredentials, memory, names
+from localrpc.transports.credentials import refusal_of_client, refusal_of_server
+from localrpc.transports.greet import make_hello
+from localrpc.wire.codec import Hello
+from localrpc.wire.greeting import Greeter, Role, hello_frame
+
+from .doors import (
+    DIAL,
+    HOLD,
+    ROOT,
+    Doorman,
+    as_ordinary_user,
+    dial,
+    outcome,
+    reachable,
+    readable,
+    run_python,
+)
+
+HELLO = hello_frame(make_hello(Options()))
+RING = 1 << 20
+
+
+def connect(target: str) -> socket.socket:
+    """A plain socket to the target's door."""
+    scheme, _, body = target.partition(":")
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(20)
+    if scheme == "unix-abstract":
+        sock.connect(b"\0" + body.encode())
+    else:
+        sock.connect(names.shm_path(body) if scheme == "shm" else body)
+    return sock
+
+
+def send_with(sock: socket.socket, data: bytes, fds: list[int]) -> None:
+    socket.send_fds(sock, [data], fds)
+    for fd in fds:
+        os.close(fd)
+
+
+def read_hello(sock: socket.socket) -> Hello:
+    greeter = Greeter(Role.CLIENT)
+    while True:
+        data = sock.recv(greeter.wanted)
+        if not data:
+            raise greeter.receive_eof()
+        if hello := greeter.receive(data):
+            return hello
+
+
+def rings(size: int = RING) -> list[int]:
+    return [os.eventfd(0), memory.create_ring(size), memory.create_ring(size)]
+
+
+def goes_on(doorman: Doorman, target: str) -> None:
+    """The server still takes clients."""
+    number = len(doorman.connections)
+    dial(target).close()
+    doorman.connection(number)
+
+
+# ---- friends ----
+
+
+def test_both_sides_know_whom_they_talk_to(target: str) -> None:
+    with Doorman(target) as doorman:
+        client = dial(target, ("grpc.primary_user_agent", "me/1"))
+        server = doorman.connection()
+        own = PeerCredentials(os.getpid(), os.geteuid(), os.getegid())
+        assert client.peer == server.peer == own
+        assert server.hello.agent.startswith("me/1 ")
+        assert client.peer_name.startswith("unix:")
+        assert server.peer_name == f"unix:pid={os.getpid()}"
+        client.close()
+
+
+@pytest.mark.parametrize("wakeup", ["eventfd", "signal"])
+def test_a_ring_is_what_the_client_asked_for(wakeup: str) -> None:
+    with Doorman("shm:door") as doorman:
+        client = dial(f"shm:door?ring=256k&wakeup={wakeup}")
+        server = doorman.connection()
+        assert (client.facts.transport, client.facts.wakeup) == ("shm", wakeup)
+        assert client.facts.fell_back is server.facts.fell_back is None
+        assert client.facts.ring_size == server.facts.ring_size == 256 * 1024
+        client.close()
+
+
+def test_each_side_says_its_own_window(target: str) -> None:
+    with Doorman(target, ("localrpc.window", 1 << 20)) as doorman:
+        client = dial(target, ("localrpc.window", 1 << 21))
+        assert client.hello.window == 1 << 20
+        assert doorman.connection().hello.window == 1 << 21
+        client.close()
+
+
+def test_many_clients_are_taken_at_once(target: str) -> None:
+    with Doorman(target) as doorman:
+        with futures.ThreadPoolExecutor(8) as pool:
+            clients = list(pool.map(lambda _: dial(target), range(40)))
+        doorman.wait_for(lambda: len(doorman.connections) == 40)
+        for client in clients:
+            client.close()
+
+
+# ---- memory that is not to be had ----
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_without_memory_the_connection_stays_on_its_socket(
+    side: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    off = ("localrpc.shared_memory", 0)
+    with Doorman("shm:door", *([off] if side == "server" else [])) as doorman:
+        for number in range(3):
+            client = dial("shm:door", *([off] if side == "client" else []))
+            server = doorman.connection(number)
+            for facts in (client.facts, server.facts):
+                assert (facts.transport, facts.wakeup, facts.ring_size) == ("shm", "socket", 0)
+                assert facts.fell_back == f"the option localrpc.shared_memory is 0 on the {side}"
+            client.close()
+    assert caplog.text.count("calls travel on the socket") == 1
+    assert "shm:door" in caplog.text
+
+
+def _no_space(*_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def _no_descriptor(*_: Any) -> int:
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "failure", "reason"),
+    [
+        (os, "posix_fallocate", _no_space, "No space left on device"),
+        (os, "memfd_create", _no_descriptor, "Too many open files"),
+        (os, "eventfd", _no_descriptor, "Too many open files"),
+    ],
+    ids=["fallocate", "memfd", "eventfd"],
+)
+def test_a_full_machine_is_no_reason_to_fail(
+    module: Any,
+    name: str,
+    failure: Callable[..., Any],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Doorman("shm:door") as doorman:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, failure)
+            client = dial("shm:door")
+        server = doorman.connection()
+        assert client.facts.fell_back == server.facts.fell_back == f"on the client: {reason}"
+        client.close()
+
+
+def test_rings_beyond_the_servers_limit_are_not_taken() -> None:
+    with Doorman("shm:door?ring=256k") as doorman:
+        client = dial("shm:door?ring=1M")
+        assert "the server's ?ring= allows 262144" in str(client.facts.fell_back)
+        assert doorman.connection().facts.fell_back == client.facts.fell_back
+        client.close()
+
+
+# ---- memory that must not be trusted ----
+
+
+def _unsealed() -> int:
+    fd = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
+    os.truncate(fd, memory.CONTROL_PAGE + RING)
+    return fd
+
+
+def _half_sealed() -> int:
+    fd = _unsealed()
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    return fd
+
+
+def _a_file() -> int:
+    return os.open("/dev/null", os.O_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "words"),
+    [
+        (lambda: [os.eventfd(0), _unsealed(), memory.create_ring(RING)], RING, "not sealed"),
+        (lambda: [os.eventfd(0), memory.create_ring(RING), _half_sealed()], RING, "not sealed"),
+        (lambda: [os.eventfd(0), _a_file(), _a_file()], RING, "not sealed"),
+        (lambda: rings(RING // 2), RING, "another size"),
+        (lambda: rings(RING), RING // 2, "another size"),
+        (rings, RING + 4096, "power of two"),
+        (lambda: rings(65536), 65536, "below 131072"),
+        (lambda: [os.eventfd(0), memory.create_ring(RING)], RING, "2 descriptors instead of 3"),
+        (list, RING, "0 descriptors instead of 3"),
+        (rings, 0, "without saying what for"),
+    ],
+)
+def test_bad_memory_is_refused_and_the_server_goes_on(
+    make: Callable[[], list[int]], size: int, words: str
+) -> None:
+    with Doorman("shm:door") as doorman:
+        fds = make()
+        with connect("shm:door") as client:
+            send_with(client, hello_frame(make_hello(Options(), ring_size=size)), fds)
+            assert words in read_hello(client).refusal
+        assert words in str(doorman.error())
+        goes_on(doorman, "shm:door")
+
+
+def test_more_descriptors_than_the_greeting_has_are_refused(target: str) -> None:
+    with Doorman(target) as doorman:
+        with connect(target) as client:
+            send_with(client, HELLO, [_a_file() for _ in range(9)])
+            assert "more than 3 descriptors" in str(doorman.error())
+        goes_on(doorman, target)
+
+
+def test_a_socket_transport_takes_no_memory(tmp_path: Path) -> None:
+    target = f"unix:{tmp_path}/socket"
+    with Doorman(target) as doorman:
+        with connect(target) as client:
+            send_with(client, hello_frame(make_hello(Options(), ring_size=RING)), rings())
+            assert "offers memory to a unix: server" in read_hello(client).refusal
+        goes_on(doorman, target)
+
+
+# ---- strangers ----
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xde\xad\xbe\xef" * 64, "does not speak the localrpc protocol"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), "grpcio client dialled"),
+        (HELLO[:4] + b"\x03" + HELLO[5:], "does not speak the localrpc protocol"),
+        (hello_frame(Hello(2, 9, 4096, agent="future/2")), "versions 2 to 9"),
+        (hello_frame(Hello(1, 1, 0)), "window of 0 bytes"),
+    ],
+    ids=["random", "http1", "http2", "not-hello", "version", "window"],
+)
+def test_a_stranger_is_sent_away_and_the_server_goes_on(
+    target: str, data: bytes, words: str
+) -> None:
+    with Doorman(target) as doorman:
+        with connect(target) as client:
+            client.sendall(data)
+            error = doorman.error()
+            assert isinstance(error, GreetingError)
+            for word in (words, target, f"pid {os.getpid()}"):
+                assert word in str(error)
+            while _receive(client):
+                pass
+        goes_on(doorman, target)
+
+
+def _receive(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(4096)
+    except ConnectionResetError:
+        return b""
+
+
+@pytest.mark.parametrize("sent", [1, 15, 16, 17])
+def test_half_a_hello_holds_nobody_up(target: str, sent: int) -> None:
+    with Doorman(target) as doorman, connect(target) as client:
+        client.sendall(HELLO[:sent])
+        doorman.wait_for(lambda: len(doorman.greetings) == 1)
+        goes_on(doorman, target)
+        client.close()
+        assert f"after {sent} bytes" in str(doorman.error())
+
+
+def test_half_a_hello_is_given_up_in_time(target: str) -> None:
+    with Doorman(target, ("localrpc.greeting_timeout_ms", 30)) as doorman:
+        with connect(target) as client:
+            client.sendall(HELLO[:7])
+            assert isinstance(doorman.error(), TimeoutError)
+            assert _receive(client) == b""
+        goes_on(doorman, target)
+
+
+def test_a_hello_in_two_pieces_is_a_hello(tmp_path: Path) -> None:
+    target = f"unix:{tmp_path}/socket"
+    with Doorman(target) as doorman, connect(target) as client:
+        client.sendall(HELLO[:20])
+        doorman.wait_for(lambda: len(doorman.greetings) == 1)
+        client.sendall(HELLO[20:])
+        assert read_hello(client).refusal == ""
+        doorman.connection()
+
+
+def test_who_only_asks_whether_the_name_is_alive_is_not_talked_of(target: str) -> None:
+    with Doorman(target) as doorman:
+        connect(target).close()
+        error = doorman.error()
+        assert isinstance(error, GreetingError)
+        assert error.quiet
+
+
+def test_a_grpcio_client_is_recognised_and_the_server_goes_on(tmp_path: Path) -> None:
+    target = f"unix:{tmp_path}/socket"
+    with Doorman(target) as doorman:
+        with grpc.insecure_channel(target) as channel:
+            echo: Any = channel.unary_unary("/t/echo")
+            assert echo.future(b"", timeout=10).code() is grpc.StatusCode.UNAVAILABLE
+        assert "a grpcio client dialled a localrpc server" in str(doorman.error())
+        assert "localrpc.insecure_channel" in str(doorman.error())
+        goes_on(doorman, target)
+
+
+@pytest.fixture
+def grpcio_server(tmp_path: Path) -> Iterator[str]:
+    target = f"unix:{tmp_path}/grpcio"
+    with futures.ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        server.add_insecure_port(target)
+        server.start()
+        yield target
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize("scheme", ["unix", "shm"])
+def test_a_grpcio_server_is_recognised(grpcio_server: str, scheme: str) -> None:
+    target = grpcio_server.replace("unix", scheme)
+    with pytest.raises(ConnectError) as caught:
+        dial(target)
+    for word in (f"UNAVAILABLE: {target}", "this is a grpcio server", "grpc.insecure_channel"):
+        assert word in str(caught.value)
+
+
+# ---- servers that are not there, or not well ----
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("shm:nobody", ["No such file or directory", "runtime directory", "rt does not exist"]),
+        ("unix:/nowhere/at/all", ["No such file or directory", "start it, or check the name"]),
+        ("unix-abstract:localrpc-nobody", ["Connection refused", "start the server again"]),
+    ],
+)
+def test_nobody_listening_is_told_with_target_and_reason(target: str, words: list[str]) -> None:
+    with pytest.raises(ConnectError) as caught:
+        dial(target)
+    text = str(caught.value)
+    assert text.startswith("failed to connect to all addresses; last error: UNAVAILABLE: " + target)
+    for word in words:
+        assert word in text
+
+
+def test_a_dead_servers_name_is_told(named_target: str) -> None:
+    with run_python(HOLD, named_target) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.kill()
+    with pytest.raises(ConnectError, match=r"Connection refused .*start the server again"):
+        dial(named_target)
+
+
+def test_a_server_that_never_answers_is_given_up_in_time(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(path)
+        silent.listen(8)
+        begun = time.monotonic()
+        with pytest.raises(ConnectError, match="no HELLO from the server in time"):
+            dial(f"unix:{path}", deadline=begun + 0.05)
+        with pytest.raises(ConnectError, match="no HELLO from the server in time"):
+            dial(f"unix:{path}", ("localrpc.connect_timeout_ms", 50))
+        assert time.monotonic() - begun < 5
+
+
+def test_a_swamped_server_is_given_up_in_time(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as swamped, socket.socket(socket.AF_UNIX) as first:
+        swamped.bind(path)
+        swamped.listen(0)
+        first.connect(path)
+        with pytest.raises(ConnectError, match="does not take connections"):
+            dial(f"unix:{path}", deadline=time.monotonic() + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"", "without a greeting"),
+        (HELLO[:9], "in the middle of its HELLO"),
+        (b"\xff" * 30, "does not speak the localrpc protocol"),
+        (hello_frame(Hello(7, 8, 4096, agent="next/7")), "versions 7 to 8"),
+        (hello_frame(make_hello(Options(), refusal="not today")), "it refused: not today"),
+        (hello_frame(make_hello(Options(), ring_size=4096)), "does not match the memory"),
+        (hello_frame(make_hello(Options(), ring_size=RING)), "does not match the memory"),
+    ],
+    ids=["nothing", "half", "random", "version", "refusal", "size", "no-bell"],
+)
+def test_a_wrong_answer_is_a_connect_error(tmp_path: Path, answer: bytes, words: str) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as wrong, futures.ThreadPoolExecutor(1) as pool:
+        wrong.bind(path)
+        wrong.listen(8)
+
+        def serve() -> None:
+            with wrong.accept()[0] as sock:
+                socket.recv_fds(sock, 4096, 0)
+                sock.sendall(answer)
+
+        served = pool.submit(serve)
+        with pytest.raises(ConnectError, match=words):
+            dial(f"shm:{path}")
+        served.result()
+
+
+# ---- who may come ----
+
+
+@pytest.mark.parametrize(
+    ("own", "peer", "server_serves", "client_dials"),
+    [(7, 7, True, True), (7, 0, True, True), (7, 8, False, False), (0, 7, False, True)],
+)
+def test_one_user_and_root(
+    own: int, peer: int, server_serves: bool, client_dials: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: own)
+    other = PeerCredentials(1, peer, peer)
+    assert (refusal_of_client(other) is None) is server_serves
+    assert (refusal_of_server(other) is None) is client_dials
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_users_client_is_refused_before_it_says_anything(tmp_path: Path) -> None:
+    target = f"unix-abstract:{tmp_path}"
+    with Doorman(target) as doorman:
+        said = as_ordinary_user(lambda: str(dial(target)))
+        assert said.startswith("ConnectError")
+        assert "serves only that user, not uid 65534" in said
+        assert "not uid 65534" in str(doorman.error())
+        goes_on(doorman, target)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_socket_another_user_cannot_reach_is_told(tmp_path: Path) -> None:
+    target = f"unix:{reachable(tmp_path)}/socket"
+    with Doorman(target):
+        said = as_ordinary_user(lambda: str(dial(target)))
+    assert "Permission denied" in said
+    assert "run client and server as the same user" in said
+
+
+# ---- signals and descriptors ----
+
+
+@pytest.fixture
+def own_handler() -> Iterator[None]:
+    old = signal.signal(signal.SIGURG, lambda *_: None)
+    yield
+    signal.signal(signal.SIGURG, old)
+
+
+@pytest.mark.usefixtures("own_handler")
+def test_a_programs_own_handler_is_not_replaced() -> None:
+    handler = signal.getsignal(signal.SIGURG)
+    with pytest.raises(ListenError, match=r"handler of the program's own.*\?wakeup=eventfd"):
+        Doorman("shm:door?wakeup=signal")
+    with Doorman("shm:door"), pytest.raises(ConnectError, match="handler of the program's own"):
+        dial("shm:door?wakeup=signal")
+    assert signal.getsignal(signal.SIGURG) is handler
+
+
+def test_a_server_without_descriptors_turns_clients_away_and_recovers(
+    target: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Doorman(target) as doorman:
+        sock = doorman.listener._sock  # type: ignore[attr-defined]
+        monkeypatch.setattr(doorman.listener, "_sock", _Starving(sock))
+        with pytest.raises(ConnectError, match="hung up"):
+            dial(target)
+        goes_on(doorman, target)
+        monkeypatch.setattr(doorman.listener, "_sock", sock)
+    assert "clients are turned away" in caplog.text
+
+
+class _Starving:
+    """A listening socket that has no descriptor for the first who comes."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._starved = True
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def accept(self) -> Any:
+        if self._starved and readable(self._sock.fileno(), 0):
+            self._starved = False
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._sock.accept()
+
+
+def test_a_client_of_another_process_is_known_by_its_pid(target: str) -> None:
+    with Doorman(target) as doorman, run_python(DIAL, target) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("connected")
+        assert doorman.connection().peer.pid == child.pid
+        child.communicate()
+
+
+CONNECT_OFTEN = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from tests.transports.doors import Doorman, dial
+from tests.transports.test_greetings import connect
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+with Doorman(sys.argv[2]) as doorman:
+    dial(sys.argv[2]).close()
+    doorman.connection(0).close()
+    before = descriptors()
+    for number in range(1, 20):
+        dial(sys.argv[2]).close()
+        dial(sys.argv[2], ("localrpc.shared_memory", 0)).close()
+        connect(sys.argv[2]).close()
+        doorman.connection(2 * number).close()
+        doorman.connection(2 * number - 1).close()
+        doorman.error(number - 1)
+    print(descriptors() - before)
+"""
+
+
+def test_connections_leave_no_descriptor(target: str) -> None:
+    assert outcome(CONNECT_OFTEN, str(ROOT), target) == "0"

@@ -1,0 +1,285 @@
+"""Names: never stolen, always reclaimed, one winner, nothing left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from localrpc.address import parse_target
+from localrpc.errors import AddressInUse, ListenError
+from localrpc.options import Options
+from localrpc.transports import names, transport_for
+from localrpc.transports.unix import UnixTransport
+
+from .doors import (
+    HOLD,
+    NOBODY,
+    Doorman,
+    as_ordinary_user,
+    dial,
+    outcome,
+    reachable,
+    run_python,
+    wait_until,
+)
+
+
+def test_the_directory_is_the_users_own_whatever_the_session_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("LOCALRPC_RUNTIME_DIR")
+    for value in ("/run/user/1", "/nowhere"):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", value)
+        monkeypatch.setenv("TMPDIR", value)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        assert names.runtime_directory() == f"/tmp/localrpc-{os.geteuid()}"
+
+
+def test_the_directory_is_made_for_its_user_alone(runtime_directory: Path) -> None:
+    old = os.umask(0o777)
+    try:
+        assert names.check_runtime_directory(create=True) == str(runtime_directory)
+    finally:
+        os.umask(old)
+    assert runtime_directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_dialling_makes_no_directory(runtime_directory: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        names.check_runtime_directory(create=False)
+    assert not runtime_directory.exists()
+
+
+def test_a_directory_open_to_others_is_refused(runtime_directory: Path) -> None:
+    runtime_directory.mkdir()
+    runtime_directory.chmod(0o750)
+    with pytest.raises(ListenError) as caught:
+        Doorman("shm:door")
+    for word in ("shm:door", str(runtime_directory), "open to others", "0750", "chmod 700"):
+        assert word in str(caught.value)
+
+
+def test_somebody_elses_directory_is_refused(
+    runtime_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = "/"
+    if os.geteuid() == 0:
+        runtime_directory.mkdir(mode=0o700)
+        os.chown(runtime_directory, NOBODY, NOBODY)
+        directory = str(runtime_directory)
+    monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", directory)
+    with pytest.raises(ListenError) as caught:
+        Doorman("shm:door")
+    for word in (f"directory {directory} belongs to uid", "LOCALRPC_RUNTIME_DIR"):
+        assert word in str(caught.value)
+
+
+def test_a_planted_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = tmp_path / "planted"
+    planted.symlink_to(tmp_path)
+    monkeypatch.delenv("LOCALRPC_RUNTIME_DIR")
+    monkeypatch.setattr(names, "runtime_directory", lambda: str(planted))
+    with pytest.raises(names.DirectoryRefused, match="is not a directory"):
+        names.check_runtime_directory(create=True)
+
+
+def test_a_file_in_the_directorys_place_is_refused(runtime_directory: Path) -> None:
+    runtime_directory.touch()
+    with pytest.raises(ListenError, match="is not a directory"):
+        Doorman("shm:door")
+
+
+def test_a_relative_directory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", "here")
+    with pytest.raises(ListenError, match="is not absolute"):
+        Doorman("shm:door")
+
+
+def test_a_directory_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", "/proc/localrpc")
+    with pytest.raises(ListenError) as caught:
+        Doorman("shm:door")
+    for word in ("/proc/localrpc", "cannot be made", "LOCALRPC_RUNTIME_DIR"):
+        assert word in str(caught.value)
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ListenError, match=f"directory {tmp_path}/nowhere does not exist"):
+        Doorman(f"unix:{tmp_path}/nowhere/socket")
+
+
+def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o755)
+    closed.chmod(0o555)
+    target = parse_target(f"unix:{closed}/socket")
+    reachable(tmp_path)
+    said = as_ordinary_user(lambda: str(UnixTransport().listen(target, Options())))
+    assert said.startswith("ListenError")
+    assert f"directory {closed} cannot be written" in said
+
+
+def test_a_path_too_long_for_a_socket_is_refused_with_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", str(tmp_path / ("d" * 90)))
+    with pytest.raises(ListenError, match="at most 107; use a shorter name"):
+        Doorman("shm:door")
+
+
+def test_a_file_is_never_removed(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    path.write_text("precious")
+    with pytest.raises(ListenError, match="is not a socket"):
+        Doorman(f"unix:{path}")
+    assert path.read_text() == "precious"
+
+
+def test_another_kind_of_socket_is_never_removed(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        with pytest.raises(ListenError, match="is somebody's socket"):
+            Doorman(f"unix:{path}")
+        assert path.is_socket()
+
+
+def test_a_live_name_is_never_stolen(target: str) -> None:
+    with Doorman(target) as doorman:
+        with pytest.raises(AddressInUse, match="a live server already listens there") as caught:
+            Doorman(target)
+        assert caught.value.target == target
+        dial(target).close()
+        doorman.connection()
+
+
+def test_a_live_name_whose_queue_is_full_is_never_stolen(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as swamped:
+        swamped.bind(path)
+        swamped.listen(0)
+        with socket.socket(socket.AF_UNIX) as first:
+            first.connect(path)
+            with pytest.raises(AddressInUse):
+                Doorman(f"unix:{path}")
+
+
+def test_a_dead_servers_name_is_reclaimed(named_target: str) -> None:
+    with run_python(HOLD, named_target) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "listening\n"
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        with Doorman(named_target) as doorman:
+            dial(named_target).close()
+            doorman.connection()
+
+
+def test_a_name_in_use_names_the_target(named_target: str) -> None:
+    with run_python(HOLD, named_target) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "listening\n"
+        assert outcome(HOLD, named_target).startswith(
+            f"AddressInUse Failed to bind to address {named_target}: "
+        )
+        child.communicate()
+
+
+@pytest.mark.parametrize("stale", [False, True], ids=["free", "stale"])
+def test_of_servers_that_start_at_once_one_wins(named_target: str, stale: bool) -> None:
+    if stale:
+        with run_python(HOLD, named_target) as dead:
+            assert dead.stdout is not None
+            dead.stdout.readline()
+            dead.kill()
+    children = [run_python(HOLD, named_target) for _ in range(4)]
+    try:
+        said = []
+        for child in children:
+            assert child.stdout is not None
+            said.append(child.stdout.readline().split()[0])
+        assert sorted(said) == ["AddressInUse"] * 3 + ["listening"]
+    finally:
+        for child in children:
+            child.communicate()
+
+
+def test_nothing_is_left_after_close(named_target: str, tmp_path: Path) -> None:
+    Doorman(named_target).close()
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+def test_closing_leaves_a_successors_name_alone(tmp_path: Path) -> None:
+    target = f"unix:{tmp_path}/socket"
+    with Doorman(target) as old:
+        (tmp_path / "socket").unlink()
+        with Doorman(target) as new:
+            old.listener.close()
+            dial(target).close()
+            new.connection()
+
+
+def test_the_name_is_readable_by_its_user_alone(tmp_path: Path) -> None:
+    with Doorman(f"unix:{tmp_path}/socket"):
+        assert (tmp_path / "socket").stat().st_mode & 0o777 & 0o077 == 0
+
+
+def test_a_directory_that_stays_locked_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "_LOCK_PATIENCE", 0.0)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(ListenError, match=f"the directory {tmp_path} locked"):
+            Doorman(f"unix:{tmp_path}/socket")
+    finally:
+        os.close(fd)
+
+
+def test_a_forked_child_does_not_keep_the_name_alive(named_target: str) -> None:
+    address = parse_target(named_target)
+    listener = transport_for(address.scheme).listen(address, Options())
+    ready, stay = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(stay[1])
+        os.write(ready[1], b"x")
+        os.read(stay[0], 1)
+        os._exit(0)
+    try:
+        os.read(ready[0], 1)
+        listener.forget()  # type: ignore[attr-defined]  # as if this process had died
+        with Doorman(named_target) as successor:
+            dial(named_target).close()
+            successor.connection()
+    finally:
+        for fd in (*ready, *stay):
+            os.close(fd)
+        os.waitpid(child, 0)
+
+
+def test_a_forked_childs_exit_leaves_the_name(named_target: str) -> None:
+    with Doorman(named_target) as doorman:
+        child = os.fork()
+        if child == 0:
+            doorman.listener.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        dial(named_target).close()
+        doorman.connection()
+
+
+def test_users_of_one_directory_meet(runtime_directory: Path) -> None:
+    with run_python(HOLD, "shm:door", env={"TMPDIR": "/nowhere"}) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "listening\n"
+        assert (runtime_directory / "door.shm").is_socket()
+        child.communicate()
+    wait_until(lambda: not (runtime_directory / "door.shm").exists())

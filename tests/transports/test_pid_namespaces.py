@@ -1,0 +1,125 @@
+"""Peers in other PID namespaces: containers that share the directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from localrpc.transports import PeerCredentials
+from localrpc.transports.credentials import open_peer_pidfd
+
+from .doors import DIAL, ROOT, SERVE_ONE, Doorman, dial, readable
+
+
+def _may_unshare() -> bool:
+    unshare = shutil.which("unshare")
+    return bool(unshare) and subprocess.run([str(unshare), "-p", "-f", "true"]).returncode == 0
+
+
+unshared = pytest.mark.skipif(not _may_unshare(), reason="PID namespaces need unshare and root")
+
+
+def _in_a_namespace(script: str, target: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["unshare", "-p", "-f", "--kill-child", sys.executable, "-c", script, target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
+
+
+@unshared
+def test_a_client_in_an_inner_namespace_connects_and_its_death_is_seen(target: str) -> None:
+    with Doorman(target) as doorman, _in_a_namespace(DIAL, target) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("connected")
+        assert doorman.connection().facts.fell_back is None
+        assert doorman.connection().peer.pid > 0
+        child.kill()
+
+
+@unshared
+def test_a_server_in_an_inner_namespace_sees_pid_0_and_serves(named_target: str) -> None:
+    with _in_a_namespace(SERVE_ONE, named_target) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "listening\n"
+        connection = dial(named_target)
+        assert connection.facts.fell_back is None
+        assert child.stdout.readline() == "connected 0 None\n"
+        connection.close()
+        child.communicate()
+
+
+OUTSIDER = """
+import os, socket, sys
+from localrpc.transports.credentials import open_peer_pidfd, peer_credentials
+sock = socket.socket(fileno=0)
+peer = peer_credentials(sock)
+pidfd = open_peer_pidfd(sock, peer)
+print(peer.pid, pidfd >= 0, flush=True)
+"""
+
+
+@unshared
+def test_a_peer_outside_the_namespace_has_pid_0() -> None:
+    inner, outer = socket.socketpair()
+    with inner, outer:
+        printed = subprocess.run(
+            ["unshare", "-p", "-f", sys.executable, "-c", OUTSIDER],
+            stdin=inner.fileno(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        ).stdout
+    pid, watched = printed.split()
+    assert pid == "0"
+    assert (watched == "True") is _kernel_has_peerpidfd()
+
+
+def _kernel_has_peerpidfd() -> bool:
+    one, other = socket.socketpair()
+    with one, other:
+        try:
+            os.close(one.getsockopt(socket.SOL_SOCKET, 77))
+        except OSError:
+            return False
+    return True
+
+
+def test_without_pid_and_peerpidfd_the_sockets_end_alone_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("localrpc.transports.credentials._SO_PEERPIDFD", 9999)
+    one, other = socket.socketpair()
+    with one, other:
+        assert open_peer_pidfd(one, PeerCredentials(0, 0, 0)) == -1
+        assert open_peer_pidfd(one, PeerCredentials(1 << 22, 0, 0)) == -1
+        pidfd = open_peer_pidfd(one, PeerCredentials(os.getpid(), 0, 0))
+        assert pidfd >= 0
+        os.close(pidfd)
+
+
+def test_a_pidfd_tells_of_the_peers_death(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        script = (
+            "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); input()"
+        )
+        with subprocess.Popen([sys.executable, "-c", script, path], stdin=subprocess.PIPE) as child:
+            sock, _ = listener.accept()
+            with sock:
+                pidfd = open_peer_pidfd(sock, PeerCredentials(child.pid, 0, 0))
+                assert not readable(pidfd, 0)
+                child.kill()
+                assert readable(pidfd)
+                os.close(pidfd)

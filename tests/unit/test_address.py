@@ -1,0 +1,134 @@
+"""Targets. The invariant: any text gives an Address or AddressError, nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from localrpc.address import RING_DEFAULT, SPIN_AUTO, Address, parse_target
+from localrpc.errors import AddressError
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "body"),
+    [
+        ("shm:search", "shm", "search"),
+        ("shm://search", "shm", "search"),
+        ("shm:/run/me/search", "shm", "/run/me/search"),
+        ("shm:///run/me/search", "shm", "/run/me/search"),
+        ("unix:relative/path", "unix", "relative/path"),
+        ("unix:/abs/path", "unix", "/abs/path"),
+        ("unix:///abs/path", "unix", "/abs/path"),
+        ("unix:/with%20space%3Fand%25", "unix", "/with space?and%"),
+        ("unix-abstract:name", "unix-abstract", "name"),
+        ("unix-abstract://name", "unix-abstract", "name"),
+    ],
+)
+def test_a_target_is_scheme_and_body(text: str, scheme: str, body: str) -> None:
+    address = parse_target(text)
+    assert (address.scheme, address.body, address.text) == (scheme, body, text)
+    assert str(address) == text
+
+
+def test_options_have_defaults() -> None:
+    address = parse_target("shm:a")
+    assert (address.wakeup, address.spin_us, address.ring_size) == (
+        "eventfd",
+        SPIN_AUTO,
+        RING_DEFAULT,
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "attribute", "value"),
+    [
+        ("wakeup=signal", "wakeup", "signal"),
+        ("wakeup=eventfd", "wakeup", "eventfd"),
+        ("spin=auto", "spin_us", SPIN_AUTO),
+        ("spin=off", "spin_us", 0),
+        ("spin=50", "spin_us", 50),
+        ("ring=131072", "ring_size", 131072),
+        ("ring=256k", "ring_size", 262144),
+        ("ring=256KiB", "ring_size", 262144),
+        ("ring=4M", "ring_size", 4194304),
+        ("wakeup=signal&ring=64M", "ring_size", 67108864),
+    ],
+)
+def test_an_option_has_its_value(query: str, attribute: str, value: object) -> None:
+    assert getattr(parse_target(f"shm:a?{query}"), attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["no scheme", "shm:NAME"]),
+        ("search", ["'search'", "no scheme", "shm:NAME", "unix:PATH", "unix-abstract:NAME"]),
+        ("foo:bar", ["unknown scheme 'foo'", "shm:NAME", "unix:PATH"]),
+        ("localhost:50051", ["unknown scheme 'localhost'", "grpc's own channel"]),
+        ("shm:", ["empty name", "shm:NAME"]),
+        ("shm://", ["empty name"]),
+        ("unix:", ["empty name", "unix:PATH"]),
+        ("unix-abstract:", ["empty name"]),
+        ("unix://relative", ["must be absolute", "unix:relative"]),
+        ("unix:/some/dir/", ["names a directory"]),
+        ("unix:/a\0b", ["'\\x00'", "not allowed"]),
+        ("unix-abstract:a%00b", ["'\\x00'", "not allowed"]),
+        ("shm:a/b", ["letters, digits", "absolute"]),
+        ("shm:.hidden", ["does not begin"]),
+        ("shm:" + "x" * 108, ["108 bytes", "107"]),
+        ("unix:/" + "x" * 107, ["108 bytes", "107", "shorter"]),
+        ("unix:/" + "é" * 60, ["121 bytes", "107"]),
+        ("unix-abstract:" + "x" * 108, ["108 bytes", "107"]),
+        ("shm:a?", []),
+        ("shm:a?colour=red", ["unknown option 'colour'", "?wakeup=", "?spin=", "?ring="]),
+        ("unix:/a?ring=1M", ["unknown option 'ring'", "unix: knows ?spin="]),
+        ("shm:a?wakeup=bell", ["wakeup='bell'", "eventfd or signal"]),
+        ("shm:a?spin=fast", ["spin='fast'", "auto, off"]),
+        ("shm:a?spin=-1", ["spin='-1'"]),
+        ("shm:a?spin=1000001", ["up to 1000000"]),
+        ("shm:a?ring=100k", ["power of two"]),
+        ("shm:a?ring=64k", ["128k to 64M"]),
+        ("shm:a?ring=128M", ["128k to 64M"]),
+        ("shm:a?ring=", ["ring=''"]),
+        ("shm:a?spin=1&spin=2", ["given twice"]),
+    ],
+)
+def test_a_bad_target_is_named_with_its_fix(text: str, words: list[str]) -> None:
+    if not words:
+        assert parse_target(text).body == "a"
+        return
+    with pytest.raises(AddressError) as caught:
+        parse_target(text)
+    for word in [repr(text), *words]:
+        assert word in str(caught.value)
+
+
+def test_the_longest_name_is_107_bytes() -> None:
+    assert len(parse_target("unix:/" + "x" * 106).body) == 107
+
+
+@pytest.mark.parametrize("value", [None, 5, b"shm:a"])
+def test_a_target_that_is_no_str_is_a_type_error(value: object) -> None:
+    with pytest.raises(TypeError, match="a target is a str"):
+        parse_target(value)  # type: ignore[arg-type]
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.builds(
+            "{}:{}".format, st.sampled_from(["shm", "unix", "unix-abstract"]), st.text(max_size=130)
+        ),
+    )
+)
+@example("unix:%")
+@example("shm:%ff")
+@example("unix:\ud800")
+def test_any_text_gives_an_address_or_address_error(text: str) -> None:
+    try:
+        address = parse_target(text)
+    except AddressError:
+        return
+    assert isinstance(address, Address)
+    assert address.body

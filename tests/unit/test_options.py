@@ -1,0 +1,126 @@
+"""Options: what grpcio raises is raised here, on the same input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+
+import localrpc.options
+from localrpc.options import Options, parse_options
+
+from . import case_id
+
+SAME_AS_GRPCIO: list[Any] = [
+    None,
+    [],
+    (("a", "b"),),
+    [["a", 1]],
+    [("a", b"b")],
+    [(b"grpc.max_send_message_length", 4)],
+    [("grpc.max_receive_message_length", "x")],
+    [("grpc.max_receive_message_length", 1.5)],
+    [("grpc.max_receive_message_length", True)],
+    [("grpc.max_receive_message_length", None)],
+    [("grpc.max_receive_message_length", 1 << 40)],
+    [("grpc.max_receive_message_length", -5)],
+    [("grpc.nobody_knows", 1)],
+    [(1, 1)],
+    [("a",)],
+    [("a", "b", "c")],
+    [("a", [])],
+    [("a", object())],
+    5,
+]
+
+
+@pytest.mark.parametrize("options", SAME_AS_GRPCIO, ids=case_id)
+def test_options_are_taken_and_refused_as_by_grpcio(options: Any) -> None:
+    try:
+        grpc.insecure_channel("unix:/nowhere", options=options).close()
+    except Exception as error:
+        expected: type[BaseException] | None = type(error)
+    else:
+        expected = None
+    if expected is None:
+        assert isinstance(parse_options(options), Options)
+    else:
+        with pytest.raises(expected):
+            parse_options(options)
+
+
+def test_defaults_are_grpcios() -> None:
+    options = parse_options(None)
+    assert options == Options()
+    assert options.max_receive == 4 * 1024 * 1024
+    assert options.max_send == -1
+    assert options.max_metadata == 16 * 1024
+
+
+def test_any_negative_length_is_no_limit() -> None:
+    options = parse_options([("grpc.max_receive_message_length", -5)])
+    assert options.max_receive == -1
+
+
+def test_a_known_option_of_the_wrong_type_is_ignored_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    options = parse_options([("grpc.max_receive_message_length", "1")])
+    assert options.max_receive == Options().max_receive
+    assert "grpc.max_receive_message_length" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pairs", "limit"),
+    [
+        ([("grpc.max_metadata_size", 100)], 16384),
+        ([("grpc.max_metadata_size", 16000)], 20000),
+        ([("grpc.absolute_max_metadata_size", 100)], 100),
+        ([("grpc.max_metadata_size", 16000), ("grpc.absolute_max_metadata_size", 200)], 200),
+    ],
+)
+def test_the_metadata_limit_follows_grpcs_rule(pairs: list[tuple[str, int]], limit: int) -> None:
+    assert parse_options(pairs).max_metadata == limit
+
+
+def test_the_last_of_two_values_counts() -> None:
+    assert parse_options([("localrpc.window", 65536), ("localrpc.window", 131072)]).window == 131072
+
+
+@pytest.mark.parametrize(
+    ("pair", "error", "words"),
+    [
+        (("localrpc.windw", 1), ValueError, ["localrpc.windw", "localrpc.window"]),
+        (("localrpc.window", "1"), TypeError, ["localrpc.window", "int"]),
+        (("localrpc.window", 1), ValueError, ["65536"]),
+        (("localrpc.shared_memory", 2), ValueError, ["between 0 and 1"]),
+        (("localrpc.connect_timeout_ms", 0), ValueError, ["between 1"]),
+    ],
+)
+def test_a_mistake_in_localrpcs_own_is_named(
+    pair: tuple[str, Any], error: type[Exception], words: list[str]
+) -> None:
+    with pytest.raises(error) as caught:
+        parse_options([pair])
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_the_user_agent_has_the_programs_parts() -> None:
+    options = parse_options(
+        [("grpc.primary_user_agent", "mine/1"), ("grpc.secondary_user_agent", b"behind/2")]
+    )
+    assert options.user_agent.startswith("mine/1 grpc-python-localrpc/")
+    assert options.user_agent.endswith(" behind/2")
+
+
+def test_a_user_agent_that_no_header_could_carry_is_left_out() -> None:
+    options = parse_options([("grpc.primary_user_agent", "a\nb")])
+    assert "\n" not in options.user_agent
+
+
+def test_every_option_read_is_in_the_table() -> None:
+    source = localrpc.options.__doc__ or ""
+    for name in (*localrpc.options._OWN, "grpc.max_receive_message_length"):
+        assert name in source
