@@ -120,15 +120,17 @@ class Serving:
             if self._orphaned is not None:
                 self._orphaned()
 
-    def watch(self, call: int, deadline: int, end: Callable[[], None]) -> None:
-        """Have `end` run once when the call ends by the client, its death, or `deadline`."""
+    def watch(self, call: int, deadline: int, end: Callable[[], None]) -> bool:
+        """Have `end` run once when the call ends by the client, its death, or `deadline`.
+
+        False when it has ended already: then `end` does not run.
+        """
         with self._lock:
             self._watched[call] = end
-        if lib.lr_watch(self.engine, call, deadline) < 0:
-            with self._lock:
-                if self._watched.pop(call, None) is None:
-                    return
-            end()
+        if lib.lr_watch(self.engine, call, deadline) == 0:
+            return True
+        with self._lock:  # finish() may have taken it
+            return self._watched.pop(call, None) is None
 
     def unwatch(self, call: int) -> None:
         with self._lock:
@@ -158,11 +160,12 @@ class Serving:
             if self._stopped:
                 return
             self._stopped = True
-            ends = list(self._watched.values())
-            self._watched.clear()
         self._doors.close()
         lib.lr_stop(self.engine)
         lib.lr_engine_close(self.engine)
+        with self._lock:  # whoever comes to watch() from here on is told there
+            ends = list(self._watched.values())
+            self._watched.clear()
         self._workers.leave()
         for end in ends:
             end()

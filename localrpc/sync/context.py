@@ -92,8 +92,15 @@ class ServicerContext(grpc.ServicerContext):
                 return True
             self._callbacks = [callback]
             self._touched = True
-        serving.watch(self._call, self._deadline, self._end)
-        return True
+        if serving.watch(self._call, self._deadline, self._end):
+            return True
+        # As in grpcio, who comes too late is not called; others may have come meanwhile.
+        with serving.callback_lock:
+            if self._callbacks is None:
+                return True
+            self._callbacks.remove(callback)
+        self._end()
+        return False
 
     def _end(self) -> None:
         """The call is over: nothing more goes out, and the callbacks run, once."""

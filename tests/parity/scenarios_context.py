@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,18 @@ from typing import Any
 import grpc
 
 from .transcript import Transcript, drained, ended, failure, kinds, outcome, plain
-from .world import KINDS, World, answering, begin, finish, scenario, scenario_of, wait
+from .world import (
+    KINDS,
+    SERVICE,
+    World,
+    answering,
+    begin,
+    finish,
+    handler,
+    scenario,
+    scenario_of,
+    wait,
+)
 
 
 def _call(w: World, prologue: Callable[[Any], Any], **named: Any) -> Any:
@@ -243,6 +255,40 @@ def context_is_told_of_the_end(w: World, kind: str) -> Any:
     wait(over)
     context = kept[0]
     return [order, context.is_active(), context.add_callback(lambda: None)]
+
+
+@scenario
+def context_is_not_told_of_an_end_that_came_before(w: World) -> Transcript:
+    """add_callback() that comes too late says so, and calls nobody, also on a stopped server."""
+
+    def story(end: Callable[[Any, Any], object], **named: Any) -> Any:
+        entered, asked, ran = w.gate(), w.gate(), w.gate()
+        added: list[bool] = []
+
+        def linger(request: bytes, context: Any) -> bytes:
+            entered.set()
+            pause = threading.Event()
+            while context.is_active():
+                pause.wait(0.002)
+            added.append(context.add_callback(ran.set))
+            asked.set()
+            return b""
+
+        address = w.address()
+        server = w.server({"Do": handler("unary_unary", linger)})
+        server.add_insecure_port(address)
+        server.start()
+        call = w.channel(address).unary_unary(f"/{SERVICE}/Do").future(b"", **named)
+        wait(entered)
+        end(server, call)
+        wait(asked)
+        return [added, ran.is_set()]
+
+    return {
+        "cancelled": story(lambda server, call: call.cancel()),
+        "too late": story(lambda server, call: None, timeout=0.05),
+        "stopped": story(lambda server, call: server.stop(0)),
+    }
 
 
 @scenario

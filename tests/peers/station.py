@@ -68,7 +68,8 @@ class Station:
             self._pen.say("over", name, context.is_active())
             over.set()
 
-        context.add_callback(end)
+        if not context.add_callback(end):
+            end()  # its client has gone before the handler came
         self._pen.say("entered", name)
         return over
 

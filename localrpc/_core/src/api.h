@@ -176,7 +176,8 @@ int lr_release(struct lr_engine *engine, uint64_t call);
 int lr_active(struct lr_engine *engine, uint64_t call);
 
 /* Make the end of a call (status, reset, death, its deadline) an LR_K_ENDED of
- * lr_service, once. */
+ * lr_service, once. LR_ENDED: it has ended already (or is too late), and
+ * nothing will be told. */
 int lr_watch(struct lr_engine *engine, uint64_t call, int64_t deadline);
 
 /* The background thread's place. Server: for as long as it serves; brings

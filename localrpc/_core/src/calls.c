@@ -264,7 +264,12 @@ int lr_watch(struct lr_engine *e, uint64_t handle, int64_t deadline)
 	call = lr_call_get(e, handle);
 	if (!call) {
 		r = LR_GONE;
-	} else if (!(call->state & (CALL_WATCHED | CALL_TOLD))) {
+	} else if (call->state & CALL_WATCHED) {
+		call->watch_deadline = deadline;
+	} else if ((call->state & (CALL_TOLD | CALL_PEER_ENDED | CALL_CANCELLED)) ||
+		   (deadline && lr_now() >= deadline)) {
+		r = LR_ENDED;
+	} else {
 		if (e->nwatched == e->watched_size) {
 			uint32_t size = e->watched_size ? e->watched_size * 2 : 16;
 			struct lr_call **watched = realloc(e->watched, size * sizeof *watched);
@@ -277,13 +282,9 @@ int lr_watch(struct lr_engine *e, uint64_t handle, int64_t deadline)
 			e->watched[e->nwatched++] = call;
 			call->state |= CALL_WATCHED;
 			call->watch_deadline = deadline;
-			if (call->state & (CALL_PEER_ENDED | CALL_CANCELLED))
-				lr_call_ended(e, call, 0);
 		} else {
 			r = LR_NOMEM;
 		}
-	} else if (call->state & CALL_WATCHED) {
-		call->watch_deadline = deadline;
 	}
 	if (r == 0 && deadline)
 		lr_service_again(e); /* its sleep may have to end earlier now */
