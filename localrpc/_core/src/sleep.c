@@ -7,7 +7,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SPIN (50 * LR_US) /* longer than a small handler and its two ways */
+/*
+ * Longer than a small handler, its two ways and the waking of a thread: a peer
+ * that has slept once answers late once, and is not taken for a slow one.
+ */
+#define SPIN (150 * LR_US)
 #define LATELY (8 * LR_MS) /* two ticks of the coarse clock */
 #define SPIN_MISSES 4      /* in a row: then spin only every eighth time */
 #define COLD_AFTER 8       /* sleeps without a frame */
