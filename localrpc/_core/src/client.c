@@ -127,7 +127,7 @@ int lr_open(struct lr_engine *e, struct lr_io *io, uint32_t method, const char *
 			struct iovec iov = {&code, 4};
 			lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, &iov, 1);
 			lr_call_free(e, call);
-		} else if (r != LR_AGAIN) {
+		} else if (r != LR_AGAIN && r != LR_GONE) {
 			r = 0; /* how the call ended is for lr_recv to say */
 		}
 	}
@@ -187,7 +187,7 @@ static int64_t wait_unary(struct lr_engine *e, struct lr_io *io, struct lr_call 
 {
 	int r = call->sending ? lr_send_pieces(e, call, msg, msg_len, deadline, false) : 0;
 
-	if (r == LR_AGAIN || r == LR_TIMEOUT)
+	if (r == LR_AGAIN || r == LR_TIMEOUT || r == LR_GONE)
 		return finish_unary(e, io, call, r);
 	/* Otherwise it has ended while we sent, and the answer says how. */
 	return finish_unary(e, io, call, lr_wait_item(e, call, io, deadline));

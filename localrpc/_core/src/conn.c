@@ -35,6 +35,7 @@ static void flush_posted(struct lr_conn *conn)
 			lr_conn_die(conn, LR_CLOSED, "the peer has closed the connection");
 			return;
 		}
+		lr_owe(conn);
 		conn->engine->stats.frames_out++;
 		count_posted(conn, -(int64_t)out->header.length);
 		conn->out = out->next;
@@ -60,6 +61,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 		header.length += (uint32_t)iov[i].iov_len;
 	r = conn->link->ops->send(conn->link, &header, iov, count);
 	if (r > 0) {
+		lr_owe(conn);
 		conn->engine->stats.frames_out++;
 		if (conn->link->unfinished && (!conn->room_armed || !conn->hot)) {
 			/* Whoever leads may sleep without a look at the room for the rest. */

@@ -94,9 +94,13 @@ struct lr_link_ops {
 	/* Announce that the reader sleeps. False: something is there, do not. */
 	bool (*arm)(struct lr_link *link, uint32_t sleeper);
 	void (*disarm)(struct lr_link *link);
-	/* 1: taken whole (the link finishes it); 0: no room; LR_CLOSED. */
+	/* 1: taken whole (the link finishes it); 0: no room; LR_CLOSED. The reader may
+	 * have to be woken for it: then link->owes says so. */
 	int (*send)(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
 		int count);
+	/* Wake the reader. Any thread may, without a lock; paid() with the lock afterwards. */
+	void (*ring)(struct lr_link *link);
+	void (*paid)(struct lr_link *link, uint64_t owed);
 	/* Would a frame of `need` payload bytes find room? Flushes what is begun. */
 	bool (*room)(struct lr_link *link, uint32_t need);
 	/* Ask to be woken when there is room. False: there is already. */
@@ -120,6 +124,7 @@ struct lr_link {
 	uint32_t piece; /* the most one DATA frame of ours carries */
 	uint32_t stride; /* who waits for room waits for this much: one wake-up, many frames */
 	bool unfinished; /* a frame was taken and is not all out: room() goes on with it */
+	uint64_t owes;   /* the epoch in which the reader sleeps and has not been rung; or 0 */
 	_Atomic uint16_t peer_cpu;
 	_Atomic uint64_t bells; /* times we rang */
 };

@@ -175,6 +175,7 @@ struct lr_engine {
 	uint32_t workers; /* inside lr_next, leading or parked */
 	struct lr_waiter *wakes[LR_WAKES];
 	uint32_t nwakes;
+	struct lr_conn *owing; /* its reader is to be rung, once the mutex is free */
 
 	struct lr_call *queue, **queue_last; /* no worker has taken them yet */
 	uint32_t queued_calls;
@@ -233,6 +234,8 @@ struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);
 /* wake.c: under the mutex. */
 int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
 void lr_leave(struct lr_engine *e); /* unlock, then wake who is to be woken */
+void lr_breathe(struct lr_engine *e); /* the same, if anybody is, and lock again */
+void lr_owe(struct lr_conn *conn); /* after a send: its reader may have to be rung */
 void lr_wake(struct lr_engine *e, struct lr_waiter *w);
 void lr_wake_worker(struct lr_engine *e);
 void lr_wake_all(struct lr_engine *e);

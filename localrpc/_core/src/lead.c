@@ -77,10 +77,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		if (lr_ready(e, w))
 			return 1;
 		if (n && !atomic_load_explicit(&e->look, memory_order_relaxed)) {
-			if (e->nwakes) {
-				lr_leave(e);
-				pthread_mutex_lock(&e->lock);
-			}
+			lr_breathe(e);
 			continue;
 		}
 		lr_leave(e);

@@ -282,7 +282,14 @@ int lr_link_send(struct lr_link *link, int type, int flags, uint64_t call, const
 {
 	struct lr_header header = {len, (uint8_t)type, (uint8_t)flags, 0, call};
 	struct iovec iov = {(void *)(uintptr_t)payload, len};
-	return link->ops->send(link, &header, &iov, 1);
+	int r = link->ops->send(link, &header, &iov, 1);
+
+	if (link->owes) {
+		link->ops->ring(link);
+		link->ops->paid(link, link->owes);
+		link->owes = 0;
+	}
+	return r;
 }
 
 int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)

@@ -231,11 +231,19 @@ static int ring_send(struct lr_link *link, struct lr_header *header, const struc
 	/* SYNC no-lost-wakeup: partner of ring_arm(). */
 	atomic_store(&r->mine->tail, r->tail);
 	epoch = atomic_load(&r->theirs->epoch);
-	if ((epoch & 1) && epoch != r->rung) {
-		ring_bell(r);
-		r->rung = epoch; /* after the ring: rung means rung */
-	}
+	if ((epoch & 1) && epoch != r->rung)
+		link->owes = epoch;
 	return 1;
+}
+
+static void ring_ring(struct lr_link *link)
+{
+	ring_bell(RING(link));
+}
+
+static void ring_paid(struct lr_link *link, uint64_t owed)
+{
+	RING(link)->rung = owed; /* after the ring: rung means rung */
 }
 
 static bool ring_arm_room(struct lr_link *link, uint32_t need)
@@ -295,6 +303,8 @@ static const struct lr_link_ops ring_ops = {
 	.arm = ring_arm,
 	.disarm = ring_disarm,
 	.send = ring_send,
+	.ring = ring_ring,
+	.paid = ring_paid,
 	.room = ring_room,
 	.arm_room = ring_arm_room,
 	.disarm_room = ring_disarm_room,

@@ -84,13 +84,14 @@ int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, u
 			r = lr_conn_put(call->conn, LR_T_DATA, 0, call->wire, &iov, 1);
 		if (r == 0)
 			r = lr_wait_room(e, call, n, deadline, deaf);
-		else if (r == 1)
-			call->sending += n;
 		if (r < 0)
 			return r;
-		if (r == 1 && e->nwakes) {
-			lr_leave(e);
-			pthread_mutex_lock(&e->lock);
+		if (r == 1) {
+			call->sending += n;
+			lr_call_hold(call);
+			lr_breathe(e);
+			if (!lr_call_unhold(e, call))
+				return LR_GONE;
 		}
 	}
 	call->sending = 0;

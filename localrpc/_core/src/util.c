@@ -53,12 +53,14 @@ uint32_t lr_fork_generation(void)
 
 /* Thread facts survive a fork only for the thread that forked: ask again. */
 static _Thread_local uint32_t cached_tid, cached_generation;
+static _Thread_local bool cached_main;
 
 uint32_t lr_tid(void)
 {
 	uint32_t generation = lr_fork_generation();
 	if (!cached_tid || cached_generation != generation) {
 		cached_tid = (uint32_t)syscall(SYS_gettid);
+		cached_main = cached_tid == (uint32_t)getpid();
 		cached_generation = generation;
 	}
 	return cached_tid;
@@ -66,7 +68,8 @@ uint32_t lr_tid(void)
 
 bool lr_is_main_thread(void)
 {
-	return lr_tid() == (uint32_t)getpid();
+	lr_tid();
+	return cached_main;
 }
 
 int lr_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline)

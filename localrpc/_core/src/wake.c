@@ -11,19 +11,68 @@ int lr_enter(struct lr_engine *e)
 	return 0;
 }
 
+/*
+ * The peer's bell is rung without the mutex, and after the lead was taken: where
+ * both sides share a core the kernel may well run the woken one at once, and it
+ * must find neither the mutex held nor a server that nobody reads for.
+ */
+static void pay(struct lr_engine *e, struct lr_conn *conn, uint64_t owed)
+{
+	conn->link->ops->ring(conn->link);
+	pthread_mutex_lock(&e->lock);
+	conn->link->ops->paid(conn->link, owed);
+	lr_conn_unref(conn);
+	pthread_mutex_unlock(&e->lock);
+}
+
 void lr_leave(struct lr_engine *e)
 {
 	struct lr_waiter *wakes[LR_WAKES];
+	struct lr_conn *owing = e->owing;
 	uint32_t n = e->nwakes;
+	uint64_t owed = 0;
 
 	if (e->dying && !e->leader)
 		lr_conn_bury(e);
 	memcpy(wakes, e->wakes, n * sizeof *wakes);
 	e->nwakes = 0;
+	if (owing) {
+		e->owing = NULL;
+		owed = owing->link->owes;
+		owing->link->owes = 0;
+	}
 	pthread_mutex_unlock(&e->lock);
 	/* The word may be gone by now; a wake-up of nobody is harmless. */
 	for (uint32_t i = 0; i < n; i++)
 		lr_futex_wake(&wakes[i]->word);
+	if (owing)
+		pay(e, owing, owed);
+}
+
+void lr_breathe(struct lr_engine *e)
+{
+	if (!e->nwakes && !e->owing)
+		return;
+	lr_leave(e);
+	pthread_mutex_lock(&e->lock);
+}
+
+void lr_owe(struct lr_conn *conn)
+{
+	struct lr_engine *e = conn->engine;
+	struct lr_link *link = conn->link;
+
+	if (!link->owes || e->owing == conn)
+		return;
+	if (!e->owing) {
+		e->owing = conn;
+		conn->refs++;
+		return;
+	}
+	/* One is kept back at a time: who sends to many is not waiting for one. */
+	link->ops->ring(link);
+	link->ops->paid(link, link->owes);
+	link->owes = 0;
 }
 
 void lr_wake(struct lr_engine *e, struct lr_waiter *w)
