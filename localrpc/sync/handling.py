@@ -42,6 +42,10 @@ class _HandlerCallDetails(
     """What generic handlers and server interceptors are shown."""
 
 
+def _as_it_is(message: Any) -> Any:
+    return message
+
+
 class Entry:
     """A method that has a number; `handler` is None when every call must look for it anew."""
 
@@ -54,9 +58,9 @@ class Entry:
         if handler is None or handler.request_streaming or handler.response_streaming:
             return
         self.behaviour: Any = handler.unary_unary
-        self.deserialize: Any = handler.request_deserializer
-        self.serialize: Any = handler.response_serializer
-        self.plain = self.deserialize is not None and self.serialize is not None
+        self.deserialize: Any = handler.request_deserializer or _as_it_is
+        self.serialize: Any = handler.response_serializer or _as_it_is
+        self.plain = True
 
 
 class Handling:
