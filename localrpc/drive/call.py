@@ -34,14 +34,25 @@ from localrpc.metadata import Pairs
 from localrpc.wire import codec
 from localrpc.wire.states import Event, Phase, advance
 
-_unchanging = threading.Condition(threading.Lock())
-"""Of all calls that are over from the start."""
+_unchanging: Any = threading.RLock()
+"""The lock of all calls that are over from the start."""
+
+
+def _regain(lock: Any) -> None:
+    if not lock._is_owned():
+        lock.acquire()
+
+
+def _let_go_of(lock: Any) -> None:
+    """Where `with` will not do: an interrupt may have come before the lock was regained."""
+    if lock._is_owned():
+        lock.release()
 
 
 class ClientCall:
     """The state of a call, shared by its facade, its request sender and its watcher.
 
-    `changed` guards everything below it. `code` is None until the call has
+    `_lock` guards everything below it. `code` is None until the call has
     ended; then nothing changes any more.
     """
 
@@ -59,7 +70,9 @@ class ClientCall:
         self.deadline = deadline
         self._deserialize = deserialize
         self._streams = streams
-        self.changed = threading.Condition(threading.Lock())
+        # An RLock knows whether this thread has it, wherever KeyboardInterrupt came.
+        self._lock: Any = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self.session: Session | None = None
         self.handle = 0
         self._phase = Phase.WAITING
@@ -88,7 +101,7 @@ class ClientCall:
         call.keeper = keeper
         call.method = method
         call.deadline = NEVER
-        call.changed = _unchanging
+        call._lock = _unchanging
         call.session = None
         call.messages = deque()
         call.response = response
@@ -104,7 +117,7 @@ class ClientCall:
 
     def adopt(self, session: Session, handle: int, *, half_closed: bool = False) -> None:
         """The call is live in the core as `handle`; gives it back if it has ended here."""
-        with self.changed:
+        with self._lock:
             if self.code is not None:
                 lib.lr_release(session.engine, handle)
                 return
@@ -113,19 +126,19 @@ class ClientCall:
             self._phase = advance(Phase.WAITING, Event.START)
             if half_closed:
                 self._phase = advance(self._phase, Event.SEND_END)
-            self.changed.notify_all()
+            self._changed.notify_all()
             watch = self._watched
         if watch:
             session.watch(self, handle, self.deadline)
 
     def _start_over(self) -> None:
-        """Nobody has seen the call: try elsewhere, `changed` held."""
+        """Nobody has seen the call: try elsewhere, `_lock` held."""
         assert self.session is not None
         assert self.reopen is not None
         session, self.session = self.session, None
         self._reading = True
-        self.changed.release()
         try:
+            self._lock.release()
             lib.lr_release(session.engine, self.handle)
             self.keeper.lost(session)
             try:
@@ -133,9 +146,9 @@ class ClientCall:
             except ChannelClosed:
                 self.end(*CHANNEL_CLOSED)
         finally:
-            self.changed.acquire()
+            _regain(self._lock)
             self._reading = False
-            self.changed.notify_all()
+            self._changed.notify_all()
 
     # Sending
 
@@ -154,7 +167,7 @@ class ClientCall:
         return bool(result == 0)
 
     def half_close(self) -> None:
-        with self.changed:
+        with self._lock:
             if self.code is not None or self.session is None:
                 return
             self._phase = advance(self._phase, Event.SEND_END)
@@ -175,7 +188,7 @@ class ClientCall:
         sent: bool = True,
     ) -> bool:
         """End the call here and, if it is still live, at the peer; False if it had ended."""
-        with self.changed:
+        with self._lock:
             if not self._end(code, details, metadata, debug):
                 return False
             self.cancelled = cancelled
@@ -196,7 +209,7 @@ class ClientCall:
         if code is not grpc.StatusCode.OK:
             self.messages.clear()
         self.code = code
-        self.changed.notify_all()
+        self._changed.notify_all()
         return True
 
     def _let_go(self, code: grpc.StatusCode | None, details: str) -> None:
@@ -226,7 +239,7 @@ class ClientCall:
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
         """False when the call has ended: then it is the caller's to run."""
-        with self.changed:
+        with self._lock:
             if self.callbacks is None:
                 return False
             self.callbacks.append(callback)
@@ -243,16 +256,20 @@ class ClientCall:
     def wait(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
         """Read until `done()`, which is asked under the lock; False after `timeout` seconds."""
         until = NEVER if timeout is None else monotonic_ns() + max(int(timeout * 1e9), 0)
-        with self.changed:
+        try:
+            self._lock.acquire()
             while not done():
                 self._step(until)
                 if until != NEVER and monotonic_ns() >= until:
                     return done()
+        finally:
+            _let_go_of(self._lock)
         return True
 
     def poll(self) -> None:
         """Take in what has come, without waiting."""
-        with self.changed:
+        try:
+            self._lock.acquire()
             while self.code is None and not self.messages and not self._reading:
                 if not self._step(NOW):
                     return
@@ -260,11 +277,13 @@ class ClientCall:
                 late = monotonic_ns() >= self.deadline
             else:
                 late = False
+        finally:
+            _let_go_of(self._lock)
         if late:
             self.end(*DEADLINE_EXCEEDED, debug=debug_text(*DEADLINE_EXCEEDED))
 
     def _step(self, until: int) -> bool:
-        """Wait for one thing to happen, `changed` held; False when nothing did."""
+        """Wait for one thing to happen, `_lock` held; False when nothing did."""
         limit = self.deadline
         if until != NEVER and (limit == NEVER or until < limit):
             limit = until
@@ -274,18 +293,18 @@ class ClientCall:
             if until == NOW:
                 return False
             left = None if limit == NEVER else max((limit - monotonic_ns()) / 1e9, 0)
-            if self.changed.wait(patience(left)):
+            if self._changed.wait(patience(left)):
                 return True
             kind, content = lib.LR_TIMEOUT, None
         else:
             self._reading = True
-            self.changed.release()
             try:
+                self._lock.release()
                 kind, content = self._read(self.session, limit)
             finally:
-                self.changed.acquire()
+                _regain(self._lock)
                 self._reading = False
-                self.changed.notify_all()
+                self._changed.notify_all()
         if self.code is not None:
             return True
         if kind == lib.LR_TIMEOUT:
@@ -360,7 +379,7 @@ class ClientCall:
         return code, details
 
     def _take(self, kind: int, content: Any) -> None:
-        """Apply one event, `changed` held."""
+        """Apply one event, `_lock` held."""
         if kind == lib.LR_K_MESSAGES:
             if self._streams:
                 self.messages.extend(content)
@@ -407,12 +426,12 @@ class ClientCall:
     ) -> None:
         self._end(code, details, metadata, debug)
         callbacks, self.callbacks = self.callbacks, None
-        self.changed.release()
         try:
+            self._lock.release()
             self._let_go(code if cancel else None, details)
             self._report(callbacks)
         finally:
-            self.changed.acquire()
+            _regain(self._lock)
 
     # Consuming
 

@@ -63,8 +63,9 @@ class Doors:
         self._listeners.clear()
 
     def _ring(self) -> None:
-        if self._bell >= 0:
-            os.eventfd_write(self._bell, 1)
+        with self._lock:  # the thread may be on its way out, and take the bell with it
+            if self._bell >= 0:
+                os.eventfd_write(self._bell, 1)
 
     def _run(self) -> None:
         selector = self._selector

@@ -69,12 +69,16 @@ consume = channel.stream_unary("/s/consume")
 """
 
 
+# From 3.12 on Python itself complains of every fork of a process with threads.
+_QUIET = "ignore:This process:DeprecationWarning"
+
+
 class Program:
     """`body` after a prelude with handlers and a channel; what it says comes line by line."""
 
     def __init__(self, target: str, body: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PRELUDE + body, target],
+            [sys.executable, "-W", _QUIET, "-c", _PRELUDE + body, target],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
