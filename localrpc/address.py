@@ -115,6 +115,18 @@ def _shm_name(body: str) -> str:
     return body
 
 
+def _host_and_port(body: str) -> str:
+    body = body.removeprefix("//")
+    _check_characters(body)
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]+):([0-9]{1,5})", body)
+    if body and (match is None or int(match[2]) > 65535):
+        raise ValueError(
+            "write host and port, as in tcp:127.0.0.1:5000, tcp:localhost:5000 or"
+            " tcp:[::1]:5000; a server that is to choose its port says 0"
+        )
+    return body
+
+
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     {
         scheme.name: scheme
@@ -122,6 +134,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("shm", "shm:NAME", ("wakeup", "spin", "ring"), _shm_name),
             Scheme("unix", "unix:PATH", ("spin",), _socket_path),
             Scheme("unix-abstract", "unix-abstract:NAME", ("spin",), _abstract_name),
+            Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
         )
     }
 )
@@ -151,8 +164,14 @@ def _ring(text: str) -> OptionValue:
     return size
 
 
+def _interfaces(text: str) -> OptionValue:
+    if text not in ("loopback", "any"):
+        raise ValueError("use loopback or any")
+    return text
+
+
 _OPTIONS: Mapping[str, Callable[[str], OptionValue]] = MappingProxyType(
-    {"wakeup": _wakeup, "spin": _spin, "ring": _ring}
+    {"wakeup": _wakeup, "spin": _spin, "ring": _ring, "interfaces": _interfaces}
 )
 
 
@@ -170,9 +189,11 @@ def parse_target(text: str, schemes: Mapping[str, Scheme] = SCHEMES) -> Address:
         raise AddressError(f"target {text!r} has no scheme; write one of {known}")
     scheme = schemes.get(name)
     if scheme is None:
+        hint = ""
+        if re.fullmatch(r"[0-9]+", rest):
+            hint = f" (write tcp:{text}, or for a gRPC server use grpc's own channel)"
         raise AddressError(
-            f"target {text!r}: unknown scheme {name!r}; localrpc knows {known}"
-            " (for a host and port use grpc's own channel or server)"
+            f"target {text!r}: unknown scheme {name!r}; localrpc knows {known}{hint}"
         )
     body, _, query = rest.partition("?")
     try:

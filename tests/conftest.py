@@ -10,11 +10,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.ports import free_port
+
 TARGETS = {
     "shm-eventfd": "shm:{name}?wakeup=eventfd",
     "shm-signal": "shm:{name}?wakeup=signal",
     "unix": "unix:{directory}/{name}.sock",
     "unix-abstract": "unix-abstract:{unique}-{name}",
+    "tcp": "tcp:127.0.0.1:{port}",
 }
 
 # A shell lets what it puts into the background ignore SIGINT, and children inherit that.
@@ -39,8 +42,9 @@ def runtime_directory() -> Iterator[str]:
 
 def fresh_target(kind: str, directory: str) -> str:
     """A target at which nobody listens yet."""
-    name = f"t{next(_numbers)}"
-    return TARGETS[kind].format(name=name, directory=directory, unique=f"lrt{os.getpid()}")
+    name, unique = f"t{next(_numbers)}", f"lrt{os.getpid()}"
+    port = free_port(unique + name)
+    return TARGETS[kind].format(name=name, directory=directory, unique=unique, port=port)
 
 
 @pytest.fixture(params=TARGETS)

@@ -7,6 +7,7 @@ The tree is Python's own standard library unless another one is given.
 from __future__ import annotations
 
 import argparse
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -61,9 +62,16 @@ def ways(directory: Path) -> dict[str, Way]:
     found = (
         Way("shm", f"shm:{directory.name}"),
         Way("unix", f"unix:{directory}/search.sock"),
+        Way("tcp", f"tcp:127.0.0.1:{free_port()}"),
         Way("grpcio", f"unix:{directory}/grpcio.sock", grpcio=True),
     )
     return {way.name: way for way in found}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -141,6 +142,9 @@ class LocalrpcPeer(RpcPeer):
         body = f"{directory.name}-{self.name_in_files}-{server}"
         if SCHEMES[self._scheme].example.endswith("PATH"):
             body = str(directory / f"{body}.sock")
+        elif SCHEMES[self._scheme].example.endswith("PORT"):
+            # Both processes reckon it for themselves. Below the ephemeral ports.
+            body = f"127.0.0.1:{12_000 + zlib.crc32(body.encode()) % 20_000}"
         return f"{self._scheme}:{body}{self._query}"
 
     @property

@@ -65,10 +65,12 @@ class Serving:
         """Whether this process has it only through a fork."""
         return os.getpid() != self._pid
 
-    def listen(self, target: str) -> None:
-        """Raises ListenError or AddressError."""
+    def listen(self, target: str) -> int:
+        """The listener's port, 1 for what has none. Raises ListenError or AddressError."""
         address = parse_target(target)
-        self._doors.add(transports.transport_for(address.scheme).listen(address, self.options))
+        listener = transports.transport_for(address.scheme).listen(address, self.options)
+        self._doors.add(listener)
+        return listener.port
 
     def start(self, accept: Callable[[WorkerIo], int], take: Callable[..., Any]) -> None:
         """`accept` serves the call in an Io; `take` makes it something to run elsewhere."""

@@ -66,12 +66,14 @@ class Server(grpc.Server):
         )
 
     def add_insecure_port(self, address: str) -> int:
-        """1, as for grpcio's Unix sockets; RuntimeError when the name cannot be had."""
+        """tcp:'s port, else 1 as for grpcio's Unix sockets.
+
+        Raises RuntimeError when the name cannot be had.
+        """
         try:
-            self._serving.listen(text(address))
+            return self._serving.listen(text(address))
         except AddressError as error:
             raise ListenError(address, str(error)) from error
-        return 1
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
         """A local link has the kernel's word for who is on the other side, and no TLS."""

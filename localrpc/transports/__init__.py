@@ -12,6 +12,7 @@ from localrpc.transports.base import (
     Transport,
 )
 from localrpc.transports.shm import ShmTransport
+from localrpc.transports.tcp import TcpTransport
 from localrpc.transports.unix import AbstractTransport, UnixTransport
 
 __all__ = [
@@ -27,7 +28,7 @@ __all__ = [
 
 _TRANSPORTS: dict[str, Transport] = {
     transport.scheme: transport
-    for transport in (ShmTransport(), UnixTransport(), AbstractTransport())
+    for transport in (ShmTransport(), UnixTransport(), AbstractTransport(), TcpTransport())
 }
 
 

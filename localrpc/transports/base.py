@@ -17,7 +17,11 @@ from localrpc.wire.codec import Hello
 
 @dataclass(frozen=True)
 class PeerCredentials:
-    """Who is on the other side, by the kernel's word; pid 0 is one in a foreign PID namespace."""
+    """Who is on the other side, by the kernel's word.
+
+    pid 0 is a process in a foreign PID namespace, or one that the transport
+    does not know (tcp:); a uid or gid of -1 is not known either.
+    """
 
     pid: int
     uid: int
@@ -76,6 +80,8 @@ class Listener(ABC):
     """A name that clients can dial."""
 
     address: Address
+    port: int = 1
+    """What add_insecure_port() returns: the port where there is one, else grpcio's 1."""
 
     @abstractmethod
     def fileno(self) -> int:

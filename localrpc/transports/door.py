@@ -1,4 +1,4 @@
-"""The server's side of a Unix socket: a listener, and a greeting for each who comes."""
+"""The server's side of a socket: a listener, and a greeting for each who comes."""
 
 from __future__ import annotations
 
@@ -60,6 +60,9 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 class SocketGreeting(Greeting):
     """One client at the door; a subclass says what becomes of it after its HELLO."""
 
+    identified_late = False
+    """Whether its HELLO is read before it is asked who it is, but not believed."""
+
     def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
         self.deadline = time.monotonic() + options.greeting_timeout
         self.address = address
@@ -80,7 +83,7 @@ class SocketGreeting(Greeting):
             return None
         except GreetingError as error:
             self.close()
-            who = f"pid {self._peer.pid}" if self._peer else "a client"
+            who = _describe(self._peer) if self._peer else "a client"
             raise GreetingError(f"{self.address}: {who}: {error}", quiet=error.quiet) from None
         except OSError as error:
             self.close()
@@ -94,21 +97,26 @@ class SocketGreeting(Greeting):
 
     def _advance(self) -> Connection:
         hello = self._read()
-        assert self._peer is not None
+        peer = self._recognise()
         try:
             agree(make_hello(self.options), hello)
         except GreetingError as error:
             self._refuse(f"the client is no match: {error}")
             raise
-        _wire.log(_log.TRACE, "%s: greeted by %s, %r", self.address, self._peer, hello)
-        return self.welcome(self._sock, self._peer, hello)
+        _wire.log(_log.TRACE, "%s: greeted by %s, %r", self.address, peer, hello)
+        return self.welcome(self._sock, peer, hello)
 
-    def _read(self) -> Hello:
+    def _recognise(self) -> PeerCredentials:
         if self._peer is None:
-            self._peer = peer_credentials(self._sock)
-            if refusal := refusal_of_client(self._peer):
+            self._peer = self.identify(self._sock)
+            if refusal := self.objection(self._peer):
                 self._refuse(refusal)
                 raise GreetingError(f"refused: {refusal}")
+        return self._peer
+
+    def _read(self) -> Hello:
+        if not self.identified_late:
+            self._recognise()
         while True:
             try:
                 data, fds = receive(self._sock, self._greeter.wanted)
@@ -125,6 +133,24 @@ class SocketGreeting(Greeting):
         with contextlib.suppress(OSError):
             send(self._sock, make_hello(self.options, refusal=reason), [])
 
+    def identify(self, sock: socket.socket) -> PeerCredentials:
+        """Who has come; asked before a byte of it is believed."""
+        return peer_credentials(sock)
+
+    def objection(self, peer: PeerCredentials) -> str | None:
+        """Why this client is not served; None if it is."""
+        return refusal_of_client(peer)
+
+    def watch(
+        self, sock: socket.socket, peer: PeerCredentials, hello: Hello
+    ) -> tuple[PeerCredentials, int]:
+        """What is known of the client by now, and a descriptor as from open_peer_pidfd()."""
+        return peer, open_peer_pidfd(sock, peer)
+
+    def peer_name(self, sock: socket.socket, peer: PeerCredentials) -> str:
+        """What a handler's context.peer() says."""
+        return peer_name(peer)
+
     @abstractmethod
     def welcome(self, sock: socket.socket, peer: PeerCredentials, hello: Hello) -> Connection:
         """Answer with our HELLO and make the connection; `self.fds` are the client's."""
@@ -137,9 +163,10 @@ class SocketGreeting(Greeting):
         facts = ConnectionFacts(self.address.scheme, "socket", refusal or None)
         if refusal:
             warn_fell_back(self.address, refusal)
-        pidfd = open_peer_pidfd(sock, peer)
+        peer, pidfd = self.watch(sock, peer, hello)
+        name = self.peer_name(sock, peer)
         return stream_connection(
-            sock, pidfd, self.address, facts, peer=peer, peer_name=peer_name(peer), hello=hello
+            sock, pidfd, self.address, facts, peer=peer, peer_name=name, hello=hello
         )
 
     def refuse(self, reason: str) -> GreetingError:
@@ -154,13 +181,17 @@ class SocketGreeting(Greeting):
     forget = close
 
 
+def _describe(peer: PeerCredentials) -> str:
+    return f"pid {peer.pid}" if peer.pid else f"a client of uid {peer.uid}"
+
+
 def peer_name(peer: PeerCredentials) -> str:
-    """What a handler's context.peer() says; grpc's tools split any other kind at its colons."""
+    """The kind is unix whatever the scheme: grpc's tools split any other at its colons."""
     return f"unix:pid={peer.pid}"
 
 
 class SocketListener(Listener):
-    """A listening Unix socket, with a name to give back or (abstract) without."""
+    """A listening socket, with a name to give back (a path) or without."""
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
-"""What every transport that begins on a Unix socket shares: connect, check, greet.
+"""What every transport that begins on a socket shares: connect, check, greet.
 
-A side checks the other's credentials before it reads a byte of it. `Memory`
-is the seam for a transport that offers more than the socket.
+A side checks the other's credentials before it believes a word of it. `Road`
+is the seam for another kind of socket, `Memory` the one for a transport that
+offers more than its socket.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import select
 import socket
 import time
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from localrpc import _log
 from localrpc._core import links
@@ -69,6 +71,24 @@ class Descriptors:
         self.close()
 
 
+class Road(NamedTuple):
+    """How a client gets to a server of one kind of socket, and who it finds there."""
+
+    connect: Callable[[float], socket.socket]
+    """A connected, non-blocking socket before that time (monotonic), or ConnectError."""
+    identify: Callable[[socket.socket], PeerCredentials]
+    """Who answers; raises GreetingError when it cannot be told."""
+    peer_name: str
+    objection: Callable[[PeerCredentials], str | None] = refusal_of_server
+    """Why this client does not talk to that server; None if it does."""
+    watch: Callable[[socket.socket, PeerCredentials, Hello], tuple[PeerCredentials, int]] = (
+        lambda sock, peer, hello: (peer, open_peer_pidfd(sock, peer))
+    )
+    """What is known of the server after its HELLO, and a pidfd or -1."""
+    identified_late: bool = False
+    """Whether that can be told only once the server has accepted."""
+
+
 class MemoryRefused(Exception):
     """Memory is not to be had; the connection stays on its socket."""
 
@@ -98,6 +118,7 @@ def make_hello(options: Options, **fields: Any) -> Hello:
         version_max=frames.VERSION_MAX,
         window=options.window,
         agent=options.user_agent,
+        pid=os.getpid(),
         **fields,
     )
 
@@ -158,12 +179,29 @@ def dial_socket(
 
     Takes `memory`. Raises ConnectError, or what memory.open() raises.
     """
+    road = Road(
+        connect=lambda until: _connect(name, address, until),
+        identify=peer_credentials,
+        peer_name=f"unix:{address.body}",
+    )
+    return dial_road(road, address, options, deadline, memory, memory_refusal)
+
+
+def dial_road(
+    road: Road,
+    address: Address,
+    options: Options,
+    deadline: float | None,
+    memory: Memory | None = None,
+    memory_refusal: str = "",
+) -> Connection:
+    """As dial_socket(), by any road."""
     until = time.monotonic() + options.connect_timeout
     if deadline is not None:
         until = min(until, deadline)
     try:
-        with _connect(name, address, until) as sock:
-            return _greet(sock, address, options, until, memory, memory_refusal)
+        with road.connect(until) as sock:
+            return _greet(road, sock, address, options, until, memory, memory_refusal)
     except GreetingError as error:
         raise ConnectError(str(address), f"the greeting failed: {error}") from None
     except OSError as error:
@@ -200,6 +238,7 @@ def _connect(name: str | bytes, address: Address, until: float) -> socket.socket
 
 
 def _greet(
+    road: Road,
     sock: socket.socket,
     address: Address,
     options: Options,
@@ -207,9 +246,8 @@ def _greet(
     memory: Memory | None,
     memory_refusal: str,
 ) -> Connection:
-    peer = peer_credentials(sock)
-    if refusal := refusal_of_server(peer):
-        raise GreetingError(refusal)
+    if not road.identified_late:
+        peer = _recognise(road, sock)
     hello = make_hello(
         options, ring_size=memory.ring_size if memory else 0, memory_refusal=memory_refusal
     )
@@ -219,7 +257,9 @@ def _greet(
         pass  # It hung up on us; its HELLO, if there is one, says why.
     with Descriptors() as fds:
         theirs = _await_hello(sock, until, fds)
-        agree(hello, theirs)
+        agree(hello, theirs)  # a refusal may be believed, whoever says it
+        if road.identified_late:
+            peer = _recognise(road, sock)
         if memory is not None and not theirs.ring_size:
             memory_refusal = theirs.memory_refusal or "the server did not take it"
             memory = None
@@ -227,12 +267,12 @@ def _greet(
             raise GreetingError("the server's HELLO does not match the memory offered")
         if memory is None and len(fds):
             raise GreetingError("the server's HELLO carries descriptors without memory")
+        peer, pidfd = road.watch(sock, peer, theirs)
         fields: dict[str, Any] = {
             "peer": peer,
-            "peer_name": f"unix:{address.body}",
+            "peer_name": road.peer_name,
             "hello": theirs,
         }
-        pidfd = open_peer_pidfd(sock, peer)
         _wire.log(_log.TRACE, "%s: greeted by %s, %r", address, peer, theirs)
         if memory is None:
             facts = ConnectionFacts(address.scheme, "socket", memory_refusal or None)
@@ -242,6 +282,13 @@ def _greet(
         facts = ConnectionFacts(address.scheme, address.wakeup, None, memory.ring_size)
         link = memory.open(sock.detach(), pidfd, peer, fds.take()[0])
         return Connection(link=link, facts=facts, **fields)
+
+
+def _recognise(road: Road, sock: socket.socket) -> PeerCredentials:
+    peer = road.identify(sock)
+    if refusal := road.objection(peer):
+        raise GreetingError(refusal)
+    return peer
 
 
 def _await_hello(sock: socket.socket, until: float, fds: Descriptors) -> Hello:

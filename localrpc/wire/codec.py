@@ -52,6 +52,7 @@ class Hello(NamedTuple):
     agent: str = ""
     refusal: str = ""
     memory_refusal: str = ""
+    pid: int = 0
 
 
 class Trailer(NamedTuple):

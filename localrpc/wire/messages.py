@@ -14,14 +14,14 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 DESCRIPTOR = base64.b64decode(
-    "ChZsb2NhbHJwYy92MS93aXJlLnByb3RvEgtsb2NhbHJwYy52MSLVAQoFSGVsbG8SHwoLdmVyc2lvbl9taW4YASAB"
+    "ChZsb2NhbHJwYy92MS93aXJlLnByb3RvEgtsb2NhbHJwYy52MSLnAQoFSGVsbG8SHwoLdmVyc2lvbl9taW4YASAB"
     "KA1SCnZlcnNpb25NaW4SHwoLdmVyc2lvbl9tYXgYAiABKA1SCnZlcnNpb25NYXgSFgoGd2luZG93GAMgASgEUgZ3"
     "aW5kb3cSGwoJcmluZ19zaXplGAQgASgEUghyaW5nU2l6ZRIUCgVhZ2VudBgFIAEoCVIFYWdlbnQSGAoHcmVmdXNh"
-    "bBgGIAEoCVIHcmVmdXNhbBIlCg5tZW1vcnlfcmVmdXNhbBgHIAEoCVINbWVtb3J5UmVmdXNhbCIuCgRQYWlyEhAK"
-    "A2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgMUgV2YWx1ZSIzCghNZXRhZGF0YRInCgVwYWlycxgBIAMoCzIR"
-    "LmxvY2FscnBjLnYxLlBhaXJSBXBhaXJzImYKB1RyYWlsZXISEgoEY29kZRgBIAEoDVIEY29kZRIYCgdkZXRhaWxz"
-    "GAIgASgJUgdkZXRhaWxzEi0KCG1ldGFkYXRhGAMgAygLMhEubG9jYWxycGMudjEuUGFpclIIbWV0YWRhdGEiIAoG"
-    "R29hd2F5EhYKBnJlYXNvbhgBIAEoCVIGcmVhc29uYgZwcm90bzM="
+    "bBgGIAEoCVIHcmVmdXNhbBIlCg5tZW1vcnlfcmVmdXNhbBgHIAEoCVINbWVtb3J5UmVmdXNhbBIQCgNwaWQYCCAB"
+    "KA1SA3BpZCIuCgRQYWlyEhAKA2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgMUgV2YWx1ZSIzCghNZXRhZGF0"
+    "YRInCgVwYWlycxgBIAMoCzIRLmxvY2FscnBjLnYxLlBhaXJSBXBhaXJzImYKB1RyYWlsZXISEgoEY29kZRgBIAEo"
+    "DVIEY29kZRIYCgdkZXRhaWxzGAIgASgJUgdkZXRhaWxzEi0KCG1ldGFkYXRhGAMgAygLMhEubG9jYWxycGMudjEu"
+    "UGFpclIIbWV0YWRhdGEiIAoGR29hd2F5EhYKBnJlYXNvbhgBIAEoCVIGcmVhc29uYgZwcm90bzM="
 )
 
 _pool = descriptor_pool.DescriptorPool()

@@ -21,7 +21,7 @@ def test_every_scenario_runs_over_every_transport(tmp_path: Path) -> None:
     report = json.loads(file.read_text())
     assert len(report["scenarios"]) == 9
     for scenario in report["scenarios"].values():
-        assert {"shm", "unix", "grpcio"} <= scenario["peers"].keys()
+        assert {"shm", "unix", "tcp", "grpcio"} <= scenario["peers"].keys()
         for peer in scenario["peers"].values():
             assert peer["failure"] is None
             assert peer["calls_per_second"]["median"] > 0

@@ -71,7 +71,7 @@ def test_the_search_finds_the_same_over_every_transport(examples: Path, tmp_path
     assert "Indexed 2 files, 3 lines" in done.stdout
     assert "'namedtuple': 1 of 1 candidates match: io.py (1)" in done.stdout
     assert "Lines with 'return': 2; " in done.stdout
-    assert {"shm", "unix", "grpcio"} <= set(done.stdout.split())
+    assert {"shm", "unix", "tcp", "grpcio"} <= set(done.stdout.split())
 
 
 @pytest.mark.parametrize("name", ["greeter", "search"])

@@ -19,6 +19,7 @@ from tests.peers.journal import PATIENCE, Journal, Pen, PipeJournal
 from tests.peers.processes import Peer
 from tests.peers.scenes import Stage
 from tests.peers.station import Station
+from tests.places import another_name
 
 Code = grpc.StatusCode
 
@@ -51,7 +52,7 @@ def test_a_child_may_serve_under_a_name_of_its_own(
     target: str, station: Station, stage: Stage
 ) -> None:
     journal = PipeJournal()
-    own = target.replace("?", "-child?") if "?" in target else f"{target}-child"
+    own = another_name(target)
 
     def work() -> None:
         mine = Station(own, journal.pen)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import select
-import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from localrpc.transports.greet import make_hello, receive, send
 from localrpc.transports.memory import CONTROL_PAGE, create_ring
 from localrpc.wire.greeting import Greeter, Role
 from tests.peers.journal import PATIENCE
+from tests.places import connect
 
 SIZE = 131072
 TAIL, HEAD, EPOCH, WAKE = 0, 64, 128, 136
@@ -77,20 +77,12 @@ def raw_client(target: str) -> Iterator[RawClient]:
         one.close()
 
 
-def _socket_name(target: str) -> str:
-    address = parse_target(target)
-    if address.scheme == "shm":
-        return f"{os.environ['LOCALRPC_RUNTIME_DIR']}/{address.body}.shm"
-    return f"\0{address.body}" if address.scheme == "unix-abstract" else address.body
-
-
 class RawSocket:
     """A greeted socket, and the memory offered over it if `ring` says so."""
 
     def __init__(self, target: str, *, ring: bool) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock = connect(target)
         self.sock.settimeout(PATIENCE)
-        self.sock.connect(_socket_name(target))
         self._fds: list[int] = []
         offered: list[int] = []
         if ring:

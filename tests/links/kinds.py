@@ -18,17 +18,22 @@ from localrpc._core import Io, lib
 from localrpc.address import parse_target
 from localrpc.options import Options, parse_options
 from localrpc.transports import Connection, Listener, transport_for
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
 
 
 class Kind(NamedTuple):
-    """A target, with {tmp} for a folder, and the options that both sides use."""
+    """A target, with {tmp} for a folder and {port}, and the options that both sides use."""
 
     target: str
     options: tuple[tuple[str, Any], ...] = ()
     wakeup: str = "eventfd"
+
+    def at(self, folder: Path | str) -> str:
+        """A target at which nobody listens yet."""
+        return self.target.format(tmp=folder, port=free_port(str(folder)))
 
 
 KINDS = {
@@ -39,6 +44,7 @@ KINDS = {
     "shm-on-socket": Kind("shm:{tmp}/link", (("localrpc.shared_memory", 0),), "socket"),
     "unix": Kind("unix:{tmp}/link", wakeup="socket"),
     "unix-abstract": Kind("unix-abstract:{tmp}/link", wakeup="socket"),
+    "tcp": Kind("tcp:127.0.0.1:{port}", wakeup="socket"),
 }
 
 
@@ -107,7 +113,7 @@ def _greet(listener: Listener) -> Connection:
 @contextmanager
 def pair(kind: Kind, folder: Path) -> Iterator[tuple[End, End]]:
     """Both ends in this process: the client's, the server's."""
-    address = parse_target(kind.target.format(tmp=folder))
+    address = parse_target(kind.at(folder))
     options: Options = parse_options(kind.options)
     transport = transport_for(address.scheme)
     listener = transport.listen(address, options)
@@ -133,7 +139,7 @@ from localrpc.address import parse_target
 from localrpc.options import parse_options
 from localrpc.transports import transport_for
 kind = KINDS[sys.argv[2]]
-address = parse_target(kind.target.format(tmp=sys.argv[3]))
+address = parse_target(sys.argv[3])
 end = End(transport_for(address.scheme).dial(address, parse_options(kind.options), None))
 exec(sys.argv[4])
 """
@@ -143,10 +149,10 @@ exec(sys.argv[4])
 def child(name: str, folder: Path, script: str) -> Iterator[tuple[subprocess.Popen[str], End]]:
     """A client in a process of its own, which runs `script` on its `end`; our end of the link."""
     kind = KINDS[name]
-    address = parse_target(kind.target.format(tmp=folder))
+    address = parse_target(kind.at(folder))
     listener = transport_for(address.scheme).listen(address, parse_options(kind.options))
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(ROOT), name, str(folder), script],
+        [sys.executable, "-c", CHILD, str(ROOT), name, str(address), script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.ports import free_port
+
 _numbers = itertools.count(1)
 
 
@@ -19,6 +21,13 @@ class Backend:
     name: str
     module: str
     address: Callable[[str], str] = field(repr=False)
+    reference: Backend | None = field(default=None, repr=False)
+    """What it is compared with, if not with grpcio over a Unix socket."""
+
+    @property
+    def has_paths(self) -> bool:
+        """Whether its addresses are files."""
+        return "/" in self.address("/path")
 
     def fresh_address(self, directory: str) -> str:
         """An address at which nobody listens yet."""
@@ -32,6 +41,7 @@ class Backend:
 
 
 REFERENCE = Backend("grpcio", "grpc", lambda path: f"unix:{path}")
+REFERENCE_TCP = Backend("grpcio-tcp", "grpc", lambda path: f"127.0.0.1:{free_port(path)}")
 
 CANDIDATES = (
     # grpcio against itself: a scenario that depends on timing is no yardstick.
@@ -39,4 +49,5 @@ CANDIDATES = (
     Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
     Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal"),
     Backend("unix", "localrpc", lambda path: f"unix:{path}"),
+    Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port(path)}", REFERENCE_TCP),
 )

@@ -19,18 +19,23 @@ class Stage:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._told: dict[str, Transcript] = {}
+        self._told: dict[tuple[str, str], Transcript] = {}
         self._recorder = Recorder()
 
     def play(self, name: str, backend: Backend) -> Transcript:
         with World(backend, self._directory) as world:
             return world.play(catalogue.SCENARIOS[name])
 
-    def reference(self, name: str) -> Transcript:
-        if name not in self._told:
+    def forget(self, name: str, backend: Backend) -> None:
+        """Have the reference play this once more."""
+        self._told.pop((name, backend.name), None)
+
+    def reference(self, name: str, backend: Backend = REFERENCE) -> Transcript:
+        key = name, backend.name
+        if key not in self._told:
             with self._recorder:
-                self._told[name] = self.play(name, REFERENCE)
-        return self._told[name]
+                self._told[key] = self.play(name, backend)
+        return self._told[key]
 
     def uses(self) -> set[Use]:
         """What all the scenarios together use of grpc's interfaces."""

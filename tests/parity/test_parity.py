@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from .backends import CANDIDATES, Backend
+from .backends import CANDIDATES, REFERENCE, Backend
 from .catalogue import SCENARIOS
 from .conftest import Stage
 from .deviations import DEVIATIONS
+from .transcript import Transcript
 
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))
 @pytest.mark.parametrize("backend", CANDIDATES, ids=lambda backend: backend.name)
 def test_user_code_sees_what_grpcio_shows(stage: Stage, backend: Backend, name: str) -> None:
-    expected = stage.reference(name)
+    reference = backend.reference or REFERENCE
+    told = stage.play(name, backend)
+    if told != adapted(stage, name, backend, reference):
+        # grpcio loses a race now and then, and may play once more; localrpc may not.
+        stage.forget(name, reference)
+        if backend.module == "grpc":
+            told = stage.play(name, backend)
+    assert told == adapted(stage, name, backend, reference)
+
+
+def adapted(stage: Stage, name: str, backend: Backend, reference: Backend) -> Transcript:
+    """What a backend should tell."""
+    expected = stage.reference(name, reference)
     if backend.module != "grpc" and name in DEVIATIONS:
         expected = DEVIATIONS[name].adapt(expected)
-    assert stage.play(name, backend) == expected
+    return expected
 
 
 @pytest.mark.parametrize("name", sorted(DEVIATIONS))

@@ -111,6 +111,8 @@ def scrub(value: Any, names: list[str]) -> Any:
         return {key: scrub(each, names) for key, each in value.items()}
     if isinstance(value, list):
         return [scrub(each, names) for each in value]
+    if isinstance(value, int) and any(name.endswith(f":{value}") for name in names):
+        return "PORT"
     if isinstance(value, str):
         for name in names:
             value = value.replace(name, "ADDRESS")

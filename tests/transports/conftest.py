@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from localrpc.transports import greet
+from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,7 @@ def _fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greet, "_warned", set())
 
 
-SCHEMES = ("shm", "unix", "unix-abstract")
+SCHEMES = ("shm", "unix", "unix-abstract", "tcp")
 
 
 @pytest.fixture(params=SCHEMES)
@@ -52,6 +53,8 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return "shm:door"
     if request.param == "unix":
         return f"unix:{tmp_path}/socket"
+    if request.param == "tcp":
+        return f"tcp:127.0.0.1:{free_port(str(tmp_path))}"
     return f"unix-abstract:{tmp_path}"
 
 

@@ -18,11 +18,12 @@ import pytest
 
 from localrpc.errors import ConnectError, GreetingError, ListenError
 from localrpc.options import Options
-from localrpc.transports import PeerCredentials, memory, names
+from localrpc.transports import PeerCredentials, memory
 from localrpc.transports.credentials import refusal_of_client, refusal_of_server
 from localrpc.transports.greet import make_hello
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, hello_frame
+from tests import places
 
 from .doors import (
     DIAL,
@@ -43,13 +44,8 @@ RING = 1 << 20
 
 def connect(target: str) -> socket.socket:
     """A plain socket to the target's door."""
-    scheme, _, body = target.partition(":")
-    sock = socket.socket(socket.AF_UNIX)
+    sock = places.connect(target)
     sock.settimeout(20)
-    if scheme == "unix-abstract":
-        sock.connect(b"\0" + body.encode())
-    else:
-        sock.connect(names.shm_path(body) if scheme == "shm" else body)
     return sock
 
 
@@ -90,8 +86,12 @@ def test_both_sides_know_whom_they_talk_to(target: str) -> None:
         own = PeerCredentials(os.getpid(), os.geteuid(), os.getegid())
         assert client.peer == server.peer == own
         assert server.hello.agent.startswith("me/1 ")
-        assert client.peer_name.startswith("unix:")
-        assert server.peer_name == f"unix:pid={os.getpid()}"
+        if target.startswith("tcp:"):
+            assert client.peer_name == target
+            assert server.peer_name.startswith("ipv4:127.0.0.1:")
+        else:
+            assert client.peer_name.startswith("unix:")
+            assert server.peer_name == f"unix:pid={os.getpid()}"
         client.close()
 
 
@@ -231,6 +231,8 @@ def test_bad_memory_is_refused_and_the_server_goes_on(
 
 
 def test_more_descriptors_than_the_greeting_has_are_refused(target: str) -> None:
+    if target.startswith("tcp:"):
+        pytest.skip("TCP carries no descriptors")
     with Doorman(target) as doorman:
         with connect(target) as client:
             send_with(client, HELLO, [_a_file() for _ in range(9)])
@@ -270,7 +272,8 @@ def test_a_stranger_is_sent_away_and_the_server_goes_on(
             client.sendall(data)
             error = doorman.error()
             assert isinstance(error, GreetingError)
-            for word in (words, target, f"pid {os.getpid()}"):
+            who = "a client" if target.startswith("tcp:") else f"pid {os.getpid()}"
+            for word in (words, target, who):
                 assert word in str(error)
             while _receive(client):
                 pass

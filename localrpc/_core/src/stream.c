@@ -1,5 +1,5 @@
 /*
- * stream.c - the byte-stream link: frames one after another on a socket.
+ * stream.c - the byte-stream link: frames one after another on a socket, Unix or TCP.
  *
  * Reading goes through a buffer. A DATA frame larger than what has come is
  * given out in pieces, each a DATA frame of its own: to its receiver DATA is a
@@ -12,6 +12,8 @@
 #include "core.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -35,6 +37,7 @@ struct stream {
 	size_t rest_at, rest_len;
 	bool full;
 	bool broken;
+	bool asks; /* TCP takes what is sent to a peer that has gone: ask before a call opens */
 	uint64_t sent;
 };
 
@@ -195,6 +198,16 @@ static int flush_rest(struct stream *s)
 	return 1;
 }
 
+/* Has the peer closed its end, though there may still be something of it to read? */
+static bool has_gone(struct stream *s)
+{
+	uint8_t state = TCP_ESTABLISHED; /* the first byte of struct tcp_info */
+	socklen_t size = sizeof state;
+
+	getsockopt(s->link.sock_fd, IPPROTO_TCP, TCP_INFO, &state, &size);
+	return state != TCP_ESTABLISHED;
+}
+
 static int stream_send(struct lr_link *link, struct lr_header *header, const struct iovec *given,
 	int count)
 {
@@ -206,6 +219,10 @@ static int stream_send(struct lr_link *link, struct lr_header *header, const str
 
 	if (r <= 0)
 		return r;
+	if (s->asks && header->type == LR_T_OPEN && has_gone(s)) {
+		s->broken = true;
+		return LR_CLOSED;
+	}
 	header->cpu = lr_cpu();
 	iov[0].iov_base = header;
 	iov[0].iov_len = LR_HEADER_SIZE;
@@ -299,6 +316,8 @@ struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, 
 {
 	struct stream *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
 	int room_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* watched for writing only, apart from reading */
+	int family = AF_UNIX;
+	socklen_t size = sizeof family;
 
 	if (s)
 		memset(s, 0, sizeof *s);
@@ -317,6 +336,7 @@ struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, 
 	s->link.sock_fd = fd;
 	s->link.pidfd = pidfd;
 	s->link.room_fd = room_fd;
+	s->asks = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 && family != AF_UNIX;
 	s->link.piece = LR_PIECE;
 	s->link.spin = spin_us < 0 ? -1 : spin_us * LR_US;
 	return &s->link;

@@ -1,0 +1,87 @@
+"""Which user has the other end of a TCP connection within this machine, by the kernel's word.
+
+TCP itself does not say. sock_diag(7) looks one connection up by its two ends;
+the layouts are those of linux/sock_diag.h and linux/inet_diag.h.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+from typing import NamedTuple
+
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST = 1
+_NLMSG_ERROR = 2
+_ESTABLISHED = 1
+_ALL_STATES = 0xFFFFFFFF
+
+_NLMSG = struct.Struct("=IHHII")  # length, type, flags, sequence, pid
+_REQUEST = struct.Struct("=BBBBI")  # family, protocol, extensions, padding, states
+_PORTS = struct.Struct("!HH")
+_NO_INTERFACE_NO_COOKIE = struct.pack("=I8s", 0, b"\xff" * 8)
+_MESSAGE = struct.Struct("=BBBB48sIIIII")  # family, state, ..., id, ..., uid, inode
+
+
+class Holder(NamedTuple):
+    """Whose a socket is, and which."""
+
+    uid: int
+    inode: int
+
+
+def holder_of_other_end(sock: socket.socket) -> Holder | None:
+    """Who has the peer's socket; None when no process of this machine has it open.
+
+    So it is for a peer elsewhere, for one that has closed its end already, and
+    for a server that has not accepted yet. Raises OSError when the kernel does
+    not answer.
+    """
+    family = sock.family
+    # The peer's own end is the mirror image of ours.
+    local, remote = sock.getpeername(), sock.getsockname()
+    ports = _PORTS.pack(local[1], remote[1])
+    ends = b"".join(socket.inet_pton(family, end[0].partition("%")[0]).ljust(16, b"\0")
+                    for end in (local, remote))  # fmt: skip
+    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES)
+    request += ports + ends + _NO_INTERFACE_NO_COOKIE
+    header = _NLMSG.pack(_NLMSG.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+    with socket.socket(socket.AF_NETLINK, kind, _NETLINK_SOCK_DIAG) as netlink:
+        netlink.send(header + request)
+        answer = netlink.recv(4096)
+    _, what, _, _, _ = _NLMSG.unpack_from(answer)
+    if what == _NLMSG_ERROR:
+        (number,) = struct.unpack_from("=i", answer, _NLMSG.size)
+        if -number == errno.ENOENT:
+            return None
+        raise OSError(-number, os.strerror(-number))
+    _, state, _, _, identity, _, _, _, uid, inode = _MESSAGE.unpack_from(answer, _NLMSG.size)
+    # A listener is what the kernel offers in place of a connection that is gone, and a
+    # socket without an inode is nobody's: its uid would read as root's.
+    if identity[:4] != ports or state != _ESTABLISHED or not inode:
+        return None
+    return Holder(uid, inode)
+
+
+def open_pidfd_of(pid: int, holder: Holder) -> int:
+    """A pidfd of process `pid` if it has the socket open, as far as we may see; else -1."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    try:
+        folder = f"/proc/{pid}/fd"
+        wanted = f"socket:[{holder.inode}]"
+        for number in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"{folder}/{number}") == wanted:
+                    return pidfd
+    except OSError:
+        pass  # it has gone, or belongs to somebody else
+    os.close(pidfd)
+    return -1

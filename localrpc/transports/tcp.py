@@ -1,0 +1,249 @@
+"""tcp:, frames on a TCP connection, within this machine unless the target says otherwise.
+
+A connection within the machine has an owner at its other end, whom the kernel
+knows, so a server keeps to its own user as on every other transport. Nothing
+of the kind holds for a peer elsewhere: who opens a server to other machines
+with ?interfaces=any serves whoever reaches it.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from localrpc.address import Address
+from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
+from localrpc.options import Options
+from localrpc.transports.base import Connection, Listener, PeerCredentials, Transport
+from localrpc.transports.credentials import refusal_of_client, refusal_of_server
+from localrpc.transports.door import SocketGreeting, SocketListener
+from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.sockdiag import holder_of_other_end, open_pidfd_of
+from localrpc.wire.codec import Hello
+
+_BACKLOG = 1024
+_UNKNOWN = -1
+_KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+# A machine that vanishes says nothing: the kernel asks after so many seconds of
+# silence, again after so many more, and gives up after that number of tries.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+
+_ELSEWHERE = (
+    "is not of this machine alone; add ?interfaces=any if that is meant (nothing is encrypted"
+    " there and nobody's user is known), or use 127.0.0.1"
+)
+
+_Refusal = Callable[[PeerCredentials], str | None]
+
+_Place = tuple[socket.AddressFamily, Any]
+"""A family and what bind() and connect() take in it."""
+
+
+def _places(address: Address) -> list[_Place]:
+    """What the name stands for, IPv4 first; raises OSError, or ValueError for one elsewhere."""
+    host, _, port = address.body.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    places = [(family, place) for family, _, _, _, place in found]
+    if address.options.get("interfaces") != "any":
+        for _, place in places:
+            if not _is_loopback(str(place[0])):
+                raise ValueError(f"{place[0]} {_ELSEWHERE}")
+    return sorted(places, key=lambda place: place[0] != socket.AF_INET)
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+
+
+def _name(place: Any) -> str:
+    """As gRPC spells a peer: ipv4:127.0.0.1:5000, ipv6:%5B::1%5D:5000."""
+    host, port = place[:2]
+    return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def _prepare(sock: socket.socket, remote: str) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if not _is_loopback(remote):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _identify(sock: socket.socket) -> PeerCredentials:
+    """Raises GreetingError when nobody of this machine has the other end of a local connection."""
+    try:
+        holder = holder_of_other_end(sock)
+        local = _is_loopback(sock.getpeername()[0])
+    except OSError as error:
+        if error.errno != errno.ENOTCONN:
+            raise
+        holder, local = None, True
+    if holder is None and local:
+        raise GreetingError("it hung up before it could be told whose it is", quiet=True)
+    return PeerCredentials(0, holder.uid if holder else _UNKNOWN, _UNKNOWN)
+
+
+def _watch(sock: socket.socket, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+    """The process that the HELLO names, if the kernel agrees: a child of it may hold the socket."""
+    holder = holder_of_other_end(sock)
+    pidfd = open_pidfd_of(hello.pid, holder) if holder and hello.pid else -1
+    if pidfd < 0:
+        return peer, -1
+    try:
+        gid = os.stat(f"/proc/{hello.pid}").st_gid
+    except OSError:
+        gid = _UNKNOWN  # it is dead, and its pidfd says so
+    return PeerCredentials(hello.pid, peer.uid, gid), pidfd
+
+
+def _objection(address: Address, refusal: _Refusal, peer: PeerCredentials) -> str | None:
+    """None for a peer elsewhere, if the target allows them: it has no user here to compare."""
+    if peer.uid == _UNKNOWN and address.options.get("interfaces") == "any":
+        return None
+    return refusal(peer)
+
+
+class _TcpGreeting(SocketGreeting):
+    # A close with something unread is a reset, which takes our refusal with it.
+    identified_late = True
+
+    def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
+        super().__init__(sock, address, options)
+        self._place: Any = None
+
+    def identify(self, sock: socket.socket) -> PeerCredentials:
+        peer = _identify(sock)
+        self._place = sock.getpeername()
+        _prepare(sock, self._place[0])
+        return peer
+
+    def objection(self, peer: PeerCredentials) -> str | None:
+        return _objection(self.address, refusal_of_client, peer)
+
+    def watch(
+        self, sock: socket.socket, peer: PeerCredentials, hello: Hello
+    ) -> tuple[PeerCredentials, int]:
+        return _watch(sock, peer, hello)
+
+    def peer_name(self, sock: socket.socket, peer: PeerCredentials) -> str:
+        return _name(self._place)
+
+    def welcome(self, sock: socket.socket, peer: PeerCredentials, hello: Hello) -> Connection:
+        if hello.ring_size:
+            raise self.refuse("it offers memory to a tcp: server; dial it as tcp:")
+        return self.connect_stream(sock, peer, hello)
+
+
+class TcpTransport(Transport):
+    scheme = "tcp"
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        try:
+            family, place = _places(address)[0]
+            sock = _listen(family, place)
+        except ValueError as error:
+            raise ListenError(str(address), str(error)) from None
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                reason = "a live server already listens there; stop it, or use another port"
+                raise AddressInUse(str(address), reason) from None
+            raise ListenError(str(address), _bind_reason(error)) from error
+        listener = SocketListener(address, options, sock, _TcpGreeting)
+        listener.port = sock.getsockname()[1]
+        return listener
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        road = Road(
+            connect=lambda until: _connect(address, until),
+            identify=_identify,
+            peer_name=f"tcp:{address.body}",
+            objection=partial(_objection, address, refusal_of_server),
+            watch=_watch,
+            identified_late=True,
+        )
+        return dial_road(road, address, options, deadline)
+
+
+def _listen(family: socket.AddressFamily, place: Any) -> socket.socket:
+    sock = socket.socket(family, _KIND)
+    try:
+        # Connections of a server that has just ended do not keep its port from the next;
+        # one that listens does.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(place)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_reason(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if isinstance(error, socket.gaierror):
+        return f"the host is not known: {reason}"
+    if error.errno == errno.EACCES:
+        return f"{reason}: ports below 1024 are root's, use a higher one or 0"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{reason}: the host is not this machine"
+    return reason
+
+
+def _connect(address: Address, until: float) -> socket.socket:
+    try:
+        places = _places(address)
+    except ValueError as error:
+        raise ConnectError(str(address), str(error)) from None
+    except OSError as error:
+        raise ConnectError(str(address), _bind_reason(error)) from error
+    failure = ConnectError(str(address), "the host has no address")
+    for family, place in places:
+        try:
+            return _connect_to(family, place, until)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            failure = ConnectError(str(address), f"connect failed: {reason} ({_fix(error, place)})")
+    raise failure
+
+
+def _fix(error: OSError, place: Any) -> str:
+    where = _name(place)
+    if error.errno == errno.ECONNREFUSED:
+        return f"no server listens on {where}: start it, or check the port"
+    if error.errno == errno.ETIMEDOUT:
+        return f"the server on {where} does not take connections: it is stopped or swamped"
+    return where
+
+
+def _connect_to(family: socket.AddressFamily, place: Any, until: float) -> socket.socket:
+    sock = socket.socket(family, _KIND)
+    try:
+        number = sock.connect_ex(place)
+        if number == errno.EINPROGRESS:
+            poller = select.poll()
+            poller.register(sock, select.POLLOUT)
+            left = until - time.monotonic()
+            ready = left > 0 and poller.poll(left * 1000 + 1)
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if not ready:
+                number = errno.ETIMEDOUT
+        # A port that nobody listens on may have been chosen for our own end: then TCP
+        # connects the socket to itself.
+        if number == 0 and sock.getsockname() == sock.getpeername():
+            number = errno.ECONNREFUSED
+        if number:
+            raise OSError(number, os.strerror(number))
+        _prepare(sock, sock.getpeername()[0])
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,165 @@
+"""What TCP alone has: ports, places elsewhere, and peers whom the kernel knows by their uid."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import localrpc
+from localrpc._core import lib
+from localrpc.address import parse_target
+from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
+from localrpc.options import Options
+from localrpc.transports import greet, transport_for
+from localrpc.transports.sockdiag import holder_of_other_end, open_pidfd_of
+from localrpc.wire.greeting import hello_frame
+from tests import places
+from tests.links.kinds import End
+from tests.ports import free_port
+
+from .doors import NOBODY, Doorman, as_ordinary_user, dial
+
+HELLO = hello_frame(greet.make_hello(Options()))
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> str:
+    return f"tcp:127.0.0.1:{free_port(str(tmp_path))}"
+
+
+def connected() -> tuple[socket.socket, socket.socket, socket.socket]:
+    """A listener and the two ends of a connection to it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listener.getsockname())
+    return listener, client, listener.accept()[0]
+
+
+def test_a_server_that_asks_for_port_0_is_told_which_it_got() -> None:
+    server = localrpc.server(futures.ThreadPoolExecutor(1))
+    port = server.add_insecure_port("tcp:127.0.0.1:0")
+    server.start()
+    try:
+        channel: Any = localrpc.insecure_channel(f"tcp:127.0.0.1:{port}")
+        with channel, pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/no/method")(b"", timeout=10)
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    finally:
+        server.stop(None)
+
+
+@pytest.mark.parametrize("host", ["localhost", "[::1]", "127.0.0.2"])
+def test_this_machine_has_many_names(host: str) -> None:
+    address = parse_target(f"tcp:{host}:0")
+    try:
+        listener = transport_for("tcp").listen(address, Options())
+    except ListenError as error:
+        pytest.skip(f"{host}: {error}")
+    port = listener.port
+    listener.close()
+    with Doorman(f"tcp:{host}:{port}") as doorman:
+        client = dial(f"tcp:{host}:{port}")
+        assert doorman.connection().peer.pid == os.getpid()
+        kind = "ipv6:%5B::1%5D:" if host == "[::1]" else "ipv4:127."
+        assert doorman.connection().peer_name.startswith(kind)
+        client.close()
+
+
+def test_a_port_in_use_is_refused(door: str) -> None:
+    with Doorman(door), pytest.raises(AddressInUse, match="a live server already listens there"):
+        Doorman(door)
+
+
+def test_nobody_listens(door: str) -> None:
+    with pytest.raises(ConnectError, match=r"Connection refused .*no server listens on ipv4:127"):
+        dial(door)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1"])
+def test_other_machines_need_a_word(host: str) -> None:
+    with pytest.raises(ListenError, match=r"add \?interfaces=any if that is meant"):
+        Doorman(f"tcp:{host}:0")
+    with pytest.raises(ConnectError, match=r"add \?interfaces=any if that is meant"):
+        dial(f"tcp:{host}:1")
+
+
+def test_a_server_open_to_all_still_knows_this_machines_users(tmp_path: Path) -> None:
+    port = free_port(str(tmp_path))
+    with Doorman(f"tcp:0.0.0.0:{port}?interfaces=any") as doorman:
+        client = dial(f"tcp:127.0.0.1:{port}")
+        assert doorman.connection().peer.uid == os.geteuid()
+        client.close()
+
+
+def test_the_host_has_to_exist() -> None:
+    with pytest.raises(ListenError, match="the host is not known"):
+        Doorman("tcp:no-such-host.invalid:0")
+    with pytest.raises(ConnectError, match="the host is not known"):
+        dial("tcp:no-such-host.invalid:1")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_users_client_is_refused(door: str) -> None:
+    with Doorman(door) as doorman:
+        said = as_ordinary_user(lambda: str(dial(door)))
+        assert said.startswith("ConnectError")
+        assert f"serves only that user, not uid {NOBODY}" in said
+        assert f"not uid {NOBODY}" in str(doorman.error())
+
+
+def test_whose_socket_is_closed_is_nobody_and_not_root() -> None:
+    listener, client, server = connected()
+    with listener, server:
+        assert holder_of_other_end(server) is not None
+        client.close()
+        assert holder_of_other_end(server) is None
+
+
+def test_a_server_that_has_not_accepted_is_nobody_yet() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()) as client:
+        assert holder_of_other_end(client) is None
+        accepted, _ = listener.accept()
+        holder = holder_of_other_end(client)
+        assert holder is not None
+        assert holder.uid == os.geteuid()
+        accepted.close()
+
+
+def test_who_says_hello_and_hangs_up_does_not_get_in(door: str) -> None:
+    with Doorman(door) as doorman:
+        with places.connect(door) as stranger:
+            stranger.sendall(HELLO)
+        # Either it was gone before it could be told whose it was, or is taken in and ends.
+        doorman.wait_for(lambda: bool(doorman.errors or doorman.connections))
+        for error in doorman.errors:
+            assert isinstance(error, GreetingError)
+
+
+def test_a_pid_that_is_a_lie_is_not_believed() -> None:
+    listener, client, server = connected()
+    with listener, client, server:
+        holder = holder_of_other_end(server)
+        assert holder is not None
+        assert open_pidfd_of(os.getppid(), holder) == -1
+        assert open_pidfd_of(1 << 22, holder) == -1
+        pidfd = open_pidfd_of(os.getpid(), holder)
+        assert pidfd >= 0
+        os.close(pidfd)
+
+
+def test_a_reset_connection_ends(door: str) -> None:
+    with Doorman(door) as doorman:
+        client = places.connect(door)
+        client.sendall(HELLO)
+        connection = doorman.connection()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        assert End(connection).receive() == lib.LR_CLOSED
