@@ -46,6 +46,11 @@ class Address(NamedTuple):
         """Bytes of each of the two rings."""
         return int(self.options.get("ring", RING_DEFAULT))
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the other side may be on another machine."""
+        return self.options.get("interfaces") == "any"
+
     def __str__(self) -> str:
         return self.text or f"{self.scheme}:{self.body}"
 

@@ -43,7 +43,7 @@ def runtime_directory() -> Iterator[str]:
 def fresh_target(kind: str, directory: str) -> str:
     """A target at which nobody listens yet."""
     name, unique = f"t{next(_numbers)}", f"lrt{os.getpid()}"
-    port = free_port(unique + name)
+    port = free_port()
     return TARGETS[kind].format(name=name, directory=directory, unique=unique, port=port)
 
 

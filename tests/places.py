@@ -52,7 +52,7 @@ def another_name(target: str) -> str:
     scheme, colon, rest = target.partition(":")
     body, question, options = rest.partition("?")
     if scheme == "tcp":
-        body = f"127.0.0.1:{free_port(body)}"
+        body = f"127.0.0.1:{free_port()}"
     else:
         body += "-other"
     return f"{scheme}{colon}{body}{question}{options}"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
-import zlib
 
-# Below the ephemeral ports, which other connections are given at random.
-_FIRST, _LAST = 12_000, 32_000
+# Below the ephemeral ports, which other connections are given at random. Each of
+# pytest-xdist's workers has a share of its own, and begins anywhere in it.
+_FIRST, _SHARE, _SHARES = 12_000, 2_500, 8
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
+_numbers = itertools.count(os.getpid())
 
 
-def free_port(name: str) -> int:
-    """A port of 127.0.0.1 on which nobody listens; another name most often gives another."""
-    size = _LAST - _FIRST
-    start = zlib.crc32(name.encode())
-    for step in range(100):
-        port = _FIRST + (start + step * 7) % size
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens; each time another one."""
+    for number in itertools.islice(_numbers, _SHARE):
+        port = _FIRST + _worker * _SHARE + number % _SHARE
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -22,4 +24,4 @@ def free_port(name: str) -> int:
             except OSError:
                 continue
             return port
-    raise AssertionError("a hundred ports in a row are taken")
+    raise AssertionError("every port is taken")

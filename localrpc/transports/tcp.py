@@ -53,7 +53,7 @@ def _places(address: Address) -> list[_Place]:
     host = host.removeprefix("[").removesuffix("]")
     found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     places = [(family, place) for family, _, _, _, place in found]
-    if address.options.get("interfaces") != "any":
+    if not address.elsewhere:
         for _, place in places:
             if not _is_loopback(str(place[0])):
                 raise ValueError(f"{place[0]} {_ELSEWHERE}")
@@ -107,7 +107,7 @@ def _watch(sock: socket.socket, peer: PeerCredentials, hello: Hello) -> tuple[Pe
 
 def _objection(address: Address, refusal: _Refusal, peer: PeerCredentials) -> str | None:
     """None for a peer elsewhere, if the target allows them: it has no user here to compare."""
-    if peer.uid == _UNKNOWN and address.options.get("interfaces") == "any":
+    if peer.uid == _UNKNOWN and address.elsewhere:
         return None
     return refusal(peer)
 

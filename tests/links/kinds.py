@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
     def at(self, folder: Path | str) -> str:
         """A target at which nobody listens yet."""
-        return self.target.format(tmp=folder, port=free_port(str(folder)))
+        return self.target.format(tmp=folder, port=free_port())
 
 
 KINDS = {

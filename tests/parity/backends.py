@@ -41,7 +41,7 @@ class Backend:
 
 
 REFERENCE = Backend("grpcio", "grpc", lambda path: f"unix:{path}")
-REFERENCE_TCP = Backend("grpcio-tcp", "grpc", lambda path: f"127.0.0.1:{free_port(path)}")
+REFERENCE_TCP = Backend("grpcio-tcp", "grpc", lambda path: f"127.0.0.1:{free_port()}")
 
 CANDIDATES = (
     # grpcio against itself: a scenario that depends on timing is no yardstick.
@@ -49,5 +49,5 @@ CANDIDATES = (
     Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
     Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal"),
     Backend("unix", "localrpc", lambda path: f"unix:{path}"),
-    Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port(path)}", REFERENCE_TCP),
+    Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port()}", REFERENCE_TCP),
 )

@@ -54,7 +54,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "unix":
         return f"unix:{tmp_path}/socket"
     if request.param == "tcp":
-        return f"tcp:127.0.0.1:{free_port(str(tmp_path))}"
+        return f"tcp:127.0.0.1:{free_port()}"
     return f"unix-abstract:{tmp_path}"
 
 

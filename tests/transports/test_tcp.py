@@ -6,7 +6,6 @@ import os
 import socket
 import struct
 from concurrent import futures
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -30,8 +29,8 @@ HELLO = hello_frame(greet.make_hello(Options()))
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> str:
-    return f"tcp:127.0.0.1:{free_port(str(tmp_path))}"
+def door() -> str:
+    return f"tcp:127.0.0.1:{free_port()}"
 
 
 def connected() -> tuple[socket.socket, socket.socket, socket.socket]:
@@ -90,8 +89,8 @@ def test_other_machines_need_a_word(host: str) -> None:
         dial(f"tcp:{host}:1")
 
 
-def test_a_server_open_to_all_still_knows_this_machines_users(tmp_path: Path) -> None:
-    port = free_port(str(tmp_path))
+def test_a_server_open_to_all_still_knows_this_machines_users() -> None:
+    port = free_port()
     with Doorman(f"tcp:0.0.0.0:{port}?interfaces=any") as doorman:
         client = dial(f"tcp:127.0.0.1:{port}")
         assert doorman.connection().peer.uid == os.geteuid()

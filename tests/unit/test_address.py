@@ -23,6 +23,9 @@ from localrpc.errors import AddressError
         ("unix:/with%20space%3Fand%25", "unix", "/with space?and%"),
         ("unix-abstract:name", "unix-abstract", "name"),
         ("unix-abstract://name", "unix-abstract", "name"),
+        ("tcp:127.0.0.1:5000", "tcp", "127.0.0.1:5000"),
+        ("tcp://localhost:0", "tcp", "localhost:0"),
+        ("tcp:[::1]:65535?spin=off", "tcp", "[::1]:65535"),
     ],
 )
 def test_a_target_is_scheme_and_body(text: str, scheme: str, body: str) -> None:
@@ -65,7 +68,15 @@ def test_an_option_has_its_value(query: str, attribute: str, value: object) -> N
         ("", ["no scheme", "shm:NAME"]),
         ("search", ["'search'", "no scheme", "shm:NAME", "unix:PATH", "unix-abstract:NAME"]),
         ("foo:bar", ["unknown scheme 'foo'", "shm:NAME", "unix:PATH"]),
-        ("localhost:50051", ["unknown scheme 'localhost'", "grpc's own channel"]),
+        ("localhost:50051", ["unknown scheme 'localhost'", "tcp:localhost:50051", "grpc's own"]),
+        ("tcp:", ["empty name", "tcp:HOST:PORT"]),
+        ("tcp:5000", ["host and port", "tcp:127.0.0.1:5000"]),
+        ("tcp:localhost", ["host and port"]),
+        ("tcp:localhost:http", ["host and port"]),
+        ("tcp:localhost:65536", ["host and port"]),
+        ("tcp:::1:5000", ["tcp:[::1]:5000"]),
+        ("tcp:localhost:1?ring=1M", ["unknown option 'ring'", "?interfaces="]),
+        ("tcp:localhost:1?interfaces=eth0", ["interfaces='eth0'", "loopback or any"]),
         ("shm:", ["empty name", "shm:NAME"]),
         ("shm://", ["empty name"]),
         ("unix:", ["empty name", "unix:PATH"]),
@@ -118,7 +129,9 @@ def test_a_target_that_is_no_str_is_a_type_error(value: object) -> None:
     st.one_of(
         st.text(),
         st.builds(
-            "{}:{}".format, st.sampled_from(["shm", "unix", "unix-abstract"]), st.text(max_size=130)
+            "{}:{}".format,
+            st.sampled_from(["shm", "unix", "unix-abstract", "tcp"]),
+            st.text(max_size=130),
         ),
     )
 )
