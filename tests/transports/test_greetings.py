@@ -24,6 +24,7 @@ from localrpc.transports.greet import make_hello
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, hello_frame
 from tests import places
+from tests.ports import free_port
 
 from .doors import (
     DIAL,
@@ -454,8 +455,10 @@ def test_one_user_and_root(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_users_client_is_refused_before_it_says_anything(tmp_path: Path) -> None:
-    target = f"unix-abstract:{tmp_path}"
+@pytest.mark.parametrize("scheme", ["unix-abstract", "tcp"])
+def test_another_users_client_is_refused_before_it_is_believed(scheme: str, tmp_path: Path) -> None:
+    body = f"127.0.0.1:{free_port()}" if scheme == "tcp" else str(tmp_path)
+    target = f"{scheme}:{body}"
     with Doorman(target) as doorman:
         said = as_ordinary_user(lambda: str(dial(target)))
         assert said.startswith("ConnectError")

@@ -98,7 +98,8 @@ struct lr_link_ops {
 	 * have to be woken for it: then link->owes says so. */
 	int (*send)(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
 		int count);
-	/* Wake the reader. Any thread may, without a lock; paid() with the lock afterwards. */
+	/* Wake the reader. Any thread may, without a lock; paid() with the lock afterwards.
+	 * NULL where the kernel does it, on a socket: such a link never owes. */
 	void (*ring)(struct lr_link *link);
 	void (*paid)(struct lr_link *link, uint64_t owed);
 	/* Would a frame of `need` payload bytes find room? Flushes what is begun. */

@@ -6,7 +6,7 @@
  * leader; others park, each on a futex word of its own. While it leads it
  * drops the mutex to spin and to sleep, and only the leader peeks, consumes,
  * arms and touches the list of hot connections. Sending happens under the
- * mutex, by anyone.
+ * mutex, by anyone; a peer that sleeps is rung once it is free.
  *
  * A server's leader that goes out to run a handler leaves its connections
  * armed. What then arrives rings the service thread (lr_service), which gives
