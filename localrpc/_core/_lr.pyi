@@ -63,6 +63,7 @@ class _Lib:
     LR_RING_MAX: int
     LR_BATCH: int
     LR_SCRATCH: int
+    LR_SYSV_MAX: int
     LR_PAGE: int
     LR_CLIENT: int
     LR_SERVER: int
@@ -85,8 +86,40 @@ class _Lib:
     def lr_stream_open(
         self, fd: int, pidfd: int, spin_us: int, error: _Pointer, error_size: int, /
     ) -> _Pointer: ...
+    def lr_pipe_open(
+        self,
+        rx_fd: int,
+        tx_fd: int,
+        keep_fd: int,
+        pidfd: int,
+        spin_us: int,
+        error: _Pointer,
+        error_size: int,
+        /,
+    ) -> _Pointer: ...
+    def lr_mqueue_open(
+        self, rx_fd: int, tx_fd: int, pidfd: int, spin_us: int, error: _Pointer, error_size: int, /
+    ) -> _Pointer: ...
+    def lr_sysv_open(
+        self,
+        rx_id: int,
+        tx_id: int,
+        size: int,
+        pidfd: int,
+        record_fd: int,
+        record: _Pointer,
+        spin_us: int,
+        error: _Pointer,
+        error_size: int,
+        /,
+    ) -> _Pointer: ...
     def lr_link_close(self, link: _Pointer, /) -> None: ...
     def lr_signal_claim(self, signo: int, /) -> int: ...
+    def lr_msgget(self, key: int, create: int, /) -> int: ...
+    def lr_msgctl_remove(self, id: int, /) -> int: ...
+    def lr_msgctl_stat(self, id: int, facts: _Pointer, /) -> int: ...
+    def lr_msgsnd(self, id: int, data: _Pointer, size: int, /) -> int: ...
+    def lr_msgrcv(self, id: int, data: _Pointer, room: int, wait: int, /) -> int: ...
     def lr_link_send(
         self, link: _Pointer, type: int, flags: int, call: int, payload: _Pointer, len: int, /
     ) -> int: ...

@@ -8,7 +8,15 @@ from typing import Any
 
 from localrpc._core import ffi, lib
 
-__all__ = ["Link", "claim_signal", "open_ring", "open_stream"]
+__all__ = [
+    "Link",
+    "claim_signal",
+    "open_mqueue",
+    "open_pipe",
+    "open_ring",
+    "open_stream",
+    "open_sysv",
+]
 
 _ERROR_SIZE = 200
 
@@ -80,6 +88,37 @@ def open_stream(*, fd: int, pidfd: int, spin_us: int) -> Link:
     """Frames on a connected stream socket; owns both descriptors, raises OSError."""
     text = ffi.new("char[]", _ERROR_SIZE)
     return Link(_checked(lib.lr_stream_open(fd, pidfd, spin_us, text, _ERROR_SIZE), text))
+
+
+def open_pipe(*, rx_fd: int, tx_fd: int, keep_fd: int, pidfd: int, spin_us: int) -> Link:
+    """Frames on two pipes; `keep_fd` reads what `tx_fd` writes. Owns all, raises OSError."""
+    text = ffi.new("char[]", _ERROR_SIZE)
+    raw = lib.lr_pipe_open(rx_fd, tx_fd, keep_fd, pidfd, spin_us, text, _ERROR_SIZE)
+    return Link(_checked(raw, text))
+
+
+def open_mqueue(*, rx_fd: int, tx_fd: int, pidfd: int, spin_us: int) -> Link:
+    """Frames on two POSIX queues, `tx_fd` open both ways. Owns all, raises OSError."""
+    text = ffi.new("char[]", _ERROR_SIZE)
+    raw = lib.lr_mqueue_open(rx_fd, tx_fd, pidfd, spin_us, text, _ERROR_SIZE)
+    return Link(_checked(raw, text))
+
+
+def open_sysv(
+    *, rx_id: int, tx_id: int, size: int, pidfd: int, record: tuple[int, str] | None, spin_us: int
+) -> Link:
+    """Frames on two System V queues, in messages of `size` bytes at most.
+
+    Owns all, the queues too, and `record`, a file by its descriptor and path
+    that goes when they do. Raises OSError.
+    """
+    text = ffi.new("char[]", _ERROR_SIZE)
+    fd, path = record or (-1, "")
+    raw = lib.lr_sysv_open(
+        rx_id, tx_id, size, pidfd, fd, os.fsencode(path) if record else ffi.NULL, spin_us,
+        text, _ERROR_SIZE,
+    )  # fmt: skip
+    return Link(_checked(raw, text))
 
 
 def claim_signal(signo: int) -> None:

@@ -1,4 +1,4 @@
-"""The server's side of a socket: a listener, and a greeting for each who comes."""
+"""The server's side: a greeting for each who comes, on any medium, and a socket to listen at."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import socket
 import time
 import weakref
 from abc import abstractmethod
+from typing import Generic, Protocol, TypeVar
 
 from localrpc import _log
 from localrpc.address import Address
@@ -17,7 +18,6 @@ from localrpc.options import Options
 from localrpc.transports import names
 from localrpc.transports.base import (
     Connection,
-    ConnectionFacts,
     Greeting,
     Listener,
     PeerCredentials,
@@ -27,16 +27,10 @@ from localrpc.transports.credentials import (
     peer_credentials,
     refusal_of_client,
 )
-from localrpc.transports.greet import (
-    Descriptors,
-    make_hello,
-    receive,
-    send,
-    stream_connection,
-    warn_fell_back,
-)
+from localrpc.transports.greet import make_hello, stream_connection
+from localrpc.transports.media import Descriptors, Medium, SocketMedium
 from localrpc.wire.codec import Hello
-from localrpc.wire.greeting import Greeter, Role, agree
+from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
 
 _logger = _log.logger("transports")
 _wire = _log.logger("wire")
@@ -44,9 +38,24 @@ _wire = _log.logger("wire")
 _ACCEPT_BATCH = 64
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+M = TypeVar("M", bound=Medium)
+
+
+class Inheritable(Protocol):
+    """What holds descriptors of a door, and can close them without giving up its name."""
+
+    def forget(self) -> None:
+        """Called in a forked child."""
+
+
 # What a forked child must not keep: with a listener inherited, the name would
 # seem alive after the parent's death.
-_inheritable: weakref.WeakSet[SocketListener | SocketGreeting] = weakref.WeakSet()
+_inheritable: weakref.WeakSet[Inheritable] = weakref.WeakSet()
+
+
+def forget_after_fork(door: Inheritable) -> None:
+    """Have `door` closed in children of this process, but not given up."""
+    _inheritable.add(door)
 
 
 def _after_fork_in_child() -> None:
@@ -57,24 +66,24 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class SocketGreeting(Greeting):
-    """One client at the door; a subclass says what becomes of it after its HELLO."""
+class MediumGreeting(Greeting, Generic[M]):
+    """One client at the door; a subclass says who it is and what becomes of it."""
 
     identified_late = False
     """Whether its HELLO is read before it is asked who it is, but not believed."""
 
-    def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
+    def __init__(self, medium: M, address: Address, options: Options) -> None:
         self.deadline = time.monotonic() + options.greeting_timeout
         self.address = address
         self.options = options
+        self.medium = medium
         self.fds = Descriptors()
-        self._sock = sock
         self._peer: PeerCredentials | None = None
         self._greeter = Greeter(Role.SERVER)
-        _inheritable.add(self)
+        forget_after_fork(self)
 
     def fileno(self) -> int:
-        return self._sock.fileno()
+        return self.medium.fileno()
 
     def advance(self) -> Connection | None:
         try:
@@ -104,11 +113,11 @@ class SocketGreeting(Greeting):
             self._refuse(f"the client is no match: {error}")
             raise
         _wire.log(_log.TRACE, "%s: greeted by %s, %r", self.address, peer, hello)
-        return self.welcome(self._sock, peer, hello)
+        return self.welcome(peer, hello)
 
     def _recognise(self) -> PeerCredentials:
         if self._peer is None:
-            self._peer = self.identify(self._sock)
+            self._peer = self.identify()
             if refusal := self.objection(self._peer):
                 self._refuse(refusal)
                 raise GreetingError(f"refused: {refusal}")
@@ -119,7 +128,7 @@ class SocketGreeting(Greeting):
             self._recognise()
         while True:
             try:
-                data, fds = receive(self._sock, self._greeter.wanted)
+                data, fds = self.medium.receive(self._greeter.wanted)
             except ConnectionResetError:
                 data, fds = b"", []
             self.fds.add(*fds)
@@ -131,42 +140,43 @@ class SocketGreeting(Greeting):
     def _refuse(self, reason: str) -> None:
         # A courtesy: the client may be gone, or be no friend of the protocol.
         with contextlib.suppress(OSError):
-            send(self._sock, make_hello(self.options, refusal=reason), [])
+            self.medium.send(hello_frame(make_hello(self.options, refusal=reason)), [])
 
-    def identify(self, sock: socket.socket) -> PeerCredentials:
+    @abstractmethod
+    def identify(self) -> PeerCredentials:
         """Who has come; asked before a byte of it is believed."""
-        return peer_credentials(sock)
 
     def objection(self, peer: PeerCredentials) -> str | None:
         """Why this client is not served; None if it is."""
         return refusal_of_client(peer)
 
-    def watch(
-        self, sock: socket.socket, peer: PeerCredentials, hello: Hello
-    ) -> tuple[PeerCredentials, int]:
-        """What is known of the client by now, and a descriptor as from open_peer_pidfd()."""
-        return peer, open_peer_pidfd(sock, peer)
+    @abstractmethod
+    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+        """What is known of the client by now, and a pidfd, or -1."""
 
-    def peer_name(self, sock: socket.socket, peer: PeerCredentials) -> str:
+    def peer_name(self, peer: PeerCredentials) -> str:
         """What a handler's context.peer() says."""
         return peer_name(peer)
 
-    @abstractmethod
-    def welcome(self, sock: socket.socket, peer: PeerCredentials, hello: Hello) -> Connection:
+    def welcome(self, peer: PeerCredentials, hello: Hello) -> Connection:
         """Answer with our HELLO and make the connection; `self.fds` are the client's."""
+        if hello.ring_size or len(self.fds):
+            scheme = self.address.scheme
+            raise self.refuse(f"it offers memory to a {scheme}: server; dial it as {scheme}:")
+        return self.connect_stream(peer, hello)
 
-    def connect_stream(
-        self, sock: socket.socket, peer: PeerCredentials, hello: Hello, refusal: str = ""
-    ) -> Connection:
-        """The connection stays on its socket; `refusal` says why there is no memory."""
-        send(sock, make_hello(self.options, memory_refusal=refusal), [])
-        facts = ConnectionFacts(self.address.scheme, "socket", refusal or None)
-        if refusal:
-            warn_fell_back(self.address, refusal)
-        peer, pidfd = self.watch(sock, peer, hello)
-        name = self.peer_name(sock, peer)
+    def connect_stream(self, peer: PeerCredentials, hello: Hello, refusal: str = "") -> Connection:
+        """The connection stays on its medium; `refusal` says why there is no memory."""
+        self.medium.send(hello_frame(make_hello(self.options, memory_refusal=refusal)), [])
+        peer, pidfd = self.watch(peer, hello)
         return stream_connection(
-            sock, pidfd, self.address, facts, peer=peer, peer_name=name, hello=hello
+            self.medium,
+            pidfd,
+            self.address,
+            refusal,
+            peer=peer,
+            peer_name=self.peer_name(peer),
+            hello=hello,
         )
 
     def refuse(self, reason: str) -> GreetingError:
@@ -176,9 +186,22 @@ class SocketGreeting(Greeting):
 
     def close(self) -> None:
         self.fds.close()
-        self._sock.close()
+        self.medium.close()
 
-    forget = close
+    def forget(self) -> None:
+        """In a forked child: the greeting goes on in the parent."""
+        self.fds.close()
+        self.medium.forget()
+
+
+class SocketGreeting(MediumGreeting[SocketMedium]):
+    """One client at a Unix socket."""
+
+    def identify(self) -> PeerCredentials:
+        return peer_credentials(self.medium.sock)
+
+    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+        return peer, open_peer_pidfd(self.medium.sock, peer)
 
 
 def _describe(peer: PeerCredentials) -> str:
@@ -212,7 +235,7 @@ class SocketListener(Listener):
         # who waits at the door is turned away instead of waking us for ever.
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._starved = False
-        _inheritable.add(self)
+        forget_after_fork(self)
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -235,7 +258,7 @@ class SocketListener(Listener):
                 break
             self._starved = False
             sock.setblocking(False)
-            greetings.append(self._greeting(sock, self.address, self._options))
+            greetings.append(self._greeting(SocketMedium(sock), self.address, self._options))
         return greetings
 
     def _turn_away(self, error: OSError) -> None:

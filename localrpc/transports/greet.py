@@ -1,13 +1,13 @@
-"""What every transport that begins on a socket shares: connect, check, greet.
+"""What every transport's client shares: connect, check, greet.
 
 A side checks the other's credentials before it believes a word of it. `Road`
-is the seam for another kind of socket, `Memory` the one for a transport that
+is the seam for another kind of medium, `Memory` the one for a transport that
 offers more than its socket.
 """
 
 from __future__ import annotations
 
-import array
+import contextlib
 import errno
 import os
 import select
@@ -15,10 +15,10 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from localrpc import _log
-from localrpc._core import links
 from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.errors import ConnectError, GreetingError
@@ -29,6 +29,7 @@ from localrpc.transports.credentials import (
     peer_credentials,
     refusal_of_server,
 )
+from localrpc.transports.media import Descriptors, Medium, SocketMedium
 from localrpc.wire import frames
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
@@ -36,57 +37,36 @@ from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
 _wire = _log.logger("wire")
 _logger = _log.logger("transports")
 
-MAX_FDS = 3
-_FDS_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)
 _warned: set[str] = set()
 
-
-class Descriptors:
-    """Descriptors that are closed unless somebody takes them."""
-
-    def __init__(self) -> None:
-        self._fds: list[int] = []
-
-    def add(self, *fds: int) -> int:
-        self._fds += fds
-        return fds[0] if fds else -1
-
-    def __len__(self) -> int:
-        return len(self._fds)
-
-    def take(self) -> list[int]:
-        """All of them, now the caller's."""
-        fds, self._fds = self._fds, []
-        return fds
-
-    def close(self) -> None:
-        for fd in self.take():
-            if fd >= 0:
-                os.close(fd)
-
-    def __enter__(self) -> Descriptors:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+M = TypeVar("M", bound=Medium)
 
 
-class Road(NamedTuple):
-    """How a client gets to a server of one kind of socket, and who it finds there."""
+def _pidfd_of_socket(
+    medium: Medium, peer: PeerCredentials, hello: Hello
+) -> tuple[PeerCredentials, int]:
+    assert isinstance(medium, SocketMedium)
+    return peer, open_peer_pidfd(medium.sock, peer)
 
-    connect: Callable[[float], socket.socket]
-    """A connected, non-blocking socket before that time (monotonic), or ConnectError."""
-    identify: Callable[[socket.socket], PeerCredentials]
+
+@dataclass(frozen=True)
+class Road(Generic[M]):
+    """How a client gets to a server by one kind of medium, and who it finds there."""
+
+    connect: Callable[[float], M]
+    """A connected medium before that time (monotonic), or ConnectError."""
+    identify: Callable[[M], PeerCredentials]
     """Who answers; raises GreetingError when it cannot be told."""
     peer_name: str
     objection: Callable[[PeerCredentials], str | None] = refusal_of_server
     """Why this client does not talk to that server; None if it does."""
-    watch: Callable[[socket.socket, PeerCredentials, Hello], tuple[PeerCredentials, int]] = (
-        lambda sock, peer, hello: (peer, open_peer_pidfd(sock, peer))
-    )
+    watch: Callable[[M, PeerCredentials, Hello], tuple[PeerCredentials, int]] = _pidfd_of_socket
     """What is known of the server after its HELLO, and a pidfd or -1."""
     identified_late: bool = False
     """Whether that can be told only once the server has accepted."""
+    alive: Callable[[], int | None] = lambda: None
+    """A descriptor that is readable, or in error, once nobody will answer; None: the medium's
+    own end says so."""
 
 
 class MemoryRefused(Exception):
@@ -123,34 +103,6 @@ def make_hello(options: Options, **fields: Any) -> Hello:
     )
 
 
-def receive(sock: socket.socket, size: int) -> tuple[bytes, list[int]]:
-    """Bytes and descriptors, now the caller's; never blocks (BlockingIOError)."""
-    data, ancillary, flags, _ = sock.recvmsg(
-        size, _FDS_SPACE, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-    )
-    fds = array.array("i")
-    for level, kind, raw in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
-    if flags & socket.MSG_CTRUNC or len(fds) > MAX_FDS:
-        for fd in fds:
-            os.close(fd)
-        raise GreetingError(f"its HELLO carries more than {MAX_FDS} descriptors")
-    return data, fds.tolist()
-
-
-def send(sock: socket.socket, hello: Hello, fds: list[int]) -> None:
-    """A whole HELLO into a socket whose buffer is empty; OSError when that fails."""
-    frame = hello_frame(hello)
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    try:
-        sent = sock.sendmsg([frame], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-    except BlockingIOError:
-        sent = 0
-    if sent != len(frame):
-        raise OSError(errno.ENOBUFS, "the socket took only a part of the HELLO")
-
-
 def warn_fell_back(address: Address, reason: str) -> None:
     """Once per target; every connection's facts say it anyway."""
     target = str(address)
@@ -160,11 +112,13 @@ def warn_fell_back(address: Address, reason: str) -> None:
 
 
 def stream_connection(
-    sock: socket.socket, pidfd: int, address: Address, facts: ConnectionFacts, **fields: Any
+    medium: Medium, pidfd: int, address: Address, refusal: str, **fields: Any
 ) -> Connection:
-    """A connection whose frames travel on the socket; takes both descriptors."""
-    link = links.open_stream(fd=sock.detach(), pidfd=pidfd, spin_us=address.spin_us)
-    return Connection(link=link, facts=facts, **fields)
+    """A connection whose frames travel on the medium, which it takes, and pidfd."""
+    facts = ConnectionFacts(address.scheme, medium.kind, refusal or None)
+    if refusal:
+        warn_fell_back(address, refusal)
+    return Connection(link=medium.open_link(pidfd, address), facts=facts, **fields)
 
 
 def dial_socket(
@@ -180,15 +134,15 @@ def dial_socket(
     Takes `memory`. Raises ConnectError, or what memory.open() raises.
     """
     road = Road(
-        connect=lambda until: _connect(name, address, until),
-        identify=peer_credentials,
+        connect=lambda until: SocketMedium(_connect(name, address, until)),
+        identify=lambda medium: peer_credentials(medium.sock),
         peer_name=f"unix:{address.body}",
     )
     return dial_road(road, address, options, deadline, memory, memory_refusal)
 
 
 def dial_road(
-    road: Road,
+    road: Road[M],
     address: Address,
     options: Options,
     deadline: float | None,
@@ -200,8 +154,8 @@ def dial_road(
     if deadline is not None:
         until = min(until, deadline)
     try:
-        with road.connect(until) as sock:
-            return _greet(road, sock, address, options, until, memory, memory_refusal)
+        with contextlib.closing(road.connect(until)) as medium:
+            return _greet(road, medium, address, options, until, memory, memory_refusal)
     except GreetingError as error:
         raise ConnectError(str(address), f"the greeting failed: {error}") from None
     except OSError as error:
@@ -238,8 +192,8 @@ def _connect(name: str | bytes, address: Address, until: float) -> socket.socket
 
 
 def _greet(
-    road: Road,
-    sock: socket.socket,
+    road: Road[M],
+    medium: M,
     address: Address,
     options: Options,
     until: float,
@@ -247,19 +201,19 @@ def _greet(
     memory_refusal: str,
 ) -> Connection:
     if not road.identified_late:
-        peer = _recognise(road, sock)
+        peer = _recognise(road, medium)
     hello = make_hello(
         options, ring_size=memory.ring_size if memory else 0, memory_refusal=memory_refusal
     )
     try:
-        send(sock, hello, memory.fds if memory else [])
+        medium.send(hello_frame(hello), memory.fds if memory else [])
     except (BrokenPipeError, ConnectionResetError):
         pass  # It hung up on us; its HELLO, if there is one, says why.
     with Descriptors() as fds:
-        theirs = _await_hello(sock, until, fds)
+        theirs = _await_hello(medium, road.alive(), until, fds)
         agree(hello, theirs)  # a refusal may be believed, whoever says it
         if road.identified_late:
-            peer = _recognise(road, sock)
+            peer = _recognise(road, medium)
         if memory is not None and not theirs.ring_size:
             memory_refusal = theirs.memory_refusal or "the server did not take it"
             memory = None
@@ -267,7 +221,7 @@ def _greet(
             raise GreetingError("the server's HELLO does not match the memory offered")
         if memory is None and len(fds):
             raise GreetingError("the server's HELLO carries descriptors without memory")
-        peer, pidfd = road.watch(sock, peer, theirs)
+        peer, pidfd = road.watch(medium, peer, theirs)
         fields: dict[str, Any] = {
             "peer": peer,
             "peer_name": road.peer_name,
@@ -275,37 +229,41 @@ def _greet(
         }
         _wire.log(_log.TRACE, "%s: greeted by %s, %r", address, peer, theirs)
         if memory is None:
-            facts = ConnectionFacts(address.scheme, "socket", memory_refusal or None)
-            if memory_refusal:
-                warn_fell_back(address, memory_refusal)
-            return stream_connection(sock, pidfd, address, facts, **fields)
+            return stream_connection(medium, pidfd, address, memory_refusal, **fields)
+        assert isinstance(medium, SocketMedium)
         facts = ConnectionFacts(address.scheme, address.wakeup, None, memory.ring_size)
-        link = memory.open(sock.detach(), pidfd, peer, fds.take()[0])
+        link = memory.open(medium.sock.detach(), pidfd, peer, fds.take()[0])
         return Connection(link=link, facts=facts, **fields)
 
 
-def _recognise(road: Road, sock: socket.socket) -> PeerCredentials:
-    peer = road.identify(sock)
+def _recognise(road: Road[M], medium: M) -> PeerCredentials:
+    peer = road.identify(medium)
     if refusal := road.objection(peer):
         raise GreetingError(refusal)
     return peer
 
 
-def _await_hello(sock: socket.socket, until: float, fds: Descriptors) -> Hello:
+def _await_hello(medium: Medium, alive: int | None, until: float, fds: Descriptors) -> Hello:
     greeter = Greeter(Role.CLIENT)
     poller = select.poll()
-    poller.register(sock, select.POLLIN)
+    poller.register(medium, select.POLLIN)
+    if alive is not None:
+        poller.register(alive, select.POLLIN)
     while True:
         left = until - time.monotonic()
-        if left <= 0 or not poller.poll(left * 1000 + 1):
+        events = poller.poll(left * 1000 + 1) if left > 0 else []
+        if not events:
             raise GreetingError(
                 "no HELLO from the server in time: it is stopped or swamped, or not a"
                 " localrpc server"
             )
         try:
-            data, received = receive(sock, greeter.wanted)
+            data, received = medium.receive(greeter.wanted)
         except BlockingIOError:
-            continue
+            # Only after a look at the medium: it may have answered before it went.
+            if not any(fd == alive for fd, _ in events):
+                continue
+            data, received = b"", []
         except ConnectionResetError:
             data, received = b"", []
         fds.add(*received)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 
 from localrpc._core import links
 from localrpc._core.links import Link
@@ -21,15 +20,10 @@ from localrpc.transports.base import (
 )
 from localrpc.transports.credentials import open_peer_pidfd
 from localrpc.transports.door import SocketGreeting, SocketListener, peer_name
-from localrpc.transports.greet import (
-    Descriptors,
-    Memory,
-    MemoryRefused,
-    dial_socket,
-    make_hello,
-    send,
-)
+from localrpc.transports.greet import Memory, MemoryRefused, dial_socket, make_hello
+from localrpc.transports.media import Descriptors
 from localrpc.wire.codec import Hello
+from localrpc.wire.greeting import hello_frame
 
 # Ignored by default, so it harms no process that does not expect it; never queued,
 # so no limit on queued signals applies.
@@ -94,12 +88,12 @@ def _reason(error: BaseException) -> str:
 
 
 class _ShmGreeting(SocketGreeting):
-    def welcome(self, sock: socket.socket, peer: PeerCredentials, hello: Hello) -> Connection:
+    def welcome(self, peer: PeerCredentials, hello: Hello) -> Connection:
         if not hello.ring_size:
             if len(self.fds):
                 raise self.refuse("it sends descriptors without saying what for")
             reason = hello.memory_refusal or "the client offered none"
-            return self.connect_stream(sock, peer, hello, reason)
+            return self.connect_stream(peer, hello, reason)
         if len(self.fds) != 3:
             raise self.refuse(f"it offers memory with {len(self.fds)} descriptors instead of 3")
         if hello.ring_size < RING_MIN:
@@ -109,17 +103,16 @@ class _ShmGreeting(SocketGreeting):
         except ValueError as error:
             raise self.refuse(f"the server cannot be woken: {error}") from None
         try:
-            return self._connect_ring(sock, peer, hello, signo)
+            return self._connect_ring(peer, hello, signo)
         except MemoryRefused as refusal:
-            return self.connect_stream(sock, peer, hello, str(refusal))
+            return self.connect_stream(peer, hello, str(refusal))
         except ValueError as error:
             raise self.refuse(f"its memory cannot be used: {error}") from None
 
-    def _connect_ring(
-        self, sock: socket.socket, peer: PeerCredentials, hello: Hello, signo: int
-    ) -> Connection:
+    def _connect_ring(self, peer: PeerCredentials, hello: Hello, signo: int) -> Connection:
         """Raises MemoryRefused, the client's descriptors closed, or ValueError for bad memory."""
         limit = int(self.address.options.get("ring", RING_MAX))
+        sock = self.medium.sock
         with Descriptors() as fds:
             fds.add(*self.fds.take())
             if not self.options.shared_memory:
@@ -150,7 +143,8 @@ class _ShmGreeting(SocketGreeting):
             except (OSError, MemoryError) as error:
                 raise MemoryRefused(f"on the server: {_reason(error)}") from None
         try:
-            send(sock, make_hello(self.options, ring_size=hello.ring_size), [bell])
+            answer = make_hello(self.options, ring_size=hello.ring_size)
+            self.medium.send(hello_frame(answer), [bell])
         except BaseException:
             link.close()
             raise

@@ -25,6 +25,7 @@ from localrpc.transports.base import Connection, Listener, PeerCredentials, Tran
 from localrpc.transports.credentials import refusal_of_client, refusal_of_server
 from localrpc.transports.door import SocketGreeting, SocketListener
 from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.media import SocketMedium
 from localrpc.transports.sockdiag import holder_of_other_end, open_pidfd_of
 from localrpc.wire.codec import Hello
 
@@ -78,8 +79,9 @@ def _prepare(sock: socket.socket, remote: str) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _identify(sock: socket.socket) -> PeerCredentials:
+def _identify(medium: SocketMedium) -> PeerCredentials:
     """Raises GreetingError when nobody of this machine has the other end of a local connection."""
+    sock = medium.sock
     try:
         holder = holder_of_other_end(sock)
         local = _is_loopback(sock.getpeername()[0])
@@ -92,9 +94,11 @@ def _identify(sock: socket.socket) -> PeerCredentials:
     return PeerCredentials(0, holder.uid if holder else _UNKNOWN, _UNKNOWN)
 
 
-def _watch(sock: socket.socket, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+def _watch(
+    medium: SocketMedium, peer: PeerCredentials, hello: Hello
+) -> tuple[PeerCredentials, int]:
     """The process that the HELLO names, if the kernel agrees: a child of it may hold the socket."""
-    holder = holder_of_other_end(sock)
+    holder = holder_of_other_end(medium.sock)
     pidfd = open_pidfd_of(hello.pid, holder) if holder and hello.pid else -1
     if pidfd < 0:
         return peer, -1
@@ -116,31 +120,24 @@ class _TcpGreeting(SocketGreeting):
     # A close with something unread is a reset, which takes our refusal with it.
     identified_late = True
 
-    def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
-        super().__init__(sock, address, options)
+    def __init__(self, medium: SocketMedium, address: Address, options: Options) -> None:
+        super().__init__(medium, address, options)
         self._place: Any = None
 
-    def identify(self, sock: socket.socket) -> PeerCredentials:
-        peer = _identify(sock)
-        self._place = sock.getpeername()
-        _prepare(sock, self._place[0])
+    def identify(self) -> PeerCredentials:
+        peer = _identify(self.medium)
+        self._place = self.medium.sock.getpeername()
+        _prepare(self.medium.sock, self._place[0])
         return peer
 
     def objection(self, peer: PeerCredentials) -> str | None:
         return _objection(self.address, refusal_of_client, peer)
 
-    def watch(
-        self, sock: socket.socket, peer: PeerCredentials, hello: Hello
-    ) -> tuple[PeerCredentials, int]:
-        return _watch(sock, peer, hello)
+    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+        return _watch(self.medium, peer, hello)
 
-    def peer_name(self, sock: socket.socket, peer: PeerCredentials) -> str:
+    def peer_name(self, peer: PeerCredentials) -> str:
         return _name(self._place)
-
-    def welcome(self, sock: socket.socket, peer: PeerCredentials, hello: Hello) -> Connection:
-        if hello.ring_size:
-            raise self.refuse("it offers memory to a tcp: server; dial it as tcp:")
-        return self.connect_stream(sock, peer, hello)
 
 
 class TcpTransport(Transport):
@@ -163,7 +160,7 @@ class TcpTransport(Transport):
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
         road = Road(
-            connect=lambda until: _connect(address, until),
+            connect=lambda until: SocketMedium(_connect(address, until)),
             identify=_identify,
             peer_name=f"tcp:{address.body}",
             objection=partial(_objection, address, refusal_of_server),

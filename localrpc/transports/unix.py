@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports import names
-from localrpc.transports.base import Connection, Listener, PeerCredentials, Transport
+from localrpc.transports.base import Connection, Listener, Transport
 from localrpc.transports.door import SocketGreeting, SocketListener
 from localrpc.transports.greet import dial_socket
-from localrpc.wire.codec import Hello
-
-
-class _UnixGreeting(SocketGreeting):
-    def welcome(self, sock: socket.socket, peer: PeerCredentials, hello: Hello) -> Connection:
-        if hello.ring_size or len(self.fds):
-            raise self.refuse("it offers memory to a unix: server; dial it as unix:")
-        return self.connect_stream(sock, peer, hello)
 
 
 class UnixTransport(Transport):
@@ -26,7 +17,7 @@ class UnixTransport(Transport):
 
     def listen(self, address: Address, options: Options) -> Listener:
         sock, identity = names.take(address.body, str(address))
-        return SocketListener(address, options, sock, _UnixGreeting, address.body, identity)
+        return SocketListener(address, options, sock, SocketGreeting, address.body, identity)
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
         return dial_socket(address.body, address, options, deadline)
@@ -37,7 +28,7 @@ class AbstractTransport(Transport):
 
     def listen(self, address: Address, options: Options) -> Listener:
         sock = names.take_abstract(address.body, str(address))
-        return SocketListener(address, options, sock, _UnixGreeting)
+        return SocketListener(address, options, sock, SocketGreeting)
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
         return dial_socket(b"\0" + os.fsencode(address.body), address, options, deadline)

@@ -14,9 +14,10 @@ from localrpc._core import Io, lib
 from localrpc.address import parse_target
 from localrpc.options import parse_options
 from localrpc.transports import Connection, transport_for
-from localrpc.transports.greet import make_hello, receive, send
+from localrpc.transports.greet import make_hello
+from localrpc.transports.media import SocketMedium
 from localrpc.transports.memory import CONTROL_PAGE, create_ring
-from localrpc.wire.greeting import Greeter, Role
+from localrpc.wire.greeting import Greeter, Role, hello_frame
 from tests.peers.journal import PATIENCE
 from tests.places import connect
 
@@ -89,13 +90,14 @@ class RawSocket:
             offered = [os.eventfd(0), create_ring(SIZE), create_ring(SIZE)]
             self.mine = mmap.mmap(offered[1], CONTROL_PAGE + SIZE)
             self.theirs = mmap.mmap(offered[2], CONTROL_PAGE + SIZE, prot=mmap.PROT_READ)
-        send(self.sock, make_hello(OPTIONS, ring_size=SIZE if ring else 0), offered)
+        medium = SocketMedium(self.sock)
+        medium.send(hello_frame(make_hello(OPTIONS, ring_size=SIZE if ring else 0)), offered)
         for fd in offered:
             os.close(fd)
         greeter = Greeter(Role.CLIENT)
         while True:
             select.select([self.sock], [], [], PATIENCE)
-            data, fds = receive(self.sock, greeter.wanted)
+            data, fds = medium.receive(greeter.wanted)
             self._fds += fds
             if greeter.receive(data):
                 break

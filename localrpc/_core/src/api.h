@@ -73,6 +73,7 @@
 #define LR_RING_MAX 67108864
 #define LR_BATCH 256
 #define LR_SCRATCH 131072    /* lr_io.buf holds at least this much */
+#define LR_SYSV_MAX 8192     /* the most we put into one System V message */
 #define LR_PAGE 4096         /* the control page at the start of a ring's memory */
 
 #define LR_CLIENT 0
@@ -109,6 +110,15 @@ struct lr_stats {
 	uint64_t queued_bytes;
 };
 
+/* Who owns a System V queue, who sent to it last, and how much it holds. */
+struct lr_msgq {
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t mode;
+	int32_t sender;
+	uint64_t bytes;
+};
+
 struct lr_engine;
 struct lr_link;
 
@@ -117,9 +127,25 @@ struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_
 	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int signo, int64_t spin_us,
 	char *error, int error_size);
 struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, int error_size);
+/* keep_fd: a reading end of what tx_fd writes. */
+struct lr_link *lr_pipe_open(int rx_fd, int tx_fd, int keep_fd, int pidfd, int64_t spin_us,
+	char *error, int error_size);
+/* tx_fd is open for reading, too. */
+struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us, char *error,
+	int error_size);
+/* Queues by their ids, removed with the link, and so is the file `record` (or NULL). */
+struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int record_fd,
+	const char *record, int64_t spin_us, char *error, int error_size);
 void lr_link_close(struct lr_link *link);
 /* Make signo wake our sleepers: LR_INVALID if the program handles it itself. */
 int lr_signal_claim(int signo);
+
+/* System V message queues: 0 or more, or a negative errno. A key of 0 is a new queue's. */
+int lr_msgget(int key, int create);
+int lr_msgctl_remove(int id);
+int lr_msgctl_stat(int id, struct lr_msgq *facts);
+int lr_msgsnd(int id, const char *data, uint32_t size); /* never blocks: -EAGAIN */
+int lr_msgrcv(int id, char *data, uint32_t room, int wait);
 
 /* A bare link, without an engine: 1 done, 0 not now, or LR_CLOSED, LR_PROTOCOL.
  * lr_link_recv puts type in io->kind, call in io->call, the payload in buf[:size]. */

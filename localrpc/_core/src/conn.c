@@ -1,7 +1,6 @@
 /* conn.c - one connection: its link, what is posted on it, its life and end. */
 #include "engine.h"
 
-#include <sys/socket.h>
 #include <unistd.h>
 
 /* `grown` bytes more, or fewer, are posted on it. */
@@ -222,7 +221,8 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	va_end(args);
 	memcpy(e->reason, conn->reason, sizeof e->reason);
 	/* Calls that are not yet released keep the link; the peer need not wait for them. */
-	shutdown(conn->link->sock_fd, SHUT_RDWR);
+	lr_conn_disarm_room(conn);
+	conn->link->ops->hang_up(conn->link);
 	while ((out = conn->out)) {
 		conn->out = out->next;
 		count_posted(conn, -(int64_t)out->header.length);

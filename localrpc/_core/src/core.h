@@ -2,7 +2,7 @@
  * core.h - what the files of the core share: frames, links, time, doorbells.
  *
  * Floors, lowest first: util.c (time, futex, fork), ring.c and stream.c (one
- * link kind each), table.c (calls, messages), conn.c (one link and what waits
+ * link kind each; the second over socket.c, pipe.c, mqueue.c, sysv.c), table.c (calls, messages), conn.c (one link and what waits
  * to be sent on it), wake.c, read.c, sleep.c, lead.c and service.c (who reads,
  * who sleeps, who is woken), dispatch.c and accept.c (a frame's effect), send.c
  * and calls.c (either side of a call), client.c, server.c, life.c.
@@ -110,6 +110,8 @@ struct lr_link_ops {
 	/* Bytes sent so far, and whether the peer has certainly not read up to `mark`. */
 	uint64_t (*sent)(struct lr_link *link);
 	bool (*unseen)(struct lr_link *link, uint64_t mark);
+	/* Let the peer see our end, though the link stays: with the sending lock. */
+	void (*hang_up)(struct lr_link *link);
 	void (*destroy)(struct lr_link *link);
 };
 
@@ -129,6 +131,37 @@ struct lr_link {
 	_Atomic uint16_t peer_cpu;
 	_Atomic uint64_t bells; /* times we rang */
 };
+
+/* ---- media: what stream.c keeps its frames on ---- */
+
+struct lr_medium;
+
+struct lr_medium_ops {
+	/* Bytes that have come, 0 for none, LR_CLOSED; *emptied: nothing is left to read. */
+	ssize_t (*read)(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied);
+	/* Bytes taken, 0 for none, LR_CLOSED. */
+	ssize_t (*write)(struct lr_medium *m, const struct iovec *iov, int count);
+	/* Is it worth calling write again? */
+	bool (*writable)(struct lr_medium *m);
+	/* Has the peer gone, though a write would not say so? NULL: a write says so. */
+	bool (*gone)(struct lr_medium *m);
+	/* The reader is about to sleep; false: something is there. NULL: the kernel
+	 * makes bell_fd readable by itself. */
+	bool (*arm)(struct lr_medium *m);
+	void (*hang_up)(struct lr_medium *m);
+	void (*close)(struct lr_medium *m);
+};
+
+struct lr_medium {
+	const struct lr_medium_ops *ops;
+	int bell_fd;    /* readable when bytes have come or the peer has gone */
+	int room_fd;    /* writable when there is room; -1 after a hang_up that closed it */
+	uint32_t grain; /* read() needs this much room at least */
+};
+
+/* Takes the medium and pidfd, also when it fails: NULL with errno. */
+struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_us, char *error,
+	int error_size);
 
 static inline uint32_t lr_read32(const uint8_t *at)
 {

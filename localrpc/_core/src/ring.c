@@ -282,6 +282,11 @@ static void unmap(const void *ctl, uint64_t size)
 		munmap((void *)(uintptr_t)ctl, LR_PAGE + 2 * size);
 }
 
+static void ring_hang_up(struct lr_link *link)
+{
+	shutdown(link->sock_fd, SHUT_RDWR);
+}
+
 static void ring_destroy(struct lr_link *link)
 {
 	struct ring *r = RING(link);
@@ -310,6 +315,7 @@ static const struct lr_link_ops ring_ops = {
 	.disarm_room = ring_disarm_room,
 	.sent = ring_sent,
 	.unseen = ring_unseen,
+	.hang_up = ring_hang_up,
 	.destroy = ring_destroy,
 };
 

@@ -1,33 +1,31 @@
 /*
- * stream.c - the byte-stream link: frames one after another on a socket, Unix or TCP.
+ * stream.c - the byte-stream link: frames one after another, on any medium
+ * that keeps bytes in order: a socket, two pipes, two message queues.
  *
  * Reading goes through a buffer. A DATA frame larger than what has come is
  * given out in pieces, each a DATA frame of its own: to its receiver DATA is a
  * run of bytes, wherever it was cut. Every other frame is at most
  * LR_MAX_CONTROL and given out whole.
  *
- * A frame that has begun is ours to finish: what the socket did not take stays
+ * A frame that has begun is ours to finish: what the medium did not take stays
  * in `rest`, and nothing else is sent before it.
  */
 #include "core.h"
 
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define BUFFER (LR_HEADER_SIZE + LR_MAX_CONTROL)
 
 struct stream {
 	struct lr_link link;
+	struct lr_medium *medium;
 
 	/* The reader's. */
 	uint8_t *buffer;
+	uint32_t capacity;
 	uint32_t start, end; /* what has come and is not consumed */
 	uint32_t piece;      /* bytes that consume() takes */
-	bool drained;        /* the last read emptied the socket: new bytes give a new edge */
+	bool drained;        /* the last read emptied the medium: new bytes give a new edge */
 	bool eof;
 	struct lr_header data; /* of the DATA frame that is given out in pieces */
 	uint32_t data_left;
@@ -37,7 +35,6 @@ struct stream {
 	size_t rest_at, rest_len;
 	bool full;
 	bool broken;
-	bool asks; /* TCP takes what is sent to a peer that has gone: ask before a call opens */
 	uint64_t sent;
 };
 
@@ -46,28 +43,25 @@ struct stream {
 /* Read once. 1 something came, 0 nothing there, LR_CLOSED. */
 static int fill(struct stream *s)
 {
+	struct lr_medium *m = s->medium;
 	ssize_t got;
 
 	if (s->start == s->end)
 		s->start = s->end = 0;
-	else if (s->end == BUFFER || s->start > BUFFER / 2) {
+	else if (s->capacity - s->end < m->grain || s->start > s->capacity / 2) {
 		memmove(s->buffer, s->buffer + s->start, s->end - s->start);
 		s->end -= s->start;
 		s->start = 0;
 	}
-	if (s->end == BUFFER)
+	if (s->capacity - s->end < m->grain)
 		return 1; /* full: there is something to consume first */
 	s->link.edge = false; /* what comes after this read gives another */
-	do
-		got = recv(s->link.sock_fd, s->buffer + s->end, BUFFER - s->end, MSG_DONTWAIT);
-	while (got < 0 && errno == EINTR);
+	got = m->ops->read(m, s->buffer + s->end, s->capacity - s->end, &s->drained);
 	if (got > 0) {
-		/* A short read means that the socket is empty: epoll(7), question 9. */
-		s->drained = (uint32_t)got < BUFFER - s->end;
 		s->end += (uint32_t)got;
 		return 1;
 	}
-	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+	if (got == 0) {
 		s->drained = true;
 		return 0;
 	}
@@ -151,10 +145,12 @@ static bool stream_poll(struct lr_link *link)
 static bool stream_arm(struct lr_link *link, uint32_t sleeper)
 {
 	struct stream *s = STREAM(link);
+	struct lr_medium *m = s->medium;
 	struct lr_frame frame;
 	(void)sleeper;
-	/* The edge belongs to the kernel: there will be one if all that had come was read. */
-	return s->drained && !link->edge && !s->eof && parse(s, &frame) == 0;
+	/* The edge is the medium's: there will be one if all that had come was read. */
+	return s->drained && !link->edge && !s->eof && parse(s, &frame) == 0 &&
+	       (!m->ops->arm || m->ops->arm(m));
 }
 
 static void stream_disarm(struct lr_link *link)
@@ -162,20 +158,14 @@ static void stream_disarm(struct lr_link *link)
 	(void)link;
 }
 
-static ssize_t push(struct stream *s, struct iovec *iov, int count)
+static ssize_t push(struct stream *s, const struct iovec *iov, int count)
 {
-	struct msghdr message = {.msg_iov = iov, .msg_iovlen = (size_t)count};
-	ssize_t n;
+	ssize_t n = s->medium->ops->write(s->medium, iov, count);
 
-	do
-		n = sendmsg(s->link.sock_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
+	if (n == 0)
+		s->full = true;
 	if (n >= 0)
 		return n;
-	if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS) {
-		s->full = true;
-		return 0;
-	}
 	s->broken = true;
 	s->link.unfinished = false;
 	return LR_CLOSED;
@@ -198,16 +188,6 @@ static int flush_rest(struct stream *s)
 	return 1;
 }
 
-/* Has the peer closed its end, though there may still be something of it to read? */
-static bool has_gone(struct stream *s)
-{
-	uint8_t state = TCP_ESTABLISHED; /* the first byte of struct tcp_info */
-	socklen_t size = sizeof state;
-
-	getsockopt(s->link.sock_fd, IPPROTO_TCP, TCP_INFO, &state, &size);
-	return state != TCP_ESTABLISHED;
-}
-
 static int stream_send(struct lr_link *link, struct lr_header *header, const struct iovec *given,
 	int count)
 {
@@ -219,7 +199,7 @@ static int stream_send(struct lr_link *link, struct lr_header *header, const str
 
 	if (r <= 0)
 		return r;
-	if (s->asks && header->type == LR_T_OPEN && has_gone(s)) {
+	if (header->type == LR_T_OPEN && s->medium->ops->gone && s->medium->ops->gone(s->medium)) {
 		s->broken = true;
 		return LR_CLOSED;
 	}
@@ -254,13 +234,12 @@ static int stream_send(struct lr_link *link, struct lr_header *header, const str
 static bool stream_room(struct lr_link *link, uint32_t need)
 {
 	struct stream *s = STREAM(link);
-	struct pollfd p = {.fd = link->sock_fd, .events = POLLOUT};
 	(void)need;
 
 	if (s->broken)
 		return true; /* the send that follows says so */
 	if (s->full) {
-		if (poll(&p, 1, 0) <= 0)
+		if (!s->medium->ops->writable(s->medium))
 			return false;
 		s->full = false;
 	}
@@ -276,15 +255,25 @@ static bool stream_unseen(struct lr_link *link, uint64_t mark)
 {
 	(void)link;
 	(void)mark;
-	return false; /* what the kernel took, the peer may have read */
+	return false; /* what the medium took, the peer may have read */
+}
+
+static void stream_hang_up(struct lr_link *link)
+{
+	struct stream *s = STREAM(link);
+
+	s->broken = true;
+	link->unfinished = false;
+	s->medium->ops->hang_up(s->medium);
+	if (s->medium->room_fd < 0)
+		link->room_fd = -1;
 }
 
 static void stream_destroy(struct lr_link *link)
 {
 	struct stream *s = STREAM(link);
 
-	close(link->sock_fd);
-	close(link->room_fd);
+	s->medium->ops->close(s->medium);
 	if (link->pidfd >= 0)
 		close(link->pidfd);
 	free(s->rest);
@@ -309,34 +298,34 @@ static const struct lr_link_ops stream_ops = {
 	.disarm_room = stream_disarm,
 	.sent = stream_sent,
 	.unseen = stream_unseen,
+	.hang_up = stream_hang_up,
 	.destroy = stream_destroy,
 };
 
-struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, int error_size)
+struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_us, char *error,
+	int error_size)
 {
 	struct stream *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
-	int room_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* watched for writing only, apart from reading */
-	int family = AF_UNIX;
-	socklen_t size = sizeof family;
+	uint32_t capacity = BUFFER + medium->grain;
 
 	if (s)
 		memset(s, 0, sizeof *s);
-	if (!s || room_fd < 0 || !(s->buffer = malloc(BUFFER))) {
-		lr_fill_error(error, error_size, "%s", strerror(room_fd < 0 ? errno : ENOMEM));
+	if (!s || !(s->buffer = malloc(capacity))) {
+		lr_fill_error(error, error_size, "%s", strerror(ENOMEM));
 		free(s);
-		if (room_fd >= 0)
-			close(room_fd);
-		close(fd);
+		medium->ops->close(medium);
 		if (pidfd >= 0)
 			close(pidfd);
+		errno = ENOMEM;
 		return NULL;
 	}
+	s->medium = medium;
+	s->capacity = capacity;
 	s->link.ops = &stream_ops;
-	s->link.bell_fd = fd;
-	s->link.sock_fd = fd;
+	s->link.bell_fd = medium->bell_fd;
+	s->link.sock_fd = medium->bell_fd;
+	s->link.room_fd = medium->room_fd;
 	s->link.pidfd = pidfd;
-	s->link.room_fd = room_fd;
-	s->asks = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 && family != AF_UNIX;
 	s->link.piece = LR_PIECE;
 	s->link.spin = spin_us < 0 ? -1 : spin_us * LR_US;
 	return &s->link;

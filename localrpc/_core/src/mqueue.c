@@ -1,0 +1,168 @@
+/*
+ * mqueue.c - a medium: two POSIX message queues, one for each direction.
+ *
+ * Message boundaries say nothing: a frame may span messages. An empty message
+ * is the end of its direction. Who hangs up on a full queue takes a message out
+ * and puts the end before the rest, whose reader is not interested any more;
+ * and fills what it will not read itself, so that nothing more is sent there.
+ *
+ * The calls are made by number, because they are in another library before
+ * glibc 2.34.
+ */
+#include "core.h"
+
+#include <fcntl.h>
+#include <mqueue.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define URGENT 1 /* the priority of an end that overtakes */
+
+struct queues {
+	struct lr_medium medium; /* bell_fd: what we read; room_fd: what we write */
+	size_t size;             /* of the largest message that fits into what we write */
+	uint8_t *scratch;        /* of that size */
+	int pidfd;               /* the link's */
+	bool hung_up;
+	uint32_t fork_generation;
+};
+
+static long put(int fd, const void *data, size_t size, unsigned priority)
+{
+	long r;
+
+	do
+		r = syscall(SYS_mq_timedsend, fd, data, size, priority, NULL);
+	while (r < 0 && errno == EINTR);
+	return r;
+}
+
+static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+{
+	long got;
+
+	do
+		got = syscall(SYS_mq_timedreceive, m->bell_fd, at, room, NULL, NULL);
+	while (got < 0 && errno == EINTR);
+	if (got < 0 && errno == EAGAIN)
+		return 0;
+	*emptied = false; /* only an empty queue says that it is empty */
+	return got > 0 ? got : LR_CLOSED;
+}
+
+static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int count)
+{
+	struct queues *q = (struct queues *)m;
+	size_t done = 0, at = 0; /* bytes that are out; in iov[0] */
+
+	if (q->hung_up)
+		return LR_CLOSED;
+	while (count) {
+		size_t size = 0;
+
+		for (int i = 0; i < count && size < q->size; i++) {
+			size_t skip = i ? 0 : at, n = iov[i].iov_len - skip;
+			if (n > q->size - size)
+				n = q->size - size;
+			if (n)
+				memcpy(q->scratch + size, (uint8_t *)iov[i].iov_base + skip, n);
+			size += n;
+		}
+		if (size == 0)
+			break;
+		if (put(m->room_fd, q->scratch, size, 0) < 0)
+			return done || errno == EAGAIN ? (ssize_t)done : LR_CLOSED;
+		done += size;
+		for (at += size; count && at >= iov->iov_len; count--)
+			at -= iov++->iov_len;
+	}
+	return (ssize_t)done;
+}
+
+static bool queue_writable(struct lr_medium *m)
+{
+	struct pollfd p = {.fd = m->room_fd, .events = POLLOUT};
+	return poll(&p, 1, 0) > 0;
+}
+
+/* A queue takes what nobody will read, so ask before a call opens. */
+static bool queue_gone(struct lr_medium *m)
+{
+	struct pollfd p = {.fd = ((struct queues *)m)->pidfd, .events = POLLIN};
+	return p.fd >= 0 && poll(&p, 1, 0) > 0;
+}
+
+static void queue_hang_up(struct lr_medium *m)
+{
+	struct queues *q = (struct queues *)m;
+
+	if (q->hung_up || q->fork_generation != lr_fork_generation())
+		return;
+	q->hung_up = true;
+	while (put(m->bell_fd, "", 0, 0) == 0)
+		;
+	if (put(m->room_fd, "", 0, 0) == 0 || errno != EAGAIN)
+		return;
+	while (put(m->room_fd, "", 0, URGENT) < 0 && errno == EAGAIN)
+		if (syscall(SYS_mq_timedreceive, m->room_fd, q->scratch, q->size, NULL, NULL) < 0 &&
+		    errno != EAGAIN && errno != EINTR)
+			return;
+}
+
+static void queue_close(struct lr_medium *m)
+{
+	struct queues *q = (struct queues *)m;
+
+	queue_hang_up(m);
+	close(m->bell_fd);
+	close(m->room_fd);
+	free(q->scratch);
+	free(q);
+}
+
+static const struct lr_medium_ops queue_ops = {
+	.read = queue_read,
+	.write = queue_write,
+	.writable = queue_writable,
+	.gone = queue_gone,
+	.hang_up = queue_hang_up,
+	.close = queue_close,
+};
+
+/* Bytes of the largest message, never to block from here on; -1 with errno. */
+static long prepare(int fd)
+{
+	struct mq_attr ours = {.mq_flags = O_NONBLOCK}, attr;
+
+	if (syscall(SYS_mq_getsetattr, fd, &ours, &attr) < 0)
+		return -1;
+	return attr.mq_msgsize;
+}
+
+struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us, char *error,
+	int error_size)
+{
+	struct queues *q = calloc(1, sizeof *q);
+	long rx_size = prepare(rx_fd), tx_size = prepare(tx_fd);
+
+	if (q && rx_size > 0 && tx_size > 0)
+		q->scratch = malloc((size_t)tx_size);
+	if (!q || !q->scratch) {
+		int saved = rx_size > 0 && tx_size > 0 ? ENOMEM : errno;
+		lr_fill_error(error, error_size, "%s", strerror(saved));
+		free(q);
+		close(rx_fd);
+		close(tx_fd);
+		if (pidfd >= 0)
+			close(pidfd);
+		errno = saved;
+		return NULL;
+	}
+	q->medium = (struct lr_medium){.ops = &queue_ops, .bell_fd = rx_fd, .room_fd = tx_fd,
+		.grain = (uint32_t)rx_size};
+	q->size = (size_t)tx_size;
+	q->pidfd = pidfd;
+	q->fork_generation = lr_fork_generation();
+	return lr_stream_new(&q->medium, pidfd, spin_us, error, error_size);
+}

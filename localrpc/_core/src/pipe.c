@@ -1,0 +1,108 @@
+/*
+ * pipe.c - a medium: two pipes or FIFOs, one for each direction.
+ *
+ * We keep a reading end of the pipe that we write: without a reader a write is
+ * a SIGPIPE, which is the program's to handle and not ours to provoke. That the
+ * peer is gone is seen on the other pipe.
+ */
+#include "core.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+struct pipes {
+	struct lr_medium medium; /* bell_fd: what we read; room_fd: what we write */
+	int keep_fd;
+};
+
+static ssize_t pipe_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+{
+	ssize_t got;
+
+	do
+		got = read(m->bell_fd, at, room);
+	while (got < 0 && errno == EINTR);
+	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return 0;
+	*emptied = (size_t)got < room;
+	return got > 0 ? got : LR_CLOSED;
+}
+
+static ssize_t pipe_write(struct lr_medium *m, const struct iovec *iov, int count)
+{
+	ssize_t n;
+
+	if (m->room_fd < 0)
+		return LR_CLOSED;
+	do
+		n = writev(m->room_fd, iov, count);
+	while (n < 0 && errno == EINTR);
+	if (n >= 0)
+		return n;
+	return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : LR_CLOSED;
+}
+
+static bool pipe_writable(struct lr_medium *m)
+{
+	struct pollfd p = {.fd = m->room_fd, .events = POLLOUT};
+	return m->room_fd < 0 || poll(&p, 1, 0) > 0;
+}
+
+/* A pipe takes what nobody will read, so ask before a call opens. */
+static bool pipe_gone(struct lr_medium *m)
+{
+	struct pollfd p = {.fd = m->bell_fd};
+	return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
+/* Only our writing end: a thread may be about to read from the other. */
+static void pipe_hang_up(struct lr_medium *m)
+{
+	struct pipes *p = (struct pipes *)m;
+
+	if (m->room_fd < 0)
+		return;
+	close(m->room_fd);
+	close(p->keep_fd);
+	m->room_fd = p->keep_fd = -1;
+}
+
+static void pipe_close(struct lr_medium *m)
+{
+	pipe_hang_up(m);
+	close(m->bell_fd);
+	free(m);
+}
+
+static const struct lr_medium_ops pipe_ops = {
+	.read = pipe_read,
+	.write = pipe_write,
+	.writable = pipe_writable,
+	.gone = pipe_gone,
+	.hang_up = pipe_hang_up,
+	.close = pipe_close,
+};
+
+struct lr_link *lr_pipe_open(int rx_fd, int tx_fd, int keep_fd, int pidfd, int64_t spin_us,
+	char *error, int error_size)
+{
+	struct pipes *p = calloc(1, sizeof *p);
+
+	if (!p || fcntl(rx_fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(tx_fd, F_SETFL, O_NONBLOCK) < 0) {
+		int saved = p ? errno : ENOMEM;
+		lr_fill_error(error, error_size, "%s", strerror(saved));
+		close(rx_fd);
+		close(tx_fd);
+		close(keep_fd);
+		if (pidfd >= 0)
+			close(pidfd);
+		free(p);
+		errno = saved;
+		return NULL;
+	}
+	p->medium = (struct lr_medium){.ops = &pipe_ops, .bell_fd = rx_fd, .room_fd = tx_fd,
+		.grain = 1};
+	p->keep_fd = keep_fd;
+	return lr_stream_new(&p->medium, pidfd, spin_us, error, error_size);
+}

@@ -1,0 +1,105 @@
+/* socket.c - a medium: one connected stream socket, Unix or TCP. */
+#include "core.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct sock {
+	struct lr_medium medium; /* room_fd: the same socket, watched for writing only */
+	bool asks; /* TCP takes what is sent to a peer that has gone: ask before a call opens */
+};
+
+static ssize_t sock_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+{
+	ssize_t got;
+
+	do
+		got = recv(m->bell_fd, at, room, MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+		return 0;
+	/* A short read means that the socket is empty: epoll(7), question 9. */
+	*emptied = (size_t)got < room;
+	return got > 0 ? got : LR_CLOSED;
+}
+
+static ssize_t sock_write(struct lr_medium *m, const struct iovec *iov, int count)
+{
+	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov,
+		.msg_iovlen = (size_t)count};
+	ssize_t n;
+
+	do
+		n = sendmsg(m->bell_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n >= 0)
+		return n;
+	return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ? 0 : LR_CLOSED;
+}
+
+static bool sock_writable(struct lr_medium *m)
+{
+	struct pollfd p = {.fd = m->bell_fd, .events = POLLOUT};
+	return poll(&p, 1, 0) > 0;
+}
+
+/* Has the peer closed its end, though there may still be something of it to read? */
+static bool sock_gone(struct lr_medium *m)
+{
+	uint8_t state = TCP_ESTABLISHED; /* the first byte of struct tcp_info */
+	socklen_t size = sizeof state;
+
+	if (!((struct sock *)m)->asks)
+		return false;
+	getsockopt(m->bell_fd, IPPROTO_TCP, TCP_INFO, &state, &size);
+	return state != TCP_ESTABLISHED;
+}
+
+static void sock_hang_up(struct lr_medium *m)
+{
+	shutdown(m->bell_fd, SHUT_RDWR);
+}
+
+static void sock_close(struct lr_medium *m)
+{
+	close(m->bell_fd);
+	close(m->room_fd);
+	free(m);
+}
+
+static const struct lr_medium_ops sock_ops = {
+	.read = sock_read,
+	.write = sock_write,
+	.writable = sock_writable,
+	.gone = sock_gone,
+	.hang_up = sock_hang_up,
+	.close = sock_close,
+};
+
+struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, int error_size)
+{
+	struct sock *s = calloc(1, sizeof *s);
+	int room_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int family = AF_UNIX, saved = room_fd < 0 ? errno : ENOMEM;
+	socklen_t size = sizeof family;
+
+	if (!s || room_fd < 0) {
+		lr_fill_error(error, error_size, "%s", strerror(saved));
+		free(s);
+		if (room_fd >= 0)
+			close(room_fd);
+		close(fd);
+		if (pidfd >= 0)
+			close(pidfd);
+		errno = saved;
+		return NULL;
+	}
+	s->medium = (struct lr_medium){.ops = &sock_ops, .bell_fd = fd, .room_fd = room_fd,
+		.grain = 1};
+	s->asks = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 && family != AF_UNIX;
+	return lr_stream_new(&s->medium, pidfd, spin_us, error, error_size);
+}

@@ -1,0 +1,371 @@
+/*
+ * sysv.c - a medium: two System V message queues, one for each direction.
+ *
+ * Such a queue is no descriptor, so nothing can be waited for beside it. While
+ * a side is awake it tries without blocking. Before it sleeps it sends a porter
+ * out: a thread that blocks in msgrcv(2) and rings an eventfd with what it got.
+ * A message that finds the queue full is left to a second one, in msgsnd(2).
+ * Each has one load, which belongs to it while it is OUT and to us otherwise:
+ *
+ *	RESTING -> OUT (we send it) -> BACK (it got something, or is done) -> RESTING
+ *
+ * An empty message is the end of its direction. Who hangs up removes the queue
+ * it reads, so that the peer's sends fail, and the other too if the end does not
+ * fit; the peer removes what is left.
+ */
+#include "core.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <unistd.h>
+
+#define TYPE 1
+
+enum { RESTING, OUT, BACK, DISMISSED };
+
+struct load {
+	long type;
+	uint8_t data[];
+};
+
+struct porter {
+	struct queues *of;
+	_Atomic uint32_t state;
+	bool hired;
+	pthread_t thread;
+	struct load *load;
+	ssize_t size; /* of the load; receiver: negative when the queue is gone */
+};
+
+struct queues {
+	struct lr_medium medium; /* bell_fd: an eventfd of ours, rung by the porters */
+	int rx, tx;
+	size_t size; /* of the largest message we send */
+	struct porter receiver, sender;
+	struct load *load; /* ours, not a porter's */
+	bool hung_up;
+	int pidfd; /* the link's */
+	uint32_t fork_generation;
+	int record_fd; /* names the queues in case we die; removed with the link */
+	char *record;
+};
+
+static void ring(struct queues *q)
+{
+	static const uint64_t one = 1;
+	if (write(q->medium.bell_fd, &one, sizeof one) < 0)
+		return; /* its count is at the top: rung already */
+}
+
+static void *carry(void *argument)
+{
+	struct porter *p = argument;
+	struct queues *q = p->of;
+	bool receives = p == &q->receiver;
+	uint32_t state;
+
+	for (;;) {
+		uint32_t out = OUT;
+		while ((state = atomic_load(&p->state)) != OUT) {
+			if (state == DISMISSED)
+				return NULL;
+			lr_futex_wait(&p->state, state, 0);
+		}
+		if (receives)
+			p->size = msgrcv(q->rx, p->load, q->medium.grain, 0, 0);
+		else
+			p->size = msgsnd(q->tx, p->load, (size_t)p->size, 0);
+		if (p->size < 0 && errno == EINTR && receives)
+			continue;
+		/* SYNC no-lost-load: state, then the bell; who is about to sleep on the
+		 * bell looks at the state first, in queue_arm() and queue_writable(). */
+		if (!atomic_compare_exchange_strong(&p->state, &out, receives ? BACK : RESTING))
+			return NULL;
+		ring(q);
+	}
+}
+
+static bool hire(struct porter *p)
+{
+	sigset_t all, before;
+	pthread_attr_t attr;
+
+	if (p->hired)
+		return true;
+	if (!p->load && !(p->load = malloc(sizeof *p->load + LR_SYSV_MAX)))
+		return false;
+	/* The program's signals are not for this thread. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 64 << 10);
+	p->hired = pthread_create(&p->thread, &attr, carry, p) == 0;
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return p->hired;
+}
+
+static void send_out(struct porter *p)
+{
+	atomic_store(&p->state, OUT);
+	lr_futex_wake(&p->state);
+}
+
+/* The queue it waits at has been removed, or it rests. */
+static void dismiss(struct porter *p)
+{
+	if (p->hired) {
+		atomic_store(&p->state, DISMISSED);
+		lr_futex_wake(&p->state);
+		pthread_join(p->thread, NULL);
+	}
+	free(p->load);
+}
+
+static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+{
+	struct queues *q = (struct queues *)m;
+	struct load *load = q->load;
+	ssize_t got;
+
+	(void)room; /* at least the grain */
+	*emptied = false;
+	switch (atomic_load(&q->receiver.state)) {
+	case OUT:
+		*emptied = true; /* whatever comes, it brings, with a ring */
+		return 0;
+	case BACK:
+		load = q->receiver.load;
+		got = q->receiver.size;
+		if (got > 0)
+			memcpy(at, load->data, (size_t)got);
+		atomic_store(&q->receiver.state, RESTING);
+		return got > 0 ? got : LR_CLOSED;
+	}
+	do
+		got = msgrcv(q->rx, load, m->grain, 0, IPC_NOWAIT);
+	while (got < 0 && errno == EINTR);
+	if (got < 0 && errno == ENOMSG) {
+		*emptied = true;
+		return 0;
+	}
+	if (got <= 0)
+		return LR_CLOSED;
+	memcpy(at, load->data, (size_t)got);
+	return got;
+}
+
+static bool queue_arm(struct lr_medium *m)
+{
+	struct queues *q = (struct queues *)m;
+
+	switch (atomic_load(&q->receiver.state)) {
+	case OUT:
+		return true;
+	case BACK:
+		return false;
+	}
+	if (!hire(&q->receiver))
+		return false; /* no thread to be had: go on without sleep */
+	send_out(&q->receiver);
+	return true;
+}
+
+static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int count)
+{
+	struct queues *q = (struct queues *)m;
+	size_t done = 0, at = 0; /* bytes that are out; in iov[0] */
+
+	if (q->hung_up)
+		return LR_CLOSED;
+	while (count) {
+		size_t size = 0;
+		long r;
+
+		if (atomic_load(&q->sender.state) == OUT)
+			break;
+		for (int i = 0; i < count && size < q->size; i++) {
+			size_t skip = i ? 0 : at, n = iov[i].iov_len - skip;
+			if (n > q->size - size)
+				n = q->size - size;
+			if (n)
+				memcpy(q->load->data + size, (uint8_t *)iov[i].iov_base + skip, n);
+			size += n;
+		}
+		if (size == 0)
+			break;
+		q->load->type = TYPE;
+		do
+			r = msgsnd(q->tx, q->load, size, IPC_NOWAIT);
+		while (r < 0 && errno == EINTR);
+		if (r < 0 && errno == EAGAIN && hire(&q->sender)) {
+			memcpy(q->sender.load, q->load, sizeof *q->load + size);
+			q->sender.size = (ssize_t)size;
+			send_out(&q->sender);
+		} else if (r < 0) {
+			return done || errno == EAGAIN ? (ssize_t)done : LR_CLOSED;
+		}
+		done += size;
+		for (at += size; count && at >= iov->iov_len; count--)
+			at -= iov++->iov_len;
+	}
+	return (ssize_t)done;
+}
+
+static bool queue_writable(struct lr_medium *m)
+{
+	return atomic_load(&((struct queues *)m)->sender.state) != OUT;
+}
+
+/* A queue takes what nobody will read, so ask before a call opens. */
+static bool queue_gone(struct lr_medium *m)
+{
+	struct pollfd p = {.fd = ((struct queues *)m)->pidfd, .events = POLLIN};
+	return p.fd >= 0 && poll(&p, 1, 0) > 0;
+}
+
+static void queue_hang_up(struct lr_medium *m)
+{
+	struct queues *q = (struct queues *)m;
+	struct load end = {.type = TYPE};
+
+	if (q->hung_up || q->fork_generation != lr_fork_generation())
+		return;
+	q->hung_up = true;
+	msgctl(q->rx, IPC_RMID, NULL);
+	if (queue_gone(m) || !queue_writable(m) || msgsnd(q->tx, &end, 0, IPC_NOWAIT) < 0)
+		msgctl(q->tx, IPC_RMID, NULL);
+	ring(q); /* whoever sleeps is to see the end */
+}
+
+static void queue_close(struct lr_medium *m)
+{
+	struct queues *q = (struct queues *)m;
+
+	if (q->fork_generation == lr_fork_generation()) {
+		queue_hang_up(m);
+		if (queue_gone(m) || q->sender.hired) /* a sender may still be stuck */
+			msgctl(q->tx, IPC_RMID, NULL);
+		dismiss(&q->receiver);
+		dismiss(&q->sender);
+		if (q->record)
+			unlink(q->record);
+	}
+	if (q->record_fd >= 0)
+		close(q->record_fd);
+	close(m->bell_fd);
+	free(q->record);
+	free(q->load);
+	free(q);
+}
+
+static const struct lr_medium_ops queue_ops = {
+	.read = queue_read,
+	.write = queue_write,
+	.writable = queue_writable,
+	.gone = queue_gone,
+	.arm = queue_arm,
+	.hang_up = queue_hang_up,
+	.close = queue_close,
+};
+
+struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int record_fd,
+	const char *record, int64_t spin_us, char *error, int error_size)
+{
+	struct queues *q = calloc(1, sizeof *q);
+	int bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	if (q && bell >= 0) {
+		q->load = malloc(sizeof *q->load + LR_SYSV_MAX);
+		q->record = record ? strdup(record) : NULL;
+	}
+	if (!q || !q->load || (record && !q->record) || size == 0 || size > LR_SYSV_MAX) {
+		int saved = bell < 0 ? errno : size == 0 || size > LR_SYSV_MAX ? EINVAL : ENOMEM;
+		lr_fill_error(error, error_size, "%s", strerror(saved));
+		msgctl(rx_id, IPC_RMID, NULL);
+		msgctl(tx_id, IPC_RMID, NULL);
+		if (q) {
+			free(q->load);
+			free(q->record);
+		}
+		free(q);
+		if (bell >= 0)
+			close(bell);
+		if (pidfd >= 0)
+			close(pidfd);
+		if (record_fd >= 0)
+			close(record_fd);
+		errno = saved;
+		return NULL;
+	}
+	q->medium = (struct lr_medium){.ops = &queue_ops, .bell_fd = bell, .room_fd = -1,
+		.grain = LR_SYSV_MAX};
+	q->rx = rx_id;
+	q->tx = tx_id;
+	q->size = size;
+	q->pidfd = pidfd;
+	q->record_fd = record_fd;
+	q->receiver.of = q->sender.of = q;
+	q->fork_generation = lr_fork_generation();
+	return lr_stream_new(&q->medium, pidfd, spin_us, error, error_size);
+}
+
+/* ---- what Python needs of System V: it has no module for it ---- */
+
+int lr_msgget(int key, int create)
+{
+	int id = msgget(key, create ? IPC_CREAT | IPC_EXCL | 0600 : 0);
+	return id < 0 ? -errno : id;
+}
+
+int lr_msgctl_remove(int id)
+{
+	return msgctl(id, IPC_RMID, NULL) < 0 ? -errno : 0;
+}
+
+int lr_msgctl_stat(int id, struct lr_msgq *facts)
+{
+	struct msqid_ds ds;
+
+	if (msgctl(id, IPC_STAT, &ds) < 0)
+		return -errno;
+	facts->uid = ds.msg_perm.uid;
+	facts->gid = ds.msg_perm.gid;
+	facts->mode = ds.msg_perm.mode;
+	facts->sender = ds.msg_lspid;
+	facts->bytes = ds.msg_qbytes;
+	return 0;
+}
+
+int lr_msgsnd(int id, const char *data, uint32_t size)
+{
+	struct load *load = malloc(sizeof *load + size);
+	int r;
+
+	if (!load)
+		return -ENOMEM;
+	load->type = TYPE;
+	memcpy(load->data, data, size);
+	r = msgsnd(id, load, size, IPC_NOWAIT) < 0 ? -errno : 0;
+	free(load);
+	return r;
+}
+
+int lr_msgrcv(int id, char *data, uint32_t room, int wait)
+{
+	struct load *load = malloc(sizeof *load + room);
+	ssize_t got;
+
+	if (!load)
+		return -ENOMEM;
+	got = msgrcv(id, load, room, 0, wait ? 0 : IPC_NOWAIT);
+	if (got < 0)
+		got = -errno;
+	else
+		memcpy(data, load->data, (size_t)got);
+	free(load);
+	return (int)got;
+}

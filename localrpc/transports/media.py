@@ -1,0 +1,185 @@
+"""What a greeting travels on, and its link afterwards; one class per kind of descriptor."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+from abc import ABC, abstractmethod
+
+from localrpc._core import links
+from localrpc._core.links import Link
+from localrpc.address import Address
+from localrpc.errors import GreetingError
+
+MAX_FDS = 3
+_FDS_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)
+
+
+class Descriptors:
+    """Descriptors that are closed unless somebody takes them."""
+
+    def __init__(self) -> None:
+        self._fds: list[int] = []
+
+    def add(self, *fds: int) -> int:
+        self._fds += fds
+        return fds[0] if fds else -1
+
+    def __len__(self) -> int:
+        return len(self._fds)
+
+    def take(self) -> list[int]:
+        """All of them, now the caller's."""
+        fds, self._fds = self._fds, []
+        return fds
+
+    def close(self) -> None:
+        for fd in self.take():
+            if fd >= 0:
+                os.close(fd)
+
+    def __enter__(self) -> Descriptors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Medium(ABC):
+    """Bytes in both directions, in order; owns its descriptors until open_link()."""
+
+    kind: str
+    """What ConnectionFacts.wakeup says of it."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Readable when receive() has something."""
+
+    @abstractmethod
+    def receive(self, size: int) -> tuple[bytes, list[int]]:
+        """At most `size` bytes, none at the end, and descriptors, now the caller's.
+
+        Never blocks (BlockingIOError), and never takes more from the medium than
+        one HELLO. ConnectionResetError is an end, too.
+        """
+
+    @abstractmethod
+    def send(self, frame: bytes, fds: list[int]) -> None:
+        """All of it, into an empty medium; OSError when that fails."""
+
+    @abstractmethod
+    def open_link(self, pidfd: int, address: Address) -> Link:
+        """The link takes over, `pidfd` too, also when this raises OSError."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Idempotent."""
+
+    def forget(self) -> None:
+        """Close in a forked child: what is shared goes on in the parent."""
+        self.close()
+
+    def __enter__(self) -> Medium:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class SocketMedium(Medium):
+    """A connected, non-blocking stream socket."""
+
+    kind = "socket"
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def receive(self, size: int) -> tuple[bytes, list[int]]:
+        data, ancillary, flags, _ = self.sock.recvmsg(
+            size, _FDS_SPACE, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        )
+        fds = array.array("i")
+        for level, kind, raw in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(raw[: len(raw) - len(raw) % fds.itemsize])
+        if flags & socket.MSG_CTRUNC or len(fds) > MAX_FDS:
+            for fd in fds:
+                os.close(fd)
+            raise GreetingError(f"its HELLO carries more than {MAX_FDS} descriptors")
+        return data, fds.tolist()
+
+    def send(self, frame: bytes, fds: list[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            sent = self.sock.sendmsg([frame], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            sent = 0
+        check_whole(sent, frame)
+
+    def open_link(self, pidfd: int, address: Address) -> Link:
+        return links.open_stream(fd=self.sock.detach(), pidfd=pidfd, spin_us=address.spin_us)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class PipeMedium(Medium):
+    """Two pipes or FIFOs: what we read, what we write, and a reading end of the latter."""
+
+    kind = "pipe"
+
+    def __init__(self, rx: int, tx: int, keep: int) -> None:
+        self._fds = Descriptors()
+        self._fds.add(rx, tx, keep)
+        self._rx, self._tx = rx, tx
+        os.set_blocking(rx, False)
+        os.set_blocking(tx, False)
+
+    def fileno(self) -> int:
+        return self._rx
+
+    def receive(self, size: int) -> tuple[bytes, list[int]]:
+        return os.read(self._rx, size), []
+
+    def send(self, frame: bytes, fds: list[int]) -> None:
+        try:
+            sent = os.write(self._tx, frame)
+        except BlockingIOError:
+            sent = 0
+        check_whole(sent, frame)
+
+    def open_link(self, pidfd: int, address: Address) -> Link:
+        rx, tx, keep = self._fds.take()
+        self._rx = self._tx = -1
+        return links.open_pipe(
+            rx_fd=rx, tx_fd=tx, keep_fd=keep, pidfd=pidfd, spin_us=address.spin_us
+        )
+
+    def close(self) -> None:
+        self._rx = self._tx = -1
+        self._fds.close()
+
+
+def check_whole(sent: int, frame: bytes) -> None:
+    """Raises OSError if not all of a HELLO was sent."""
+    if sent != len(frame):
+        raise OSError(errno.ENOBUFS, "there was room for only a part of the HELLO")
+
+
+def grow_pipe(fd: int, size: int) -> int:
+    """Make a pipe hold `size` bytes, or as many as this user may have; what it holds then.
+
+    pipe(7): beyond pipe-user-pages-soft growing is EPERM, and a new pipe has 8 KiB.
+    """
+    while size > (holds := fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)):
+        with contextlib.suppress(OSError):
+            return fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
+        size //= 2
+    return holds
