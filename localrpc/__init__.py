@@ -6,22 +6,25 @@ grpc's abstract classes, so stubs, servicers and interceptors work as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import grpc
 
+    from localrpc.sync.children import ChildChannel
     from localrpc.transports.base import PeerCredentials
 
 __version__ = "0.1.0"
 
 __all__ = [
     "__version__",
+    "fork_channel",
     "insecure_channel",
     "peer_credentials",
     "server",
+    "spawn_channel",
     "stop_on_signals",
 ]
 
@@ -53,6 +56,42 @@ def server(
     from localrpc.sync.server import Server
 
     return Server(thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs)
+
+
+def spawn_channel(
+    argv: Sequence[str],
+    options: Sequence[tuple[str, Any]] | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+) -> ChildChannel:
+    """Start a program whose server does `add_insecure_port("pipe:")`; a channel to it.
+
+    The two processes share nothing but a pair of pipes. The channel's close()
+    lets the child end, with SIGTERM if it does not by itself, and waits for it;
+    a server that has no other target stops when its parent is gone. Raises
+    OSError when the program cannot be started.
+    """
+    from localrpc.sync.children import spawn_channel as spawn
+
+    return spawn(argv, options, env, cwd)
+
+
+def fork_channel(
+    setup: Callable[[grpc.Server], object],
+    *,
+    thread_pool: Callable[[], Executor] | None = None,
+    options: Sequence[tuple[str, Any]] | None = None,
+) -> ChildChannel:
+    """Fork, let the child serve what `setup(server)` adds to its server; a channel to it.
+
+    `thread_pool` is called in the child. The child ends with the channel or the
+    parent, without running the parent's exit handlers, and ignores SIGINT. As
+    with every fork, locks that other threads held stay locked in the child.
+    """
+    from localrpc.sync.children import fork_channel as fork
+
+    return fork(setup, thread_pool, options)
 
 
 def peer_credentials(context: grpc.ServicerContext) -> PeerCredentials:

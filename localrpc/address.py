@@ -62,6 +62,8 @@ class Scheme(NamedTuple):
     example: str
     options: tuple[str, ...]
     check: Callable[[str], str]
+    nameless: bool = False
+    """Whether the body may be empty."""
 
 
 def _unquote(body: str) -> str:
@@ -97,6 +99,19 @@ def _socket_path(body: str) -> str:
     _check_length(body, "the path")
     if body.endswith("/"):
         raise ValueError("the path names a directory; add the socket's file name")
+    return body
+
+
+def _fifo_path(body: str) -> str:
+    if body.startswith("///"):
+        body = body[2:]
+    _check_characters(body)
+    if body.startswith("//"):
+        raise ValueError(
+            "after '//' the path must be absolute (write pipe:PATH for a relative one)"
+        )
+    if body.endswith("/"):
+        raise ValueError("the path names a directory; add the FIFO's file name")
     return body
 
 
@@ -139,6 +154,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("shm", "shm:NAME", ("wakeup", "spin", "ring"), _shm_name),
             Scheme("unix", "unix:PATH", ("spin",), _socket_path),
             Scheme("unix-abstract", "unix-abstract:NAME", ("spin",), _abstract_name),
+            Scheme("pipe", "pipe:PATH", ("spin",), _fifo_path, nameless=True),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
         )
     }
@@ -205,7 +221,7 @@ def parse_target(text: str, schemes: Mapping[str, Scheme] = SCHEMES) -> Address:
         body = scheme.check(_unquote(body))
     except (ValueError, UnicodeError) as error:
         raise AddressError(f"target {text!r}: {error}") from None
-    if not body:
+    if not body and not scheme.nameless:
         raise AddressError(f"target {text!r} has an empty name; write {scheme.example}")
     return Address(scheme.name, body, _parse_options(text, scheme, query), text)
 

@@ -17,6 +17,7 @@ TARGETS = {
     "shm-signal": "shm:{name}?wakeup=signal",
     "unix": "unix:{directory}/{name}.sock",
     "unix-abstract": "unix-abstract:{unique}-{name}",
+    "pipe": "pipe:{directory}/{name}.fifo",
     "tcp": "tcp:127.0.0.1:{port}",
 }
 

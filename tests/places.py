@@ -1,13 +1,27 @@
-"""Sockets of the tests' own at the places that targets name, and other names for them."""
+"""Strangers at the places that targets name, and other names for them."""
 
 from __future__ import annotations
 
 import os
 import socket
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 from localrpc.address import Address, parse_target
+from tests import strangers
 from tests.ports import free_port
+
+
+class Stranger(AbstractContextManager[Any], Protocol):
+    """What came in, or is answered: a socket, or something like it."""
+
+    def sendall(self, data: bytes, /) -> object: ...
+
+
+class Place(AbstractContextManager[Any], Protocol):
+    """What stands in a server's place: a listening socket, or something like it."""
+
+    def accept(self) -> tuple[Stranger, Any]: ...
 
 
 def place_of(target: str) -> tuple[socket.AddressFamily, Any]:
@@ -45,6 +59,18 @@ def listen(target: str) -> socket.socket:
     sock.bind(place)
     sock.listen()
     return sock
+
+
+def visit(target: str) -> Stranger:
+    """As connect(), over whatever the target names."""
+    kind = strangers.KINDS.get(target.partition(":")[0])
+    return kind.visit(parse_target(target)) if kind else connect(target)
+
+
+def occupy(target: str) -> Place:
+    """As listen(), at whatever the target names."""
+    kind = strangers.KINDS.get(target.partition(":")[0])
+    return kind.occupy(parse_target(target)) if kind else listen(target)
 
 
 def another_name(target: str) -> str:

@@ -20,11 +20,13 @@ _trace = _log.logger("wire")
 class Doors:
     """Listeners, and the clients that have not yet introduced themselves.
 
-    `admit` gets each greeted connection, on this thread.
+    `admit` gets each greeted connection, on this thread; `lost` is called for a
+    listener's only client when that is turned away.
     """
 
-    def __init__(self, admit: Callable[[Connection], None]) -> None:
+    def __init__(self, admit: Callable[[Connection], None], lost: Callable[[], None]) -> None:
         self._admit = admit
+        self._lost = lost
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
         self._greetings: set[Greeting] = set()
@@ -130,20 +132,27 @@ class Doors:
             greeting.close()
             connection = None
         self._greetings.discard(greeting)
-        if connection is not None:
+        if connection is None:
+            self._turned_away(greeting)
+        else:
             _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
             self._admit(connection)
 
     def _expire(self) -> float | None:
         """Turn away who has taken too long; seconds until the next one has."""
         now = monotonic()
-        for greeting in [late for late in self._greetings if late.deadline <= now]:
+        for greeting in [each for each in self._greetings if each.deadline <= now]:
             _logger.warning("a client was turned away: it did not introduce itself in time")
             descriptor = greeting.fileno()
             self._greetings.discard(greeting)
             self._forget(descriptor)
             greeting.close()
+            self._turned_away(greeting)
         return min((max(0.0, each.deadline - now) for each in self._greetings), default=None)
+
+    def _turned_away(self, greeting: Greeting) -> None:
+        if greeting.single:
+            self._lost()
 
     def _forget(self, descriptor: int) -> None:
         assert self._selector is not None

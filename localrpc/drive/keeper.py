@@ -18,6 +18,7 @@ from localrpc.drive.courier import Courier
 from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
 from localrpc.options import Options
+from localrpc.transports.base import Transport
 
 Connectivity = grpc.ChannelConnectivity
 Subscriber = Callable[[grpc.ChannelConnectivity], None]
@@ -39,9 +40,12 @@ class ChannelClosed(Exception):
 class Keeper:
     """One per channel. All methods may be called from any thread."""
 
-    def __init__(self, address: Address, options: Options) -> None:
+    def __init__(
+        self, address: Address, options: Options, transport: Transport | None = None
+    ) -> None:
         self.address = address
         self.options = options
+        self._transport = transport or transports.transport_for(address.scheme)
         self._numbers: dict[str, int] = {}
         self._set_up()
         self.closed = False
@@ -138,9 +142,7 @@ class Keeper:
         session = None
         failure = None
         try:
-            connection = transports.transport_for(self.address.scheme).dial(
-                self.address, self.options, limit
-            )
+            connection = self._transport.dial(self.address, self.options, limit)
             session = Session(self, connection, self.options)
         except ConnectError as error:
             failure = error

@@ -51,7 +51,8 @@ class Serving:
         self.callback_lock = threading.Lock()
         self._lock = threading.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
-        self._doors = Doors(self._admit)
+        self._doors = Doors(self._admit, self._lost_one)
+        self._sources = 0
         self._workers: Workers = workers_for(pool, self, limited=max_calls is not None)
         self._on_stopped = on_stopped
         self._stopped = False
@@ -69,6 +70,8 @@ class Serving:
         """The listener's port, 1 for what has none. Raises ListenError or AddressError."""
         address = parse_target(target)
         listener = transports.transport_for(address.scheme).listen(address, self.options)
+        with self._lock:
+            self._sources += 1
         self._doors.add(listener)
         return listener.port
 
@@ -90,6 +93,15 @@ class Serving:
             if not self._stopped:  # a server that has stopped meanwhile refuses rightly
                 _logger.error("a connection was refused by the core (%d)", number)
             connection.close()
+
+    def _lost_one(self) -> None:
+        """A listener's only client has gone; without anybody left to serve, stop."""
+        with self._lock:
+            self._sources -= 1
+            if self._sources:
+                return
+        self.drain()
+        self.cancel_all()
 
     def connection(self, number: int) -> Connection | None:
         found = self.connections.get(number)
@@ -115,6 +127,8 @@ class Serving:
                         reason = io.buf[: io.raw.count].decode()
                         _logger.error("%s: %s; closed", connection.peer_name, reason)
                     connection.close()
+                    if connection.single:
+                        self._lost_one()
             elif kind == lib.LR_K_DRAINED:
                 self.finish()
             elif kind not in (lib.LR_AGAIN, lib.LR_K_YIELD):

@@ -12,7 +12,7 @@ from localrpc.drive.keeper import Keeper
 from localrpc.options import parse_options
 from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
 from localrpc.sync.unary import UnaryUnary
-from localrpc.transports.base import ConnectionFacts
+from localrpc.transports.base import ConnectionFacts, Transport
 
 _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
@@ -21,8 +21,13 @@ _Deserializer = Callable[[bytes], Any] | None
 class Channel(grpc.Channel):
     """Connects with the first call, and again after a loss."""
 
-    def __init__(self, target: str, options: Iterable[tuple[str, Any]] | None) -> None:
-        self._keeper = Keeper(parse_target(text(target)), parse_options(options))
+    def __init__(
+        self,
+        target: str,
+        options: Iterable[tuple[str, Any]] | None,
+        transport: Transport | None = None,
+    ) -> None:
+        self._keeper = Keeper(parse_target(text(target)), parse_options(options), transport)
 
     @property
     def facts(self) -> ConnectionFacts | None:

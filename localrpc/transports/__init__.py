@@ -11,6 +11,7 @@ from localrpc.transports.base import (
     PeerCredentials,
     Transport,
 )
+from localrpc.transports.pipe import PipeTransport
 from localrpc.transports.shm import ShmTransport
 from localrpc.transports.tcp import TcpTransport
 from localrpc.transports.unix import AbstractTransport, UnixTransport
@@ -28,7 +29,13 @@ __all__ = [
 
 _TRANSPORTS: dict[str, Transport] = {
     transport.scheme: transport
-    for transport in (ShmTransport(), UnixTransport(), AbstractTransport(), TcpTransport())
+    for transport in (
+        ShmTransport(),
+        UnixTransport(),
+        AbstractTransport(),
+        PipeTransport(),
+        TcpTransport(),
+    )
 }
 
 

@@ -47,6 +47,8 @@ class Connection:
     peer: PeerCredentials
     peer_name: str
     hello: Hello
+    single: bool = False
+    """Whether its listener has nobody else to bring."""
 
     def close(self) -> None:
         """Idempotent; a link that an engine has taken over is that engine's to close."""
@@ -58,6 +60,8 @@ class Greeting(ABC):
 
     deadline: float
     """On time.monotonic()'s clock; past it, close()."""
+    single = False
+    """Whether its listener has nobody else to bring."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -82,6 +86,8 @@ class Listener(ABC):
     address: Address
     port: int = 1
     """What add_insecure_port() returns: the port where there is one, else grpcio's 1."""
+    single = False
+    """Whether it brings one client and no other: what was inherited from a parent."""
 
     @abstractmethod
     def fileno(self) -> int:

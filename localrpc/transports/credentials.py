@@ -1,10 +1,12 @@
-"""Who is on the other side of a Unix socket, by the kernel's word."""
+"""Who is on the other side, by the kernel's word, and whether to talk to them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
+from collections.abc import Callable
 
 from localrpc.transports.base import PeerCredentials
 
@@ -62,3 +64,36 @@ def refusal_of_server(peer: PeerCredentials) -> str | None:
         f"the server belongs to uid {peer.uid} and this process to uid {own};"
         f" run client and server as the same user"
     )
+
+
+def identified(
+    peer: PeerCredentials, pid: int, open_pidfd: Callable[[int], int]
+) -> tuple[PeerCredentials, int]:
+    """`peer` with the pid that it claims and a pidfd, if `open_pidfd` confirms it; else -1."""
+    pidfd = open_pidfd(pid) if pid else -1
+    if pidfd < 0:
+        return peer, -1
+    try:
+        gid = os.stat(f"/proc/{pid}").st_gid
+    except OSError:
+        gid = -1  # it is dead, and its pidfd says so
+    return PeerCredentials(pid, peer.uid, gid), pidfd
+
+
+def open_pidfd_of_holder(pid: int, device: int, inode: int) -> int:
+    """A pidfd of process `pid` if it has that file open, as far as we may see; else -1."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    try:
+        folder = f"/proc/{pid}/fd"
+        for number in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError):
+                facts = os.stat(f"{folder}/{number}")
+                if (facts.st_dev, facts.st_ino) == (device, inode):
+                    return pidfd
+    except OSError:
+        pass  # it has gone, or belongs to somebody else
+    os.close(pidfd)
+    return -1

@@ -177,6 +177,7 @@ class MediumGreeting(Greeting, Generic[M]):
             peer=peer,
             peer_name=self.peer_name(peer),
             hello=hello,
+            single=self.single,
         )
 
     def refuse(self, reason: str) -> GreetingError:

@@ -108,7 +108,7 @@ def _make(path: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
+def locked(directory: str) -> Iterator[None]:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         patience = time.monotonic() + _LOCK_PATIENCE
@@ -142,7 +142,7 @@ def take(path: str, target: str) -> tuple[socket.socket, Identity]:
     directory = os.path.dirname(path) or "."
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        with _locked(directory):
+        with locked(directory):
             _clear(path, target)
             # The name gets the socket's own mode: no umask, and no moment of openness.
             os.fchmod(sock.fileno(), 0o600)
@@ -176,12 +176,12 @@ def take_abstract(name: str, target: str) -> socket.socket:
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
-            raise AddressInUse(target, _IN_USE) from None
+            raise AddressInUse(target, IN_USE) from None
         raise ListenError(target, error.strerror or str(error)) from error
     return sock
 
 
-_IN_USE = "a live server already listens there; stop it, or use another name"
+IN_USE = "a live server already listens there; stop it, or use another name"
 
 
 def _clear(path: str, target: str) -> None:
@@ -199,7 +199,7 @@ def _clear(path: str, target: str) -> None:
     if number == errno.ECONNREFUSED:
         os.unlink(path)
     elif number in (0, errno.EAGAIN, errno.EINPROGRESS):
-        raise AddressInUse(target, _IN_USE)
+        raise AddressInUse(target, IN_USE)
     elif number != errno.ENOENT:
         raise ListenError(
             target,
@@ -210,7 +210,7 @@ def _clear(path: str, target: str) -> None:
 
 def give_back(path: str, identity: Identity) -> None:
     """Remove the name if it is still the socket that take() made; never raises OSError."""
-    with contextlib.suppress(OSError), _locked(os.path.dirname(path) or "."):
+    with contextlib.suppress(OSError), locked(os.path.dirname(path) or "."):
         facts = os.lstat(path)
         if (facts.st_dev, facts.st_ino) == identity:
             os.unlink(path)

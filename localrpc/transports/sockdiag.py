@@ -6,7 +6,6 @@ the layouts are those of linux/sock_diag.h and linux/inet_diag.h.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -66,22 +65,3 @@ def holder_of_other_end(sock: socket.socket) -> Holder | None:
     if identity[:4] != ports or state != _ESTABLISHED or not inode:
         return None
     return Holder(uid, inode)
-
-
-def open_pidfd_of(pid: int, holder: Holder) -> int:
-    """A pidfd of process `pid` if it has the socket open, as far as we may see; else -1."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return -1
-    try:
-        folder = f"/proc/{pid}/fd"
-        wanted = f"socket:[{holder.inode}]"
-        for number in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):
-                if os.readlink(f"{folder}/{number}") == wanted:
-                    return pidfd
-    except OSError:
-        pass  # it has gone, or belongs to somebody else
-    os.close(pidfd)
-    return -1

@@ -22,11 +22,16 @@ from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
 from localrpc.transports.base import Connection, Listener, PeerCredentials, Transport
-from localrpc.transports.credentials import refusal_of_client, refusal_of_server
+from localrpc.transports.credentials import (
+    identified,
+    open_pidfd_of_holder,
+    refusal_of_client,
+    refusal_of_server,
+)
 from localrpc.transports.door import SocketGreeting, SocketListener
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import SocketMedium
-from localrpc.transports.sockdiag import holder_of_other_end, open_pidfd_of
+from localrpc.transports.sockdiag import holder_of_other_end
 from localrpc.wire.codec import Hello
 
 _BACKLOG = 1024
@@ -99,14 +104,10 @@ def _watch(
 ) -> tuple[PeerCredentials, int]:
     """The process that the HELLO names, if the kernel agrees: a child of it may hold the socket."""
     holder = holder_of_other_end(medium.sock)
-    pidfd = open_pidfd_of(hello.pid, holder) if holder and hello.pid else -1
-    if pidfd < 0:
+    if holder is None:
         return peer, -1
-    try:
-        gid = os.stat(f"/proc/{hello.pid}").st_gid
-    except OSError:
-        gid = _UNKNOWN  # it is dead, and its pidfd says so
-    return PeerCredentials(hello.pid, peer.uid, gid), pidfd
+    device = os.fstat(medium.sock.fileno()).st_dev
+    return identified(peer, hello.pid, lambda pid: open_pidfd_of_holder(pid, device, holder.inode))
 
 
 def _objection(address: Address, refusal: _Refusal, peer: PeerCredentials) -> str | None:

@@ -44,6 +44,7 @@ KINDS = {
     "shm-on-socket": Kind("shm:{tmp}/link", (("localrpc.shared_memory", 0),), "socket"),
     "unix": Kind("unix:{tmp}/link", wakeup="socket"),
     "unix-abstract": Kind("unix-abstract:{tmp}/link", wakeup="socket"),
+    "pipe": Kind("pipe:{tmp}/link", wakeup="pipe"),
     "tcp": Kind("tcp:127.0.0.1:{port}", wakeup="socket"),
 }
 

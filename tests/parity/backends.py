@@ -49,5 +49,6 @@ CANDIDATES = (
     Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
     Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal"),
     Backend("unix", "localrpc", lambda path: f"unix:{path}"),
+    Backend("pipe", "localrpc", lambda path: f"pipe:{path}"),
     Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port()}", REFERENCE_TCP),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from grpc import experimental
 
-from tests.places import connect, listen
+from tests.places import occupy, visit
 
 from .transcript import Transcript, ended, outcome, plain
 from .world import (
@@ -44,7 +44,7 @@ def server_is_sent(w: World, noise: str) -> Any:
     address = w.serve({"Do": handler("unary_unary", ok)})
     method = w.channel(address).unary_unary(f"/{SERVICE}/Do")
     before = method(b"")
-    with connect(address) as stranger:
+    with visit(address) as stranger:
         stranger.sendall(_NOISE[noise])
         during = method(b"", timeout=PATIENCE)
     after = w.channel(address).unary_unary(f"/{SERVICE}/Do")(b"", timeout=PATIENCE)
@@ -55,7 +55,7 @@ def server_is_sent(w: World, noise: str) -> Any:
 def client_is_answered_with(w: World, noise: str) -> Any:
     """A listener that is no server: it says something else, then hangs up."""
     address = w.address()
-    with listen(address) as listener:
+    with occupy(address) as listener:
 
         def answer() -> None:
             peer, _ = listener.accept()
@@ -73,7 +73,7 @@ def client_is_answered_with(w: World, noise: str) -> Any:
 @scenario
 def client_is_not_answered(w: World) -> Transcript:
     address = w.address()
-    with listen(address):
+    with occupy(address):
         call = begin("unary_unary", w.channel(address).unary_unary("/a/b"), timeout=0.1)
         return {"ended": plain(call.code())}
 

@@ -204,7 +204,7 @@ def server_ports_that_cannot_be(w: World) -> Transcript:
     story: Transcript = {}
     places = {
         "no_directory": w.backend.address("/nonexistent/directory/name"),
-        "too_long": w.backend.address("/tmp/" + "x" * 200),
+        "too_long": w.backend.address("/tmp/" + "x" * 300),
         "not_a_directory": w.backend.address("/etc/passwd/name"),
     }
     for name, address in places.items():

@@ -72,8 +72,9 @@ def _descriptors() -> Counter[str]:
             target = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue  # the one that lists
-        # A socket or pipe by its kind, without its number; anon_inode:[eventfd] whole.
-        found[re.sub(r":\[\d+\]$| \(deleted\)$", "", target)] += 1
+        # A socket or pipe by its kind, without its number; anon_inode:[eventfd] whole;
+        # a client's FIFO or queue without its token.
+        found[re.sub(r":\[\d+\]$| \(deleted\)$|[0-9a-f]{16}", "", target)] += 1
     return found
 
 

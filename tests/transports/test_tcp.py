@@ -17,7 +17,8 @@ from localrpc.address import parse_target
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
 from localrpc.transports import greet, transport_for
-from localrpc.transports.sockdiag import holder_of_other_end, open_pidfd_of
+from localrpc.transports.credentials import open_pidfd_of_holder
+from localrpc.transports.sockdiag import holder_of_other_end
 from localrpc.wire.greeting import hello_frame
 from tests import places
 from tests.links.kinds import End
@@ -141,9 +142,10 @@ def test_a_pid_that_is_a_lie_is_not_believed() -> None:
     with listener, client, server:
         holder = holder_of_other_end(server)
         assert holder is not None
-        assert open_pidfd_of(os.getppid(), holder) == -1
-        assert open_pidfd_of(1 << 22, holder) == -1
-        pidfd = open_pidfd_of(os.getpid(), holder)
+        device = os.fstat(server.fileno()).st_dev
+        assert open_pidfd_of_holder(os.getppid(), device, holder.inode) == -1
+        assert open_pidfd_of_holder(1 << 22, device, holder.inode) == -1
+        pidfd = open_pidfd_of_holder(os.getpid(), device, holder.inode)
         assert pidfd >= 0
         os.close(pidfd)
 

@@ -91,6 +91,8 @@ struct lr_link_ops {
 	void (*consume)(struct lr_link *link);
 	/* Is it worth calling peek? Cheap, without side effects but filling a buffer. */
 	bool (*poll)(struct lr_link *link);
+	/* Has the peer hung up, behind all that is still to be read? NULL: epoll tells. */
+	bool (*over)(struct lr_link *link);
 	/* Announce that the reader sleeps. False: something is there, do not. */
 	bool (*arm)(struct lr_link *link, uint32_t sleeper);
 	void (*disarm)(struct lr_link *link);

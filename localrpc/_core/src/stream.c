@@ -142,6 +142,15 @@ static bool stream_poll(struct lr_link *link)
 	return s->eof || parse(s, &frame) != 0 || fill(s) != 0;
 }
 
+static bool stream_over(struct lr_link *link)
+{
+	struct stream *s = STREAM(link);
+
+	while (!s->eof && s->capacity - s->end >= s->medium->grain && fill(s) > 0)
+		;
+	return s->eof;
+}
+
 static bool stream_arm(struct lr_link *link, uint32_t sleeper)
 {
 	struct stream *s = STREAM(link);
@@ -290,6 +299,7 @@ static const struct lr_link_ops stream_ops = {
 	.peek = stream_peek,
 	.consume = stream_consume,
 	.poll = stream_poll,
+	.over = stream_over,
 	.arm = stream_arm,
 	.disarm = stream_disarm,
 	.send = stream_send,
@@ -306,7 +316,8 @@ struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_
 	int error_size)
 {
 	struct stream *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
-	uint32_t capacity = BUFFER + medium->grain;
+	/* Beyond a frame, what a full queue holds: its end can be seen behind it. */
+	uint32_t capacity = BUFFER + 4 * medium->grain;
 
 	if (s)
 		memset(s, 0, sizeof *s);

@@ -1,0 +1,195 @@
+"""Channels to processes of our own: started, or forked; waited for, and ended with us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from time import monotonic
+from typing import Any
+
+import grpc
+
+from localrpc.address import parse_target
+from localrpc.drive.core import patience
+from localrpc.options import parse_options
+from localrpc.sync.channel import Channel
+from localrpc.sync.server import Server
+from localrpc.transports import inherited
+
+_TARGET = "pipe:"
+_GRACE = 5.0
+"""Seconds a child has to end by itself once its channel is closed; then SIGTERM, then as long
+again until SIGKILL."""
+
+Options = Iterable[tuple[str, Any]] | None
+
+
+class ChildChannel(Channel):
+    """A channel to one child process. close() lets it end, and waits for it."""
+
+    def __init__(self, transport: inherited.ToChild, child: _Child, options: Options) -> None:
+        super().__init__(_TARGET, options, transport)
+        self._transport = transport
+        self._child = child
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The child's exit status, negative for the signal that killed it.
+
+        Raises TimeoutError.
+        """
+        return self._child.wait(timeout)
+
+    def close(self) -> None:
+        super().close()
+        self._transport.close()
+        self._child.end()
+
+
+class _Child:
+    """A process, and the thread that waits for it, so that it is never left a zombie."""
+
+    def __init__(self, pid: int, reap: Callable[[], int | None]) -> None:
+        self.pid = pid
+        self._reap = reap
+        self._status: int | None = None
+        self._over = threading.Event()
+        self._owner = os.getpid()
+
+    def watch(self, transport: inherited.ToChild) -> None:
+        def run() -> None:
+            self._status = self._reap()
+            transport.ending = self.ending()
+            self._over.set()
+
+        threading.Thread(target=run, name="localrpc-child", daemon=True).start()
+
+    def ending(self) -> str:
+        status = self._status
+        if status is None:
+            return "somebody else has waited for it"
+        if status < 0:
+            return f"it was killed by signal {-status}"
+        return f"it has ended with exit status {status}"
+
+    def wait(self, timeout: float | None) -> int:
+        until = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if until is None else max(until - monotonic(), 0)
+            if self._over.wait(patience(left)):
+                return 0 if self._status is None else self._status
+            if left is not None and patience(left) == left:
+                raise TimeoutError(f"the child process {self.pid} still runs after {timeout} s")
+
+    def end(self) -> None:
+        if os.getpid() != self._owner:
+            return  # in a forked child: it is the parent's
+        for signo in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                self.wait(_GRACE)
+                return
+            except TimeoutError:
+                os.kill(self.pid, signo)
+        self.wait(None)
+
+
+def spawn_channel(
+    argv: Sequence[str], options: Options, env: Mapping[str, str] | None, cwd: str | None
+) -> ChildChannel:
+    """See localrpc.spawn_channel."""
+    parsed = parse_options(options)
+    with inherited.making:
+        pair = inherited.make_pair()
+        environment = dict(os.environ if env is None else env)
+        environment[inherited.ENVIRONMENT] = ",".join(map(str, pair.child))
+        try:
+            process = subprocess.Popen(argv, pass_fds=pair.child, env=environment, cwd=cwd)
+        except BaseException:
+            pair.close()
+            raise
+        for fd in pair.child:
+            os.close(fd)
+    child = _Child(process.pid, process.wait)
+    transport = inherited.ToChild(pair.parent, process.pid, parse_target(_TARGET), parsed)
+    child.watch(transport)
+    return ChildChannel(transport, child, options)
+
+
+def fork_channel(
+    setup: Callable[[grpc.Server], object],
+    thread_pool: Callable[[], Executor] | None,
+    options: Options,
+) -> ChildChannel:
+    """See localrpc.fork_channel."""
+    options = tuple(options or ())
+    parsed = parse_options(options)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with inherited.making:
+        pair = inherited.make_pair()
+        try:
+            pid = os.fork()
+        except BaseException:
+            pair.close()
+            raise
+        if pid:
+            for fd in pair.child:
+                os.close(fd)
+    if pid == 0:
+        for fd in pair.parent:
+            os.close(fd)
+        inherited.leave_to_this_process(pair.child)
+        _be_child(setup, thread_pool, options)
+
+    def reap() -> int | None:
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:
+            return None
+
+    child = _Child(pid, reap)
+    transport = inherited.ToChild(pair.parent, pid, parse_target(_TARGET), parsed)
+    child.watch(transport)
+    return ChildChannel(transport, child, options)
+
+
+def _be_child(
+    setup: Callable[[grpc.Server], object],
+    thread_pool: Callable[[], Executor] | None,
+    options: Options,
+) -> None:
+    """Serve until the parent is gone; never returns."""
+    status = 1
+    try:
+        # The parent's plans for these are not the child's; it ends with its pipe.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        server = Server(
+            thread_pool() if thread_pool else ThreadPoolExecutor(), (), (), options, None
+        )
+        setup(server)
+        server.add_insecure_port(_TARGET)
+        server.start()
+        server.wait_for_termination()
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # Not sys.exit(): what the parent had to do at its end is not the child's to do.
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                pass
+        os._exit(status)

@@ -1,0 +1,252 @@
+"""What a child process has from its parent: the ends of two pipes, for one connection.
+
+A child that was forked finds them here, one that was started in the environment:
+LOCALRPC_PIPE=RX,TX,KEEP names the descriptors to read, to write, and to keep
+open (see PipeMedium).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from typing import NamedTuple
+
+from localrpc.address import Address
+from localrpc.errors import ConnectError, ListenError
+from localrpc.options import Options
+from localrpc.transports.base import (
+    Connection,
+    Greeting,
+    Listener,
+    PeerCredentials,
+    Transport,
+)
+from localrpc.transports.credentials import identified, open_pidfd_of_holder
+from localrpc.transports.door import forget_after_fork
+from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
+from localrpc.transports.meeting import MeetingGreeting
+
+ENVIRONMENT = "LOCALRPC_PIPE"
+NO_SERVER = (
+    "pipe: without a path is between a parent and its child; make the channel with"
+    " localrpc.spawn_channel or localrpc.fork_channel, or name a FIFO: pipe:PATH"
+)
+_NOT_INHERITED = (
+    "this process has no pipe from a parent: start it with localrpc.spawn_channel, or name a"
+    " FIFO: pipe:PATH"
+)
+PIPE_SIZE = 1 << 20
+"""Bytes each pipe is grown to."""
+
+
+class Ends(NamedTuple):
+    """One side's descriptors."""
+
+    rx: int
+    tx: int
+    keep: int
+
+
+class Pair(NamedTuple):
+    """Two pipes: the parent's side, and the child's."""
+
+    parent: Ends
+    child: Ends
+
+    def close(self) -> None:
+        for fd in (*self.parent, *self.child):
+            os.close(fd)
+
+
+_given: Ends | None = None
+"""What the parent left to this process when it forked it."""
+
+making = threading.Lock()
+"""Held from make_pair() until only one side is open here: a child must not get a sibling's."""
+
+
+def make_pair() -> Pair:
+    """Raises OSError."""
+    with Descriptors() as fds:
+        up_read, up_write = os.pipe2(os.O_CLOEXEC)
+        fds.add(up_read, up_write)
+        down_read, down_write = os.pipe2(os.O_CLOEXEC)
+        fds.add(down_read, down_write)
+        grow_pipe(up_write, PIPE_SIZE)
+        grow_pipe(down_write, PIPE_SIZE)
+        keep_up, keep_down = fds.add(os.dup(up_read)), fds.add(os.dup(down_read))
+        fds.take()
+    return Pair(Ends(down_read, up_write, keep_up), Ends(up_read, down_write, keep_down))
+
+
+def leave_to_this_process(ends: Ends) -> None:
+    """In a forked child: add_insecure_port("pipe:") will take these."""
+    global _given
+    _given = ends
+
+
+def _take() -> Ends:
+    """Raises ValueError when there are none, or not what they should be."""
+    global _given
+    given, _given = _given, None
+    if given is not None:
+        return given
+    # Nobody else is to take them, least of all a child of this process.
+    text = os.environ.pop(ENVIRONMENT, "")
+    if not text:
+        raise ValueError(_NOT_INHERITED)
+    try:
+        ends = Ends(*map(int, text.split(",")))
+        if not all(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in ends):
+            raise OSError
+    except (ValueError, TypeError, OSError):
+        raise ValueError(
+            f"{ENVIRONMENT}={text} does not name three pipes of this process"
+        ) from None
+    for fd in ends:
+        os.set_inheritable(fd, False)
+    return ends
+
+
+def _owner(fd: int) -> PeerCredentials:
+    facts = os.fstat(fd)
+    return PeerCredentials(0, facts.st_uid, facts.st_gid)
+
+
+def _open_pidfd(fd: int, pid: int) -> int:
+    facts = os.fstat(fd)
+    return open_pidfd_of_holder(pid, facts.st_dev, facts.st_ino)
+
+
+class _ParentGreeting(MeetingGreeting):
+    """The parent: whoever gave us the pipes may call us, whatever its user."""
+
+    single = True
+
+    def objection(self, peer: PeerCredentials) -> str | None:
+        return None
+
+
+class _InheritedListener(Listener):
+    """Brings the parent, once."""
+
+    single = True
+
+    def __init__(self, address: Address, options: Options, ends: Ends) -> None:
+        self.address = address
+        self._options = options
+        self._ends: Ends | None = ends
+        self._ready = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        forget_after_fork(self)
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def accept(self) -> list[Greeting]:
+        ends, self._ends = self._ends, None
+        if ends is None:
+            return []
+        os.eventfd_read(self._ready)
+        return [
+            _ParentGreeting(
+                PipeMedium(*ends),
+                self.address,
+                self._options,
+                _owner(ends.rx),
+                lambda pid: _open_pidfd(ends.rx, pid),
+            )
+        ]
+
+    def close(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        ends, self._ends = self._ends, None
+        for fd in ends or ():
+            os.close(fd)
+        ready, self._ready = self._ready, -1
+        if ready >= 0:
+            os.close(ready)
+
+
+def listen(address: Address, options: Options) -> Listener:
+    try:
+        return _InheritedListener(address, options, _take())
+    except ValueError as error:
+        raise ListenError(str(address), str(error)) from None
+
+
+class ToChild(Transport):
+    """Greets one child in the background, because that may take its time to start.
+
+    `ending` is what has become of it, for the error of a later call.
+    """
+
+    scheme = "pipe"
+
+    def __init__(self, ends: Ends, pid: int, address: Address, options: Options) -> None:
+        self._pid = pid
+        self.ending = ""
+        self._changed = threading.Condition()
+        self._connection: Connection | None = None
+        self._failure: str | None = None
+        self._closed = False
+        medium = PipeMedium(*ends)
+        thread = threading.Thread(
+            target=self._greet, args=(medium, address, options), name="localrpc-greet", daemon=True
+        )
+        thread.start()
+
+    def _greet(self, medium: PipeMedium, address: Address, options: Options) -> None:
+        rx = medium.fileno()
+        road = Road(
+            connect=lambda until: medium,
+            identify=lambda medium: _owner(rx),
+            peer_name=f"unix:pid={self._pid}",
+            objection=lambda peer: None,
+            # A wrapper may stand between us and who really answers.
+            watch=lambda medium, peer, hello: identified(
+                peer, hello.pid, lambda pid: _open_pidfd(rx, pid)
+            ),
+        )
+        connection = failure = None
+        try:
+            connection = dial_road(road, address, options, None)
+        except ConnectError as error:
+            failure = error.reason
+        with self._changed:
+            self._failure = failure
+            if not self._closed:
+                self._connection, connection = connection, None
+            self._changed.notify_all()
+        if connection is not None:
+            connection.close()
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        raise ListenError(str(address), NO_SERVER)
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        with self._changed:
+            while self._connection is None and self._failure is None and not self._closed:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise ConnectError(str(address), f"the child {self._pid} has not answered yet")
+                self._changed.wait(left)
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                self._failure = "its only connection has ended"
+                return connection
+            reason = self.ending or self._failure or "the channel is closed"
+            raise ConnectError(str(address), f"the child process {self._pid} is gone: {reason}")
+
+    def close(self) -> None:
+        """Idempotent."""
+        with self._changed:
+            self._closed = True
+            connection, self._connection = self._connection, None
+            self._changed.notify_all()
+        if connection is not None:
+            connection.close()

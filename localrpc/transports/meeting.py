@@ -1,0 +1,134 @@
+"""A well-known place to knock at, and a private pair of one-way channels for each client.
+
+This is how unrelated processes meet over what has no accept(2): FIFOs and
+message queues. The client makes its pair, knocks with a token that names it,
+and introduces itself on it; both names go as soon as both sides have opened
+them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from abc import abstractmethod
+from collections.abc import Callable
+
+from localrpc import _log
+from localrpc.address import Address
+from localrpc.errors import GreetingError
+from localrpc.options import Options
+from localrpc.transports.base import Greeting, Listener, PeerCredentials
+from localrpc.transports.credentials import identified
+from localrpc.transports.door import MediumGreeting, forget_after_fork
+from localrpc.transports.media import Medium
+from localrpc.wire.codec import Hello
+
+_logger = _log.logger("transports")
+
+_MAGIC = b"localrpc"
+_KNOCK = struct.Struct("=8s16s")
+KNOCK_SIZE = _KNOCK.size
+"""Bytes of a knock: magic, token. Below PIPE_BUF, so that it is never torn."""
+
+
+def new_token() -> str:
+    return os.urandom(8).hex()
+
+
+def encode_knock(token: str) -> bytes:
+    return _KNOCK.pack(_MAGIC, token.encode())
+
+
+class Knocks:
+    """Knocks out of a run of bytes; what is none is skipped."""
+
+    def __init__(self) -> None:
+        self._data = b""
+        self.skipped = 0
+        """Bytes that were no knock."""
+
+    def feed(self, data: bytes) -> list[str]:
+        """The tokens of the knocks that are whole by now."""
+        tokens = []
+        self._data += data
+        while len(self._data) >= KNOCK_SIZE:
+            magic, token = _KNOCK.unpack_from(self._data)
+            text = token.decode("ascii", "replace")
+            if magic == _MAGIC and re.fullmatch("[0-9a-f]{16}", text):
+                tokens.append(text)
+                self._skip(KNOCK_SIZE)
+                self.skipped -= KNOCK_SIZE
+                continue
+            at = self._data.find(_MAGIC, 1)
+            # The beginning of a magic may stand at the end.
+            self._skip(at if at > 0 else len(self._data) - len(_MAGIC) + 1)
+        return tokens
+
+    def _skip(self, size: int) -> None:
+        self._data = self._data[size:]
+        self.skipped += size
+
+
+class MeetingGreeting(MediumGreeting[Medium]):
+    """A client that has knocked; `owner` made its pair."""
+
+    def __init__(
+        self,
+        medium: Medium,
+        address: Address,
+        options: Options,
+        owner: PeerCredentials,
+        open_pidfd: Callable[[int], int],
+    ) -> None:
+        super().__init__(medium, address, options)
+        self._owner = owner
+        self._open_pidfd = open_pidfd
+
+    def identify(self) -> PeerCredentials:
+        return self._owner
+
+    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+        return identified(peer, hello.pid, self._open_pidfd)
+
+
+class MeetingListener(Listener):
+    """Takes knocks; a subclass knows where they come in and how to enter a client's pair."""
+
+    def __init__(self, address: Address, options: Options) -> None:
+        self.address = address
+        self._options = options
+        self._knocks = Knocks()
+        forget_after_fork(self)
+
+    def accept(self) -> list[Greeting]:
+        greetings: list[Greeting] = []
+        try:
+            data = self._read()
+        except BlockingIOError:
+            return greetings
+        for token in self._knocks.feed(data):
+            try:
+                greetings.append(self._enter(token))
+            except FileNotFoundError:
+                # Gone again: a client that has given up, or that has been killed.
+                _logger.debug("%s: the client %s is gone", self.address, token)
+            except (OSError, GreetingError) as error:
+                reason = getattr(error, "strerror", None) or error
+                _logger.warning("%s: a client was turned away: %s", self.address, reason)
+        if self._knocks.skipped:
+            _logger.warning("%s: %d bytes that are no knock", self.address, self._knocks.skipped)
+            self._knocks.skipped = 0
+        return greetings
+
+    @abstractmethod
+    def _read(self) -> bytes:
+        """What has come in; raises BlockingIOError when nothing has."""
+
+    @abstractmethod
+    def _enter(self, token: str) -> Greeting:
+        """Open that client's pair. Raises OSError or GreetingError."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Close without giving back the name: in a forked child it is the parent's."""

@@ -1,0 +1,215 @@
+"""pipe:, two one-way pipes: named FIFOs between any processes, or inherited from a parent.
+
+pipe:PATH is a FIFO to knock at; each client makes two of its own beside it. The
+FIFOs belong to one user (mode 0600), and who made them is the kernel's word for
+whose they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from localrpc.address import Address
+from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
+from localrpc.options import Options
+from localrpc.transports import inherited, names, records
+from localrpc.transports.base import Connection, Greeting, Listener, PeerCredentials, Transport
+from localrpc.transports.credentials import identified, open_pidfd_of_holder
+from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
+from localrpc.transports.meeting import (
+    KNOCK_SIZE,
+    MeetingGreeting,
+    MeetingListener,
+    encode_knock,
+    new_token,
+)
+
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+_WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+
+PIPE_SIZE = 256 * 1024
+"""Bytes each pipe is grown to: an ordinary user may have 64 MiB in all (pipe(7))."""
+
+
+class Ends(NamedTuple):
+    """The names of a client's two FIFOs."""
+
+    up: str
+    down: str
+
+
+def ends(path: str, token: str) -> Ends:
+    return Ends(f"{path}.{token}.up", f"{path}.{token}.down")
+
+
+def _owner(fd: int, path: str) -> PeerCredentials:
+    """Who made a FIFO; raises GreetingError for anything else."""
+    facts = os.fstat(fd)
+    if not stat.S_ISFIFO(facts.st_mode):
+        raise GreetingError(f"{path} is not a FIFO")
+    return PeerCredentials(0, facts.st_uid, facts.st_gid)
+
+
+def _pidfd_of(fd: int, pid: int) -> int:
+    facts = os.fstat(fd)
+    return open_pidfd_of_holder(pid, facts.st_dev, facts.st_ino)
+
+
+class _FifoListener(MeetingListener):
+    def __init__(self, address: Address, options: Options, fd: int) -> None:
+        super().__init__(address, options)
+        self._fd = fd
+        self._path: str | None = address.body
+        facts = os.fstat(fd)
+        self._identity = (facts.st_dev, facts.st_ino)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def _read(self) -> bytes:
+        return os.read(self._fd, 64 * KNOCK_SIZE)
+
+    def _enter(self, token: str) -> Greeting:
+        up, down = ends(self.address.body, token)
+        with Descriptors() as fds:
+            rx = fds.add(os.open(up, _READ))
+            owner = _owner(rx, up)
+            keep = fds.add(os.open(down, _READ))
+            _owner(keep, down)
+            tx = fds.add(os.open(down, _WRITE))
+            grow_pipe(tx, PIPE_SIZE)
+            fds.take()
+            medium = PipeMedium(rx, tx, keep)
+        return MeetingGreeting(
+            medium, self.address, self._options, owner, lambda pid: _pidfd_of(rx, pid)
+        )
+
+    def close(self) -> None:
+        path, self._path = self._path, None
+        if path is not None:
+            names.give_back(path, self._identity)
+        self.forget()
+
+    def forget(self) -> None:
+        self._path = None
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class PipeTransport(Transport):
+    scheme = "pipe"
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        if not address.body:
+            return inherited.listen(address, options)
+        path = address.body
+        directory = os.path.dirname(path) or "."
+        try:
+            with names.locked(directory):
+                _clear(path, str(address))
+                prefix = os.path.basename(path) + "."
+                records.sweep(directory, prefix, _remove)
+                os.mkfifo(path, 0o600)
+                # Writing too: without a writer it would be at its end for ever.
+                fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ListenError(str(address), f"{path}: {reason}") from error
+        return _FifoListener(address, options, fd)
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        if not address.body:
+            raise ConnectError(str(address), inherited.NO_SERVER)
+        with contextlib.ExitStack() as stack:
+            knocker = stack.enter_context(_knocker(address))
+            road = Road(
+                connect=lambda until: _connect(address, knocker, stack),
+                identify=lambda medium: _owner(knocker, address.body),
+                peer_name=f"unix:{address.body}",
+                watch=lambda medium, peer, hello: identified(
+                    peer, hello.pid, lambda pid: _pidfd_of(medium.fileno(), pid)
+                ),
+                alive=lambda: knocker,
+            )
+            return dial_road(road, address, options, deadline)
+
+
+@contextlib.contextmanager
+def _knocker(address: Address) -> Iterator[int]:
+    """The server's FIFO, open for writing. Raises ConnectError."""
+    path = address.body
+    try:
+        fd = os.open(path, _WRITE)
+    except OSError as error:
+        fix = {
+            errno.ENOENT: f"no server listens on {path}: start it, or check the name",
+            errno.ENXIO: f"nobody listens on {path} any more: start the server again",
+            errno.EACCES: f"{path} is not this user's: run client and server as the same user",
+        }.get(error.errno or 0, path)
+        raise ConnectError(str(address), f"connect failed: {error.strerror} ({fix})") from None
+    try:
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+            raise ConnectError(str(address), f"connect failed: {path} is not a FIFO")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _connect(address: Address, knocker: int, stack: contextlib.ExitStack) -> PipeMedium:
+    """Our own two FIFOs, whose names go with `stack`, and a knock."""
+    token = new_token()
+    both = ends(address.body, token)
+    directory = os.path.dirname(address.body) or "."
+    try:
+        with names.locked(directory):
+            record = records.make(f"{address.body}.{token}{records.SUFFIX}", *both)
+        stack.callback(record.remove)
+        stack.callback(_remove, [*both])
+        with Descriptors() as fds:
+            for end in both:
+                os.mkfifo(end, 0o600)
+            rx = fds.add(os.open(both.down, _READ))
+            keep = fds.add(os.open(both.up, _READ))
+            tx = fds.add(os.open(both.up, _WRITE))
+            grow_pipe(tx, PIPE_SIZE)
+            os.write(knocker, encode_knock(token))
+            fds.take()
+            return PipeMedium(rx, tx, keep)
+    except BlockingIOError:
+        raise ConnectError(
+            str(address),
+            f"the server on {address.body} does not take connections: it is stopped or swamped",
+        ) from None
+
+
+def _remove(paths: list[str]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.lstat(path).st_mode):
+                os.unlink(path)
+
+
+def _clear(path: str, target: str) -> None:
+    """Remove a dead server's FIFO; never anything else."""
+    try:
+        facts = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISFIFO(facts.st_mode):
+        raise ListenError(target, f"{path} exists and is not a FIFO; remove it, or use another")
+    try:
+        fd = os.open(path, _WRITE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            os.unlink(path)
+            return
+        raise
+    os.close(fd)
+    raise AddressInUse(target, names.IN_USE)

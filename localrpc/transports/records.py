@@ -1,0 +1,94 @@
+"""Files that say what a process has made, locked for as long as it lives.
+
+What the kernel keeps after a crash (queues, FIFOs, segments) is written down
+before it is made, so that whoever comes next can tell what is left over, and
+remove it. A record is locked with flock(2): the lock goes with its process,
+whatever becomes of the process's number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+
+from localrpc.transports import names
+
+
+class Record:
+    """A record of this process's; the file goes with remove(), the lock with close()."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def remove(self) -> None:
+        """Idempotent, like close()."""
+        if self.fd >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+        self.close()
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def take(self) -> tuple[int, str]:
+        """Descriptor and path, now the caller's to remove."""
+        fd, self.fd = self.fd, -1
+        return fd, self.path
+
+
+def make(path: str, *lines: str) -> Record:
+    """A new record; the caller holds the lock of its directory. Raises OSError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    record = Record(path, os.open(path, flags, 0o600))
+    try:
+        fcntl.flock(record.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(record.fd, "\n".join(lines).encode())
+    except BaseException:
+        record.remove()
+        raise
+    return record
+
+
+def read(path: str) -> tuple[list[str], bool]:
+    """Its lines, and whether its process lives. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        lines = os.read(fd, 65536).decode("utf-8", "replace").split("\n")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lines, True
+        return lines, False
+    finally:
+        os.close(fd)
+
+
+def sweep(directory: str, prefix: str, remove: Callable[[list[str]], None]) -> None:
+    """Have `remove` clear up after every dead process with a record whose name begins so.
+
+    The caller holds the directory's lock. Never raises OSError.
+    """
+    for path in _found(directory, prefix):
+        with contextlib.suppress(OSError):
+            lines, lives = read(path)
+            if not lives:
+                remove(lines)
+                os.unlink(path)
+
+
+def _found(directory: str, prefix: str) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            if name.startswith(prefix) and name.endswith(SUFFIX):
+                yield os.path.join(directory, name)
+
+
+SUFFIX = ".made"
+"""The end of a client's record's name."""
+
+locked = names.locked
