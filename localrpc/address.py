@@ -126,10 +126,19 @@ def _shm_name(body: str) -> str:
     body = body.removeprefix("//")
     if body.startswith("/"):
         return _socket_path(body)
+    return _checked_name(body, " (a path must be absolute: shm:/run/me/socket)")
+
+
+def _plain_name(body: str) -> str:
+    return _checked_name(body.removeprefix("//"))
+
+
+def _checked_name(body: str, hint: str = "") -> str:
+    """A name in the runtime directory."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", body) and body:
         raise ValueError(
             "a name is made of letters, digits, '.', '-' and '_' and does not begin with"
-            " '.' or '-' (a path must be absolute: shm:/run/me/socket)"
+            f" '.' or '-'{hint}"
         )
     _check_length(body, "the name")
     return body
@@ -155,6 +164,8 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("unix", "unix:PATH", ("spin",), _socket_path),
             Scheme("unix-abstract", "unix-abstract:NAME", ("spin",), _abstract_name),
             Scheme("pipe", "pipe:PATH", ("spin",), _fifo_path, nameless=True),
+            Scheme("mq", "mq:NAME", ("spin",), _plain_name),
+            Scheme("sysvmq", "sysvmq:NAME", ("spin",), _plain_name),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
         )
     }

@@ -43,15 +43,24 @@ class GreetingError(LocalrpcError):
 class ConnectError(LocalrpcError):
     """No connection to `target`, and why; the text is grpcio's for such a call."""
 
+    code = "UNAVAILABLE"
+    """The name of the status with which a call ends for it."""
+
     def __init__(self, target: str, reason: str) -> None:
         super().__init__(
-            f"failed to connect to all addresses; last error: UNAVAILABLE: {target}: {reason}"
+            f"failed to connect to all addresses; last error: {self.code}: {target}: {reason}"
         )
         self.target = target
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[ConnectError], tuple[str, str]]:
         return type(self), (self.target, self.reason)
+
+
+class LimitReached(ConnectError):
+    """A limit of the system's, which the text names, leaves no room for a connection."""
+
+    code = "RESOURCE_EXHAUSTED"
 
 
 class ListenError(LocalrpcError, RuntimeError):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Iterator
 
 import pytest
 
+from localrpc.transports import mq, sysvmq
 from tests.ports import free_port
 
 TARGETS = {
@@ -18,6 +21,8 @@ TARGETS = {
     "unix": "unix:{directory}/{name}.sock",
     "unix-abstract": "unix-abstract:{unique}-{name}",
     "pipe": "pipe:{directory}/{name}.fifo",
+    "mq": "mq:{name}",
+    "sysvmq": "sysvmq:{name}",
     "tcp": "tcp:127.0.0.1:{port}",
 }
 
@@ -35,10 +40,23 @@ def runtime_directory() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="lrt") as directory:
         os.environ["LOCALRPC_RUNTIME_DIR"] = directory
         yield directory
+        for kind in (mq, sysvmq):
+            kind.registered.sweep(directory)  # no directory takes these with it
     if before is None:
         del os.environ["LOCALRPC_RUNTIME_DIR"]
     else:
         os.environ["LOCALRPC_RUNTIME_DIR"] = before
+
+
+@pytest.fixture(autouse=True)
+def _one_at_a_time_with_queues(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Test runs side by side share what one user may have in POSIX queues: 32 or so."""
+    if not re.search(r"(?<![a-z])mq", request.node.name):
+        yield
+        return
+    with open(os.path.join(tempfile.gettempdir(), f"lrt-mq-{os.geteuid()}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def fresh_target(kind: str, directory: str) -> str:

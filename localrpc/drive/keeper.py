@@ -95,7 +95,7 @@ class Keeper:
                     if self._dialling or self._session is not None or wait_for_ready:
                         continue
                     if self._failure is not None:
-                        raise NotReady(grpc.StatusCode.UNAVAILABLE, str(self._failure))
+                        raise _not_ready(self._failure)
                     continue
             session = self._dial(until)
             if session is not None:
@@ -104,7 +104,7 @@ class Keeper:
                 raise NotReady(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
             with self._changed:
                 if not wait_for_ready and not self.closed:
-                    raise NotReady(grpc.StatusCode.UNAVAILABLE, str(self._failure))
+                    raise _not_ready(self._failure)
                 pause = monotonic() + backoff
                 self._wait(pause if until is None else min(pause, until), expired_is_error=False)
             backoff = min(backoff * 2, self.options.max_backoff)
@@ -285,6 +285,11 @@ class Keeper:
         self._set_up()
         for callback in subscribers:
             self._subscribers.append([callback, Connectivity.IDLE])
+
+
+def _not_ready(failure: ConnectError | None) -> NotReady:
+    code = failure.code if failure else ConnectError.code
+    return NotReady(grpc.StatusCode[code], str(failure))
 
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()

@@ -11,8 +11,10 @@ from localrpc.transports.base import (
     PeerCredentials,
     Transport,
 )
+from localrpc.transports.mq import MqTransport
 from localrpc.transports.pipe import PipeTransport
 from localrpc.transports.shm import ShmTransport
+from localrpc.transports.sysvmq import SysvMqTransport
 from localrpc.transports.tcp import TcpTransport
 from localrpc.transports.unix import AbstractTransport, UnixTransport
 
@@ -34,6 +36,8 @@ _TRANSPORTS: dict[str, Transport] = {
         UnixTransport(),
         AbstractTransport(),
         PipeTransport(),
+        MqTransport(),
+        SysvMqTransport(),
         TcpTransport(),
     )
 }

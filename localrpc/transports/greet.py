@@ -249,19 +249,13 @@ def _await_hello(medium: Medium, alive: int | None, until: float, fds: Descripto
     poller.register(medium, select.POLLIN)
     if alive is not None:
         poller.register(alive, select.POLLIN)
+    answers = True
     while True:
-        left = until - time.monotonic()
-        events = poller.poll(left * 1000 + 1) if left > 0 else []
-        if not events:
-            raise GreetingError(
-                "no HELLO from the server in time: it is stopped or swamped, or not a"
-                " localrpc server"
-            )
         try:
             data, received = medium.receive(greeter.wanted)
         except BlockingIOError:
-            # Only after a look at the medium: it may have answered before it went.
-            if not any(fd == alive for fd, _ in events):
+            if answers:
+                answers = _await_more(poller, alive, until)
                 continue
             data, received = b"", []
         except ConnectionResetError:
@@ -271,3 +265,15 @@ def _await_hello(medium: Medium, alive: int | None, until: float, fds: Descripto
             raise greeter.receive_eof()
         if hello := greeter.receive(data):
             return hello
+
+
+def _await_more(poller: select.poll, alive: int | None, until: float) -> bool:
+    """Wait for something to receive; False: it is the last. Raises GreetingError at `until`."""
+    left = until - time.monotonic()
+    events = poller.poll(left * 1000 + 1) if left > 0 else []
+    if not events:
+        raise GreetingError(
+            "no HELLO from the server in time: it is stopped or swamped, or not a localrpc server"
+        )
+    # It may have answered before it went: one more look.
+    return all(fd != alive for fd, _ in events)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import socket
 from abc import ABC, abstractmethod
 
@@ -146,6 +147,9 @@ class PipeMedium(Medium):
         return self._rx
 
     def receive(self, size: int) -> tuple[bytes, list[int]]:
+        # Before its writer has come, a FIFO reads as if that had gone.
+        if not select.select([self._rx], [], [], 0)[0]:
+            raise BlockingIOError(errno.EAGAIN, "nothing has come yet")
         return os.read(self._rx, size), []
 
     def send(self, frame: bytes, fds: list[int]) -> None:

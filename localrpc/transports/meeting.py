@@ -16,8 +16,9 @@ from collections.abc import Callable
 
 from localrpc import _log
 from localrpc.address import Address
-from localrpc.errors import GreetingError
+from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
+from localrpc.transports import names, records
 from localrpc.transports.base import Greeting, Listener, PeerCredentials
 from localrpc.transports.credentials import identified
 from localrpc.transports.door import MediumGreeting, forget_after_fork
@@ -132,3 +133,64 @@ class MeetingListener(Listener):
     @abstractmethod
     def forget(self) -> None:
         """Close without giving back the name: in a forked child it is the parent's."""
+
+
+class Registered:
+    """A meeting place that is no file: its name lies in the runtime directory, as a record.
+
+    `suffix` tells the kinds of places apart, `remove` clears up what a record's
+    lines name.
+    """
+
+    def __init__(self, suffix: str, remove: Callable[[list[str]], None]) -> None:
+        self._suffix = suffix
+        self._remove = remove
+
+    def _path(self, address: Address, *, create: bool) -> str:
+        directory = names.check_runtime_directory(create=create)
+        return os.path.join(directory, address.body + self._suffix)
+
+    def take(self, address: Address, place: str) -> records.Record:
+        """Register `place`, which is still to be made. Raises ListenError, AddressInUse."""
+        try:
+            path = self._path(address, create=True)
+            directory = os.path.dirname(path)
+            with names.locked(directory):
+                self.sweep(directory)
+                try:
+                    return records.make(path, place, str(os.getpid()))
+                except FileExistsError:
+                    raise AddressInUse(str(address), names.IN_USE) from None
+        except OSError as error:
+            raise ListenError(str(address), error.strerror or str(error)) from error
+
+    def sweep(self, directory: str) -> None:
+        """Clear up after every dead server and client of this kind; `directory` is locked."""
+        records.sweep(directory, f"*{self._suffix}", self._remove)
+        records.sweep(directory, f"*{self._suffix}.*{records.SUFFIX}", self._remove)
+
+    def find(self, address: Address) -> tuple[str, int]:
+        """The place, and the server's pid. Raises ConnectError."""
+        try:
+            lines, lives = records.read(self._path(address, create=False))
+            place, pid = lines
+        except FileNotFoundError:
+            reason = f"no server listens on {address.body}: start it, or check the name"
+            raise ConnectError(str(address), f"connect failed: {reason}") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "its record is damaged"
+            raise ConnectError(str(address), f"connect failed: {reason}") from None
+        if not lives:
+            reason = f"nobody listens on {address.body} any more: start the server again"
+            raise ConnectError(str(address), f"connect failed: {reason}")
+        return place, int(pid)
+
+    def client_record(self, address: Address, token: str) -> str:
+        """The path of a client's record."""
+        return f"{self._path(address, create=False)}.{token}{records.SUFFIX}"
+
+    def announce(self, address: Address, token: str, *lines: str) -> records.Record:
+        """A client's record of what it is about to make. Raises OSError."""
+        path = self.client_record(address, token)
+        with names.locked(os.path.dirname(path)):
+            return records.make(path, *lines)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import stat
 from collections.abc import Iterator
@@ -114,8 +115,8 @@ class PipeTransport(Transport):
         try:
             with names.locked(directory):
                 _clear(path, str(address))
-                prefix = os.path.basename(path) + "."
-                records.sweep(directory, prefix, _remove)
+                pattern = f"{glob.escape(os.path.basename(path))}.*{records.SUFFIX}"
+                records.sweep(directory, pattern, _remove)
                 os.mkfifo(path, 0o600)
                 # Writing too: without a writer it would be at its end for ever.
                 fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)

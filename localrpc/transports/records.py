@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import fnmatch
 import os
-from collections.abc import Callable, Iterator
-
-from localrpc.transports import names
+from collections.abc import Callable
 
 
 class Record:
@@ -68,27 +67,20 @@ def read(path: str) -> tuple[list[str], bool]:
         os.close(fd)
 
 
-def sweep(directory: str, prefix: str, remove: Callable[[list[str]], None]) -> None:
-    """Have `remove` clear up after every dead process with a record whose name begins so.
+def sweep(directory: str, pattern: str, remove: Callable[[list[str]], None]) -> None:
+    """Have `remove` clear up after every dead process with a record of such a name.
 
     The caller holds the directory's lock. Never raises OSError.
     """
-    for path in _found(directory, prefix):
-        with contextlib.suppress(OSError):
-            lines, lives = read(path)
-            if not lives:
-                remove(lines)
-                os.unlink(path)
-
-
-def _found(directory: str, prefix: str) -> Iterator[str]:
     with contextlib.suppress(OSError):
-        for name in os.listdir(directory):
-            if name.startswith(prefix) and name.endswith(SUFFIX):
-                yield os.path.join(directory, name)
+        for name in fnmatch.filter(os.listdir(directory), pattern):
+            path = os.path.join(directory, name)
+            with contextlib.suppress(OSError):
+                lines, lives = read(path)
+                if not lives:
+                    remove(lines)
+                    os.unlink(path)
 
 
 SUFFIX = ".made"
 """The end of a client's record's name."""
-
-locked = names.locked

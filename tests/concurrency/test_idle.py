@@ -12,6 +12,7 @@ import localrpc
 from tests.peers import processes
 from tests.peers.figures import anonymous_memory, context_switches, ring_memory
 from tests.peers.journal import PATIENCE
+from tests.places import most_clients
 
 MIB = 1 << 20
 
@@ -27,7 +28,7 @@ def test_an_idle_pair_sleeps(target: str) -> None:
 
 
 def test_idle_clients_cost_the_server_little(target: str) -> None:
-    count = 20
+    count = most_clients(target, 20)
     with processes.server(target) as server, localrpc.insecure_channel(target) as channel:
         echo: Any = channel.unary_unary("/station/echo")
         echo(b"x", timeout=PATIENCE)

@@ -45,6 +45,8 @@ KINDS = {
     "unix": Kind("unix:{tmp}/link", wakeup="socket"),
     "unix-abstract": Kind("unix-abstract:{tmp}/link", wakeup="socket"),
     "pipe": Kind("pipe:{tmp}/link", wakeup="pipe"),
+    "mq": Kind("mq:link", wakeup="mqueue"),
+    "sysvmq": Kind("sysvmq:link", wakeup="sysvmq"),
     "tcp": Kind("tcp:127.0.0.1:{port}", wakeup="socket"),
 }
 
@@ -62,6 +64,12 @@ class End:
 
     connection: Connection
     io: Io = field(default_factory=Io)
+    peer: End | None = None
+    """The other end, if it is in this process: it sends the rest of what it has begun."""
+
+    def flush(self) -> bool:
+        """Whether all that was sent is out."""
+        return bool(lib.lr_link_flush(self.connection.link.raw))
 
     def try_send(self, frame: Frame) -> int:
         """1 sent, 0 no room, or negative."""
@@ -78,10 +86,13 @@ class End:
 
     def receive(self, patience: float | None = PATIENCE) -> Frame | int:
         """The next frame, or a negative result; None waits for ever."""
-        deadline = 0 if patience is None else time.monotonic_ns() + int(patience * 1e9)
+        until = 0 if patience is None else time.monotonic_ns() + int(patience * 1e9)
         while True:
+            held_back = self.peer is not None and not self.peer.flush()
+            now = time.monotonic_ns()
+            deadline = now if held_back and (not until or now < until) else until
             result = lib.lr_link_recv(self.connection.link.raw, self.io.raw, deadline)
-            if result != lib.LR_AGAIN:
+            if result != lib.LR_AGAIN and not (result == lib.LR_TIMEOUT and deadline != until):
                 break
         raw = self.io.raw
         if result < 0:
@@ -100,6 +111,8 @@ class End:
         assert got == frame
 
     def close(self) -> None:
+        if self.peer is not None:
+            self.peer.peer = None
         self.connection.close()
 
 
@@ -122,6 +135,7 @@ def pair(kind: Kind, folder: Path) -> Iterator[tuple[End, End]]:
         greeted = pool.submit(_greet, listener)
         client = End(transport.dial(address, options, None))
         server = End(greeted.result())
+    client.peer, server.peer = server, client
     try:
         assert client.connection.facts.wakeup == kind.wakeup
         assert client.connection.facts == server.connection.facts

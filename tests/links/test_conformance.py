@@ -73,7 +73,7 @@ def test_a_full_link_takes_no_more_and_loses_nothing(ends: tuple[End, End]) -> N
 
 
 def _drain(client: End, server: End, sent: deque[Frame]) -> None:
-    """Receive all that was sent; a frame that is half out goes on with the next that is sent."""
+    """Receive all that was sent, and one more."""
     last = frame(1 << 40)
     while not client.try_send(last):
         server.expect(sent.popleft())
@@ -138,8 +138,7 @@ def test_any_mix_of_frames_comes_out_as_it_went_in(
             while not sender.try_send(sent):
                 receiver.expect(queue.popleft())
             queue.append(sent)
-        # On a socket with more behind it: what is half out waits for the next send.
-        elif len(queue) > (0 if sender.connection.facts.ring_size else 4):
+        elif queue:
             receiver.expect(queue.popleft())
     for side in (0, 1):
         _drain(ends[side], ends[1 - side], queues[side])
@@ -152,9 +151,12 @@ def test_what_was_sent_before_the_end_comes_first(ends: tuple[End, End]) -> None
     client, server = ends
     for number in range(20):
         assert client.try_send(frame(number)) == 1
-    client.close()
+    # Who holds back a rest gives it out as the other reads.
+    closing = threading.Thread(target=client.close)
+    closing.start()
     for number in range(20):
         server.expect(frame(number))
+    closing.join()
     assert server.receive() == lib.LR_CLOSED
     assert server.receive() == lib.LR_CLOSED
 
@@ -170,9 +172,10 @@ def test_who_waits_sees_the_end(ends: tuple[End, End]) -> None:
 
 
 KILLED = """
-for number in range(50):
-    assert end.try_send(Frame(4, 1, number, b"x" * 100)) == 1
-print("sent", flush=True)
+sent = 0
+while sent < 50 and end.try_send(Frame(4, 1, sent, b"x" * 100)) == 1 and end.flush():
+    sent += 1
+print(sent, flush=True)
 sys.stdin.read()
 """
 
@@ -180,9 +183,10 @@ sys.stdin.read()
 def test_a_killed_peers_last_frames_come_first(kind: str, tmp_path: Path) -> None:
     with child(kind, tmp_path, KILLED) as (process, end):
         assert process.stdout is not None
-        assert process.stdout.readline() == "sent\n"
+        sent = int(process.stdout.readline())
+        assert sent > 1
         process.kill()
-        for number in range(50):
+        for number in range(sent):
             end.expect(Frame(MESSAGE, 1, number, b"x" * 100))
         assert end.receive() == lib.LR_CLOSED
 

@@ -50,5 +50,7 @@ CANDIDATES = (
     Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal"),
     Backend("unix", "localrpc", lambda path: f"unix:{path}"),
     Backend("pipe", "localrpc", lambda path: f"pipe:{path}"),
+    Backend("mq", "localrpc", lambda path: f"mq:{os.path.basename(path)}"),
+    Backend("sysvmq", "localrpc", lambda path: f"sysvmq:{os.path.basename(path)}"),
     Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port()}", REFERENCE_TCP),
 )

@@ -21,7 +21,7 @@ class Census(NamedTuple):
     threads: Counter[str]
     tasks: int
     mappings: int
-    names: frozenset[str]
+    names: Counter[str]
     shared_memory: frozenset[str]
     sockets: Counter[str]
     processes: frozenset[str]
@@ -34,7 +34,7 @@ def take() -> Census:
         Counter(thread.name for thread in threading.enumerate()),
         len(os.listdir("/proc/self/task")),
         Path("/proc/self/maps").read_text().count("localrpc-ring"),
-        frozenset(os.listdir(runtime)),
+        Counter(_nameless(name) for name in os.listdir(runtime)),
         frozenset(name for name in os.listdir("/dev/shm") if "localrpc" in name),
         _sockets(runtime),
         _processes(runtime),
@@ -72,10 +72,14 @@ def _descriptors() -> Counter[str]:
             target = os.readlink(f"/proc/self/fd/{name}")
         except OSError:
             continue  # the one that lists
-        # A socket or pipe by its kind, without its number; anon_inode:[eventfd] whole;
-        # a client's FIFO or queue without its token.
-        found[re.sub(r":\[\d+\]$| \(deleted\)$|[0-9a-f]{16}", "", target)] += 1
+        # A socket or pipe by its kind, without its number; anon_inode:[eventfd] whole.
+        found[_nameless(re.sub(r":\[\d+\]$| \(deleted\)$", "", target))] += 1
     return found
+
+
+def _nameless(name: str) -> str:
+    """Without the token of one client."""
+    return re.sub("[0-9a-f]{16}", "", name)
 
 
 def _sockets(runtime: str) -> Counter[str]:

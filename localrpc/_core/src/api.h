@@ -152,6 +152,7 @@ int lr_msgrcv(int id, char *data, uint32_t room, int wait);
 int lr_link_send(struct lr_link *link, int type, int flags, uint64_t call,
 	const char *payload, uint32_t len);
 int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline);
+int lr_link_flush(struct lr_link *link); /* is all that was sent out? */
 
 /* Engines. An engine owns the links it is given. */
 struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive,

@@ -255,6 +255,22 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	lr_nudge(e);
 }
 
+/* Descriptions shared with the peer or a child outlive our numbers: say it to epoll. */
+static void unwatch(struct lr_conn *conn)
+{
+	struct lr_engine *e = conn->engine;
+	struct lr_link *link = conn->link;
+	int fds[4] = {link->bell_fd, link->sock_fd, link->pidfd, link->room_fd};
+
+	for (int i = 0; i < 4; i++) {
+		if (fds[i] < 0)
+			continue;
+		epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, fds[i], NULL);
+		if (e->service_epoll >= 0)
+			epoll_ctl(e->service_epoll, EPOLL_CTL_DEL, fds[i], NULL);
+	}
+}
+
 void lr_conn_bury(struct lr_engine *e)
 {
 	if (!e->dying)
@@ -275,6 +291,11 @@ void lr_conn_bury(struct lr_engine *e)
 			continue;
 		e->dying--;
 		conn->buried = true;
+		/* Calls whose handlers go on keep the link, but need nothing of its system's. */
+		if (conn->link->ops->release) {
+			unwatch(conn);
+			conn->link->ops->release(conn->link);
+		}
 		lr_conn_unref(conn);
 	}
 }
@@ -283,18 +304,10 @@ void lr_conn_unref(struct lr_conn *conn)
 {
 	struct lr_engine *e = conn->engine;
 	struct lr_link *link = conn->link;
-	int fds[4] = {link->bell_fd, link->sock_fd, link->pidfd, link->room_fd};
 
 	if (--conn->refs)
 		return;
-	/* Descriptions shared with the peer or a child outlive our numbers: say it to epoll. */
-	for (int i = 0; i < 4; i++) {
-		if (fds[i] < 0)
-			continue;
-		epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, fds[i], NULL);
-		if (e->service_epoll >= 0)
-			epoll_ctl(e->service_epoll, EPOLL_CTL_DEL, fds[i], NULL);
-	}
+	unwatch(conn);
 	e->stats.bells += atomic_load(&link->bells);
 	link->ops->destroy(link);
 	for (uint32_t i = 0; i < conn->names_size; i++)

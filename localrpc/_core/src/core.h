@@ -114,6 +114,8 @@ struct lr_link_ops {
 	bool (*unseen)(struct lr_link *link, uint64_t mark);
 	/* Let the peer see our end, though the link stays: with the sending lock. */
 	void (*hang_up)(struct lr_link *link);
+	/* After that, and once nobody reads: close what can be closed. Or NULL. */
+	void (*release)(struct lr_link *link);
 	void (*destroy)(struct lr_link *link);
 };
 
@@ -147,6 +149,9 @@ struct lr_medium_ops {
 	bool (*writable)(struct lr_medium *m);
 	/* Has the peer gone, though a write would not say so? NULL: a write says so. */
 	bool (*gone)(struct lr_medium *m);
+	/* Has the peer hung up on a full medium, so that its end is not all that is there?
+	 * NULL: epoll tells, or a write. */
+	bool (*over)(struct lr_medium *m);
 	/* The reader is about to sleep; false: something is there. NULL: the kernel
 	 * makes bell_fd readable by itself. */
 	bool (*arm)(struct lr_medium *m);

@@ -292,11 +292,19 @@ int lr_link_send(struct lr_link *link, int type, int flags, uint64_t call, const
 	return r;
 }
 
+int lr_link_flush(struct lr_link *link)
+{
+	if (link->unfinished)
+		link->ops->room(link, 0);
+	return !link->unfinished;
+}
+
 int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 {
-	struct pollfd fds[3] = {{.fd = link->bell_fd, .events = POLLIN},
+	struct pollfd fds[4] = {{.fd = link->bell_fd, .events = POLLIN},
 		{.fd = link->sock_fd, .events = POLLIN},
-		{.fd = link->pidfd, .events = POLLIN}};
+		{.fd = link->pidfd, .events = POLLIN}, /* poll(2) ignores a -1 */
+		{.fd = -1, .events = POLLOUT}};
 	struct lr_frame frame;
 	bool ended = false;
 	uint64_t count;
@@ -309,9 +317,9 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 			return LR_CLOSED;
 		if (deadline && now >= deadline)
 			return LR_TIMEOUT;
+		fds[3].fd = lr_link_flush(link) ? -1 : link->room_fd;
 		if (link->ops->arm(link, 0)) {
-			int n = poll(fds, link->pidfd >= 0 ? 3 : 2,
-				deadline ? (int)((deadline - now + LR_MS - 1) / LR_MS) : -1);
+			int n = poll(fds, 4, deadline ? (int)((deadline - now + LR_MS - 1) / LR_MS) : -1);
 			if (n < 0)
 				return LR_AGAIN;
 			if (link->sock_fd != link->bell_fd) {
@@ -321,7 +329,7 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 				if (fds[1].revents && read(link->sock_fd, &byte, 1) <= 0)
 					ended = true;
 			}
-			if (fds[2].revents && link->pidfd >= 0)
+			if (fds[2].revents)
 				ended = true;
 		}
 		link->ops->disarm(link);

@@ -3,8 +3,9 @@
  *
  * Message boundaries say nothing: a frame may span messages. An empty message
  * is the end of its direction. Who hangs up on a full queue takes a message out
- * and puts the end before the rest, whose reader is not interested any more;
- * and fills what it will not read itself, so that nothing more is sent there.
+ * and puts the end before the rest, whose reader is not interested any more, and
+ * says so in the queue's mode to one who does not even read; and fills what it
+ * will not read itself, so that nothing more is sent there.
  *
  * The calls are made by number, because they are in another library before
  * glibc 2.34.
@@ -14,10 +15,13 @@
 #include <fcntl.h>
 #include <mqueue.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define URGENT 1 /* the priority of an end that overtakes */
+#define PATIENCE 20 /* ms for the peer to make room for the end */
+#define URGENT 1    /* the priority of an end that overtakes */
+#define ENDED 0400  /* the mode of a queue that has one */
 
 struct queues {
 	struct lr_medium medium; /* bell_fd: what we read; room_fd: what we write */
@@ -93,17 +97,27 @@ static bool queue_gone(struct lr_medium *m)
 	return p.fd >= 0 && poll(&p, 1, 0) > 0;
 }
 
+static bool queue_over(struct lr_medium *m)
+{
+	struct stat st;
+	return fstat(m->bell_fd, &st) == 0 && (st.st_mode & 0777) == ENDED;
+}
+
 static void queue_hang_up(struct lr_medium *m)
 {
 	struct queues *q = (struct queues *)m;
+	struct pollfd room = {.fd = m->room_fd, .events = POLLOUT};
 
 	if (q->hung_up || q->fork_generation != lr_fork_generation())
 		return;
 	q->hung_up = true;
 	while (put(m->bell_fd, "", 0, 0) == 0)
 		;
+	if (!queue_gone(m))
+		poll(&room, 1, PATIENCE);
 	if (put(m->room_fd, "", 0, 0) == 0 || errno != EAGAIN)
 		return;
+	fchmod(m->room_fd, ENDED);
 	while (put(m->room_fd, "", 0, URGENT) < 0 && errno == EAGAIN)
 		if (syscall(SYS_mq_timedreceive, m->room_fd, q->scratch, q->size, NULL, NULL) < 0 &&
 		    errno != EAGAIN && errno != EINTR)
@@ -126,6 +140,7 @@ static const struct lr_medium_ops queue_ops = {
 	.write = queue_write,
 	.writable = queue_writable,
 	.gone = queue_gone,
+	.over = queue_over,
 	.hang_up = queue_hang_up,
 	.close = queue_close,
 };

@@ -8,13 +8,18 @@
  * LR_MAX_CONTROL and given out whole.
  *
  * A frame that has begun is ours to finish: what the medium did not take stays
- * in `rest`, and nothing else is sent before it.
+ * in `rest`, and nothing else is sent before it. Where the medium keeps messages
+ * and only a few of them, frames that find it full are gathered there, so that
+ * one message carries many.
  */
 #include "core.h"
 
+#include <time.h>
 #include <unistd.h>
 
 #define BUFFER (LR_HEADER_SIZE + LR_MAX_CONTROL)
+#define GATHER (32 << 10)
+#define LINGER (20 * LR_MS) /* who hangs up gives the peer so long to make room for the rest */
 
 struct stream {
 	struct lr_link link;
@@ -32,9 +37,10 @@ struct stream {
 
 	/* The writer's. */
 	_Alignas(64) uint8_t *rest;
-	size_t rest_at, rest_len;
+	size_t rest_at, rest_len, rest_size;
 	bool full;
 	bool broken;
+	uint32_t fork_generation;
 	uint64_t sent;
 };
 
@@ -144,11 +150,8 @@ static bool stream_poll(struct lr_link *link)
 
 static bool stream_over(struct lr_link *link)
 {
-	struct stream *s = STREAM(link);
-
-	while (!s->eof && s->capacity - s->end >= s->medium->grain && fill(s) > 0)
-		;
-	return s->eof;
+	struct lr_medium *m = STREAM(link)->medium;
+	return m->ops->over && m->ops->over(m);
 }
 
 static bool stream_arm(struct lr_link *link, uint32_t sleeper)
@@ -193,8 +196,38 @@ static int flush_rest(struct stream *s)
 	}
 	free(s->rest);
 	s->rest = NULL;
+	s->rest_at = s->rest_size = 0;
 	s->link.unfinished = false;
 	return 1;
+}
+
+/* Keep what is not out yet of a frame, from byte `skip` on. */
+static bool keep(struct stream *s, const struct iovec *iov, int count, size_t skip, size_t total)
+{
+	size_t size = s->rest_len + total - skip;
+
+	if (s->rest_at + size > s->rest_size) {
+		/* Beyond one frame only where more are to follow. */
+		size_t room = s->medium->grain > 1 && size < GATHER ? GATHER : size;
+		uint8_t *fresh = malloc(room);
+		if (!fresh)
+			return false;
+		if (s->rest_len)
+			memcpy(fresh, s->rest + s->rest_at, s->rest_len);
+		free(s->rest);
+		s->rest = fresh;
+		s->rest_at = 0;
+		s->rest_size = room;
+	}
+	for (int i = 0; i < count; i++) {
+		size_t n = iov[i].iov_len > skip ? iov[i].iov_len - skip : 0;
+		if (n)
+			memcpy(s->rest + s->rest_at + s->rest_len, (uint8_t *)iov[i].iov_base + skip, n);
+		skip -= skip < iov[i].iov_len ? skip : iov[i].iov_len;
+		s->rest_len += n;
+	}
+	s->full = s->link.unfinished = true;
+	return true;
 }
 
 static int stream_send(struct lr_link *link, struct lr_header *header, const struct iovec *given,
@@ -203,10 +236,10 @@ static int stream_send(struct lr_link *link, struct lr_header *header, const str
 	struct stream *s = STREAM(link);
 	size_t total = LR_HEADER_SIZE + header->length;
 	struct iovec iov[LR_MAX_IOV + 1];
-	ssize_t n;
+	ssize_t n = 0;
 	int r = s->broken ? LR_CLOSED : flush_rest(s);
 
-	if (r <= 0)
+	if (r < 0 || (r == 0 && (s->medium->grain == 1 || s->rest_len + total > GATHER)))
 		return r;
 	if (header->type == LR_T_OPEN && s->medium->ops->gone && s->medium->ops->gone(s->medium)) {
 		s->broken = true;
@@ -217,26 +250,18 @@ static int stream_send(struct lr_link *link, struct lr_header *header, const str
 	iov[0].iov_len = LR_HEADER_SIZE;
 	if (count)
 		memcpy(iov + 1, given, (size_t)count * sizeof *given);
-	n = push(s, iov, count + 1);
-	if (n <= 0)
-		return (int)n;
-	s->sent += total;
-	if ((size_t)n < total) {
-		s->rest = malloc(total - (size_t)n);
-		if (!s->rest) {
-			s->broken = true; /* half a frame is out: nothing can follow it */
-			return LR_CLOSED;
-		}
-		s->rest_at = s->rest_len = 0;
-		for (int i = 0; i <= count; i++) {
-			size_t skip = (size_t)n < iov[i].iov_len ? (size_t)n : iov[i].iov_len;
-			n -= (ssize_t)skip;
-			memcpy(s->rest + s->rest_len, (uint8_t *)iov[i].iov_base + skip,
-				iov[i].iov_len - skip);
-			s->rest_len += iov[i].iov_len - skip;
-		}
-		s->full = link->unfinished = true;
+	if (r == 1) {
+		n = push(s, iov, count + 1);
+		if (n < 0 || (n == 0 && s->medium->grain == 1))
+			return (int)n;
 	}
+	if ((size_t)n < total && !keep(s, iov, count + 1, (size_t)n, total)) {
+		if (n == 0)
+			return 0;
+		s->broken = true; /* half a frame is out: nothing can follow it */
+		return LR_CLOSED;
+	}
+	s->sent += total;
 	return 1;
 }
 
@@ -260,17 +285,30 @@ static uint64_t stream_sent(struct lr_link *link)
 	return STREAM(link)->sent;
 }
 
+/* What the medium took, the peer may have read; of what we hold back it has no whole frame. */
 static bool stream_unseen(struct lr_link *link, uint64_t mark)
 {
-	(void)link;
-	(void)mark;
-	return false; /* what the medium took, the peer may have read */
+	struct stream *s = STREAM(link);
+	return mark > s->sent - s->rest_len;
+}
+
+static void linger(struct stream *s)
+{
+	int64_t until = lr_now() + LINGER;
+	struct timespec pause = {0, 100 * LR_US};
+
+	if (s->medium->ops->gone && s->medium->ops->gone(s->medium))
+		return;
+	while (flush_rest(s) == 0 && lr_now() < until)
+		nanosleep(&pause, NULL);
 }
 
 static void stream_hang_up(struct lr_link *link)
 {
 	struct stream *s = STREAM(link);
 
+	if (s->rest_len && s->medium->grain > 1 && !s->broken && !s->eof)
+		linger(s);
 	s->broken = true;
 	link->unfinished = false;
 	s->medium->ops->hang_up(s->medium);
@@ -278,11 +316,24 @@ static void stream_hang_up(struct lr_link *link)
 		link->room_fd = -1;
 }
 
-static void stream_destroy(struct lr_link *link)
+static void stream_release(struct lr_link *link)
 {
 	struct stream *s = STREAM(link);
 
 	s->medium->ops->close(s->medium);
+	s->medium = NULL;
+	link->bell_fd = link->sock_fd = link->room_fd = -1;
+}
+
+static void stream_destroy(struct lr_link *link)
+{
+	struct stream *s = STREAM(link);
+
+	if (s->medium) {
+		if (s->rest_len && s->fork_generation == lr_fork_generation())
+			stream_hang_up(link);
+		stream_release(link);
+	}
 	if (link->pidfd >= 0)
 		close(link->pidfd);
 	free(s->rest);
@@ -309,6 +360,7 @@ static const struct lr_link_ops stream_ops = {
 	.sent = stream_sent,
 	.unseen = stream_unseen,
 	.hang_up = stream_hang_up,
+	.release = stream_release,
 	.destroy = stream_destroy,
 };
 
@@ -316,8 +368,7 @@ struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_
 	int error_size)
 {
 	struct stream *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
-	/* Beyond a frame, what a full queue holds: its end can be seen behind it. */
-	uint32_t capacity = BUFFER + 4 * medium->grain;
+	uint32_t capacity = BUFFER + medium->grain;
 
 	if (s)
 		memset(s, 0, sizeof *s);
@@ -331,6 +382,7 @@ struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_
 		return NULL;
 	}
 	s->medium = medium;
+	s->fork_generation = lr_fork_generation();
 	s->capacity = capacity;
 	s->link.ops = &stream_ops;
 	s->link.bell_fd = medium->bell_fd;

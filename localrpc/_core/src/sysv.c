@@ -9,9 +9,10 @@
  *
  *	RESTING -> OUT (we send it) -> BACK (it got something, or is done) -> RESTING
  *
- * An empty message is the end of its direction. Who hangs up removes the queue
- * it reads, so that the peer's sends fail, and the other too if the end does not
- * fit; the peer removes what is left.
+ * An empty message is the end of its direction, and so is a queue that is gone.
+ * Who hangs up removes the queue it reads, so that the peer's sends fail, and the
+ * other unless something in it is still to be read: then that is the peer's to
+ * remove.
  */
 #include "core.h"
 
@@ -20,6 +21,7 @@
 #include <sys/eventfd.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TYPE 1
@@ -49,7 +51,7 @@ struct queues {
 	bool hung_up;
 	int pidfd; /* the link's */
 	uint32_t fork_generation;
-	int record_fd; /* names the queues in case we die; removed with the link */
+	int record_fd; /* names the queues, and goes with the link; -1: it is the peer's */
 	char *record;
 };
 
@@ -230,14 +232,25 @@ static bool queue_gone(struct lr_medium *m)
 static void queue_hang_up(struct lr_medium *m)
 {
 	struct queues *q = (struct queues *)m;
+	struct timespec pause = {0, 100 * LR_US};
 	struct load end = {.type = TYPE};
+	struct msqid_ds ds;
+	int patience = 200;
 
 	if (q->hung_up || q->fork_generation != lr_fork_generation())
 		return;
 	q->hung_up = true;
 	msgctl(q->rx, IPC_RMID, NULL);
-	if (queue_gone(m) || !queue_writable(m) || msgsnd(q->tx, &end, 0, IPC_NOWAIT) < 0)
-		msgctl(q->tx, IPC_RMID, NULL);
+	while (!queue_gone(m) && msgctl(q->tx, IPC_STAT, &ds) == 0 && ds.msg_qnum) {
+		if (queue_writable(m) && msgsnd(q->tx, &end, 0, IPC_NOWAIT) == 0) {
+			ring(q);
+			return;
+		}
+		if (patience-- == 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	msgctl(q->tx, IPC_RMID, NULL);
 	ring(q); /* whoever sleeps is to see the end */
 }
 
@@ -247,11 +260,11 @@ static void queue_close(struct lr_medium *m)
 
 	if (q->fork_generation == lr_fork_generation()) {
 		queue_hang_up(m);
-		if (queue_gone(m) || q->sender.hired) /* a sender may still be stuck */
+		if (queue_gone(m) || !queue_writable(m))
 			msgctl(q->tx, IPC_RMID, NULL);
 		dismiss(&q->receiver);
 		dismiss(&q->sender);
-		if (q->record)
+		if (q->record && (q->record_fd >= 0 || queue_gone(m)))
 			unlink(q->record);
 	}
 	if (q->record_fd >= 0)

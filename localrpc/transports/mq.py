@@ -1,0 +1,276 @@
+"""mq:, POSIX message queues: one to knock at, and a pair for each connection.
+
+A queue belongs to one user (mode 0600), and who made it is the kernel's word for
+whose it is. Its name is gone as soon as both sides have opened it, and the kernel
+frees it with the last of them. See mq_overview(7) for the limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections import deque
+
+import posix_ipc
+
+from localrpc._core import links
+from localrpc._core.links import Link
+from localrpc.address import Address
+from localrpc.errors import ConnectError, LimitReached, ListenError
+from localrpc.options import Options
+from localrpc.transports import records
+from localrpc.transports.base import Connection, Greeting, Listener, PeerCredentials, Transport
+from localrpc.transports.credentials import identified, open_pidfd_of_holder
+from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.media import Descriptors, Medium
+from localrpc.transports.meeting import (
+    KNOCK_SIZE,
+    MeetingGreeting,
+    MeetingListener,
+    Registered,
+    encode_knock,
+    new_token,
+)
+
+_DEPTH = 3
+"""Messages in a queue: a user's 819,200 bytes hold 32 queues of so many, of 8 KiB each."""
+_SIZE = 8192
+_KNOCKS = 10
+_FRAME_MAX = 4096 + 16  # a HELLO
+
+
+class _Queue:
+    """One open queue, never blocking; its number may be taken over."""
+
+    def __init__(self, name: str, *, depth: int = 0, size: int = 0) -> None:
+        """Made if there is a `depth`. Raises OSError: FileNotFoundError, ENOSPC for a limit."""
+        try:
+            if depth:
+                queue = posix_ipc.MessageQueue(
+                    name, posix_ipc.O_CREX, mode=0o600, max_messages=depth, max_message_size=size
+                )
+            else:
+                queue = posix_ipc.MessageQueue(name)
+        except posix_ipc.ExistentialError:
+            raise FileNotFoundError(errno.ENOENT, f"no queue {name}") from None
+        except posix_ipc.PermissionsError:
+            raise PermissionError(errno.EACCES, f"the queue {name} is somebody else's") from None
+        except OSError:
+            # posix_ipc has one text for three limits, and that of another one.
+            raise OSError(errno.ENOSPC, _limit()) from None
+        queue.block = False
+        self._queue = queue
+        self.fd: int = queue.mqd
+        self.size: int = queue.max_message_size
+
+    def receive(self) -> bytes:
+        """Raises BlockingIOError."""
+        try:
+            data: bytes = self._queue.receive()[0]
+        except posix_ipc.BusyError:
+            raise BlockingIOError(errno.EAGAIN, "the queue is empty") from None
+        return data
+
+    def send(self, data: bytes) -> None:
+        """Raises BlockingIOError."""
+        try:
+            self._queue.send(data)
+        except posix_ipc.BusyError:
+            raise BlockingIOError(errno.EAGAIN, "the queue is full") from None
+
+
+def _setting(name: str, default: int) -> int:
+    try:
+        with open(f"/proc/sys/fs/mqueue/{name}") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return default
+
+
+def _limit() -> str:
+    """Which limit on queues is the one that was met, and how to raise it."""
+    try:
+        os.close(os.open("/dev/null", os.O_RDONLY))
+    except OSError as error:
+        return f"{error.strerror}: raise the limit on descriptors (ulimit -n)"
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_MSGQUEUE)
+    return (
+        f"no more message queues: this user's are limited to {soft} bytes in all (ulimit -q) and"
+        f" the system's to {_setting('queues_max', 256)} (sysctl fs.mqueue.queues_max); close"
+        " connections, or raise the limit (ulimit -q, LimitMSGQUEUE= for a systemd service)"
+    )
+
+
+def _name(token: str, end: str) -> str:
+    return f"/localrpc-{os.geteuid()}-{token}-{end}"
+
+
+def _remove(queues: list[str]) -> None:
+    for name in queues:
+        with contextlib.suppress(posix_ipc.Error, OSError, ValueError):
+            if name.startswith("/localrpc-"):
+                posix_ipc.unlink_message_queue(name)
+
+
+registered = Registered(".mq", _remove)
+
+
+def _owner(fd: int) -> PeerCredentials:
+    facts = os.fstat(fd)
+    return PeerCredentials(0, facts.st_uid, facts.st_gid)
+
+
+def _open_pidfd(fd: int, pid: int) -> int:
+    facts = os.fstat(fd)
+    return open_pidfd_of_holder(pid, facts.st_dev, facts.st_ino)
+
+
+class QueueMedium(Medium):
+    """Two queues: what we read, and what we write."""
+
+    kind = "mqueue"
+
+    def __init__(self, rx: _Queue, tx: _Queue, owned: Descriptors) -> None:
+        self._rx, self._tx = rx, tx
+        self._owned = owned
+        self._came: deque[bytes] = deque()
+
+    def fileno(self) -> int:
+        return self._rx.fd
+
+    def receive(self, size: int) -> tuple[bytes, list[int]]:
+        data = self._came.popleft() if self._came else self._rx.receive()
+        if len(data) > size:
+            self._came.append(data[size:])
+        return data[:size], []
+
+    def send(self, frame: bytes, fds: list[int]) -> None:
+        for at in range(0, len(frame), self._tx.size):
+            self._tx.send(frame[at : at + self._tx.size])
+
+    def open_link(self, pidfd: int, address: Address) -> Link:
+        rx, tx = self._owned.take()
+        return links.open_mqueue(rx_fd=rx, tx_fd=tx, pidfd=pidfd, spin_us=address.spin_us)
+
+    def close(self) -> None:
+        self._owned.close()
+
+
+class _MqListener(MeetingListener):
+    def __init__(
+        self, address: Address, options: Options, queue: _Queue, name: str, record: records.Record
+    ) -> None:
+        super().__init__(address, options)
+        self._queue = queue
+        self._fd = queue.fd
+        self._name = name
+        self._record = record
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def _read(self) -> bytes:
+        return self._queue.receive().ljust(KNOCK_SIZE, b"\0")
+
+    def _enter(self, token: str) -> Greeting:
+        up, down = _name(token, "up"), _name(token, "down")
+        fds = Descriptors()
+        try:
+            rx = _Queue(up)
+            fds.add(rx.fd)
+            tx = _Queue(down)
+            fds.add(tx.fd)
+        except BaseException:
+            fds.close()
+            raise
+        finally:
+            _remove([up, down])
+        medium = QueueMedium(rx, tx, fds)
+        owner = _owner(rx.fd)
+        return MeetingGreeting(
+            medium, self.address, self._options, owner, lambda pid: _open_pidfd(rx.fd, pid)
+        )
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            _remove([self._name])
+        self._record.remove()
+        self.forget()
+
+    def forget(self) -> None:
+        self._record.close()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class MqTransport(Transport):
+    scheme = "mq"
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        name = _name(new_token(), "door")
+        record = registered.take(address, name)
+        try:
+            queue = _Queue(name, depth=min(_KNOCKS, _setting("msg_max", 10)), size=KNOCK_SIZE)
+        except OSError as error:
+            record.remove()
+            raise ListenError(str(address), error.strerror or str(error)) from None
+        return _MqListener(address, options, queue, name, record)
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        place, pid = registered.find(address)
+        with contextlib.ExitStack() as stack:
+            fds = stack.enter_context(Descriptors())
+            try:
+                door = _Queue(place)
+                fds.add(door.fd)
+            except OSError as error:
+                raise ConnectError(str(address), f"connect failed: {error.strerror}") from None
+            server = _open_pidfd(door.fd, pid)
+            if server >= 0:
+                fds.add(server)
+            road = Road(
+                connect=lambda until: _connect(address, door, stack),
+                identify=lambda medium: _owner(door.fd),
+                peer_name=f"unix:{address.body}",
+                watch=lambda medium, peer, hello: identified(
+                    peer, hello.pid, lambda pid: _open_pidfd(medium.fileno(), pid)
+                ),
+                alive=lambda: server if server >= 0 else None,
+            )
+            return dial_road(road, address, options, deadline)
+
+
+def _connect(address: Address, door: _Queue, stack: contextlib.ExitStack) -> QueueMedium:
+    """A pair of our own, whose names go with `stack`, and a knock."""
+    token = new_token()
+    up, down = _name(token, "up"), _name(token, "down")
+    depth, size = min(_DEPTH, _setting("msg_max", 10)), min(_SIZE, _setting("msgsize_max", 8192))
+    record = registered.announce(address, token, up, down)
+    stack.callback(record.remove)
+    stack.callback(_remove, [up, down])
+    fds = Descriptors()
+    try:
+        tx = _Queue(up, depth=depth, size=size)
+        fds.add(tx.fd)
+        rx = _Queue(down, depth=depth, size=size)
+        fds.add(rx.fd)
+        door.send(encode_knock(token))
+    except BlockingIOError:
+        fds.close()
+        raise ConnectError(
+            str(address),
+            f"the server on {address.body} does not take connections: it is stopped or swamped",
+        ) from None
+    except OSError as error:
+        fds.close()
+        if error.errno == errno.ENOSPC:
+            raise LimitReached(str(address), error.strerror or "") from None
+        raise
+    fds.take()
+    owned = Descriptors()
+    owned.add(rx.fd, tx.fd)
+    return QueueMedium(rx, tx, owned)

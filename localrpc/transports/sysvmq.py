@@ -1,0 +1,367 @@
+"""sysvmq:, System V message queues: one to knock at, and a pair for each connection.
+
+A queue is found by its key, belongs to one user (mode 0600), and outlives its
+processes: keys are written in records before the queues are made, a link removes
+its queues, and the next server what killed ones have left. Such a queue is no
+descriptor: a thread waits in msgrcv(2) for who cannot. See sysvipc(7), svipc(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from localrpc._core import ffi, lib, links
+from localrpc._core.links import Link
+from localrpc.address import Address
+from localrpc.errors import ConnectError, LimitReached, ListenError
+from localrpc.options import Options
+from localrpc.transports import records
+from localrpc.transports.base import Connection, Greeting, Listener, PeerCredentials, Transport
+from localrpc.transports.credentials import identified
+from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.media import Medium
+from localrpc.transports.meeting import (
+    KNOCK_SIZE,
+    MeetingGreeting,
+    MeetingListener,
+    Registered,
+    encode_knock,
+    new_token,
+)
+
+_GONE = (errno.EIDRM, errno.EINVAL)
+
+
+def _check(result: int) -> int:
+    """Raises OSError for a negative errno."""
+    if result >= 0:
+        return result
+    if -result == errno.ENOSPC:
+        raise OSError(
+            errno.ENOSPC,
+            f"no more System V message queues: the system's are limited to {_setting('msgmni')}"
+            " (ipcs -q shows them, sysctl kernel.msgmni raises the limit)",
+        )
+    raise OSError(-result, os.strerror(-result))
+
+
+def _setting(name: str) -> int:
+    try:
+        with open(f"/proc/sys/kernel/{name}") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 8192
+
+
+def _new_key() -> int:
+    """Positive, because 0 is IPC_PRIVATE."""
+    return int.from_bytes(os.urandom(4), "little") % 0x7FFFFFFE + 1
+
+
+def _make(key: int) -> int:
+    return _check(lib.lr_msgget(key, 1))
+
+
+def _find(key: int) -> int:
+    return _check(lib.lr_msgget(key, 0))
+
+
+def _drop(queue: int) -> None:
+    lib.lr_msgctl_remove(queue)
+
+
+def _remove(keys: list[str]) -> None:
+    for key in keys:  # and a server's pid, which is nobody's key
+        with contextlib.suppress(OSError, ValueError):
+            queue = _find(int(key))
+            if _facts(queue).uid == os.geteuid():
+                _drop(queue)
+
+
+registered = Registered(".sysvmq", _remove)
+
+
+class _Facts:
+    """What IPC_STAT says."""
+
+    def __init__(self, queue: int) -> None:
+        raw = ffi.new("struct lr_msgq *")
+        _check(lib.lr_msgctl_stat(queue, raw))
+        self.uid: int = raw.uid
+        self.gid: int = raw.gid
+        self.sender: int = raw.sender
+        self.bytes: int = raw.bytes
+
+
+_facts = _Facts
+
+
+def _owner(queue: int) -> PeerCredentials:
+    facts = _facts(queue)
+    return PeerCredentials(0, facts.uid, facts.gid)
+
+
+def _open_pidfd(queue: int, pid: int) -> int:
+    """A pidfd of the process that sent to `queue` last, if that is `pid`; else -1."""
+    try:
+        return os.pidfd_open(pid) if _facts(queue).sender == pid else -1
+    except OSError:
+        return -1
+
+
+def _receive(queue: int, *, wait: bool) -> bytes:
+    """Empty at the end. Raises BlockingIOError, InterruptedError, OSError."""
+    room = ffi.new("char[]", lib.LR_SYSV_MAX)
+    size = lib.lr_msgrcv(queue, room, lib.LR_SYSV_MAX, wait)
+    if -size in _GONE:
+        return b""
+    if -size == errno.ENOMSG:
+        raise BlockingIOError(errno.EAGAIN, "the queue is empty")
+    return bytes(ffi.buffer(room, _check(size)))
+
+
+def _send(queue: int, data: bytes) -> None:
+    _check(lib.lr_msgsnd(queue, data, len(data)))
+
+
+class _Porter:
+    """Waits at a queue on a thread of its own, and makes a descriptor readable."""
+
+    def __init__(self, queue: int) -> None:
+        self._queue = queue
+        self._came: deque[bytes] = deque()
+        self._out = False
+        self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lock = threading.Lock()
+
+    def send_out(self, *, once: bool) -> None:
+        with self._lock:
+            if self._out:
+                return
+            self._out = True
+        run = threading.Thread(target=self._run, args=(once,), name="localrpc-porter", daemon=True)
+        run.start()
+
+    def _run(self, once: bool) -> None:
+        while True:
+            try:
+                data = _receive(self._queue, wait=True)
+            except InterruptedError:
+                continue
+            except OSError:
+                data = b""
+            with self._lock:
+                self._came.append(data)
+                self._out = not (once or not data)
+                if self.bell >= 0:
+                    os.eventfd_write(self.bell, 1)
+                if not self._out:
+                    return
+
+    def take(self) -> list[bytes]:
+        """What it has brought."""
+        with self._lock:
+            if self._came and self.bell >= 0:
+                os.eventfd_read(self.bell)
+            came = list(self._came)
+            self._came.clear()
+        return came
+
+    def close(self) -> None:
+        """The queue is to be removed, for a thread that still waits."""
+        with self._lock:
+            bell, self.bell = self.bell, -1
+        if bell >= 0:
+            os.close(bell)
+
+
+class SysvMedium(Medium):
+    """Two queues by their ids; `sent` is called once something lies in the second."""
+
+    kind = "sysvmq"
+
+    def __init__(
+        self,
+        rx: int,
+        tx: int,
+        record: tuple[int, str],
+        *,
+        sent: Callable[[], None] | None = None,
+        waits: bool,
+    ) -> None:
+        self._rx, self._tx = rx, tx
+        self._record: tuple[int, str] | None = record
+        self._sent = sent
+        self._waits = waits
+        self._porter = _Porter(rx)
+        self._rest = b""
+        self._said = False
+
+    @property
+    def rx(self) -> int:
+        return self._rx
+
+    def fileno(self) -> int:
+        return self._porter.bell
+
+    def receive(self, size: int) -> tuple[bytes, list[int]]:
+        if not self._rest:
+            came = self._porter.take()
+            if came:
+                self._rest = b"".join(came)
+            elif self._waits:
+                self._porter.send_out(once=True)
+                raise BlockingIOError(errno.EAGAIN, "nothing has come yet")
+            else:
+                self._rest = _receive(self._rx, wait=False)
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data, []
+
+    def send(self, frame: bytes, fds: list[int]) -> None:
+        _send(self._tx, frame)
+        self._said = True
+        if self._sent is not None:
+            self._sent()
+
+    def open_link(self, pidfd: int, address: Address) -> Link:
+        record, self._record = self._record, None
+        self._porter.close()
+        size = min(lib.LR_SYSV_MAX, _setting("msgmax"), _facts(self._tx).bytes // 2)
+        return links.open_sysv(
+            rx_id=self._rx,
+            tx_id=self._tx,
+            size=size,
+            pidfd=pidfd,
+            record=record,
+            spin_us=address.spin_us,
+        )
+
+    def close(self) -> None:
+        if self._record is not None:
+            _drop(self._rx)
+            # What we said is still to be read: then the peer removes it, or the next server.
+            if self._sent is not None or not self._said:
+                _drop(self._tx)
+                with contextlib.suppress(OSError):
+                    os.unlink(self._record[1])
+        self.forget()
+
+    def forget(self) -> None:
+        record, self._record = self._record, None
+        if record is not None and record[0] >= 0:
+            os.close(record[0])
+        self._porter.close()
+
+
+class _SysvListener(MeetingListener):
+    def __init__(
+        self, address: Address, options: Options, queue: int, record: records.Record
+    ) -> None:
+        super().__init__(address, options)
+        self._queue = queue
+        self._record = record
+        self._porter = _Porter(queue)
+        self._porter.send_out(once=False)
+
+    def fileno(self) -> int:
+        return self._porter.bell
+
+    def _read(self) -> bytes:
+        came = self._porter.take()
+        if not came:
+            raise BlockingIOError(errno.EAGAIN, "nobody knocks")
+        return b"".join(knock.ljust(KNOCK_SIZE, b"\0") for knock in came)
+
+    def _enter(self, token: str) -> Greeting:
+        path = registered.client_record(self.address, token)
+        lines, _ = records.read(path)
+        try:
+            up, down = map(int, lines)
+        except ValueError:
+            raise OSError(errno.EINVAL, "its record is damaged") from None
+        rx = _find(up)
+        medium = SysvMedium(rx, _find(down), (-1, path), waits=False)
+        return MeetingGreeting(
+            medium, self.address, self._options, _owner(rx), lambda pid: _open_pidfd(rx, pid)
+        )
+
+    def close(self) -> None:
+        if self._porter.bell >= 0:
+            _drop(self._queue)
+        self._record.remove()
+        self.forget()
+
+    def forget(self) -> None:
+        self._record.close()
+        self._porter.close()
+
+
+class SysvMqTransport(Transport):
+    scheme = "sysvmq"
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        key = _new_key()
+        record = registered.take(address, str(key))
+        try:
+            queue = _make(key)
+        except OSError as error:
+            record.remove()
+            raise ListenError(str(address), error.strerror or str(error)) from None
+        return _SysvListener(address, options, queue, record)
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        place, pid = registered.find(address)
+        try:
+            door = _find(int(place))
+        except OSError as error:
+            raise ConnectError(str(address), f"connect failed: {error.strerror}") from None
+        with contextlib.ExitStack() as stack:
+            server: int | None = None
+            with contextlib.suppress(OSError):
+                server = os.pidfd_open(pid)
+                stack.callback(os.close, server)
+            road = Road(
+                connect=lambda until: _connect(address, door),
+                identify=lambda medium: _owner(door),
+                peer_name=f"unix:{address.body}",
+                watch=lambda medium, peer, hello: identified(
+                    peer, hello.pid, lambda pid: _open_pidfd(medium.rx, pid)
+                ),
+                alive=lambda: server,
+            )
+            return dial_road(road, address, options, deadline)
+
+
+def _connect(address: Address, door: int) -> SysvMedium:
+    """A pair of our own; the knock follows the HELLO, so that it is there by then."""
+    token = new_token()
+    keys = _new_key(), _new_key()
+    record = registered.announce(address, token, *map(str, keys))
+    made: list[int] = []
+    try:
+        for key in keys:
+            made.append(_make(key))
+    except OSError as error:
+        for queue in made:
+            _drop(queue)
+        record.remove()
+        if error.errno == errno.ENOSPC:
+            raise LimitReached(str(address), error.strerror or "") from None
+        raise
+
+    def knock() -> None:
+        try:
+            _send(door, encode_knock(token))
+        except BlockingIOError:
+            raise ConnectError(
+                str(address),
+                f"the server on {address.body} does not take connections: it is stopped or swamped",
+            ) from None
+
+    up, down = made
+    return SysvMedium(down, up, record.take(), sent=knock, waits=True)
