@@ -108,6 +108,27 @@ def test_foreign_jobs_get_their_turn_on_the_pool(one_target: str) -> None:
             assert house.pool.submit(int, number).result(PATIENCE) == number
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_without_end_keep_no_caller_out(one_target: str, workers: int) -> None:
+    done = [0] * 4 * workers
+    enough = threading.Event()
+
+    def work(number: int) -> None:
+        done[number] += 1
+        if not enough.is_set():
+            house.pool.submit(work, number)
+
+    with House(one_target, workers=workers) as house:
+        assert house.unary("echo")(b"x") == b"x"
+        for number in range(len(done)):
+            house.pool.submit(work, number)
+        for _ in range(20):
+            before = sum(done)
+            assert house.unary("echo")(b"x", timeout=PATIENCE) == b"x"
+            await_that(lambda before=before: sum(done) > before, "a job")  # type: ignore[misc]
+        enough.set()
+
+
 def test_the_pools_own_shutdown_returns(one_target: str) -> None:
     with futures.ThreadPoolExecutor(2) as pool:
         house = House(one_target, pool=pool)
