@@ -27,7 +27,7 @@ class Doors:
         self._admit = admit
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
-        self._greetings: set[Greeting] = set()
+        self._greetings: dict[Greeting, Listener] = {}
         self._thread: threading.Thread | None = None
         self._selector: selectors.BaseSelector | None = None
         self._bell = -1
@@ -109,7 +109,7 @@ class Doors:
         except (OSError, ValueError):
             return  # closed meanwhile
         for greeting in arrived:
-            self._greetings.add(greeting)
+            self._greetings[greeting] = listener
             self._advance(greeting)
 
     def _advance(self, greeting: Greeting) -> None:
@@ -129,8 +129,9 @@ class Doors:
             _logger.exception("a greeting failed")
             greeting.close()
             connection = None
-        self._greetings.discard(greeting)
+        listener = self._greetings.pop(greeting)
         if connection is not None:
+            connection.security = listener.security
             _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
             self._admit(connection)
 
@@ -140,7 +141,7 @@ class Doors:
         for greeting in [late for late in self._greetings if late.deadline <= now]:
             _logger.warning("a client was turned away: it did not introduce itself in time")
             descriptor = greeting.fileno()
-            self._greetings.discard(greeting)
+            del self._greetings[greeting]
             self._forget(descriptor)
             greeting.close()
         return min((max(0.0, each.deadline - now) for each in self._greetings), default=None)

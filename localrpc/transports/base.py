@@ -47,6 +47,8 @@ class Connection:
     peer: PeerCredentials
     peer_name: str
     hello: Hello
+    security: str = "insecure"
+    """By grpcio's name for it; "local" has local credentials at the server's door."""
 
     def close(self) -> None:
         """Idempotent; a link that an engine has taken over is that engine's to close."""
@@ -82,6 +84,8 @@ class Listener(ABC):
     address: Address
     port: int = 1
     """What add_insecure_port() returns: the port where there is one, else grpcio's 1."""
+    security: str = "insecure"
+    """What its connections are to be told of themselves."""
 
     @abstractmethod
     def fileno(self) -> int:
