@@ -75,18 +75,18 @@ def test_a_server_starts_once(one_house: House) -> None:
         one_house.server.start()
 
 
-def test_one_server_has_many_doors(one_house: House, target: str) -> None:
-    port = int(target.rpartition(":")[2]) if target.startswith("tcp:") else 1
-    assert one_house.server.add_insecure_port(target) == port
-    with dial(target) as channel:
+def test_one_server_has_many_doors(one_house: House, any_target: str) -> None:
+    port = int(any_target.rpartition(":")[2]) if any_target.startswith(("tcp:", "grpc:")) else 1
+    assert one_house.server.add_insecure_port(any_target) == port
+    with dial(any_target) as channel:
         assert channel.unary_unary("/house/echo")(b"x", timeout=PATIENCE) == b"x"
 
 
-def test_a_name_in_use_is_refused(house: House) -> None:
+def test_a_name_in_use_is_refused(local_house: House) -> None:
     second = localrpc.server(futures.ThreadPoolExecutor(1))
     with pytest.raises(RuntimeError, match="Failed to bind"):
-        second.add_insecure_port(house.target)
-    assert house.unary("echo")(b"x") == b"x"
+        second.add_insecure_port(local_house.target)
+    assert local_house.unary("echo")(b"x") == b"x"
 
 
 def test_calls_over_the_limit_are_refused_while_all_workers_are_busy(one_target: str) -> None:
