@@ -20,7 +20,7 @@ class PeerCredentials:
     """Who is on the other side, by the kernel's word.
 
     pid 0 is a process in a foreign PID namespace, or one that the transport
-    does not know (tcp:); a uid or gid of -1 is not known either.
+    does not know (tcp:, grpc:); a uid or gid of -1 is not known either.
     """
 
     pid: int
