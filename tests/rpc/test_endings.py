@@ -63,11 +63,11 @@ def test_a_handler_sees_its_deadline(house: House) -> None:
     assert call.exception(PATIENCE).code() is Code.DEADLINE_EXCEEDED
 
 
-def test_an_expired_timeout_never_reaches_the_handler(house: House) -> None:
+def test_an_expired_timeout_never_reaches_the_handler(local_house: House) -> None:
     for timeout in (0, -1):
-        error = failure(partial(house.unary("wait"), b"", timeout=timeout))
+        error = failure(partial(local_house.unary("wait"), b"", timeout=timeout))
         assert error.code() is Code.DEADLINE_EXCEEDED
-    assert not house.contexts
+    assert not local_house.contexts
 
 
 def test_cancelling_a_future_ends_the_handlers_call(house: House) -> None:

@@ -55,14 +55,14 @@ def test_an_idle_server_stops_before_its_grace_is_over(house: House) -> None:
     assert time.monotonic() - begin < PATIENCE / 2
 
 
-def test_a_stopping_server_takes_no_calls(house: House) -> None:
-    call = house.unary("wait").future(b"kept")
-    house.enter()
-    house.server.stop(PATIENCE)
+def test_a_stopping_server_takes_no_calls(local_house: House) -> None:
+    call = local_house.unary("wait").future(b"kept")
+    local_house.enter()
+    local_house.server.stop(PATIENCE)
     with pytest.raises(grpc.RpcError) as caught:
-        house.unary("echo")(b"", timeout=PATIENCE)
+        local_house.unary("echo")(b"", timeout=PATIENCE)
     assert caught.value.code() is Code.UNAVAILABLE
-    house.gate.set()
+    local_house.gate.set()
     assert call.result(PATIENCE) == b"kept"
 
 
