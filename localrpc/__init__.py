@@ -23,6 +23,7 @@ __all__ = [
     "fork_channel",
     "insecure_channel",
     "peer_credentials",
+    "secure_channel",
     "server",
     "spawn_channel",
     "stop_on_signals",
@@ -36,11 +37,29 @@ def insecure_channel(
 ) -> grpc.Channel:
     """A channel to `target`, such as shm:NAME or unix:PATH; connects with the first call.
 
-    Raises AddressError (a ValueError) for a target that cannot be understood.
+    For grpc:TARGET it is grpcio's own. Raises AddressError (a ValueError) for a
+    target that cannot be understood.
     """
-    from localrpc.sync.channel import Channel
+    from localrpc.sync.channel import open_channel
 
-    return Channel(target, options)
+    return open_channel(target, options, compression)
+
+
+def secure_channel(
+    target: str,
+    credentials: grpc.ChannelCredentials,
+    options: Sequence[tuple[str, Any]] | None = None,
+    compression: grpc.Compression | None = None,
+) -> grpc.Channel:
+    """Like insecure_channel, with credentials: any at grpc:TARGET, elsewhere local ones.
+
+    Raises ValueError for credentials that a local link cannot honour.
+    """
+    from localrpc.sync.channel import open_channel
+
+    if credentials is None:
+        raise TypeError("secure_channel needs credentials; without them use insecure_channel")
+    return open_channel(target, options, compression, credentials=credentials)
 
 
 def server(
@@ -55,7 +74,9 @@ def server(
     """A server whose handlers run on the threads of `thread_pool`."""
     from localrpc.sync.server import Server
 
-    return Server(thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs)
+    return Server(
+        thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression, xds=xds
+    )
 
 
 def spawn_channel(
@@ -95,7 +116,7 @@ def fork_channel(
 
 
 def peer_credentials(context: grpc.ServicerContext) -> PeerCredentials:
-    """Process, user and group of a call's client, by the kernel's word."""
+    """Process, user and group of a call's client, by the kernel's word; -1 if not known."""
     from localrpc.sync.context import credentials_of
 
     return credentials_of(context)

@@ -64,6 +64,8 @@ class Scheme(NamedTuple):
     check: Callable[[str], str]
     nameless: bool = False
     """Whether the body may be empty."""
+    verbatim: bool = False
+    """Whether all of the rest is the body: nothing is decoded, and there are no options."""
 
 
 def _unquote(body: str) -> str:
@@ -156,6 +158,17 @@ def _host_and_port(body: str) -> str:
     return body
 
 
+def _grpc_target(body: str) -> str:
+    body = body.removeprefix("//")
+    _check_characters(body)
+    name, _, rest = body.partition(":")
+    scheme = SCHEMES.get(name)
+    # gRPC has Unix sockets too, and a host may have any name.
+    if scheme and not name.startswith("unix") and not re.fullmatch(r"[0-9]*", rest):
+        raise ValueError(f"gRPC itself knows no {name}: targets; write {body}")
+    return body
+
+
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     {
         scheme.name: scheme
@@ -167,6 +180,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("mq", "mq:NAME", ("spin",), _plain_name),
             Scheme("sysvmq", "sysvmq:NAME", ("spin",), _plain_name),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
+            Scheme("grpc", "grpc:TARGET", (), _grpc_target, verbatim=True),
         )
     }
 )
@@ -211,7 +225,7 @@ def parse_target(text: str, schemes: Mapping[str, Scheme] = SCHEMES) -> Address:
     """Raises AddressError, whose text names the target, what is wrong and the fix.
 
     The body is percent-decoded as gRPC does it: a path with a question mark is
-    written with %3F.
+    written with %3F. What follows grpc: is for gRPC to decode.
     """
     if not isinstance(text, str):
         raise TypeError(f"a target is a str, not {type(text).__name__}")
@@ -223,13 +237,13 @@ def parse_target(text: str, schemes: Mapping[str, Scheme] = SCHEMES) -> Address:
     if scheme is None:
         hint = ""
         if re.fullmatch(r"[0-9]+", rest):
-            hint = f" (write tcp:{text}, or for a gRPC server use grpc's own channel)"
+            hint = f" (write tcp:{text}, or grpc:{text} for gRPC over the network)"
         raise AddressError(
             f"target {text!r}: unknown scheme {name!r}; localrpc knows {known}{hint}"
         )
-    body, _, query = rest.partition("?")
+    body, _, query = (rest, "", "") if scheme.verbatim else rest.partition("?")
     try:
-        body = scheme.check(_unquote(body))
+        body = scheme.check(body if scheme.verbatim else _unquote(body))
     except (ValueError, UnicodeError) as error:
         raise AddressError(f"target {text!r}: {error}") from None
     if not body and not scheme.nameless:

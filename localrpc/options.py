@@ -81,8 +81,7 @@ def parse_options(options: Iterable[tuple[str, Any]] | None) -> Options:
     """
     given: dict[str, Any] = {}
     for key, value in options or ():
-        if isinstance(key, bytes):
-            key = key.decode()
+        key = _text(key)
         if not isinstance(key, str):
             raise TypeError(f"Expected str, not {type(key)}")
         if key.startswith("localrpc."):
@@ -91,6 +90,17 @@ def parse_options(options: Iterable[tuple[str, Any]] | None) -> Options:
             _check_grpc(value)
         given[key] = value
     return _interpret(given)
+
+
+def without_own(options: Iterable[tuple[str, Any]] | None) -> list[tuple[str, Any]]:
+    """What is left for grpcio; checked first, as parse_options does it."""
+    pairs = list(options or ())
+    parse_options(pairs)
+    return [pair for pair in pairs if not _text(pair[0]).startswith("localrpc.")]
+
+
+def _text(key: str | bytes) -> str:
+    return key.decode() if isinstance(key, bytes) else key
 
 
 def _check_own(key: str, value: Any) -> int:

@@ -26,6 +26,9 @@ TARGETS = {
     "tcp": "tcp:127.0.0.1:{port}",
 }
 
+# Where grpcio carries the calls: for suites that know nothing of what is ours.
+FOREIGN_TARGETS = {"grpc": "grpc:127.0.0.1:{port}"}
+
 # A shell lets what it puts into the background ignore SIGINT, and children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -63,12 +66,19 @@ def fresh_target(kind: str, directory: str) -> str:
     """A target at which nobody listens yet."""
     name, unique = f"t{next(_numbers)}", f"lrt{os.getpid()}"
     port = free_port()
-    return TARGETS[kind].format(name=name, directory=directory, unique=unique, port=port)
+    targets = TARGETS | FOREIGN_TARGETS
+    return targets[kind].format(name=name, directory=directory, unique=unique, port=port)
 
 
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     """One test for every transport and wake-up kind."""
+    return fresh_target(request.param, runtime_directory)
+
+
+@pytest.fixture(params=[*TARGETS, *FOREIGN_TARGETS])
+def any_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+    """Like `target`, and over grpcio too."""
     return fresh_target(request.param, runtime_directory)
 
 

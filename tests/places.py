@@ -26,6 +26,7 @@ class Place(AbstractContextManager[Any], Protocol):
 
 def place_of(target: str) -> tuple[socket.AddressFamily, Any]:
     """Where a server of that target listens: a family, and what connect() and bind() take."""
+    target = target.removeprefix("grpc:")
     if target[0].isdigit():  # as grpcio spells it
         target = f"tcp:{target}"
     address: Address = parse_target(target)

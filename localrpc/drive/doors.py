@@ -29,7 +29,7 @@ class Doors:
         self._lost = lost
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
-        self._greetings: set[Greeting] = set()
+        self._greetings: dict[Greeting, Listener] = {}
         self._thread: threading.Thread | None = None
         self._selector: selectors.BaseSelector | None = None
         self._bell = -1
@@ -111,7 +111,7 @@ class Doors:
         except (OSError, ValueError):
             return  # closed meanwhile
         for greeting in arrived:
-            self._greetings.add(greeting)
+            self._greetings[greeting] = listener
             self._advance(greeting)
 
     def _advance(self, greeting: Greeting) -> None:
@@ -131,10 +131,12 @@ class Doors:
             _logger.exception("a greeting failed")
             greeting.close()
             connection = None
-        self._greetings.discard(greeting)
+        listener = self._greetings.pop(greeting)
         if connection is None:
-            self._turned_away(greeting)
+            self._turned_away(listener)
         else:
+            connection.security = listener.security
+            connection.single = listener.single
             _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
             self._admit(connection)
 
@@ -144,14 +146,14 @@ class Doors:
         for greeting in [each for each in self._greetings if each.deadline <= now]:
             _logger.warning("a client was turned away: it did not introduce itself in time")
             descriptor = greeting.fileno()
-            self._greetings.discard(greeting)
+            listener = self._greetings.pop(greeting)
             self._forget(descriptor)
             greeting.close()
-            self._turned_away(greeting)
+            self._turned_away(listener)
         return min((max(0.0, each.deadline - now) for each in self._greetings), default=None)
 
-    def _turned_away(self, greeting: Greeting) -> None:
-        if greeting.single:
+    def _turned_away(self, listener: Listener) -> None:
+        if listener.single:
             self._lost()
 
     def _forget(self, descriptor: int) -> None:

@@ -80,14 +80,14 @@ class LoopWorkers:
                 self._queued -= 1
             self._gone()
 
-    def _others_wait(self) -> bool:
-        """Asked by a loop as it starts: whether the thread should do a job instead.
+    def _others(self) -> int:
+        """Asked by a loop as it starts: how many jobs wait for the thread that it has.
 
         A loop that gave way may have given its thread to this one.
         """
         with self._lock:
             self._queued -= 1
-            return self._pool._work_queue.qsize() > self._queued
+            return max(0, self._pool._work_queue.qsize() - self._queued)
 
     def _gone(self) -> None:
         with self._lock:
@@ -98,17 +98,26 @@ class LoopWorkers:
             serving.finish()
 
     def _loop(self) -> None:
-        if self._others_wait():
-            self._enter()
-            return
+        others = self._others()
         engine, accept = self._engine, self._accept
         assert accept is not None
         io = WorkerIo()
         raw = io.raw
         lr_next = lib.lr_next
         call, again, give_way = lib.LR_K_CALL, lib.LR_AGAIN, lib.LR_K_YIELD
-        kind = lr_next(engine, raw)
+        # While others wait, at most as many calls as they have jobs, and none is
+        # waited for: jobs without end keep no caller out, and calls no job.
+        turns = others
+        kind = give_way if turns else lr_next(engine, raw)
         while True:
+            if turns and kind == give_way:
+                turns -= 1
+                kind = lib.lr_next_now(engine, raw)
+                if kind == call:
+                    lib.lr_yield(engine)  # or accept() would wait for the next
+                else:
+                    turns = 0
+                continue
             if kind == call:
                 try:
                     kind = accept(io)

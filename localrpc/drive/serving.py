@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from localrpc import _log, transports
-from localrpc.address import parse_target
+from localrpc.address import Address
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
 from localrpc.drive.doors import Doors
 from localrpc.drive.executors import Workers, workers_for
@@ -26,8 +26,9 @@ _UNAVAILABLE = 14
 class Serving:
     """One engine with many connections. All methods may be called from any thread.
 
-    Once it has stopped it cannot start again. `callback_lock` is lent to the
-    contexts, which are too many to have one each.
+    Once it has stopped it cannot start again. `on_released` runs when the pool's
+    owner shuts it down. `callback_lock` is lent to the contexts, which are too
+    many to have one each.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Serving:
         options: Options,
         max_calls: int | None,
         on_stopped: Callable[[], None],
+        on_released: Callable[[], None],
     ) -> None:
         raw = lib.lr_engine_new(
             lib.LR_SERVER,
@@ -55,6 +57,7 @@ class Serving:
         self._sources = 0
         self._workers: Workers = workers_for(pool, self, limited=max_calls is not None)
         self._on_stopped = on_stopped
+        self._on_released = on_released
         self._stopped = False
         self._orphaned: Callable[[], object] | None = None
         self._pid = os.getpid()
@@ -66,12 +69,15 @@ class Serving:
         """Whether this process has it only through a fork."""
         return os.getpid() != self._pid
 
-    def listen(self, target: str) -> int:
-        """The listener's port, 1 for what has none. Raises ListenError or AddressError."""
-        address = parse_target(target)
+    def listen(self, address: Address, *, security: str = "insecure") -> int:
+        """The listener's port, 1 for what has none. Raises ListenError.
+
+        `security` is what calls that come in there find in their auth_context().
+        """
         listener = transports.transport_for(address.scheme).listen(address, self.options)
         with self._lock:
             self._sources += 1
+        listener.security = security
         self._doors.add(listener)
         return listener.port
 
@@ -93,6 +99,11 @@ class Serving:
             if not self._stopped:  # a server that has stopped meanwhile refuses rightly
                 _logger.error("a connection was refused by the core (%d)", number)
             connection.close()
+
+    def stay(self) -> None:
+        """The server has other ports, too: never stop for want of clients."""
+        with self._lock:
+            self._sources += 1
 
     def _lost_one(self) -> None:
         """A listener's only client has gone; without anybody left to serve, stop."""
@@ -189,6 +200,10 @@ class Serving:
 
     def release_pool(self) -> None:
         """The pool is shutting down: waiting workers leave, busy ones after their call."""
+        self._let_go()
+        self._on_released()
+
+    def _let_go(self) -> None:
         self.drain()
         lib.lr_stop(self.engine)
 
@@ -196,7 +211,7 @@ class Serving:
         """The interpreter exits and will join the pool's threads."""
         if not self.inherited:
             self._workers.leave()
-            self.release_pool()
+            self._let_go()
 
 
 _servings: weakref.WeakSet[Serving] = weakref.WeakSet()

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from localrpc.address import parse_target
+from localrpc.address import Address, parse_target
 from localrpc.drive.keeper import Keeper
 from localrpc.options import parse_options
 from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
@@ -18,16 +18,36 @@ _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
 
 
+def open_channel(
+    target: str,
+    options: Iterable[tuple[str, Any]] | None,
+    compression: grpc.Compression | None,
+    *,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> grpc.Channel:
+    """A channel of ours or, at a grpc: target, of grpcio's."""
+    address = parse_target(text(target))
+    if address.scheme == "grpc":
+        from localrpc.sync import remote
+
+        return remote.channel(address, credentials, options, compression)
+    if credentials is not None:
+        from localrpc.sync import security
+
+        security.check_channel(address, credentials)
+    return Channel(address, options)
+
+
 class Channel(grpc.Channel):
     """Connects with the first call, and again after a loss."""
 
     def __init__(
         self,
-        target: str,
+        address: Address,
         options: Iterable[tuple[str, Any]] | None,
         transport: Transport | None = None,
     ) -> None:
-        self._keeper = Keeper(parse_target(text(target)), parse_options(options), transport)
+        self._keeper = Keeper(address, parse_options(options), transport)
 
     @property
     def facts(self) -> ConnectionFacts | None:

@@ -34,7 +34,7 @@ class ChildChannel(Channel):
     """A channel to one child process. close() lets it end, and waits for it."""
 
     def __init__(self, transport: inherited.ToChild, child: _Child, options: Options) -> None:
-        super().__init__(_TARGET, options, transport)
+        super().__init__(parse_target(_TARGET), options, transport)
         self._transport = transport
         self._child = child
 
@@ -173,9 +173,8 @@ def _be_child(
         # The parent's plans for these are not the child's; it ends with its pipe.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        server = Server(
-            thread_pool() if thread_pool else ThreadPoolExecutor(), (), (), options, None
-        )
+        pool = thread_pool() if thread_pool else ThreadPoolExecutor()
+        server = Server(pool, (), (), options, None, None, xds=False)
         setup(server)
         server.add_insecure_port(_TARGET)
         server.start()

@@ -24,10 +24,8 @@ _logger = _log.logger("server")
 _INFINITE = 9223372036854775807.0
 """What grpcio's clock makes of a call without a deadline."""
 
-_AUTH = {
-    "transport_security_type": [b"insecure"],
-    "security_level": [b"TSI_SECURITY_NONE"],
-}
+_LEVELS = {"insecure": b"TSI_SECURITY_NONE", "local": b"TSI_PRIVACY_AND_INTEGRITY"}
+_SECURITY_TYPE = "transport_security_type"
 
 
 class ServicerContext(grpc.ServicerContext):
@@ -130,13 +128,18 @@ class ServicerContext(grpc.ServicerContext):
         return self._connection.peer_name if self._connection else "unix:"
 
     def peer_identities(self) -> Sequence[bytes] | None:
-        return None
+        return [b"local"] if self._security == "local" else None
 
     def peer_identity_key(self) -> str | None:
-        return None
+        return _SECURITY_TYPE if self._security == "local" else None
 
     def auth_context(self) -> Mapping[str, Any]:
-        return {key: list(value) for key, value in _AUTH.items()}
+        security = self._security
+        return {_SECURITY_TYPE: [security.encode()], "security_level": [_LEVELS[security]]}
+
+    @property
+    def _security(self) -> str:
+        return self._connection.security if self._connection else "insecure"
 
     def set_compression(self, compression: grpc.Compression) -> None:
         """Accepted; on a local link there is nothing to win."""
@@ -265,8 +268,10 @@ def _encode(details: str | bytes) -> bytes:
 
 
 def credentials_of(context: Any) -> PeerCredentials:
-    """For localrpc.peer_credentials; raises TypeError for a context of another server's."""
+    """For localrpc.peer_credentials; grpcio knows no more of its peers than what they say."""
+    if not isinstance(context, grpc.ServicerContext):
+        raise TypeError(f"not the context of a call: {context!r}")
     connection = getattr(context, "_connection", None)
     if not isinstance(connection, Connection):
-        raise TypeError(f"not the context of a localrpc call: {context!r}")
+        return PeerCredentials(0, -1, -1)
     return connection.peer

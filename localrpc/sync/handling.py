@@ -191,20 +191,23 @@ class Handling:
         lib.lr_intern(serving.engine, raw, len(raw), number)
         return entry
 
-    def _find(self, name: str, context: ServicerContext) -> Any:
-        def look_up(details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-            registered = self.registered.get(name)
-            if registered is not None:
-                return registered
-            for generic in self.generic:
-                handler = generic.service(details)
-                if handler is not None:
-                    return handler
-            return None
+    def look_up(
+        self, details: grpc.HandlerCallDetails, name: str | None = None
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The handler of a call; `name` is its method if an interceptor has changed `details`."""
+        registered = self.registered.get(name or details.method)
+        if registered is not None:
+            return registered
+        for generic in self.generic:
+            handler = generic.service(details)
+            if handler is not None:
+                return handler
+        return None
 
+    def _find(self, name: str, context: ServicerContext) -> Any:
         def intercept(index: int, details: grpc.HandlerCallDetails) -> Any:
             if index == len(self._interceptors):
-                return look_up(details)
+                return self.look_up(details, name)
             return self._interceptors[index].intercept_service(
                 lambda later: intercept(index + 1, later), details
             )

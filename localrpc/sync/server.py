@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from enum import Enum, auto
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from localrpc import _log
+from localrpc.address import Address, parse_target
 from localrpc.drive.core import patience
 from localrpc.drive.serving import Serving
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import parse_options
 from localrpc.sync.channel import text
 from localrpc.sync.handling import Handling
+
+if TYPE_CHECKING:
+    from localrpc.sync.remote import RemoteSide
 
 _logger = _log.logger("server")
 
@@ -40,13 +44,36 @@ class Server(grpc.Server):
         interceptors: Sequence[grpc.ServerInterceptor] | None,
         options: Iterable[tuple[str, Any]] | None,
         maximum_concurrent_rpcs: int | None,
+        compression: grpc.Compression | None,
+        *,
+        xds: bool,
     ) -> None:
         _validate(handlers or ())
-        parsed = parse_options(options)
+        pairs = tuple(options or ())
+        interceptors = tuple(interceptors or ())
+        parsed = parse_options(pairs)
         progress = _Progress()
+        handling = Handling(handlers or (), interceptors, parsed.max_send)
         self._progress = progress
-        self._handling = Handling(handlers or (), interceptors or (), parsed.max_send)
-        self._serving = Serving(thread_pool, parsed, maximum_concurrent_rpcs, progress.stopped)
+        self._handling = handling
+        self._serving = Serving(
+            thread_pool, parsed, maximum_concurrent_rpcs, progress.ended, progress.pool_released
+        )
+
+        def make_remote() -> RemoteSide:
+            from localrpc.sync.remote import RemoteSide
+
+            return RemoteSide(
+                thread_pool,
+                handling,
+                interceptors,
+                pairs,
+                maximum_concurrent_rpcs,
+                compression,
+                xds=xds,
+            )
+
+        self._make_remote = make_remote
 
     def add_generic_rpc_handlers(
         self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
@@ -66,21 +93,33 @@ class Server(grpc.Server):
         )
 
     def add_insecure_port(self, address: str) -> int:
-        """tcp:'s port, else 1 as for grpcio's Unix sockets.
+        """The port of tcp: and grpc:, else 1 as for grpcio's Unix sockets.
 
         Raises RuntimeError when the name cannot be had.
         """
-        try:
-            return self._serving.listen(text(address))
-        except AddressError as error:
-            raise ListenError(address, str(error)) from error
+        parsed = _parse(address)
+        if parsed.scheme == "grpc":
+            return self._remote().listen(parsed, None)
+        return self._serving.listen(parsed)
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
-        """A local link has the kernel's word for who is on the other side, and no TLS."""
-        raise RuntimeError(
-            f"Failed to bind to address {address}: localrpc has no secure ports;"
-            " use add_insecure_port (the peer's user is checked) or grpc.server"
-        )
+        """With any credentials at grpc: targets, elsewhere with local ones.
+
+        Raises RuntimeError for others, and when the name cannot be had.
+        """
+        parsed = _parse(address)
+        if parsed.scheme == "grpc":
+            return self._remote().listen(parsed, server_credentials)
+        from localrpc.sync import security
+
+        refusal = security.refusal_of_server(parsed, server_credentials)
+        if refusal is not None:
+            raise ListenError(str(parsed), refusal)
+        return self._serving.listen(parsed, security="local")
+
+    def _remote(self) -> RemoteSide:
+        self._serving.stay()
+        return self._progress.remote(self._make_remote)
 
     def start(self) -> None:
         with self._progress.lock:
@@ -89,7 +128,10 @@ class Server(grpc.Server):
             if self._progress.stage is _Stage.STOPPED:
                 raise ValueError("the server has already started")
             self._progress.stage = _Stage.STARTED
+            remote = self._progress.remote_side
         self._serving.start(self._handling.acceptor(self._serving), self._handling.take)
+        if remote is not None:
+            remote.start(self._progress.ended)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Whether it timed out."""
@@ -124,7 +166,24 @@ class _Progress:
         self.lock = threading.Lock()
         self.stage = _Stage.NEW
         self.terminated = threading.Event()
+        self.remote_side: RemoteSide | None = None
+        self._sides = 1
+        """What has not ended yet, of the local side and the remote one."""
         self._events: list[threading.Event] = [self.terminated]
+
+    def remote(self, make: Callable[[], RemoteSide]) -> RemoteSide:
+        """The remote side, made when it is first asked for."""
+        with self.lock:
+            if self.remote_side is None:
+                side = make()
+                if self.stage is _Stage.STARTED:
+                    side.start(self.ended)
+                elif self.stage is not _Stage.NEW:
+                    side.stop(None)  # and so it refuses
+                    return side
+                self._sides += 1
+                self.remote_side = side
+            return self.remote_side
 
     def event(self) -> threading.Event:
         """Set once the server has stopped. The lock is held."""
@@ -132,8 +191,19 @@ class _Progress:
         self._events.append(event)
         return event
 
-    def stopped(self) -> None:
+    def pool_released(self) -> None:
+        """The pool's owner shuts it down: remote calls in progress go on, none begins."""
         with self.lock:
+            remote = self.remote_side
+        if remote is not None:
+            remote.drain()
+
+    def ended(self) -> None:
+        """One side has served its last call."""
+        with self.lock:
+            self._sides -= 1
+            if self._sides:
+                return
             self.stage = _Stage.STOPPED
             events, self._events = self._events, []
         for event in events:
@@ -155,6 +225,7 @@ def _stop(progress: _Progress, serving: Serving, grace: float | None) -> threadi
         serving.finish()
     if event.is_set():
         return event
+    remote = progress.remote_side
     drained = threading.Event()
     if grace is not None:
 
@@ -171,8 +242,19 @@ def _stop(progress: _Progress, serving: Serving, grace: float | None) -> threadi
     drained.set()
     if grace is None:
         serving.cancel_all()
+    if remote is not None:
+        remote.stop(grace)
+    if grace is None:
         _wait(event, None)
     return event
+
+
+def _parse(address: str) -> Address:
+    """Raises ListenError for what cannot be a target."""
+    try:
+        return parse_target(text(address))
+    except AddressError as error:
+        raise ListenError(address, str(error)) from error
 
 
 def _wait(event: threading.Event, timeout: float | None) -> bool:

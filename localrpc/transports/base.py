@@ -20,7 +20,7 @@ class PeerCredentials:
     """Who is on the other side, by the kernel's word.
 
     pid 0 is a process in a foreign PID namespace, or one that the transport
-    does not know (tcp:); a uid or gid of -1 is not known either.
+    does not know (tcp:, grpc:); a uid or gid of -1 is not known either.
     """
 
     pid: int
@@ -49,6 +49,8 @@ class Connection:
     hello: Hello
     single: bool = False
     """Whether its listener has nobody else to bring."""
+    security: str = "insecure"
+    """By grpcio's name for it; "local" has local credentials at the server's door."""
 
     def close(self) -> None:
         """Idempotent; a link that an engine has taken over is that engine's to close."""
@@ -60,8 +62,6 @@ class Greeting(ABC):
 
     deadline: float
     """On time.monotonic()'s clock; past it, close()."""
-    single = False
-    """Whether its listener has nobody else to bring."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -88,6 +88,8 @@ class Listener(ABC):
     """What add_insecure_port() returns: the port where there is one, else grpcio's 1."""
     single = False
     """Whether it brings one client and no other: what was inherited from a parent."""
+    security: str = "insecure"
+    """What its connections are to be told of themselves."""
 
     @abstractmethod
     def fileno(self) -> int:

@@ -177,7 +177,6 @@ class MediumGreeting(Greeting, Generic[M]):
             peer=peer,
             peer_name=self.peer_name(peer),
             hello=hello,
-            single=self.single,
         )
 
     def refuse(self, reason: str) -> GreetingError:

@@ -124,8 +124,6 @@ def _open_pidfd(fd: int, pid: int) -> int:
 class _ParentGreeting(MeetingGreeting):
     """The parent: whoever gave us the pipes may call us, whatever its user."""
 
-    single = True
-
     def objection(self, peer: PeerCredentials) -> str | None:
         return None
 

@@ -23,6 +23,8 @@ class Backend:
     address: Callable[[str], str] = field(repr=False)
     reference: Backend | None = field(default=None, repr=False)
     """What it is compared with, if not with grpcio over a Unix socket."""
+    by_grpcio: bool = False
+    """Whether grpcio carries the calls, so that its oddities and its races show."""
 
     @property
     def has_paths(self) -> bool:
@@ -45,7 +47,7 @@ REFERENCE_TCP = Backend("grpcio-tcp", "grpc", lambda path: f"127.0.0.1:{free_por
 
 CANDIDATES = (
     # grpcio against itself: a scenario that depends on timing is no yardstick.
-    Backend("grpcio-again", "grpc", lambda path: f"unix:{path}"),
+    Backend("grpcio-again", "grpc", lambda path: f"unix:{path}", by_grpcio=True),
     Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
     Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal"),
     Backend("unix", "localrpc", lambda path: f"unix:{path}"),
@@ -53,4 +55,12 @@ CANDIDATES = (
     Backend("mq", "localrpc", lambda path: f"mq:{os.path.basename(path)}"),
     Backend("sysvmq", "localrpc", lambda path: f"sysvmq:{os.path.basename(path)}"),
     Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port()}", REFERENCE_TCP),
+    Backend("grpc", "localrpc", lambda path: f"grpc:unix:{path}", by_grpcio=True),
+    Backend(
+        "grpc-tcp",
+        "localrpc",
+        lambda path: f"grpc:127.0.0.1:{free_port()}",
+        REFERENCE_TCP,
+        by_grpcio=True,
+    ),
 )

@@ -15,6 +15,8 @@ class Deviation:
 
     adapt: Callable[[Transcript], Transcript]
     why: str
+    at_grpc: bool = False
+    """Also where grpcio carries the calls of localrpc's channel and server."""
 
 
 def _except(**entries: Any) -> Callable[[Transcript], Transcript]:
@@ -68,18 +70,9 @@ DEVIATIONS: Mapping[str, Deviation] = {
     "server_port_of_another_server": Deviation(
         _except(taken="AddressInUse"), "a live endpoint is never stolen; grpcio takes its name away"
     ),
-    "server_secure_port": Deviation(
-        _except(
-            port={
-                "raised": "RuntimeError",
-                "text": "Failed to bind to address ADDRESS: localrpc has no secure ports;"
-                " use add_insecure_port (the peer's user is checked) or grpc.server",
-            }
-        ),
-        "the kernel vouches for the peer; there is no TLS to configure",
-    ),
     "target_that_is_none": Deviation(
         lambda transcript: dict.fromkeys(transcript, True),
         "a target nobody can mean is refused at once, by ValueError, with the known schemes",
+        at_grpc=True,
     ),
 }

@@ -19,6 +19,7 @@ from .world import (
     begin,
     generic,
     handler,
+    name_of,
     ok,
     scenario,
     scenario_of,
@@ -35,7 +36,7 @@ _NOISE = {
 
 
 def _path(address: str) -> str:
-    return address.split("?")[0].split(":", 1)[1]
+    return name_of(address).split(":", 1)[1]
 
 
 @scenario_of(*_NOISE)
@@ -90,7 +91,7 @@ def file_in_the_place_of_a_socket(w: World) -> Transcript:
     try:
         server.add_insecure_port(address)
     except RuntimeError as error:
-        refused = address.split("?")[0] in str(error)
+        refused = name_of(address) in str(error)
     else:
         refused = False
     with open(_path(address)) as file:

@@ -18,6 +18,7 @@ from .world import (
     asking,
     begin,
     handler,
+    name_of,
     ok,
     scenario,
     scenario_of,
@@ -172,7 +173,7 @@ def nobody_listens(w: World) -> Transcript:
         story[kind] = {
             "code": plain(call.code()),
             "is_itself": error is call,
-            "names_the_target": address.split("?")[0] in call.details(),
+            "names_the_target": name_of(address) in call.details(),
             "metadata": [plain(call.initial_metadata()), plain(call.trailing_metadata())],
         }
     return story
@@ -189,7 +190,7 @@ def nobody_listens_to_a_blocking_call(w: World) -> Transcript:
             try:
                 getattr(method, form)(asking(kind), timeout=5)
             except grpc.RpcError as error:
-                named = address.split("?")[0] in str(error.details())
+                named = name_of(address) in str(error.details())
                 story[f"{kind} {form}"] = [plain(error.code()), named]
     return story
 

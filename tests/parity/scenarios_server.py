@@ -9,7 +9,18 @@ from typing import Any
 import grpc
 
 from .transcript import Transcript, drained, ended, error_of, outcome, plain
-from .world import KINDS, SERVICE, World, answering, begin, handler, ok, scenario, wait
+from .world import (
+    KINDS,
+    SERVICE,
+    World,
+    answering,
+    begin,
+    handler,
+    name_of,
+    ok,
+    scenario,
+    wait,
+)
 
 
 def _code(act: Any) -> Any:
@@ -209,7 +220,7 @@ def server_ports_that_cannot_be(w: World) -> Transcript:
     }
     for name, address in places.items():
         error = error_of(partial(w.server().add_insecure_port, address))
-        story[name] = [isinstance(error, RuntimeError), address.split("?")[0] in str(error)]
+        story[name] = [isinstance(error, RuntimeError), name_of(address) in str(error)]
     story["none"] = type(error_of(lambda: w.server().add_insecure_port(None))).__name__
     story["after"] = w.server().add_insecure_port(w.address())
     return story

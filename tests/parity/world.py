@@ -168,6 +168,11 @@ class World:
         return [[record.levelname, record.getMessage()] for record in self._log.records]
 
 
+def name_of(address: str) -> str:
+    """What errors call it: no options, and grpcio sees nothing of grpc: either."""
+    return address.split("?")[0].removeprefix("grpc:")
+
+
 def wait(event: threading.Event) -> None:
     assert event.wait(PATIENCE), "did not happen in time"
 

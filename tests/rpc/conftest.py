@@ -10,8 +10,15 @@ from .house import House
 
 
 @pytest.fixture
-def house(target: str) -> Iterator[House]:
-    """Once for every transport."""
+def house(any_target: str) -> Iterator[House]:
+    """Once for every transport, and over grpcio."""
+    with House(any_target) as one:
+        yield one
+
+
+@pytest.fixture
+def local_house(target: str) -> Iterator[House]:
+    """Once for every transport, where grpcio differs."""
     with House(target) as one:
         yield one
 

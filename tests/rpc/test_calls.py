@@ -105,14 +105,14 @@ def test_eight_threads_share_a_channel(house: House) -> None:
     assert not wrong
 
 
-def test_sixteen_handlers_that_meet_all_finish(target: str) -> None:
+def test_sixteen_handlers_that_meet_all_finish(any_target: str) -> None:
     meeting = threading.Barrier(16)
 
     def meet(request: bytes, context: grpc.ServicerContext) -> bytes:
         meeting.wait(PATIENCE)
         return request
 
-    with House(target, workers=16) as house:
+    with House(any_target, workers=16) as house:
         handler: Any = grpc.unary_unary_rpc_method_handler(meet)
         house.server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("more", {"meet": handler}),)

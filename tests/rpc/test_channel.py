@@ -12,20 +12,20 @@ from .house import PATIENCE, House, await_that, dial
 State = grpc.ChannelConnectivity
 
 
-def test_a_restarted_server_is_reached_again(target: str) -> None:
-    with dial(target) as channel:
+def test_a_restarted_server_is_reached_again(any_target: str) -> None:
+    with dial(any_target) as channel:
         echo = channel.unary_unary("/house/echo")
         for _ in range(3):
-            with House(target):
+            with House(any_target):
                 assert echo(b"x", timeout=PATIENCE, wait_for_ready=True) == b"x"
                 assert echo(b"y", timeout=PATIENCE) == b"y"
 
 
-def test_wait_for_ready_outlasts_the_servers_absence(target: str) -> None:
-    with dial(target) as channel:
+def test_wait_for_ready_outlasts_the_servers_absence(any_target: str) -> None:
+    with dial(any_target) as channel:
         call = channel.unary_unary("/house/echo").future(b"x", wait_for_ready=True)
         assert not call.done()
-        with House(target):
+        with House(any_target):
             assert call.result(PATIENCE) == b"x"
 
 
@@ -42,11 +42,11 @@ def test_subscribers_hear_of_connection_and_loss(target: str) -> None:
     assert states.index(State.CONNECTING) < states.index(State.READY)
 
 
-def test_channel_ready_future_waits_for_a_server(target: str) -> None:
-    with dial(target) as channel:
+def test_channel_ready_future_waits_for_a_server(any_target: str) -> None:
+    with dial(any_target) as channel:
         future = grpc.channel_ready_future(channel)
         assert not future.done()
-        with House(target):
+        with House(any_target):
             future.result(PATIENCE)
 
 

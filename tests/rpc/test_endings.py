@@ -63,11 +63,11 @@ def test_a_handler_sees_its_deadline(house: House) -> None:
     assert call.exception(PATIENCE).code() is Code.DEADLINE_EXCEEDED
 
 
-def test_an_expired_timeout_never_reaches_the_handler(house: House) -> None:
+def test_an_expired_timeout_never_reaches_the_handler(local_house: House) -> None:
     for timeout in (0, -1):
-        error = failure(partial(house.unary("wait"), b"", timeout=timeout))
+        error = failure(partial(local_house.unary("wait"), b"", timeout=timeout))
         assert error.code() is Code.DEADLINE_EXCEEDED
-    assert not house.contexts
+    assert not local_house.contexts
 
 
 def test_cancelling_a_future_ends_the_handlers_call(house: House) -> None:
@@ -113,16 +113,16 @@ def test_a_call_that_nobody_holds_is_cancelled(house: House) -> None:
     assert house.ended.wait(PATIENCE)
 
 
-def test_closing_the_channel_ends_its_calls(house: House) -> None:
-    call = house.stream("drip")(b"")
+def test_closing_the_channel_ends_its_calls(local_house: House) -> None:
+    call = local_house.stream("drip")(b"")
     assert next(call) == b"first"
-    house.enter()
-    house.channel.close()
+    local_house.enter()
+    local_house.channel.close()
     assert failure(lambda: next(call)) is call
     assert (call.code(), call.details()) == (Code.CANCELLED, "Channel closed!")
     with pytest.raises(ValueError, match="closed channel"):
-        house.unary("echo")(b"")
-    assert house.ended.wait(PATIENCE)
+        local_house.unary("echo")(b"")
+    assert local_house.ended.wait(PATIENCE)
 
 
 def test_a_request_iterator_that_fails_ends_the_call(one_house: House) -> None:
@@ -154,8 +154,8 @@ def test_nobody_listening_is_unavailable_and_says_where(target: str) -> None:
     assert target in error.details()
 
 
-def test_wait_for_ready_waits_until_its_deadline(target: str) -> None:
-    with dial(target) as channel:
+def test_wait_for_ready_waits_until_its_deadline(any_target: str) -> None:
+    with dial(any_target) as channel:
         method = channel.unary_unary("/a/b")
         error = failure(lambda: method(b"", timeout=0.1, wait_for_ready=True))
     assert error.code() is Code.DEADLINE_EXCEEDED

@@ -55,14 +55,14 @@ def test_an_idle_server_stops_before_its_grace_is_over(house: House) -> None:
     assert time.monotonic() - begin < PATIENCE / 2
 
 
-def test_a_stopping_server_takes_no_calls(house: House) -> None:
-    call = house.unary("wait").future(b"kept")
-    house.enter()
-    house.server.stop(PATIENCE)
+def test_a_stopping_server_takes_no_calls(local_house: House) -> None:
+    call = local_house.unary("wait").future(b"kept")
+    local_house.enter()
+    local_house.server.stop(PATIENCE)
     with pytest.raises(grpc.RpcError) as caught:
-        house.unary("echo")(b"", timeout=PATIENCE)
+        local_house.unary("echo")(b"", timeout=PATIENCE)
     assert caught.value.code() is Code.UNAVAILABLE
-    house.gate.set()
+    local_house.gate.set()
     assert call.result(PATIENCE) == b"kept"
 
 
@@ -75,18 +75,18 @@ def test_a_server_starts_once(one_house: House) -> None:
         one_house.server.start()
 
 
-def test_one_server_has_many_doors(one_house: House, target: str) -> None:
-    port = int(target.rpartition(":")[2]) if target.startswith("tcp:") else 1
-    assert one_house.server.add_insecure_port(target) == port
-    with dial(target) as channel:
+def test_one_server_has_many_doors(one_house: House, any_target: str) -> None:
+    port = int(any_target.rpartition(":")[2]) if any_target.startswith(("tcp:", "grpc:")) else 1
+    assert one_house.server.add_insecure_port(any_target) == port
+    with dial(any_target) as channel:
         assert channel.unary_unary("/house/echo")(b"x", timeout=PATIENCE) == b"x"
 
 
-def test_a_name_in_use_is_refused(house: House) -> None:
+def test_a_name_in_use_is_refused(local_house: House) -> None:
     second = localrpc.server(futures.ThreadPoolExecutor(1))
     with pytest.raises(RuntimeError, match="Failed to bind"):
-        second.add_insecure_port(house.target)
-    assert house.unary("echo")(b"x") == b"x"
+        second.add_insecure_port(local_house.target)
+    assert local_house.unary("echo")(b"x") == b"x"
 
 
 def test_calls_over_the_limit_are_refused_while_all_workers_are_busy(one_target: str) -> None:
@@ -106,6 +106,27 @@ def test_foreign_jobs_get_their_turn_on_the_pool(one_target: str) -> None:
         for number in range(20):
             assert house.unary("echo")(b"x", timeout=PATIENCE) == b"x"
             assert house.pool.submit(int, number).result(PATIENCE) == number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_without_end_keep_no_caller_out(one_target: str, workers: int) -> None:
+    done = [0] * 4 * workers
+    enough = threading.Event()
+
+    def work(number: int) -> None:
+        done[number] += 1
+        if not enough.is_set():
+            house.pool.submit(work, number)
+
+    with House(one_target, workers=workers) as house:
+        assert house.unary("echo")(b"x") == b"x"
+        for number in range(len(done)):
+            house.pool.submit(work, number)
+        for _ in range(20):
+            before = sum(done)
+            assert house.unary("echo")(b"x", timeout=PATIENCE) == b"x"
+            await_that(lambda before=before: sum(done) > before, "a job")  # type: ignore[misc]
+        enough.set()
 
 
 def test_the_pools_own_shutdown_returns(one_target: str) -> None:

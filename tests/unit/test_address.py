@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localrpc.address import RING_DEFAULT, SPIN_AUTO, Address, parse_target
+from localrpc.address import RING_DEFAULT, SCHEMES, SPIN_AUTO, Address, parse_target
 from localrpc.errors import AddressError
 
 
@@ -26,6 +26,12 @@ from localrpc.errors import AddressError
         ("tcp:127.0.0.1:5000", "tcp", "127.0.0.1:5000"),
         ("tcp://localhost:0", "tcp", "localhost:0"),
         ("tcp:[::1]:65535?spin=off", "tcp", "[::1]:65535"),
+        ("grpc:host:50051", "grpc", "host:50051"),
+        ("grpc://host:50051", "grpc", "host:50051"),
+        ("grpc:dns:///host%20?a=b", "grpc", "dns:///host%20?a=b"),
+        ("grpc:unix:/run/me", "grpc", "unix:/run/me"),
+        ("grpc:pipe:80", "grpc", "pipe:80"),
+        ("grpc:tcp:80", "grpc", "tcp:80"),
     ],
 )
 def test_a_target_is_scheme_and_body(text: str, scheme: str, body: str) -> None:
@@ -68,7 +74,7 @@ def test_an_option_has_its_value(query: str, attribute: str, value: object) -> N
         ("", ["no scheme", "shm:NAME"]),
         ("search", ["'search'", "no scheme", "shm:NAME", "unix:PATH", "unix-abstract:NAME"]),
         ("foo:bar", ["unknown scheme 'foo'", "shm:NAME", "unix:PATH"]),
-        ("localhost:50051", ["unknown scheme 'localhost'", "tcp:localhost:50051", "grpc's own"]),
+        ("localhost:50051", ["unknown scheme", "tcp:localhost:50051", "grpc:localhost:50051"]),
         ("tcp:", ["empty name", "tcp:HOST:PORT"]),
         ("tcp:5000", ["host and port", "tcp:127.0.0.1:5000"]),
         ("tcp:localhost", ["host and port"]),
@@ -77,6 +83,11 @@ def test_an_option_has_its_value(query: str, attribute: str, value: object) -> N
         ("tcp:::1:5000", ["tcp:[::1]:5000"]),
         ("tcp:localhost:1?ring=1M", ["unknown option 'ring'", "?interfaces="]),
         ("tcp:localhost:1?interfaces=eth0", ["interfaces='eth0'", "loopback or any"]),
+        ("grpc:", ["empty name", "grpc:TARGET"]),
+        ("grpc:shm:search", ["gRPC itself knows no shm: targets", "write shm:search"]),
+        ("grpc:tcp:localhost:1", ["gRPC itself knows no tcp:", "write tcp:localhost:1"]),
+        ("grpc:grpc:host:1", ["gRPC itself knows no grpc:", "write grpc:host:1"]),
+        ("grpc:host\n:1", ["'\\n'", "not allowed"]),
         ("shm:", ["empty name", "shm:NAME"]),
         ("shm://", ["empty name"]),
         ("unix:", ["empty name", "unix:PATH"]),
@@ -130,7 +141,7 @@ def test_a_target_that_is_no_str_is_a_type_error(value: object) -> None:
         st.text(),
         st.builds(
             "{}:{}".format,
-            st.sampled_from(["shm", "unix", "unix-abstract", "tcp"]),
+            st.sampled_from(sorted(SCHEMES)),
             st.text(max_size=130),
         ),
     )

@@ -218,8 +218,10 @@ void lr_kick(struct lr_engine *engine);
  * -1, flags, metadata in buf[:head], message in buf[head:size]; with LR_F_BIG
  * the message is got by lr_recv), LR_K_STOP, LR_K_YIELD. lr_reply_next ends
  * io->call with OK and a message, releases it, then is lr_next. lr_finish
- * releases too, and never blocks. */
+ * releases too, and never blocks. lr_next_now is lr_next that prefers a call to
+ * a yield, and brings LR_K_YIELD where that would wait. */
 int lr_next(struct lr_engine *engine, struct lr_io *io);
+int lr_next_now(struct lr_engine *engine, struct lr_io *io);
 int lr_reply_next(struct lr_engine *engine, struct lr_io *io, const char *msg, uint64_t len);
 int lr_headers(struct lr_engine *engine, uint64_t call, const char *block, uint32_t len);
 int lr_finish(struct lr_engine *engine, uint64_t call, const char *trailer,

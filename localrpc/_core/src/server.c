@@ -4,14 +4,14 @@
 /* How long a reply waits for room before the rest of it is posted. */
 #define PATIENCE (2 * LR_MS)
 
-static int next_call(struct lr_engine *e, struct lr_io *io)
+static int next_call(struct lr_engine *e, struct lr_io *io, bool wait)
 {
 	struct lr_waiter w = {.wants = WANT_CALL, .io = io};
 	int r = 0;
 
 	io->kind = io->count = io->fill = io->flags = 0;
 	io->size = 0;
-	if (e->yields && !e->stopping) {
+	if (wait && e->yields && !e->stopping) {
 		e->yields--;
 		if (!e->leader)
 			lr_lead_out(e);
@@ -24,7 +24,7 @@ static int next_call(struct lr_engine *e, struct lr_io *io)
 			lr_lead_out(e);
 	}
 	while (!r) {
-		r = lr_wait(e, &w, 0);
+		r = lr_wait(e, &w, wait ? 0 : 1);
 		if (io->kind)
 			r = LR_K_CALL;
 		else if (e->stopping || e->closed)
@@ -34,7 +34,9 @@ static int next_call(struct lr_engine *e, struct lr_io *io)
 		else if (e->yields) {
 			e->yields--;
 			r = LR_K_YIELD;
-		} else if (r == 1)
+		} else if (r == LR_TIMEOUT)
+			r = LR_K_YIELD;
+		else if (r == 1)
 			r = 0; /* another worker was quicker */
 	}
 	e->workers--;
@@ -43,15 +45,25 @@ static int next_call(struct lr_engine *e, struct lr_io *io)
 	return r;
 }
 
-int lr_next(struct lr_engine *e, struct lr_io *io)
+static int enter_and_next(struct lr_engine *e, struct lr_io *io, bool wait)
 {
 	int r = lr_enter(e);
 
 	if (r < 0)
 		return r;
-	r = next_call(e, io);
+	r = next_call(e, io, wait);
 	lr_leave(e);
 	return r;
+}
+
+int lr_next(struct lr_engine *e, struct lr_io *io)
+{
+	return enter_and_next(e, io, true);
+}
+
+int lr_next_now(struct lr_engine *e, struct lr_io *io)
+{
+	return enter_and_next(e, io, false);
 }
 
 /* The rest of a large reply that nobody reads: posted, so that no thread waits. */
@@ -123,7 +135,7 @@ int lr_reply_next(struct lr_engine *e, struct lr_io *io, const char *msg, uint64
 	call = lr_call_get(e, io->call);
 	if (call && finish(e, call, NULL, 0, msg, len) != LR_GONE)
 		release(e, call);
-	r = next_call(e, io);
+	r = next_call(e, io, true);
 	lr_leave(e);
 	return r;
 }

@@ -1,0 +1,187 @@
+"""The way off the machine: grpcio's own channels, and its servers behind a server of ours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import grpc
+
+from localrpc import _log
+from localrpc.address import Address
+from localrpc.errors import ListenError
+from localrpc.options import without_own
+from localrpc.sync.handling import Handling
+
+_logger = _log.logger("server")
+
+
+def channel(
+    address: Address,
+    credentials: grpc.ChannelCredentials | None,
+    options: Iterable[tuple[str, Any]] | None,
+    compression: grpc.Compression | None,
+) -> grpc.Channel:
+    """grpcio's own, so that nothing about it can differ."""
+    left = without_own(options)
+    if credentials is None:
+        return grpc.insecure_channel(address.body, left, compression)
+    return grpc.secure_channel(address.body, credentials, left, compression)
+
+
+class RemoteSide:
+    """The grpcio servers at a server's grpc: targets. Methods may be called from any thread.
+
+    They share its handlers, interceptors and pool. One listens at all targets
+    that are added before start(); grpcio ignores a port added to a server that
+    runs, so each later target gets a server of its own.
+    """
+
+    def __init__(
+        self,
+        pool: Executor,
+        handling: Handling,
+        interceptors: Sequence[grpc.ServerInterceptor],
+        options: Iterable[tuple[str, Any]],
+        max_calls: int | None,
+        compression: grpc.Compression | None,
+        *,
+        xds: bool,
+    ) -> None:
+        self._pool = _Pool(pool, lambda: self._stop_aside(None))
+        self._handlers: list[grpc.GenericRpcHandler] = [_Handlers(handling)]
+        self._interceptors = list(interceptors)
+        self._options = without_own(options)
+        self._max_calls = max_calls
+        self._compression = compression
+        self._xds = xds
+        self._lock = threading.Lock()
+        self._waiting: grpc.Server | None = None
+        self._running: list[grpc.Server] = []
+        self._started = self._stopping = False
+        self._on_stopped: Callable[[], None] | None = None
+
+    def listen(self, address: Address, credentials: grpc.ServerCredentials | None) -> int:
+        """The port that grpcio reports. Raises ListenError."""
+        with self._lock:
+            if self._stopping:
+                raise ListenError(str(address), "the server has been stopped")
+            server = self._waiting or self._make()
+            try:
+                if credentials is None:
+                    port = server.add_insecure_port(address.body)
+                else:
+                    port = server.add_secure_port(address.body, credentials)
+            except RuntimeError as error:
+                # grpcio's text repeats the target, and says where its reasons go.
+                _, _, hint = str(error).partition("; ")
+                reason = f"gRPC cannot listen there ({hint or error})"
+                raise ListenError(str(address), reason) from error
+            if self._started:
+                server.start()
+                self._running.append(server)
+            else:
+                self._waiting = server
+        return port
+
+    def _make(self) -> grpc.Server:
+        return grpc.server(
+            self._pool,  # type: ignore[arg-type]
+            handlers=self._handlers,
+            interceptors=self._interceptors,
+            options=self._options,
+            maximum_concurrent_rpcs=self._max_calls,
+            compression=self._compression,
+            xds=self._xds,
+        )
+
+    def start(self, on_stopped: Callable[[], None]) -> None:
+        """`on_stopped` runs once, after stop(), when the last call has ended."""
+        with self._lock:
+            self._started = True
+            server, self._waiting = self._waiting, None
+            if server is not None:
+                server.start()
+                self._running.append(server)
+            if not self._stopping:
+                self._on_stopped = on_stopped
+                return
+        on_stopped()
+
+    def stop(self, grace: float | None) -> None:
+        """As grpcio: with None all calls have ended when this returns, else none begins."""
+        with self._lock:
+            self._stopping = True
+            self._waiting = None
+            running = tuple(self._running)
+            on_stopped, self._on_stopped = self._on_stopped, None
+        events = [_stop(server, grace) for server in running]
+        if on_stopped is None:
+            return
+
+        def tell() -> None:
+            for event in events:
+                event.wait()
+            on_stopped()
+
+        if all(event.is_set() for event in events):
+            tell()
+        else:
+            threading.Thread(target=tell, name="localrpc-grpc-stop", daemon=True).start()
+
+    def drain(self) -> None:
+        """No new calls; `on_stopped` follows by itself after the last."""
+        thread = self._stop_aside(threading.TIMEOUT_MAX)
+        if thread is not None:
+            thread.join()
+
+    def _stop_aside(self, grace: float | None) -> threading.Thread | None:
+        """stop() on a daemon thread, which makes grpcio's own thread for the grace one too."""
+        thread = threading.Thread(
+            target=self.stop, args=(grace,), name="localrpc-grpc-stop", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            return None  # the interpreter exits, and the calls end with it
+        return thread
+
+
+def _stop(server: grpc.Server, grace: float | None) -> threading.Event:
+    try:
+        return server.stop(grace)
+    except RuntimeError:
+        # The interpreter exits, and grpcio gets no thread to wait for the grace.
+        return server.stop(None)
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Whatever the server of ours has at the time of the call."""
+
+    def __init__(self, handling: Handling) -> None:
+        self._handling = handling
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._handling.look_up(handler_call_details)
+
+
+class _Pool(Executor):
+    """The user's pool, whose refusal would be the end of grpcio's serving thread."""
+
+    def __init__(self, pool: Executor, gone: Callable[[], object]) -> None:
+        self._pool = pool
+        self._gone = gone
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        try:
+            return self._pool.submit(fn, *args, **kwargs)
+        except RuntimeError as error:
+            _logger.error("the server's pool takes no more calls: %s", error)
+            self._gone()  # aside: grpcio holds what stop() needs
+            refused: Future[Any] = Future()
+            refused.set_exception(error)
+            return refused
