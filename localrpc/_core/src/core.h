@@ -130,6 +130,7 @@ struct lr_link {
 	bool edge;      /* an edge was taken from epoll: only a read tells what is there */
 	uint32_t piece; /* the most one DATA frame of ours carries */
 	uint32_t stride; /* who waits for room waits for this much: one wake-up, many frames */
+	bool lazy;       /* arming costs a thread's work: not to be done for each handler */
 	bool unfinished; /* a frame was taken and is not all out: room() goes on with it */
 	uint64_t owes;   /* the epoch in which the reader sleeps and has not been rung; or 0 */
 	_Atomic uint16_t peer_cpu;
@@ -164,6 +165,7 @@ struct lr_medium {
 	int bell_fd;    /* readable when bytes have come or the peer has gone */
 	int room_fd;    /* writable when there is room; -1 after a hang_up that closed it */
 	uint32_t grain; /* read() needs this much room at least */
+	bool lazy;      /* arm() has work done by another thread */
 };
 
 /* Takes the medium and pidfd, also when it fails: NULL with errno. */

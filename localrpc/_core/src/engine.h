@@ -21,7 +21,7 @@
 #include <sys/epoll.h>
 
 /* What an event of the epoll sets says, beside the connection's id. */
-enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK };
+enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK, EVENT_ALARM };
 
 #define LR_HOT 64
 #define LR_WAKES 32
@@ -188,6 +188,7 @@ struct lr_engine {
 
 	int epoll_fd, kick_fd;       /* the leader sleeps here */
 	int service_epoll, service_kick; /* the server's service thread sleeps here */
+	int service_alarm; /* a timer, for handlers beside links that are not armed meanwhile */
 	int signo;
 	uint32_t spin_misses;
 	_Atomic uint32_t kicked, sleeping, look;
@@ -242,6 +243,7 @@ void lr_wake_all(struct lr_engine *e);
 void lr_kick_leader(struct lr_engine *e);
 void lr_nudge(struct lr_engine *e); /* somebody must look at the connections */
 void lr_service_ring(struct lr_engine *e);
+void lr_service_alarm(struct lr_engine *e); /* somebody must look, but only if it takes long */
 void lr_service_again(struct lr_engine *e); /* lr_service looks for events again */
 
 /* lead.c: under the mutex, which waiting drops. */

@@ -136,18 +136,25 @@ static void take_lead(struct lr_engine *e, struct lr_waiter *w)
  */
 void lr_lead_out(struct lr_engine *e)
 {
-	bool pending = e->queue || e->fresh || atomic_load_explicit(&e->look, memory_order_relaxed);
+	bool pending = e->queue || e->fresh ||
+		       atomic_load_explicit(&e->look, memory_order_relaxed);
+	bool lazy = false;
 
 	for (uint32_t i = 0; i < e->nhot; i++) {
 		struct lr_conn *conn = e->hot[i];
-		if ((!conn->link->ops->arm(conn->link, 0) && !lr_conn_choked(conn)) ||
-		    conn->eof_seen)
+		if (conn->eof_seen)
+			pending = true;
+		else if (conn->link->lazy)
+			lazy = true;
+		else if (!conn->link->ops->arm(conn->link, 0) && !lr_conn_choked(conn))
 			pending = true;
 		if (lr_conn_stuck(conn) && !lr_conn_arm_room(conn))
 			pending = true;
 	}
 	if (pending)
 		lr_service_ring(e);
+	else if (lazy)
+		lr_service_alarm(e);
 }
 
 static void leave_lead(struct lr_engine *e)

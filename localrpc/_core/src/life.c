@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 static int watch(int epoll, int fd, uint32_t events, uint64_t data)
@@ -36,6 +37,7 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 	e->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->service_epoll = server ? epoll_create1(EPOLL_CLOEXEC) : -1;
 	e->service_kick = server ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+	e->service_alarm = -1;
 	if (e->epoll_fd < 0 || e->kick_fd < 0 || (server && (e->service_epoll < 0 ||
 							     e->service_kick < 0)) ||
 	    watch(e->epoll_fd, e->kick_fd, EPOLLIN, EVENT_KICK) < 0 ||
@@ -44,6 +46,16 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 		return NULL;
 	}
 	return e;
+}
+
+/* Links that are not armed for each handler need the alarm; most engines have none. */
+static int need_alarm(struct lr_engine *e, const struct lr_link *link)
+{
+	if (!link->lazy || e->role != LR_SERVER || e->service_alarm >= 0)
+		return 0;
+	e->service_alarm = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	return e->service_alarm < 0 ? -1
+				    : watch(e->service_epoll, e->service_alarm, EPOLLIN, EVENT_ALARM);
 }
 
 static int watch_conn(struct lr_engine *e, struct lr_conn *conn)
@@ -100,7 +112,8 @@ int64_t lr_engine_add(struct lr_engine *e, struct lr_link *link, uint64_t peer_w
 	conn->out_last = &conn->out;
 	conn->held_last = &conn->held;
 	conn->peer_window = peer_window;
-	if (slot >= e->nconns || slot > 0xfffff || e->closed || watch_conn(e, conn) < 0) {
+	if (slot >= e->nconns || slot > 0xfffff || e->closed ||
+	    need_alarm(e, link) < 0 || watch_conn(e, conn) < 0) {
 		link->ops->destroy(link);
 		free(conn);
 		lr_leave(e);
@@ -178,6 +191,7 @@ void lr_engine_free(struct lr_engine *e)
 	close_if(e->kick_fd);
 	close_if(e->service_epoll);
 	close_if(e->service_kick);
+	close_if(e->service_alarm);
 	free(e);
 }
 

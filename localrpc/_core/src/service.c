@@ -115,10 +115,13 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 			n = lr_wait_events(e->service_epoll, events, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
 		atomic_store(&e->service_work, 0);
-		for (int i = 0; i < n; i++)
-			if ((events[i].data.u64 & 0xff) == EVENT_KICK &&
-			    read(e->service_kick, &count, sizeof count) < 0)
-				break;
+		for (int i = 0; i < n; i++) {
+			int kind = (int)(events[i].data.u64 & 0xff);
+			if ((kind == EVENT_KICK || kind == EVENT_ALARM) &&
+			    read(kind == EVENT_KICK ? e->service_kick : e->service_alarm, &count,
+				    sizeof count) < 0)
+				continue; /* taken back meanwhile */
+		}
 		pthread_mutex_lock(&e->lock);
 		if (work || n > 0) {
 			atomic_store(&e->look, 1);

@@ -1,7 +1,10 @@
 /* wake.c - who is woken, and by whom; the mutex and its two ends. */
 #include "engine.h"
 
+#include <sys/timerfd.h>
 #include <unistd.h>
+
+#define HANDLER_PATIENCE (100 * LR_US) /* beside the grace that lr_service gives */
 
 int lr_enter(struct lr_engine *e)
 {
@@ -126,6 +129,13 @@ void lr_service_ring(struct lr_engine *e)
 	atomic_store(&e->service_work, 1);
 	if (atomic_load(&e->service_sleeping) && write(e->service_kick, &one, sizeof one) < 0)
 		return;
+}
+
+void lr_service_alarm(struct lr_engine *e)
+{
+	static const struct itimerspec soon = {.it_value.tv_nsec = HANDLER_PATIENCE};
+
+	timerfd_settime(e->service_alarm, 0, &soon, NULL);
 }
 
 void lr_service_again(struct lr_engine *e)
