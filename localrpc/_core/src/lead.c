@@ -89,7 +89,8 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 			budget = lr_may_sleep ? 0 : lr_spin_budget(e);
 			r = budget ? lr_spin(e, budget, deadline, tx_wanted) : 0;
 			if (r == 0) {
-				if (!w->deaf && !lr_may_sleep && lr_is_main_thread()) {
+				/* Who has not spun has just come from Python. */
+				if (budget && !w->deaf && !lr_may_sleep && lr_is_main_thread()) {
 					lr_may_sleep = true;
 					r = LR_AGAIN;
 				} else {
