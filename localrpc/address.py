@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -35,6 +36,11 @@ class Address(NamedTuple):
     def wakeup(self) -> str:
         """How a sleeping reader is woken: "eventfd" or "signal"."""
         return str(self.options.get("wakeup", "eventfd"))
+
+    @property
+    def signo(self) -> int:
+        """The signal of "signal". SIGURG, because it is ignored where nobody expects it."""
+        return int(self.options.get("signo", signal.SIGURG))
 
     @property
     def spin_us(self) -> int:
@@ -136,7 +142,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     {
         scheme.name: scheme
         for scheme in (
-            Scheme("shm", "shm:NAME", ("wakeup", "spin", "ring"), _shm_name),
+            Scheme("shm", "shm:NAME", ("wakeup", "signo", "spin", "ring"), _shm_name),
             Scheme("unix", "unix:PATH", ("spin",), _socket_path),
             Scheme("unix-abstract", "unix-abstract:NAME", ("spin",), _abstract_name),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
@@ -149,6 +155,16 @@ def _wakeup(text: str) -> OptionValue:
     if text not in ("eventfd", "signal"):
         raise ValueError("use eventfd or signal")
     return text
+
+
+def _signo(text: str) -> OptionValue:
+    if text in ("SIGURG", "SIGUSR1", "SIGUSR2"):
+        return int(signal.Signals[text])
+    count = signal.SIGRTMAX - signal.SIGRTMIN
+    match = re.fullmatch(r"SIGRTMIN(?:\+([0-9]{1,2}))?", text)
+    if match is None or int(match[1] or 0) > count:
+        raise ValueError(f"use SIGURG, SIGUSR1, SIGUSR2 or SIGRTMIN+n with n up to {count}")
+    return int(signal.SIGRTMIN) + int(match[1] or 0)
 
 
 def _spin(text: str) -> OptionValue:
@@ -176,7 +192,13 @@ def _interfaces(text: str) -> OptionValue:
 
 
 _OPTIONS: Mapping[str, Callable[[str], OptionValue]] = MappingProxyType(
-    {"wakeup": _wakeup, "spin": _spin, "ring": _ring, "interfaces": _interfaces}
+    {
+        "wakeup": _wakeup,
+        "signo": _signo,
+        "spin": _spin,
+        "ring": _ring,
+        "interfaces": _interfaces,
+    }
 )
 
 
@@ -225,4 +247,9 @@ def _parse_options(text: str, scheme: Scheme, query: str) -> Mapping[str, Option
             options[key] = _OPTIONS[key](value)
         except ValueError as error:
             raise AddressError(f"target {text!r}: {key}={value!r} is no value; {error}") from None
+    if "signo" in options and options.get("wakeup") != "signal":
+        raise AddressError(
+            f"target {text!r}: signo= chooses the signal of ?wakeup=signal, which the target"
+            " does not say; add wakeup=signal or leave signo= out"
+        )
     return MappingProxyType(options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal as signals
 from typing import Any
 
 from localrpc._core import ffi, lib
@@ -83,12 +84,21 @@ def open_stream(*, fd: int, pidfd: int, spin_us: int) -> Link:
 
 
 def claim_signal(signo: int) -> None:
-    """Let `signo` wake sleeping threads. Raises ValueError if the program handles it itself."""
+    """Let `signo` wake sleeping threads. Raises ValueError if the program handles it itself.
+
+    SIGURG, SIGUSR1, SIGUSR2 and the real-time ones: a peer sends no other.
+    """
     if lib.lr_signal_claim(signo) < 0:
         raise ValueError(
-            f"signal {signo} has a handler of the program's own and cannot be used for wake-ups; "
-            "use ?wakeup=eventfd"
+            f"{_name(signo)} has a handler of the program's own and cannot be used for wake-ups; "
+            "use ?wakeup=eventfd, or another signal (?wakeup=signal&signo=SIGUSR1)"
         )
+
+
+def _name(signo: int) -> str:
+    if signo < signals.SIGRTMIN:
+        return signals.Signals(signo).name
+    return f"SIGRTMIN+{signo - signals.SIGRTMIN}"
 
 
 def _checked(raw: Any, text: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 
 from localrpc._core import links
@@ -31,10 +30,6 @@ from localrpc.transports.greet import (
 )
 from localrpc.wire.codec import Hello
 
-# Ignored by default, so it harms no process that does not expect it; never queued,
-# so no limit on queued signals applies.
-_SIGNAL = signal.SIGURG
-
 _SWITCHED_OFF = "the option localrpc.shared_memory is 0"
 
 
@@ -45,8 +40,8 @@ def _wakeup_signal(address: Address) -> int:
     """
     if address.wakeup != "signal":
         return 0
-    links.claim_signal(_SIGNAL)
-    return int(_SIGNAL)
+    links.claim_signal(address.signo)
+    return address.signo
 
 
 class _Rings(Memory):

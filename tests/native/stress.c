@@ -63,7 +63,7 @@ static void connect_pair(void)
 		int m1 = memory(), m2 = memory();
 		int e1 = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		int e2 = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		int signo = strcmp(kind, "signal") ? 0 : SIGURG;
+		int signo = strcmp(kind, "signal") ? 0 : SIGRTMIN + 1;
 		CHECK(!signo || lr_signal_claim(signo) == 0);
 		a = lr_ring_open(dup(m1), dup(m2), RING, dup(e1), dup(e2), s[0], -1, getpid(),
 			signo, -1, error, sizeof error);

@@ -47,7 +47,7 @@ CANDIDATES = (
     # grpcio against itself: a scenario that depends on timing is no yardstick.
     Backend("grpcio-again", "grpc", lambda path: f"unix:{path}"),
     Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
-    Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal"),
+    Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal&signo=SIGUSR2"),
     Backend("unix", "localrpc", lambda path: f"unix:{path}"),
     Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port()}", REFERENCE_TCP),
 )

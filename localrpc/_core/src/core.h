@@ -43,6 +43,7 @@ int lr_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
 void lr_futex_wake(_Atomic uint32_t *word);
 /* Did the wake-up signal come to this thread since the last time it was asked? */
 bool lr_signal_rang(void);
+bool lr_signal_allowed(int signo); /* as a wake-up */
 uint32_t lr_fork_generation(void); /* grows by one in every forked child */
 /* A message of so many bytes is on its way: have the allocator keep room for such. */
 void lr_expect_size(uint64_t size);

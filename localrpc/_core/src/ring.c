@@ -73,6 +73,24 @@ struct ring {
 
 #define RING(l) ((struct ring *)(l))
 
+/*
+ * The peer says which signal, and which of its threads: tgkill with its pid, as
+ * the kernel told it, reaches no other process, and what is not in the list is
+ * not sent. Of the list all but SIGURG end a process that has no handler: so
+ * not after its death, when its pid may be somebody else's.
+ */
+static bool send_signal(struct ring *r, int signo, uint32_t tid)
+{
+	struct pollfd end = {.fd = r->link.pidfd, .events = POLLIN};
+
+	if (r->peer_pid <= 0 || !lr_signal_allowed(signo))
+		return false;
+	if (signo != SIGURG && r->link.pidfd >= 0 && poll(&end, 1, 0) != 0)
+		return false;
+	/* EAGAIN (RLIMIT_SIGPENDING), EPERM, ESRCH: it was not told, the bell is to do it. */
+	return syscall(SYS_tgkill, r->peer_pid, tid, signo) == 0;
+}
+
 /* A bell is sticky: the count of an eventfd, or a signal pending for a thread. */
 static void ring_bell(struct ring *r)
 {
@@ -80,8 +98,7 @@ static void ring_bell(struct ring *r)
 	static const uint64_t one = 1;
 
 	atomic_fetch_add_explicit(&r->link.bells, 1, memory_order_relaxed);
-	if (sleeper && r->peer_pid > 0 && (sleeper >> 24) == SIGURG &&
-	    syscall(SYS_tgkill, r->peer_pid, sleeper & 0xffffff, SIGURG) == 0)
+	if (sleeper && send_signal(r, (int)(sleeper >> 24), sleeper & 0xffffff))
 		return;
 	/* EAGAIN means that the count is at its top: rung already. */
 	if (write(r->peer_bell_fd, &one, sizeof one) < 0)

@@ -155,10 +155,18 @@ bool lr_signal_rang(void)
 	return r;
 }
 
+bool lr_signal_allowed(int signo)
+{
+	return signo == SIGURG || signo == SIGUSR1 || signo == SIGUSR2 ||
+	       (signo >= SIGRTMIN && signo <= SIGRTMAX);
+}
+
 int lr_signal_claim(int signo)
 {
 	struct sigaction now, ours = {.sa_handler = on_signal};
 
+	if (!lr_signal_allowed(signo))
+		return LR_INVALID;
 	if (sigaction(signo, NULL, &now) < 0)
 		return LR_INVALID;
 	if (now.sa_handler == on_signal)
