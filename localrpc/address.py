@@ -19,6 +19,7 @@ RING_MIN = 128 * 1024
 RING_MAX = 64 * 1024 * 1024
 RING_DEFAULT = 1024 * 1024
 SPIN_AUTO = -1
+SPIN_ALWAYS = -2
 _SPIN_MAX_US = 1_000_000
 
 OptionValue = str | int
@@ -34,7 +35,7 @@ class Address(NamedTuple):
 
     @property
     def wakeup(self) -> str:
-        """How a sleeping reader is woken: "eventfd" or "signal"."""
+        """How a sleeping reader is woken: "eventfd", "futex", "signal"; "spin" hardly sleeps."""
         return str(self.options.get("wakeup", "eventfd"))
 
     @property
@@ -44,7 +45,9 @@ class Address(NamedTuple):
 
     @property
     def spin_us(self) -> int:
-        """Longest spin before a sleep in microseconds; 0 never, -1 as measured best."""
+        """Longest spin before a sleep in microseconds; 0 never, -1 as measured best, -2 always."""
+        if self.wakeup == "spin":
+            return SPIN_ALWAYS
         return int(self.options.get("spin", SPIN_AUTO))
 
     @property
@@ -152,8 +155,8 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 
 
 def _wakeup(text: str) -> OptionValue:
-    if text not in ("eventfd", "signal"):
-        raise ValueError("use eventfd or signal")
+    if text not in ("eventfd", "futex", "signal", "spin"):
+        raise ValueError("use eventfd, futex, signal or spin")
     return text
 
 
@@ -251,5 +254,10 @@ def _parse_options(text: str, scheme: Scheme, query: str) -> Mapping[str, Option
         raise AddressError(
             f"target {text!r}: signo= chooses the signal of ?wakeup=signal, which the target"
             " does not say; add wakeup=signal or leave signo= out"
+        )
+    if "spin" in options and options.get("wakeup") == "spin":
+        raise AddressError(
+            f"target {text!r}: wakeup=spin never stops to spin while a call is awaited; leave"
+            " spin= out, or choose another wakeup="
         )
     return MappingProxyType(options)

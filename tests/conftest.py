@@ -15,6 +15,8 @@ from tests.ports import free_port
 TARGETS = {
     "shm-eventfd": "shm:{name}?wakeup=eventfd",
     "shm-signal": "shm:{name}?wakeup=signal",
+    "shm-futex": "shm:{name}?wakeup=futex",
+    "shm-spin": "shm:{name}?wakeup=spin",
     "unix": "unix:{directory}/{name}.sock",
     "unix-abstract": "unix-abstract:{unique}-{name}",
     "tcp": "tcp:127.0.0.1:{port}",

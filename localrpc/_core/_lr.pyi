@@ -66,6 +66,8 @@ class _Lib:
     LR_PAGE: int
     LR_CLIENT: int
     LR_SERVER: int
+    LR_WAKE_FUTEX: int
+    LR_SPIN_ALWAYS: int
     def lr_ring_open(
         self,
         tx_fd: int,
@@ -76,7 +78,7 @@ class _Lib:
         sock_fd: int,
         pidfd: int,
         peer_pid: int,
-        signo: int,
+        wake: int,
         spin_us: int,
         error: _Pointer,
         error_size: int,
@@ -87,6 +89,7 @@ class _Lib:
     ) -> _Pointer: ...
     def lr_link_close(self, link: _Pointer, /) -> None: ...
     def lr_signal_claim(self, signo: int, /) -> int: ...
+    def lr_futexes_work(self) -> int: ...
     def lr_link_send(
         self, link: _Pointer, type: int, flags: int, call: int, payload: _Pointer, len: int, /
     ) -> int: ...

@@ -9,8 +9,9 @@ from typing import Any
 
 from localrpc._core import ffi, lib
 
-__all__ = ["Link", "claim_signal", "open_ring", "open_stream"]
+__all__ = ["WAKE_FUTEX", "Link", "claim_signal", "futexes_work", "open_ring", "open_stream"]
 
+WAKE_FUTEX = lib.LR_WAKE_FUTEX
 _ERROR_SIZE = 200
 
 
@@ -53,25 +54,26 @@ def open_ring(
     sock_fd: int,
     pidfd: int,
     peer_pid: int,
-    signal: int,
+    wake: int,
     spin_us: int,
 ) -> Link:
     """A ring in each direction, in the memory of `tx_fd` (ours to write) and `rx_fd`.
 
     Owns every descriptor from here on, also when it fails: ValueError when the
     memory is not what it should be, OSError when the system refuses. `pidfd` is
-    -1 where there is none, `signal` 0 for the bell, `spin_us` -1 for auto.
+    -1 where there is none. `wake` is a signal's number, 0 for the bell, or
+    WAKE_FUTEX; `spin_us` -1 for auto and -2 for always.
     """
-    if signal:
+    if wake and wake != WAKE_FUTEX:
         try:
-            claim_signal(signal)
+            claim_signal(wake)
         except ValueError:
             for fd in {tx_fd, rx_fd, bell_fd, peer_bell_fd, sock_fd, pidfd} - {-1}:
                 os.close(fd)
             raise
     text = ffi.new("char[]", _ERROR_SIZE)
     raw = lib.lr_ring_open(
-        tx_fd, rx_fd, ring_size, bell_fd, peer_bell_fd, sock_fd, pidfd, peer_pid, signal, spin_us,
+        tx_fd, rx_fd, ring_size, bell_fd, peer_bell_fd, sock_fd, pidfd, peer_pid, wake, spin_us,
         text, _ERROR_SIZE,
     )  # fmt: skip
     return Link(_checked(raw, text))
@@ -93,6 +95,11 @@ def claim_signal(signo: int) -> None:
             f"{_name(signo)} has a handler of the program's own and cannot be used for wake-ups; "
             "use ?wakeup=eventfd, or another signal (?wakeup=signal&signo=SIGUSR1)"
         )
+
+
+def futexes_work() -> bool:
+    """Whether this system lets a thread wait on several futexes (Linux 5.16, no sandbox)."""
+    return bool(lib.lr_futexes_work())
 
 
 def _name(signo: int) -> str:

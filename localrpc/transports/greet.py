@@ -97,6 +97,8 @@ class Memory(ABC):
     """A client's offer of memory beside its socket."""
 
     ring_size: int
+    wakeup: str
+    """How this side's readers will be woken."""
     fds: list[int]
     """What travels with the HELLO."""
 
@@ -279,7 +281,7 @@ def _greet(
             if memory_refusal:
                 warn_fell_back(address, memory_refusal)
             return stream_connection(sock, pidfd, address, facts, **fields)
-        facts = ConnectionFacts(address.scheme, address.wakeup, None, memory.ring_size)
+        facts = ConnectionFacts(address.scheme, memory.wakeup, None, memory.ring_size)
         link = memory.open(sock.detach(), pidfd, peer, fds.take()[0])
         return Connection(link=link, facts=facts, **fields)
 

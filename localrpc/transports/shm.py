@@ -33,15 +33,24 @@ from localrpc.wire.codec import Hello
 _SWITCHED_OFF = "the option localrpc.shared_memory is 0"
 
 
-def _wakeup_signal(address: Address) -> int:
-    """The signal that wakes this process's sleepers, 0 for the eventfd.
+def _wake(address: Address) -> int:
+    """What wakes this process's sleepers: a signal, WAKE_FUTEX, or 0 for the eventfd.
 
     Raises ValueError when the program has plans of its own for that signal.
     """
+    if address.wakeup == "futex":
+        return links.WAKE_FUTEX
     if address.wakeup != "signal":
         return 0
     links.claim_signal(address.signo)
     return address.signo
+
+
+def _wakeup_fact(address: Address) -> str:
+    """How this process's sleepers are really woken."""
+    if address.wakeup == "futex" and not links.futexes_work():
+        return "eventfd"
+    return address.wakeup
 
 
 class _Rings(Memory):
@@ -50,7 +59,8 @@ class _Rings(Memory):
     def __init__(self, address: Address) -> None:
         self.ring_size = address.ring_size
         self._address = address
-        self._signal = _wakeup_signal(address)
+        self._wake = _wake(address)
+        self.wakeup = _wakeup_fact(address)
         self._owned = Descriptors()
         try:
             self._owned.add(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
@@ -74,7 +84,7 @@ class _Rings(Memory):
                 sock_fd=sock_fd,
                 pidfd=pidfd,
                 peer_pid=peer.pid,
-                signal=self._signal,
+                wake=self._wake,
                 spin_us=self._address.spin_us,
             )
         except (OSError, ValueError, MemoryError) as error:
@@ -100,18 +110,18 @@ class _ShmGreeting(SocketGreeting):
         if hello.ring_size < RING_MIN:
             raise self.refuse(f"it offers rings of {hello.ring_size} bytes, below {RING_MIN}")
         try:
-            signo = _wakeup_signal(self.address)
+            wake = _wake(self.address)
         except ValueError as error:
             raise self.refuse(f"the server cannot be woken: {error}") from None
         try:
-            return self._connect_ring(sock, peer, hello, signo)
+            return self._connect_ring(sock, peer, hello, wake)
         except MemoryRefused as refusal:
             return self.connect_stream(sock, peer, hello, str(refusal))
         except ValueError as error:
             raise self.refuse(f"its memory cannot be used: {error}") from None
 
     def _connect_ring(
-        self, sock: socket.socket, peer: PeerCredentials, hello: Hello, signo: int
+        self, sock: socket.socket, peer: PeerCredentials, hello: Hello, wake: int
     ) -> Connection:
         """Raises MemoryRefused, the client's descriptors closed, or ValueError for bad memory."""
         limit = int(self.address.options.get("ring", RING_MAX))
@@ -139,7 +149,7 @@ class _ShmGreeting(SocketGreeting):
                     sock_fd=sock_fd,
                     pidfd=pidfd,
                     peer_pid=peer.pid,
-                    signal=signo,
+                    wake=wake,
                     spin_us=self.address.spin_us,
                 )
             except (OSError, MemoryError) as error:
@@ -149,7 +159,9 @@ class _ShmGreeting(SocketGreeting):
         except BaseException:
             link.close()
             raise
-        facts = ConnectionFacts(self.address.scheme, self.address.wakeup, None, hello.ring_size)
+        facts = ConnectionFacts(
+            self.address.scheme, _wakeup_fact(self.address), None, hello.ring_size
+        )
         return Connection(link, facts, peer, peer_name(peer), hello)
 
 
@@ -158,7 +170,7 @@ class ShmTransport(Transport):
 
     def listen(self, address: Address, options: Options) -> Listener:
         try:
-            _wakeup_signal(address)
+            _wake(address)
             path = _path(address, create=True)
         except (OSError, ValueError) as error:
             raise ListenError(str(address), _reason(error)) from None
@@ -167,7 +179,7 @@ class ShmTransport(Transport):
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
         try:
-            _wakeup_signal(address)
+            _wake(address)
             path = _path(address, create=False)
         except FileNotFoundError as error:
             raise ConnectError(

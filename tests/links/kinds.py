@@ -39,6 +39,8 @@ class Kind(NamedTuple):
 KINDS = {
     "shm-eventfd": Kind("shm:{tmp}/link"),
     "shm-signal": Kind("shm:{tmp}/link?wakeup=signal", wakeup="signal"),
+    "shm-futex": Kind("shm:{tmp}/link?wakeup=futex", wakeup="futex"),
+    "shm-spin": Kind("shm:{tmp}/link?wakeup=spin", wakeup="spin"),
     "shm-small": Kind("shm:{tmp}/link?ring=128k"),
     "shm-nospin": Kind("shm:{tmp}/link?spin=off"),
     "shm-on-socket": Kind("shm:{tmp}/link", (("localrpc.shared_memory", 0),), "socket"),

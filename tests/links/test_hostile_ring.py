@@ -46,7 +46,7 @@ class HandMade:
             sock_fd=ours.detach(),
             pidfd=pidfd,
             peer_pid=peer_pid,
-            signal=0,
+            wake=0,
             spin_us=0,
         )
         self.io = Io()

@@ -48,6 +48,7 @@ CANDIDATES = (
     Backend("grpcio-again", "grpc", lambda path: f"unix:{path}"),
     Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
     Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal&signo=SIGUSR2"),
+    Backend("shm-futex", "localrpc", lambda path: f"shm:{path}?wakeup=futex"),
     Backend("unix", "localrpc", lambda path: f"unix:{path}"),
     Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port()}", REFERENCE_TCP),
 )

@@ -78,6 +78,11 @@
 #define LR_CLIENT 0
 #define LR_SERVER 1
 
+/* In place of the number of a signal: the word that a ringer changes, a futex. */
+#define LR_WAKE_FUTEX 255
+/* In place of microseconds to spin: as long as a call is awaited. */
+#define LR_SPIN_ALWAYS -2
+
 /* One thread's side of a call into the core; lent by Python, filled here. */
 struct lr_io {
 	uint64_t call;
@@ -114,12 +119,13 @@ struct lr_link;
 
 /* Links. They own the descriptors they are given, also when opening fails. */
 struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
-	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int signo, int64_t spin_us,
-	char *error, int error_size);
+	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int wake, int64_t spin_us,
+	char *error, int error_size); /* wake: 0 the bell, LR_WAKE_FUTEX, or a signal */
 struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, int error_size);
 void lr_link_close(struct lr_link *link);
 /* Make signo wake our sleepers: LR_INVALID if the program handles it itself. */
 int lr_signal_claim(int signo);
+int lr_futexes_work(void); /* 1 if this system can wait on several futexes at once */
 
 /* A bare link, without an engine: 1 done, 0 not now, or LR_CLOSED, LR_PROTOCOL.
  * lr_link_recv puts type in io->kind, call in io->call, the payload in buf[:size]. */

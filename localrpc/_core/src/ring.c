@@ -6,8 +6,8 @@
  * ring also writes its control page, and the other maps both read-only, so
  * every shared word has one writer:
  *
- *	tail, room_epoch, cpu, room_at   of the ring in the same memfd
- *	head, epoch, sleeper             of the ring in the other memfd
+ *	tail, room_epoch, cpu, room_at, bell   of the ring in the same memfd
+ *	head, epoch, sleeper                   of the ring in the other memfd
  *
  * head and tail count bytes and only grow. A record is a frame, padded to 8
  * bytes. An odd epoch: the reader sleeps, wants its bell. An odd room_epoch:
@@ -34,14 +34,17 @@ struct side {
 	_Atomic uint64_t room_epoch;
 	_Atomic uint32_t cpu;
 	_Atomic uint64_t room_at;
+	_Atomic uint32_t bell; /* a futex: its owner rang once more */
 	_Alignas(64) _Atomic uint64_t head;
 	_Alignas(64) _Atomic uint64_t epoch;
-	_Atomic uint32_t sleeper; /* signo << 24 | tid, or 0: ring the bell */
+	/* signo << 24 | tid; LR_WAKE_FUTEX << 24: the bell word; 0: the eventfd */
+	_Atomic uint32_t sleeper;
 };
 _Static_assert(offsetof(struct side, tail) == 0, "layout");
 _Static_assert(offsetof(struct side, room_epoch) == 8, "layout");
 _Static_assert(offsetof(struct side, cpu) == 16, "layout");
 _Static_assert(offsetof(struct side, room_at) == 24, "layout");
+_Static_assert(offsetof(struct side, bell) == 32, "layout");
 _Static_assert(offsetof(struct side, head) == 64, "layout");
 _Static_assert(offsetof(struct side, epoch) == 128, "layout");
 _Static_assert(offsetof(struct side, sleeper) == 136, "layout");
@@ -91,13 +94,21 @@ static bool send_signal(struct ring *r, int signo, uint32_t tid)
 	return syscall(SYS_tgkill, r->peer_pid, tid, signo) == 0;
 }
 
-/* A bell is sticky: the count of an eventfd, or a signal pending for a thread. */
+/* A bell is sticky: the count of an eventfd, a word that has changed, or a
+ * signal pending for a thread. */
 static void ring_bell(struct ring *r)
 {
 	uint32_t sleeper = atomic_load(&r->theirs->sleeper);
 	static const uint64_t one = 1;
 
 	atomic_fetch_add_explicit(&r->link.bells, 1, memory_order_relaxed);
+	if (sleeper >> 24 == LR_WAKE_FUTEX) {
+		/* SYNC no-lost-bell: we have loaded the epoch and now add; the sleeper, in
+		 * lr_sleep(), loads the bell and then stores the epoch. */
+		atomic_fetch_add(&r->mine->bell, 1);
+		lr_futex_wake_shared(&r->mine->bell);
+		return;
+	}
 	if (sleeper && send_signal(r, (int)(sleeper >> 24), sleeper & 0xffffff))
 		return;
 	/* EAGAIN means that the count is at its top: rung already. */
@@ -365,7 +376,7 @@ static void *map_side(int fd, uint64_t size, int protection, const char **why)
 }
 
 struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
-	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int signo, int64_t spin_us,
+	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int wake, int64_t spin_us,
 	char *error, int error_size)
 {
 	struct ring *r = NULL;
@@ -414,10 +425,11 @@ struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_
 	r->link.sock_fd = sock_fd;
 	r->link.pidfd = pidfd;
 	r->link.room_fd = -1;
-	r->link.signo = signo;
+	r->link.signo = wake == LR_WAKE_FUTEX ? 0 : wake;
+	r->link.futex = wake == LR_WAKE_FUTEX && lr_futexes_work() ? &r->theirs->bell : NULL;
 	r->link.stride = (uint32_t)(ring_size / 4);
 	/* A quarter of the ring: the reader copies one while the next is written. */
 	r->link.piece = ring_size / 4 < LR_PIECE ? (uint32_t)(ring_size / 4) : LR_PIECE;
-	r->link.spin = spin_us < 0 ? -1 : spin_us * LR_US;
+	r->link.spin = spin_us < 0 ? spin_us : spin_us * LR_US;
 	return &r->link;
 }

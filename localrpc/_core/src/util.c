@@ -98,6 +98,11 @@ void lr_futex_wake(_Atomic uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 }
 
+void lr_futex_wake_shared(_Atomic uint32_t *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
 void lr_fill_error(char *error, int size, const char *format, ...)
 {
 	va_list args;
