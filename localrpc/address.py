@@ -56,6 +56,11 @@ class Address(NamedTuple):
         return int(self.options.get("ring", RING_DEFAULT))
 
     @property
+    def memory(self) -> str:
+        """What the rings are made of: "memfd", "posix" or "sysv"."""
+        return str(self.options.get("memory", "memfd"))
+
+    @property
     def elsewhere(self) -> bool:
         """Whether the other side may be on another machine."""
         return self.options.get("interfaces") == "any"
@@ -145,7 +150,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     {
         scheme.name: scheme
         for scheme in (
-            Scheme("shm", "shm:NAME", ("wakeup", "signo", "spin", "ring"), _shm_name),
+            Scheme("shm", "shm:NAME", ("wakeup", "signo", "spin", "ring", "memory"), _shm_name),
             Scheme("unix", "unix:PATH", ("spin",), _socket_path),
             Scheme("unix-abstract", "unix-abstract:NAME", ("spin",), _abstract_name),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
@@ -188,6 +193,12 @@ def _ring(text: str) -> OptionValue:
     return size
 
 
+def _memory(text: str) -> OptionValue:
+    if text not in ("memfd", "posix", "sysv"):
+        raise ValueError("use memfd, posix or sysv")
+    return text
+
+
 def _interfaces(text: str) -> OptionValue:
     if text not in ("loopback", "any"):
         raise ValueError("use loopback or any")
@@ -200,6 +211,7 @@ _OPTIONS: Mapping[str, Callable[[str], OptionValue]] = MappingProxyType(
         "signo": _signo,
         "spin": _spin,
         "ring": _ring,
+        "memory": _memory,
         "interfaces": _interfaces,
     }
 )

@@ -17,6 +17,8 @@ TARGETS = {
     "shm-signal": "shm:{name}?wakeup=signal",
     "shm-futex": "shm:{name}?wakeup=futex",
     "shm-spin": "shm:{name}?wakeup=spin",
+    "shm-posix": "shm:{name}?memory=posix",
+    "shm-sysv": "shm:{name}?memory=sysv",
     "unix": "unix:{directory}/{name}.sock",
     "unix-abstract": "unix-abstract:{unique}-{name}",
     "tcp": "tcp:127.0.0.1:{port}",

@@ -66,10 +66,14 @@ class _Lib:
     LR_PAGE: int
     LR_CLIENT: int
     LR_SERVER: int
+    LR_MEMORY_SEALED: int
+    LR_MEMORY_NAMED: int
+    LR_MEMORY_SYSV: int
     LR_WAKE_FUTEX: int
     LR_SPIN_ALWAYS: int
     def lr_ring_open(
         self,
+        memory: int,
         tx_fd: int,
         rx_fd: int,
         ring_size: int,
@@ -90,6 +94,9 @@ class _Lib:
     def lr_link_close(self, link: _Pointer, /) -> None: ...
     def lr_signal_claim(self, signo: int, /) -> int: ...
     def lr_futexes_work(self) -> int: ...
+    def lr_sysv_create(self, key: int, size: int, /) -> int: ...
+    def lr_sysv_find(self, key: int, /) -> int: ...
+    def lr_sysv_remove(self, id: int, /) -> int: ...
     def lr_link_send(
         self, link: _Pointer, type: int, flags: int, call: int, payload: _Pointer, len: int, /
     ) -> int: ...

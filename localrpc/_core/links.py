@@ -9,9 +9,22 @@ from typing import Any
 
 from localrpc._core import ffi, lib
 
-__all__ = ["WAKE_FUTEX", "Link", "claim_signal", "futexes_work", "open_ring", "open_stream"]
+__all__ = [
+    "MEMORY_NAMED",
+    "MEMORY_SEALED",
+    "MEMORY_SYSV",
+    "WAKE_FUTEX",
+    "Link",
+    "claim_signal",
+    "futexes_work",
+    "open_ring",
+    "open_stream",
+]
 
 WAKE_FUTEX = lib.LR_WAKE_FUTEX
+MEMORY_SEALED = lib.LR_MEMORY_SEALED
+MEMORY_NAMED = lib.LR_MEMORY_NAMED
+MEMORY_SYSV = lib.LR_MEMORY_SYSV
 _ERROR_SIZE = 200
 
 
@@ -56,25 +69,28 @@ def open_ring(
     peer_pid: int,
     wake: int,
     spin_us: int,
+    memory: int = MEMORY_SEALED,
 ) -> Link:
     """A ring in each direction, in the memory of `tx_fd` (ours to write) and `rx_fd`.
 
     Owns every descriptor from here on, also when it fails: ValueError when the
     memory is not what it should be, OSError when the system refuses. `pidfd` is
     -1 where there is none. `wake` is a signal's number, 0 for the bell, or
-    WAKE_FUTEX; `spin_us` -1 for auto and -2 for always.
+    WAKE_FUTEX; `spin_us` -1 for auto and -2 for always. With MEMORY_SYSV
+    `tx_fd` and `rx_fd` are ids of segments, which are not owned.
     """
     if wake and wake != WAKE_FUTEX:
         try:
             claim_signal(wake)
         except ValueError:
-            for fd in {tx_fd, rx_fd, bell_fd, peer_bell_fd, sock_fd, pidfd} - {-1}:
+            rings = set() if memory == MEMORY_SYSV else {tx_fd, rx_fd}
+            for fd in rings | {bell_fd, peer_bell_fd, sock_fd, pidfd} - {-1}:
                 os.close(fd)
             raise
     text = ffi.new("char[]", _ERROR_SIZE)
     raw = lib.lr_ring_open(
-        tx_fd, rx_fd, ring_size, bell_fd, peer_bell_fd, sock_fd, pidfd, peer_pid, wake, spin_us,
-        text, _ERROR_SIZE,
+        memory, tx_fd, rx_fd, ring_size, bell_fd, peer_bell_fd, sock_fd, pidfd, peer_pid, wake,
+        spin_us, text, _ERROR_SIZE,
     )  # fmt: skip
     return Link(_checked(raw, text))
 

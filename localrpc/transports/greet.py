@@ -99,6 +99,9 @@ class Memory(ABC):
     ring_size: int
     wakeup: str
     """How this side's readers will be woken."""
+    kind: str
+    names: tuple[str, ...] = ()
+    """Where it is found when it does not travel as descriptors."""
     fds: list[int]
     """What travels with the HELLO."""
 
@@ -250,9 +253,12 @@ def _greet(
 ) -> Connection:
     if not road.identified_late:
         peer = _recognise(road, sock)
-    hello = make_hello(
-        options, ring_size=memory.ring_size if memory else 0, memory_refusal=memory_refusal
-    )
+    offer: dict[str, Any] = {}
+    if memory is not None:
+        offer["ring_size"] = memory.ring_size
+        if memory.names:
+            offer.update(memory=memory.kind, memory_names=memory.names)
+    hello = make_hello(options, memory_refusal=memory_refusal, **offer)
     try:
         send(sock, hello, memory.fds if memory else [])
     except (BrokenPipeError, ConnectionResetError):
@@ -281,7 +287,7 @@ def _greet(
             if memory_refusal:
                 warn_fell_back(address, memory_refusal)
             return stream_connection(sock, pidfd, address, facts, **fields)
-        facts = ConnectionFacts(address.scheme, memory.wakeup, None, memory.ring_size)
+        facts = ConnectionFacts(address.scheme, memory.wakeup, None, memory.ring_size, memory.kind)
         link = memory.open(sock.detach(), pidfd, peer, fds.take()[0])
         return Connection(link=link, facts=facts, **fields)
 

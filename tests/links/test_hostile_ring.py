@@ -25,7 +25,7 @@ from localrpc._core.links import Link, open_ring
 from localrpc.transports.memory import CONTROL_PAGE, create_ring
 
 SIZE = 131072
-TAIL, HEAD, EPOCH, WAKE = 0, 64, 128, 136
+TAIL, BELL, HEAD, EPOCH, WAKE = 0, 32, 64, 128, 136
 
 
 class HandMade:
@@ -110,6 +110,16 @@ def test_a_thread_that_cannot_be_signalled_gets_its_bell(ring: HandMade) -> None
     ring.put(WAKE, 23 << 24 | 1, 4)
     assert ring.send() == 1
     assert os.eventfd_read(ring.bell) == 1
+
+
+def test_a_sleeper_on_a_futex_is_rung_on_the_ringers_own_page(ring: HandMade) -> None:
+    ring.put(WAKE, lib.LR_WAKE_FUTEX << 24, 4)
+    for epoch, rung in ((1, 1), (1, 1), (3, 2)):
+        ring.put(EPOCH, epoch)
+        assert ring.send() == 1
+        assert int.from_bytes(ring.ours[BELL : BELL + 4], "little") == rung
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(ring.bell)
 
 
 @pytest.fixture

@@ -67,9 +67,9 @@ static void connect_pair(void)
 			   !strcmp(kind, "futex") ? LR_WAKE_FUTEX : 0;
 		int64_t spin = strcmp(kind, "spin") ? -1 : LR_SPIN_ALWAYS;
 		CHECK(wake != SIGRTMIN + 1 || lr_signal_claim(wake) == 0);
-		a = lr_ring_open(dup(m1), dup(m2), RING, dup(e1), dup(e2), s[0], -1, getpid(),
+		a = lr_ring_open(LR_MEMORY_SEALED, dup(m1), dup(m2), RING, dup(e1), dup(e2), s[0], -1, getpid(),
 			wake, spin, error, sizeof error);
-		b = lr_ring_open(m2, m1, RING, e2, e1, s[1], -1, getpid(), wake, spin, error,
+		b = lr_ring_open(LR_MEMORY_SEALED, m2, m1, RING, e2, e1, s[1], -1, getpid(), wake, spin, error,
 			sizeof error);
 	}
 	if (!a || !b)
