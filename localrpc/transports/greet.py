@@ -15,6 +15,7 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from localrpc import _log
@@ -156,6 +157,13 @@ def send(sock: socket.socket, hello: Hello, fds: list[int]) -> None:
         raise OSError(errno.ENOBUFS, "the socket took only a part of the HELLO")
 
 
+def reachable_by_signal(peer: PeerCredentials, hello: Hello) -> PeerCredentials:
+    """`peer` with a pid of 0 if it counts threads otherwise: in another PID namespace,
+    where its number of a thread could be that of another one here; or it was forked
+    after another process had listened."""
+    return peer if hello.pid == peer.pid else replace(peer, pid=0)
+
+
 def warn_fell_back(address: Address, reason: str) -> None:
     """Once per target; every connection's facts say it anyway."""
     target = str(address)
@@ -288,7 +296,7 @@ def _greet(
                 warn_fell_back(address, memory_refusal)
             return stream_connection(sock, pidfd, address, facts, **fields)
         facts = ConnectionFacts(address.scheme, memory.wakeup, None, memory.ring_size, memory.kind)
-        link = memory.open(sock.detach(), pidfd, peer, fds.take()[0])
+        link = memory.open(sock.detach(), pidfd, reachable_by_signal(peer, theirs), fds.take()[0])
         return Connection(link=link, facts=facts, **fields)
 
 

@@ -27,6 +27,7 @@ from localrpc.transports.greet import (
     MemoryRefused,
     dial_socket,
     make_hello,
+    reachable_by_signal,
     send,
 )
 from localrpc.transports.memory import Segment
@@ -178,7 +179,7 @@ class _ShmGreeting(SocketGreeting):
                     peer_bell_fd=peer_bell,
                     sock_fd=sock_fd,
                     pidfd=pidfd,
-                    peer_pid=peer.pid,
+                    peer_pid=reachable_by_signal(peer, hello).pid,
                     wake=wake,
                     spin_us=self.address.spin_us,
                 )
