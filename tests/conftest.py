@@ -18,6 +18,10 @@ from tests.ports import free_port
 TARGETS = {
     "shm-eventfd": "shm:{name}?wakeup=eventfd",
     "shm-signal": "shm:{name}?wakeup=signal",
+    "shm-futex": "shm:{name}?wakeup=futex",
+    "shm-spin": "shm:{name}?wakeup=spin",
+    "shm-posix": "shm:{name}?memory=posix",
+    "shm-sysv": "shm:{name}?memory=sysv",
     "unix": "unix:{directory}/{name}.sock",
     "unix-abstract": "unix-abstract:{unique}-{name}",
     "pipe": "pipe:{directory}/{name}.fifo",

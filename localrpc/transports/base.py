@@ -36,6 +36,7 @@ class ConnectionFacts:
     wakeup: str
     fell_back: str | None = None
     ring_size: int = 0
+    memory: str = ""
 
 
 @dataclass

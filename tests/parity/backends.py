@@ -49,7 +49,8 @@ CANDIDATES = (
     # grpcio against itself: a scenario that depends on timing is no yardstick.
     Backend("grpcio-again", "grpc", lambda path: f"unix:{path}", by_grpcio=True),
     Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
-    Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal"),
+    Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal&signo=SIGUSR2"),
+    Backend("shm-futex", "localrpc", lambda path: f"shm:{path}?wakeup=futex"),
     Backend("unix", "localrpc", lambda path: f"unix:{path}"),
     Backend("pipe", "localrpc", lambda path: f"pipe:{path}"),
     Backend("mq", "localrpc", lambda path: f"mq:{os.path.basename(path)}"),

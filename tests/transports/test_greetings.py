@@ -496,6 +496,16 @@ def test_a_programs_own_handler_is_not_replaced() -> None:
     assert signal.getsignal(signal.SIGURG) is handler
 
 
+@pytest.mark.usefixtures("own_handler")
+def test_each_side_chooses_a_signal_of_its_own() -> None:
+    with pytest.raises(ListenError, match=r"SIGURG has a handler.*signo=SIGUSR1"):
+        Doorman("shm:door?wakeup=signal")
+    with Doorman("shm:door?wakeup=signal&signo=SIGRTMIN+5") as doorman:
+        client = dial("shm:door?wakeup=signal&signo=SIGUSR2")
+        assert client.facts == doorman.connection().facts
+        client.close()
+
+
 def test_a_server_without_descriptors_turns_clients_away_and_recovers(
     target: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -86,8 +86,12 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 			/* Somebody rang while we were busy with the hot ones. */
 			n = lr_wait_events(e->epoll_fd, events, 1, NULL);
 		} else {
-			budget = lr_may_sleep ? 0 : lr_spin_budget(e);
+			budget = lr_may_sleep ? 0 : lr_spin_budget(e, w);
 			r = budget ? lr_spin(e, budget, deadline, tx_wanted) : 0;
+			if (r == LR_AGAIN)
+				atomic_store(&e->look, 1);
+			if (r == LR_AGAIN && !lr_is_main_thread())
+				r = 1;
 			if (r == 0) {
 				/* Who has not spun has just come from Python. */
 				if (budget && !w->deaf && !lr_may_sleep && lr_is_main_thread()) {

@@ -33,6 +33,7 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 	e->queue_last = &e->queue;
 	e->told_last = &e->told;
 	pthread_mutex_init(&e->lock, NULL);
+	e->watch_epoll = e->watch_kick = -1;
 	e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	e->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->service_epoll = server ? epoll_create1(EPOLL_CLOEXEC) : -1;
@@ -161,6 +162,7 @@ void lr_engine_free(struct lr_engine *e)
 				e->conns[i]->link->ops->destroy(e->conns[i]->link);
 	} else {
 		lr_engine_close(e);
+		lr_watch_end(e); /* it takes the mutex */
 		pthread_mutex_lock(&e->lock);
 		while (e->fresh) {
 			struct lr_conn *conn = e->fresh;
@@ -187,6 +189,7 @@ void lr_engine_free(struct lr_engine *e)
 	free(e->calls);
 	free(e->conns);
 	free(e->watched);
+	lr_watch_end(e);
 	close_if(e->epoll_fd);
 	close_if(e->kick_fd);
 	close_if(e->service_epoll);

@@ -107,8 +107,14 @@ void lr_kick_leader(struct lr_engine *e)
 	/* SYNC no-lost-kick: we store kicked, then load sleeping; the leader, in
 	 * lr_sleep(), stores sleeping, then loads kicked. */
 	atomic_store(&e->kicked, 1);
-	if (atomic_load(&e->sleeping) && write(e->kick_fd, &one, sizeof one) < 0)
-		return; /* full: kicked already */
+	switch (atomic_load(&e->sleeping)) {
+	case ON_FUTEXES:
+		lr_futex_wake(&e->kicked);
+		break;
+	case ON_EPOLL:
+		if (write(e->kick_fd, &one, sizeof one) < 0)
+			return; /* full: kicked already */
+	}
 }
 
 void lr_wake_all(struct lr_engine *e)
