@@ -66,6 +66,8 @@ class Scheme(NamedTuple):
     """Whether the body may be empty."""
     verbatim: bool = False
     """Whether all of the rest is the body: nothing is decoded, and there are no options."""
+    meets: bool = True
+    """Whether two processes can meet at such a target."""
 
 
 def _unquote(body: str) -> str:
@@ -121,6 +123,12 @@ def _abstract_name(body: str) -> str:
     body = body.removeprefix("//")
     _check_characters(body)
     _check_length(body, "the name")
+    return body
+
+
+def _own_name(body: str) -> str:
+    body = body.removeprefix("//")
+    _check_characters(body)
     return body
 
 
@@ -181,6 +189,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("sysvmq", "sysvmq:NAME", ("spin",), _plain_name),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
             Scheme("grpc", "grpc:TARGET", (), _grpc_target, verbatim=True),
+            Scheme("inproc", "inproc:NAME", ("spin",), _own_name, meets=False),
         )
     }
 )

@@ -11,6 +11,7 @@ from localrpc.transports.base import (
     PeerCredentials,
     Transport,
 )
+from localrpc.transports.inproc import InprocTransport
 from localrpc.transports.mq import MqTransport
 from localrpc.transports.pipe import PipeTransport
 from localrpc.transports.shm import ShmTransport
@@ -39,6 +40,7 @@ _TRANSPORTS: dict[str, Transport] = {
         MqTransport(),
         SysvMqTransport(),
         TcpTransport(),
+        InprocTransport(),
     )
 }
 
