@@ -132,6 +132,16 @@ def _own_name(body: str) -> str:
     return body
 
 
+def _descriptor(body: str) -> str:
+    # A name is what sd_listen_fds(3) allows.
+    if body and not re.fullmatch(r"[0-9]{1,7}|(?![0-9]+$)[\x20-9;-~]{1,255}", body):
+        raise ValueError(
+            "write the number of a descriptor, as in fd:3, or a name out of LISTEN_FDNAMES, which"
+            " has printable ASCII characters without ':'"
+        )
+    return body
+
+
 def _shm_name(body: str) -> str:
     body = body.removeprefix("//")
     if body.startswith("/"):
@@ -190,6 +200,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
             Scheme("grpc", "grpc:TARGET", (), _grpc_target, verbatim=True),
             Scheme("inproc", "inproc:NAME", ("spin",), _own_name, meets=False),
+            Scheme("fd", "fd:N", ("spin", "interfaces"), _descriptor, meets=False),
         )
     }
 )

@@ -11,6 +11,7 @@ from localrpc.transports.base import (
     PeerCredentials,
     Transport,
 )
+from localrpc.transports.fd import FdTransport
 from localrpc.transports.inproc import InprocTransport
 from localrpc.transports.mq import MqTransport
 from localrpc.transports.pipe import PipeTransport
@@ -41,6 +42,7 @@ _TRANSPORTS: dict[str, Transport] = {
         SysvMqTransport(),
         TcpTransport(),
         InprocTransport(),
+        FdTransport(),
     )
 }
 
