@@ -80,6 +80,8 @@ class Scheme(NamedTuple):
     """Whether the body may be empty."""
     verbatim: bool = False
     """Whether all of the rest is the body: nothing is decoded, and there are no options."""
+    meets: bool = True
+    """Whether two processes can meet at such a target."""
 
 
 def _unquote(body: str) -> str:
@@ -135,6 +137,22 @@ def _abstract_name(body: str) -> str:
     body = body.removeprefix("//")
     _check_characters(body)
     _check_length(body, "the name")
+    return body
+
+
+def _own_name(body: str) -> str:
+    body = body.removeprefix("//")
+    _check_characters(body)
+    return body
+
+
+def _descriptor(body: str) -> str:
+    # A name is what sd_listen_fds(3) allows.
+    if body and not re.fullmatch(r"[0-9]{1,7}|(?![0-9]+$)[\x20-9;-~]{1,255}", body):
+        raise ValueError(
+            "write the number of a descriptor, as in fd:3, or a name out of LISTEN_FDNAMES, which"
+            " has printable ASCII characters without ':'"
+        )
     return body
 
 
@@ -195,6 +213,8 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("sysvmq", "sysvmq:NAME", ("spin",), _plain_name),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
             Scheme("grpc", "grpc:TARGET", (), _grpc_target, verbatim=True),
+            Scheme("inproc", "inproc:NAME", ("spin",), _own_name, meets=False),
+            Scheme("fd", "fd:N", ("spin", "interfaces"), _descriptor, meets=False),
         )
     }
 )

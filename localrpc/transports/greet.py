@@ -25,9 +25,9 @@ from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
 from localrpc.transports.base import Connection, ConnectionFacts, PeerCredentials
 from localrpc.transports.credentials import (
-    open_peer_pidfd,
     peer_credentials,
     refusal_of_server,
+    watch_peer,
 )
 from localrpc.transports.media import Descriptors, Medium, SocketMedium
 from localrpc.wire import frames
@@ -46,7 +46,7 @@ def _pidfd_of_socket(
     medium: Medium, peer: PeerCredentials, hello: Hello
 ) -> tuple[PeerCredentials, int]:
     assert isinstance(medium, SocketMedium)
-    return peer, open_peer_pidfd(medium.sock, peer)
+    return watch_peer(medium.sock, peer, hello.pid)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from localrpc._core import Io, lib
-from localrpc.address import parse_target
+from localrpc.address import SCHEMES, parse_target
 from localrpc.options import Options, parse_options
 from localrpc.transports import Connection, Listener, transport_for
 from tests.ports import free_port
@@ -53,7 +53,10 @@ KINDS = {
     "mq": Kind("mq:link", wakeup="mqueue"),
     "sysvmq": Kind("sysvmq:link", wakeup="sysvmq"),
     "tcp": Kind("tcp:127.0.0.1:{port}", wakeup="socket"),
+    "inproc": Kind("inproc:{tmp}/link", wakeup="socket"),
 }
+MEETING = [name for name, kind in KINDS.items() if SCHEMES[kind.target.partition(":")[0]].meets]
+"""Those with a client in a process of its own."""
 
 
 class Frame(NamedTuple):

@@ -41,6 +41,11 @@ from localrpc.errors import AddressError
         ("grpc:unix:/run/me", "grpc", "unix:/run/me"),
         ("grpc:pipe:80", "grpc", "pipe:80"),
         ("grpc:tcp:80", "grpc", "tcp:80"),
+        ("inproc:any name, of any kind", "inproc", "any name, of any kind"),
+        ("inproc://name?spin=off", "inproc", "name"),
+        ("fd:3", "fd", "3"),
+        ("fd:web.socket?interfaces=any", "fd", "web.socket"),
+        ("fd:a name/of#any kind%3F", "fd", "a name/of#any kind?"),
     ],
 )
 def test_a_target_is_scheme_and_body(text: str, scheme: str, body: str) -> None:
@@ -106,6 +111,14 @@ def test_an_option_has_its_value(query: str, attribute: str, value: object) -> N
         ("grpc:tcp:localhost:1", ["gRPC itself knows no tcp:", "write tcp:localhost:1"]),
         ("grpc:grpc:host:1", ["gRPC itself knows no grpc:", "write grpc:host:1"]),
         ("grpc:host\n:1", ["'\\n'", "not allowed"]),
+        ("inproc:", ["empty name", "inproc:NAME"]),
+        ("fd:", ["empty name", "fd:N"]),
+        ("fd:12345678", ["number of a descriptor", "fd:3"]),
+        ("fd:a:b", ["LISTEN_FDNAMES", "without ':'"]),
+        ("fd:é", ["printable ASCII"]),
+        ("fd:" + "x" * 256, ["LISTEN_FDNAMES"]),
+        ("fd:3?wakeup=signal", ["unknown option 'wakeup'", "?spin=", "?interfaces="]),
+        ("inproc:a%00b", ["'\\x00'", "not allowed"]),
         ("shm:", ["empty name", "shm:NAME"]),
         ("shm://", ["empty name"]),
         ("unix:", ["empty name", "unix:PATH"]),
@@ -179,4 +192,4 @@ def test_any_text_gives_an_address_or_address_error(text: str) -> None:
     except AddressError:
         return
     assert isinstance(address, Address)
-    assert address.body
+    assert address.body or SCHEMES[address.scheme].nameless
