@@ -13,6 +13,12 @@ from typing import Any, NamedTuple
 
 from tests.peers.journal import PATIENCE
 
+_OWN_IPC = os.environ.get("LOCALRPC_OWN_IPC")
+"""Where POSIX queues are mounted, if this run has queues and segments to itself (tests/run)."""
+
+started: set[str] = set()
+"""Processes of this run, also those that are dead."""
+
 
 class Census(NamedTuple):
     """Each thing by its name, counted, so that a difference can be read."""
@@ -23,21 +29,28 @@ class Census(NamedTuple):
     mappings: int
     names: frozenset[str]
     shared_memory: frozenset[str]
+    posix_queues: frozenset[str]
+    sysv_queues: frozenset[str]
+    sysv_segments: frozenset[str]
     sockets: Counter[str]
     processes: frozenset[str]
 
 
 def take() -> Census:
     runtime = os.environ["LOCALRPC_RUNTIME_DIR"]
+    ours = _processes(runtime)
     return Census(
         _descriptors(),
         Counter(thread.name for thread in threading.enumerate()),
         len(os.listdir("/proc/self/task")),
         Path("/proc/self/maps").read_text().count("localrpc-ring"),
-        frozenset(os.listdir(runtime)),
+        _names(runtime),
         frozenset(name for name in os.listdir("/dev/shm") if "localrpc" in name),
+        _posix_queues(),
+        _sysv("msg", ("lspid", "lrpid"), ours),
+        _sysv("shm", ("cpid", "lpid"), ours),
         _sockets(runtime),
-        _processes(runtime),
+        ours,
     )
 
 
@@ -75,6 +88,31 @@ def _descriptors() -> Counter[str]:
         # A socket or pipe by its kind, without its number; anon_inode:[eventfd] whole.
         found[re.sub(r":\[\d+\]$| \(deleted\)$", "", target)] += 1
     return found
+
+
+def _names(runtime: str) -> frozenset[str]:
+    """Sockets, FIFOs, spool folders and what is in them."""
+    found: set[str] = set()
+    for folder, folders, files in os.walk(runtime):
+        found.update(os.path.relpath(f"{folder}/{name}", runtime) for name in folders + files)
+    return frozenset(found)
+
+
+def _posix_queues() -> frozenset[str]:
+    """They do not say whose they are."""
+    return frozenset(os.listdir(_OWN_IPC) if _OWN_IPC else ())
+
+
+def _sysv(table: str, pids: tuple[str, str], ours: frozenset[str]) -> frozenset[str]:
+    """By key and number; of the machine's table, those that a process of this run has used."""
+    head, *rows = Path(f"/proc/sysvipc/{table}").read_text().splitlines()
+    known = ours | started | {str(os.getpid())}
+    number, found = head.split()[1], set()
+    for row in rows:
+        columns = dict(zip(head.split(), row.split(), strict=True))
+        if _OWN_IPC or known & {columns[pid] for pid in pids}:
+            found.add(f"key {columns['key']}, {number} {columns[number]}")
+    return frozenset(found)
 
 
 def _sockets(runtime: str) -> Counter[str]:
