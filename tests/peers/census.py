@@ -15,6 +15,11 @@ from tests.peers.journal import PATIENCE
 
 RING = r"localrpc-ring|/dev/shm/localrpc-|/SYSV6c72"
 """In /proc/PID/maps: a mapping of a ring, whatever it is made of."""
+_OWN_IPC = os.environ.get("LOCALRPC_OWN_IPC")
+"""Where POSIX queues are mounted, if this run has queues and segments to itself (tests/run)."""
+
+started: set[str] = set()
+"""Processes of this run, also those that are dead."""
 
 
 class Census(NamedTuple):
@@ -26,21 +31,28 @@ class Census(NamedTuple):
     mappings: int
     names: Counter[str]
     shared_memory: frozenset[str]
+    posix_queues: frozenset[str]
+    sysv_queues: frozenset[str]
+    sysv_segments: frozenset[str]
     sockets: Counter[str]
     processes: frozenset[str]
 
 
 def take() -> Census:
     runtime = os.environ["LOCALRPC_RUNTIME_DIR"]
+    ours = _processes(runtime)
     return Census(
         _descriptors(),
         Counter(thread.name for thread in threading.enumerate()),
         len(os.listdir("/proc/self/task")),
         len(re.findall(RING, Path("/proc/self/maps").read_text())),
-        Counter(_nameless(name) for name in os.listdir(runtime)),
-        frozenset(name for name in os.listdir("/dev/shm") if "localrpc" in name) | _segments(),
+        _names(runtime),
+        frozenset(name for name in os.listdir("/dev/shm") if "localrpc" in name),
+        _posix_queues(),
+        _sysv("msg", ("lspid", "lrpid"), ours),
+        _sysv("shm", ("cpid", "lpid"), ours),
         _sockets(runtime),
-        _processes(runtime),
+        ours,
     )
 
 
@@ -85,10 +97,31 @@ def _nameless(name: str) -> str:
     return re.sub("[0-9a-f]{16}", "", name)
 
 
-def _segments() -> frozenset[str]:
-    """System V segments by key."""
-    rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
-    return frozenset(row[0] for row in rows if int(row[0]) >> 16 == 0x6C72)
+def _names(runtime: str) -> Counter[str]:
+    """Sockets, FIFOs, spool folders and what is in them."""
+    found: Counter[str] = Counter()
+    for folder, folders, files in os.walk(runtime):
+        found.update(
+            _nameless(os.path.relpath(f"{folder}/{name}", runtime)) for name in folders + files
+        )
+    return found
+
+
+def _posix_queues() -> frozenset[str]:
+    """They do not say whose they are."""
+    return frozenset(os.listdir(_OWN_IPC) if _OWN_IPC else ())
+
+
+def _sysv(table: str, pids: tuple[str, str], ours: frozenset[str]) -> frozenset[str]:
+    """By key and number; of the machine's table, those that a process of this run has used."""
+    head, *rows = Path(f"/proc/sysvipc/{table}").read_text().splitlines()
+    known = ours | started | {str(os.getpid())}
+    number, found = head.split()[1], set()
+    for row in rows:
+        columns = dict(zip(head.split(), row.split(), strict=True))
+        if _OWN_IPC or known & {columns[pid] for pid in pids}:
+            found.add(f"key {columns['key']}, {number} {columns[number]}")
+    return frozenset(found)
 
 
 def _sockets(runtime: str) -> Counter[str]:

@@ -11,7 +11,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from tests.peers import scenes, station
+from tests.peers import census, scenes, station
 from tests.peers.journal import PATIENCE, PipeJournal
 
 _context = multiprocessing.get_context("forkserver")
@@ -27,6 +27,7 @@ class Peer:
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
+        census.started.add(str(self.pid))
 
     def __enter__(self) -> Peer:
         return self
@@ -39,7 +40,19 @@ class Peer:
         self.journal.close()
 
     def hear(self, *words: object) -> tuple[Any, ...]:
-        return self.journal.hear(*words)
+        try:
+            return self.journal.hear(*words)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; process {self.pid}: {self._threads()}") from None
+
+    def _threads(self) -> list[str]:
+        """Where each of them is, for the report of a failure."""
+        found = []
+        for task in Path(f"/proc/{self.pid}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+                found.append(f"{state} in {(task / 'wchan').read_text()}")
+        return found
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)

@@ -118,7 +118,8 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 		if (!work)
 			n = lr_wait_events(e->service_epoll, events, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
-		atomic_store(&e->service_work, 0);
+		/* Who told us after the wait's end, and before that store, rang no bell. */
+		work |= atomic_exchange(&e->service_work, 0);
 		for (int i = 0; i < n; i++) {
 			int kind = (int)(events[i].data.u64 & 0xff);
 			if ((kind == EVENT_KICK || kind == EVENT_ALARM) &&

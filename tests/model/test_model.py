@@ -1,0 +1,80 @@
+"""spin finds no lost wake-up in the protocol, and finds one as soon as a piece of it is missing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+RIGHT = (
+    "data CLIENT STALL",
+    "data CLIENT STALL SIGNAL",
+    "data CLIENT KILL THREADS=1",
+    "data THREADS=1",
+    "data THREADS=1 SIGNAL",
+    "data THREADS=1 KILL FRAMES=1 SIGNAL",
+    "room NUDGE",
+    "room STALL",
+    "kick",
+    "kick LEADER",
+)
+WRONG = {
+    "data CLIENT BUFFERED=TAIL": "the ringer's fence is missing",
+    "data CLIENT BUFFERED=EPOCH": "the sleeper's fence is missing",
+    "data CLIENT STALL CLEAR_THEN_RING PROGRESS_ONLY": "a stalled ringer has taken the flag",
+    "data CLIENT STALL MARK_BEFORE_RING PROGRESS_ONLY": "a stalled ringer has marked it as rung",
+    "data CLIENT STALL MARK_BEFORE_RING": "the mark comes before the ring: the invariant",
+    "data CLIENT KILL CLOSE_AT_ONCE": "frames of a dead peer are not drained first",
+    "data THREADS=1 LEAD_OUT_UNARMED": "who goes out to a handler leaves the links unarmed",
+    "room BUFFERED=TAIL": "the writer's fence is missing, for frames",
+    "room BUFFERED=EPOCH": "the reader's fence is missing, for frames",
+    "room BUFFERED=HEAD": "the reader's fence is missing, for room",
+    "room BUFFERED=ROOM_EPOCH": "the writer's fence is missing, for room",
+    "room SAME_EPOCH": "more room is asked for in the epoch that was rung",
+    "room PAY_LATE": "the owed bell is rung after the wait for room",
+    "room MARK_BEFORE_RING": "the mark comes before the ring, for room",
+    "kick BUFFERED=KICKED": "the fence of who tells the service thread is missing",
+    "kick FORGETS": "what is told between the wait's end and the reset is forgotten",
+}
+
+
+def check(folder: Path, run: str) -> str:
+    """What the checker says of one model; skips where it cannot be had."""
+    spin, compiler = shutil.which("spin"), shutil.which("gcc") or shutil.which("cc")
+    if not spin:
+        pytest.skip("needs spin: apt-get install spin")
+    if not compiler:
+        pytest.skip("needs a C compiler")
+    model, *defines = run.split()
+    options = [f"-D{define}" for define in defines]
+    subprocess.run([spin, "-a", *options, HERE / f"{model}.pml"], cwd=folder, check=True)
+    # Not optimized: that would take longer than the search.
+    command = [compiler, "-w", "-DSAFETY", "-DCOLLAPSE", "-o", "pan", "pan.c"]
+    subprocess.run(command, cwd=folder, check=True)
+    done = subprocess.run(
+        ["./pan", "-E", "-m200000", "-w22"], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("run", RIGHT)
+def test_nothing_is_lost(tmp_path: Path, run: str) -> None:
+    said = check(tmp_path, run)
+    assert "errors: 0" in said, said
+    assert "max search depth too small" not in said
+    states = re.search(r"(\d+) states, stored", said)
+    assert states
+    assert int(states[1]) > 500
+
+
+@pytest.mark.parametrize("run", WRONG)
+def test_a_stall_is_found_when(tmp_path: Path, run: str) -> None:
+    said = check(tmp_path, run)
+    assert "errors: 1" in said, f"not found: {WRONG[run]}\n{said}"
+    assert "assertion violated" in said
+    assert list(tmp_path.glob("*.trail"))

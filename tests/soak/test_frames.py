@@ -1,0 +1,44 @@
+"""No wake-up is lost: frames.c says what it does; ten million frames of each kind at full length.
+
+A few hundred thousand in an ordinary run. LOCALRPC_SEED has a run again; the
+figures are printed: `pytest -s`, or tests/run --soak.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+CORE = HERE.parents[1] / "localrpc" / "_core" / "src"
+FULL = os.environ.get("LOCALRPC_SOAK") == "full"
+FRAMES = 10_000_000 if FULL else 200_000
+KINDS = ("eventfd", "signal", "futex", "spin")
+"""A new wake-up kind adds a word here and a line to frames.c."""
+
+pytestmark = pytest.mark.timeout(7200 if FULL else 240)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    assert compiler, "the core's own tests need gcc: `apt-get install gcc`"
+    binary = tmp_path_factory.mktemp("frames") / "frames"
+    command = [compiler, "-std=gnu11", "-g", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
+    command += [str(HERE / "frames.c"), *map(str, sorted(CORE.glob("*.c")))]
+    subprocess.run([*command, "-o", str(binary)], check=True)
+    return binary
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_frame_waits_for_ever(frames: Path, kind: str) -> None:
+    seed = os.environ.get("LOCALRPC_SEED") or str(random.SystemRandom().randrange(1 << 30))
+    print(f"\n{kind}: LOCALRPC_SEED={seed}", flush=True)
+    done = subprocess.run([frames, kind, str(FRAMES), seed], capture_output=True, text=True)
+    assert done.returncode == 0, f"seed {seed}: {done.stderr[-4000:]}"
+    print(done.stdout.strip())
