@@ -281,7 +281,7 @@ class Keeper:
         subscribers = [entry[0] for entry in self._subscribers]
         for session in (self._session, *(ref() for ref in self._former)):
             if session is not None:
-                session.inherited = True
+                session.disown()
         self._set_up()
         for callback in subscribers:
             self._subscribers.append([callback, Connectivity.IDLE])
