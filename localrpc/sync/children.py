@@ -42,6 +42,9 @@ class ChildChannel(Channel):
         self._transport = transport
         self._child = child
 
+    def __enter__(self) -> ChildChannel:
+        return self
+
     @property
     def pid(self) -> int:
         return self._child.pid
@@ -128,8 +131,8 @@ def spawn_channel(
             raise
         for fd in pair.child:
             os.close(fd)
+        transport = inherited.ToChild(pair.parent, process.pid, parse_target(_TARGET), parsed)
     child = _Child(process.pid, process.wait)
-    transport = inherited.ToChild(pair.parent, process.pid, parse_target(_TARGET), parsed)
     child.watch(transport)
     return ChildChannel(transport, child, options)
 
@@ -154,6 +157,7 @@ def fork_channel(
         if pid:
             for fd in pair.child:
                 os.close(fd)
+            transport = inherited.ToChild(pair.parent, pid, parse_target(_TARGET), parsed)
     if pid == 0:
         for fd in pair.parent:
             os.close(fd)
@@ -167,7 +171,6 @@ def fork_channel(
             return None
 
     child = _Child(pid, reap)
-    transport = inherited.ToChild(pair.parent, pid, parse_target(_TARGET), parsed)
     child.watch(transport)
     return ChildChannel(transport, child, options)
 

@@ -284,13 +284,18 @@ class ToChild(Transport):
     def forget(self) -> None:
         """In a forked child: whoever greets is not here, and a sibling must not hold this up."""
         self._changed = threading.Condition()
+        self._ending = ""
         self._failure = "it is another process's child"
         self._connection = None
         stop, self._stop = self._stop, -1
         if stop >= 0:
             os.close(stop)
         if not self._taken:
-            for fd, inode in self._ends.items():
-                with contextlib.suppress(OSError):
-                    if os.fstat(fd).st_ino == inode:
-                        os.close(fd)
+            self.forget_taken()
+        self._taken = False
+
+    def forget_taken(self) -> None:
+        for fd, inode in self._ends.items():
+            with contextlib.suppress(OSError):
+                if os.fstat(fd).st_ino == inode:
+                    os.close(fd)
