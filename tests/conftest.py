@@ -62,7 +62,7 @@ def runtime_directory() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _one_at_a_time_with_queues(request: pytest.FixtureRequest) -> Iterator[None]:
     """Test runs side by side share what one user may have in POSIX queues: 32 or so."""
-    if not re.search(r"(?<![a-z])mq", request.node.name):
+    if not re.search(r"(?<![a-z])mq", request.node.nodeid):
         yield
         return
     with open(os.path.join(tempfile.gettempdir(), f"lrt-mq-{os.geteuid()}.lock"), "w") as lock:
@@ -73,9 +73,9 @@ def _one_at_a_time_with_queues(request: pytest.FixtureRequest) -> Iterator[None]
 def fresh_target(kind: str, directory: str) -> str:
     """A target at which nobody listens yet."""
     name, unique = f"t{next(_numbers)}", f"lrt{os.getpid()}"
-    port = free_port()
-    targets = TARGETS | FOREIGN_TARGETS
-    return targets[kind].format(name=name, directory=directory, unique=unique, port=port)
+    target = (TARGETS | FOREIGN_TARGETS)[kind]
+    port = free_port() if "{port}" in target else 0
+    return target.format(name=name, directory=directory, unique=unique, port=port)
 
 
 @pytest.fixture(params=TARGETS)

@@ -291,9 +291,12 @@ class Keeper:
     def after_fork(self) -> None:
         """The child has none of the threads, and must not touch the parent's link."""
         subscribers = [entry[0] for entry in self._subscribers]
-        for session in (self._session, *(ref() for ref in self._former)):
+        sessions = [self._session, *(ref() for ref in self._former)]
+        for session in sessions:
             if session is not None:
-                session.inherited = True
+                session.disown()
+        if sessions == [None]:
+            self._transport.forget_taken()
         self._set_up()
         for callback in subscribers:
             self._subscribers.append([callback, Connectivity.IDLE])

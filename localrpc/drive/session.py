@@ -63,6 +63,11 @@ class Session:
         """Calls in flight end with LR_CLOSED."""
         lib.lr_engine_close(self.engine)
 
+    def disown(self) -> None:
+        """In a forked child: close what it has of the parent's link, without a word to the peer."""
+        self.inherited = True
+        lib.lr_engine_disown(self.engine)
+
     def reason(self) -> str:
         """Why the link has ended."""
         text = ffi.new("char[]", 200)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from time import monotonic
@@ -35,7 +37,13 @@ class ChildChannel(Channel):
 
     def __init__(self, transport: inherited.ToChild, child: _Child, options: Options) -> None:
         super().__init__(parse_target(_TARGET), options, transport)
+        # A stub may outlive its channel: then the child is that one's.
+        weakref.finalize(self._keeper, transport.close).atexit = False
+        self._transport = transport
         self._child = child
+
+    def __enter__(self) -> ChildChannel:
+        return self
 
     @property
     def pid(self) -> int:
@@ -50,6 +58,7 @@ class ChildChannel(Channel):
 
     def close(self) -> None:
         super().close()
+        self._transport.close()
         self._child.end()
 
 
@@ -61,13 +70,17 @@ class _Child:
         self._reap = reap
         self._status: int | None = None
         self._over = threading.Event()
+        self._lock = threading.Lock()  # held to signal the child, and to give up its number
         self._owner = os.getpid()
 
     def watch(self, transport: inherited.ToChild) -> None:
         def run() -> None:
-            self._status = self._reap()
-            transport.ending = self.ending()
-            self._over.set()
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            with self._lock:
+                self._status = self._reap()
+                self._over.set()
+            transport.child_ended(self.ending())
 
         threading.Thread(target=run, name="localrpc-child", daemon=True).start()
 
@@ -96,7 +109,9 @@ class _Child:
                 self.wait(_GRACE)
                 return
             except TimeoutError:
-                os.kill(self.pid, signo)
+                with self._lock:
+                    if not self._over.is_set():
+                        os.kill(self.pid, signo)
         self.wait(None)
 
 
@@ -116,8 +131,8 @@ def spawn_channel(
             raise
         for fd in pair.child:
             os.close(fd)
+        transport = inherited.ToChild(pair.parent, process.pid, parse_target(_TARGET), parsed)
     child = _Child(process.pid, process.wait)
-    transport = inherited.ToChild(pair.parent, process.pid, parse_target(_TARGET), parsed)
     child.watch(transport)
     return ChildChannel(transport, child, options)
 
@@ -142,6 +157,7 @@ def fork_channel(
         if pid:
             for fd in pair.child:
                 os.close(fd)
+            transport = inherited.ToChild(pair.parent, pid, parse_target(_TARGET), parsed)
     if pid == 0:
         for fd in pair.parent:
             os.close(fd)
@@ -155,7 +171,6 @@ def fork_channel(
             return None
 
     child = _Child(pid, reap)
-    transport = inherited.ToChild(pair.parent, pid, parse_target(_TARGET), parsed)
     child.watch(transport)
     return ChildChannel(transport, child, options)
 

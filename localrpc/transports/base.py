@@ -132,3 +132,6 @@ class Transport(ABC):
 
         Raises ConnectError, which names the target, the reason and the fix.
         """
+
+    def forget_taken(self) -> None:  # noqa: B027
+        """In a forked child: a connection that dial() was giving to a thread that is not here."""

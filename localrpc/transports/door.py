@@ -167,8 +167,11 @@ class MediumGreeting(Greeting, Generic[M]):
 
     def connect_stream(self, peer: PeerCredentials, hello: Hello, refusal: str = "") -> Connection:
         """The connection stays on its medium; `refusal` says why there is no memory."""
-        self.medium.send(hello_frame(make_hello(self.options, memory_refusal=refusal)), [])
-        peer, pidfd = self.watch(peer, hello)
+        with Descriptors() as watched:
+            peer, pidfd = self.watch(peer, hello)
+            watched.add(pidfd)
+            self.medium.send(hello_frame(make_hello(self.options, memory_refusal=refusal)), [])
+            watched.take()
         return stream_connection(
             self.medium,
             pidfd,

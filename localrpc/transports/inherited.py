@@ -7,25 +7,28 @@ open (see PipeMedium).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
+import time
 from typing import NamedTuple
 
 from localrpc.address import Address
-from localrpc.errors import ListenError
+from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports.base import (
+    Connection,
     Greeting,
     Listener,
     PeerCredentials,
+    Transport,
 )
 from localrpc.transports.credentials import identified, open_pidfd_of_holder
 from localrpc.transports.door import forget_after_fork
-from localrpc.transports.greet import Road
+from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
 from localrpc.transports.meeting import MeetingGreeting
-from localrpc.transports.once import Once
 
 ENVIRONMENT = "LOCALRPC_PIPE"
 NO_SERVER = (
@@ -38,6 +41,8 @@ _NOT_INHERITED = (
 )
 PIPE_SIZE = 1 << 20
 """Bytes each pipe is grown to."""
+_LAST_WORDS = 1.0
+"""Seconds to wait for a child's exit status once its pipes have ended."""
 
 
 class Ends(NamedTuple):
@@ -64,6 +69,14 @@ _given: Ends | None = None
 
 making = threading.Lock()
 """Held from make_pair() until only one side is open here: a child must not get a sibling's."""
+
+
+def _after_fork_in_child() -> None:
+    global making
+    making = threading.Lock()  # a thread that is not here may hold it
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def make_pair() -> Pair:
@@ -175,32 +188,115 @@ def listen(address: Address, options: Options) -> Listener:
         raise ListenError(str(address), str(error)) from None
 
 
-class ToChild(Once[PipeMedium]):
-    """Greets one child; `ending` is what has become of it, for the error of a later call."""
+class ToChild(Transport):
+    """Greets one child in the background, because that may take its time to start."""
 
     scheme = "pipe"
 
     def __init__(self, ends: Ends, pid: int, address: Address, options: Options) -> None:
         self._pid = pid
-        self.ending = ""
-        rx = ends.rx
-        super().__init__(
-            Road(
-                connect=lambda until: PipeMedium(*ends),
-                identify=lambda medium: _owner(rx),
-                peer_name=f"unix:pid={pid}",
-                objection=lambda peer: None,
-                # A wrapper may stand between us and who really answers.
-                watch=lambda medium, peer, hello: identified(
-                    peer, hello.pid, lambda pid: _open_pidfd(rx, pid)
-                ),
-            ),
-            address,
-            options,
+        self._changed = threading.Condition()
+        self._connection: Connection | None = None
+        self._failure = ""
+        self._ending = ""
+        self._taken = self._closed = False
+        # What this process has of the pipes, until a channel takes the connection.
+        self._ends = {fd: os.fstat(fd).st_ino for fd in ends}
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        forget_after_fork(self)
+        medium = PipeMedium(*ends)
+        thread = threading.Thread(
+            target=self._greet, args=(medium, address, options), name="localrpc-greet", daemon=True
         )
+        thread.start()
 
-    def describe(self, reason: str) -> str:
-        return f"the child process {self._pid} is gone: {self.ending or reason}"
+    def _greet(self, medium: PipeMedium, address: Address, options: Options) -> None:
+        rx = medium.fileno()
+        road = Road(
+            connect=lambda until: medium,
+            identify=lambda medium: _owner(rx),
+            peer_name=f"unix:pid={self._pid}",
+            objection=lambda peer: None,
+            # A wrapper may stand between us and who really answers.
+            watch=lambda medium, peer, hello: identified(
+                peer, hello.pid, lambda pid: _open_pidfd(rx, pid)
+            ),
+            alive=lambda: self._stop,
+        )
+        connection, failure = None, ""
+        try:
+            connection = dial_road(road, address, options, None)
+        except ConnectError as error:
+            failure = error.reason
+        with self._changed:
+            if not connection:
+                self._changed.wait_for(self._is_over, _LAST_WORDS)
+            self._failure = failure
+            if not self._closed:
+                self._connection, connection = connection, None
+            self._changed.notify_all()
+            stop, self._stop = self._stop, -1
+        os.close(stop)
+        if connection is not None:
+            connection.close()
 
-    def describe_wait(self) -> str:
-        return f"the child {self._pid} has not answered yet"
+    def _is_over(self) -> bool:
+        return bool(self._ending) or self._closed
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        raise ListenError(str(address), NO_SERVER)
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        with self._changed:
+            while not (self._connection or self._failure or self._taken or self._closed):
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise ConnectError(str(address), f"the child {self._pid} has not answered yet")
+                self._changed.wait(left)
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                self._taken = True
+                return connection
+            if self._taken:
+                left = _LAST_WORDS if deadline is None else deadline - time.monotonic()
+                self._changed.wait_for(self._is_over, min(left, _LAST_WORDS))
+            reason = self._ending or self._failure or "the channel is closed"
+            if self._taken and not self._is_over():
+                reason = "its only connection has ended"
+            gone = f"the child process {self._pid} is gone: {reason}"
+            raise ConnectError(str(address), gone, final=True)
+
+    def child_ended(self, how: str) -> None:
+        with self._changed:
+            self._ending = how
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Idempotent."""
+        with self._changed:
+            self._closed = True
+            connection, self._connection = self._connection, None
+            self._changed.notify_all()
+            if self._stop >= 0:
+                os.eventfd_write(self._stop, 1)
+        if connection is not None:
+            connection.close()
+
+    def forget(self) -> None:
+        """In a forked child: whoever greets is not here, and a sibling must not hold this up."""
+        self._changed = threading.Condition()
+        self._ending = ""
+        self._failure = "it is another process's child"
+        self._connection = None
+        stop, self._stop = self._stop, -1
+        if stop >= 0:
+            os.close(stop)
+        if not self._taken:
+            self.forget_taken()
+        self._taken = False
+
+    def forget_taken(self) -> None:
+        for fd, inode in self._ends.items():
+            with contextlib.suppress(OSError):
+                if os.fstat(fd).st_ino == inode:
+                    os.close(fd)

@@ -8,9 +8,13 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import select
 import struct
+import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -31,6 +35,9 @@ _MAGIC = b"localrpc"
 _KNOCK = struct.Struct("=8s16s")
 KNOCK_SIZE = _KNOCK.size
 """Bytes of a knock: magic, token. Below PIPE_BUF, so that it is never torn."""
+
+_PAUSE = 0.002
+"""Seconds between two looks at a full door on which nothing can be waited for."""
 
 
 def new_token() -> str:
@@ -71,6 +78,45 @@ class Knocks:
         self.skipped += size
 
 
+def knock(
+    address: Address,
+    send: Callable[[], object],
+    until: float,
+    *,
+    room: int | None = None,
+    server: int | None = None,
+) -> None:
+    """Have `send` succeed before `until`, or raise ConnectError.
+
+    While the door is full, `room` is polled for writing if there is one, and
+    `server`, a pidfd, for its death.
+    """
+    poller = select.poll()
+    if room is not None:
+        poller.register(room, select.POLLOUT)
+    if server is not None:
+        poller.register(server, select.POLLIN)
+    while True:
+        try:
+            send()
+            return
+        except BlockingIOError:
+            left = until - time.monotonic()
+        if left <= 0:
+            raise ConnectError(
+                str(address),
+                f"the server on {address.body} does not take connections: it is stopped or swamped",
+            )
+        pause = left if room is not None else min(left, _PAUSE)
+        if any(fd != room or what & select.POLLERR for fd, what in poller.poll(pause * 1000 + 1)):
+            raise gone(address)
+
+
+def gone(address: Address) -> ConnectError:
+    reason = f"nobody listens on {address.body} any more: start the server again"
+    return ConnectError(str(address), f"connect failed: {reason}")
+
+
 class MeetingGreeting(MediumGreeting[Medium]):
     """A client that has knocked; `owner` made its pair."""
 
@@ -93,6 +139,33 @@ class MeetingGreeting(MediumGreeting[Medium]):
         return identified(peer, hello.pid, self._open_pidfd)
 
 
+UNSEEN = (
+    "the other process cannot be seen from here, and only a process tells of a queue's death:"
+    " both have to be in one PID namespace (a container without its own, such as with docker"
+    " run --pid=host); pipe: and unix: need no such thing"
+)
+
+
+def seen(
+    peer: PeerCredentials, pid: int, open_pidfd: Callable[[int], int]
+) -> tuple[PeerCredentials, int]:
+    """As identified(), for a medium that does not end with its peer. Raises GreetingError."""
+    peer, pidfd = identified(peer, pid, open_pidfd)
+    if pidfd < 0:
+        raise GreetingError(UNSEEN)
+    return peer, pidfd
+
+
+class SeenGreeting(MeetingGreeting):
+    """For such a medium."""
+
+    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+        try:
+            return seen(peer, hello.pid, self._open_pidfd)
+        except GreetingError as error:
+            raise self.refuse(str(error)) from None
+
+
 class MeetingListener(Listener):
     """Takes knocks; a subclass knows where they come in and how to enter a client's pair."""
 
@@ -100,9 +173,15 @@ class MeetingListener(Listener):
         self.address = address
         self._options = options
         self._knocks = Knocks()
+        self._lock = threading.Lock()
+        self._closed = False
         forget_after_fork(self)
 
     def accept(self) -> list[Greeting]:
+        with self._lock:
+            return [] if self._closed else self._accept()
+
+    def _accept(self) -> list[Greeting]:
         greetings: list[Greeting] = []
         try:
             data = self._read()
@@ -122,6 +201,32 @@ class MeetingListener(Listener):
             self._knocks.skipped = 0
         return greetings
 
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._give_back()
+            # Who has knocked and was not let in is to see an end, not to wait for one.
+            while (data := self._read_last()) is not None:
+                for token in self._knocks.feed(data):
+                    with contextlib.suppress(OSError, GreetingError):
+                        self._enter(token).close()
+            self._closed = True
+            self._close()
+
+    def forget(self) -> None:
+        """Close without giving back the name: in a forked child it is the parent's."""
+        self._lock = threading.Lock()
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def _read_last(self) -> bytes | None:
+        try:
+            return self._read()
+        except OSError:
+            return None
+
     @abstractmethod
     def _read(self) -> bytes:
         """What has come in; raises BlockingIOError when nothing has."""
@@ -131,8 +236,12 @@ class MeetingListener(Listener):
         """Open that client's pair. Raises OSError or GreetingError."""
 
     @abstractmethod
-    def forget(self) -> None:
-        """Close without giving back the name: in a forked child it is the parent's."""
+    def _give_back(self) -> None:
+        """Remove the name if it is still ours."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """The descriptors alone."""
 
 
 class Registered:
@@ -172,7 +281,9 @@ class Registered:
     def find(self, address: Address) -> tuple[str, int]:
         """The place, and the server's pid. Raises ConnectError."""
         try:
-            lines, lives = records.read(self._path(address, create=False))
+            path = self._path(address, create=False)
+            with names.locked(os.path.dirname(path)):
+                lines, lives = records.read(path)
             place, pid = lines
         except FileNotFoundError:
             reason = f"no server listens on {address.body}: start it, or check the name"
@@ -181,9 +292,17 @@ class Registered:
             reason = getattr(error, "strerror", None) or "its record is damaged"
             raise ConnectError(str(address), f"connect failed: {reason}") from None
         if not lives:
-            reason = f"nobody listens on {address.body} any more: start the server again"
-            raise ConnectError(str(address), f"connect failed: {reason}")
+            raise gone(address)
         return place, int(pid)
+
+    def confirm(self, address: Address, place: str) -> None:
+        """Raises ConnectError if the server has given up `place`, where we have just knocked.
+
+        SYNC no-lost-knock: we knock, then look at the record; the server, in
+        close(), removes the record, then looks for knocks.
+        """
+        if self.find(address)[0] != place:
+            raise gone(address)
 
     def client_record(self, address: Address, token: str) -> str:
         """The path of a client's record."""

@@ -21,16 +21,19 @@ from localrpc.errors import ConnectError, LimitReached, ListenError
 from localrpc.options import Options
 from localrpc.transports import records
 from localrpc.transports.base import Connection, Greeting, Listener, PeerCredentials, Transport
-from localrpc.transports.credentials import identified, open_pidfd_of_holder
+from localrpc.transports.credentials import open_pidfd_of_holder
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Descriptors, Medium
 from localrpc.transports.meeting import (
     KNOCK_SIZE,
-    MeetingGreeting,
+    UNSEEN,
     MeetingListener,
     Registered,
+    SeenGreeting,
     encode_knock,
+    knock,
     new_token,
+    seen,
 )
 
 _DEPTH = 3
@@ -156,6 +159,12 @@ class QueueMedium(Medium):
         return links.open_mqueue(rx_fd=rx, tx_fd=tx, pidfd=pidfd, spin_us=address.spin_us)
 
     def close(self) -> None:
+        if len(self._owned):
+            with contextlib.suppress(BlockingIOError):
+                self._tx.send(b"")  # the end of this direction
+        self.forget()
+
+    def forget(self) -> None:
         self._owned.close()
 
 
@@ -190,21 +199,18 @@ class _MqListener(MeetingListener):
             _remove([up, down])
         medium = QueueMedium(rx, tx, fds)
         owner = _owner(rx.fd)
-        return MeetingGreeting(
+        return SeenGreeting(
             medium, self.address, self._options, owner, lambda pid: _open_pidfd(rx.fd, pid)
         )
 
-    def close(self) -> None:
-        if self._fd >= 0:
-            _remove([self._name])
+    def _give_back(self) -> None:
+        _remove([self._name])
         self._record.remove()
-        self.forget()
 
-    def forget(self) -> None:
+    def _close(self) -> None:
         self._record.close()
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        os.close(fd)
 
 
 class MqTransport(Transport):
@@ -230,21 +236,29 @@ class MqTransport(Transport):
             except OSError as error:
                 raise ConnectError(str(address), f"connect failed: {error.strerror}") from None
             server = _open_pidfd(door.fd, pid)
-            if server >= 0:
-                fds.add(server)
+            if server < 0:
+                raise ConnectError(str(address), f"connect failed: {UNSEEN}")
+            fds.add(server)
             road = Road(
-                connect=lambda until: _connect(address, door, stack),
+                connect=lambda until: _connect(address, place, door, server, stack, until),
                 identify=lambda medium: _owner(door.fd),
                 peer_name=f"unix:{address.body}",
-                watch=lambda medium, peer, hello: identified(
+                watch=lambda medium, peer, hello: seen(
                     peer, hello.pid, lambda pid: _open_pidfd(medium.fileno(), pid)
                 ),
-                alive=lambda: server if server >= 0 else None,
+                alive=lambda: server,
             )
             return dial_road(road, address, options, deadline)
 
 
-def _connect(address: Address, door: _Queue, stack: contextlib.ExitStack) -> QueueMedium:
+def _connect(
+    address: Address,
+    place: str,
+    door: _Queue,
+    server: int,
+    stack: contextlib.ExitStack,
+    until: float,
+) -> QueueMedium:
     """A pair of our own, whose names go with `stack`, and a knock."""
     token = new_token()
     up, down = _name(token, "up"), _name(token, "down")
@@ -258,17 +272,15 @@ def _connect(address: Address, door: _Queue, stack: contextlib.ExitStack) -> Que
         fds.add(tx.fd)
         rx = _Queue(down, depth=depth, size=size)
         fds.add(rx.fd)
-        door.send(encode_knock(token))
-    except BlockingIOError:
-        fds.close()
-        raise ConnectError(
-            str(address),
-            f"the server on {address.body} does not take connections: it is stopped or swamped",
-        ) from None
+        knock(address, lambda: door.send(encode_knock(token)), until, room=door.fd, server=server)
+        registered.confirm(address, place)
     except OSError as error:
         fds.close()
         if error.errno == errno.ENOSPC:
             raise LimitReached(str(address), error.strerror or "") from None
+        raise
+    except BaseException:
+        fds.close()
         raise
     fds.take()
     owned = Descriptors()

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import glob
 import os
+import signal
 import stat
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -28,6 +29,8 @@ from localrpc.transports.meeting import (
     MeetingGreeting,
     MeetingListener,
     encode_knock,
+    gone,
+    knock,
     new_token,
 )
 
@@ -66,7 +69,6 @@ class _FifoListener(MeetingListener):
     def __init__(self, address: Address, options: Options, fd: int) -> None:
         super().__init__(address, options)
         self._fd = fd
-        self._path: str | None = address.body
         facts = os.fstat(fd)
         self._identity = (facts.st_dev, facts.st_ino)
 
@@ -91,17 +93,12 @@ class _FifoListener(MeetingListener):
             medium, self.address, self._options, owner, lambda pid: _pidfd_of(rx, pid)
         )
 
-    def close(self) -> None:
-        path, self._path = self._path, None
-        if path is not None:
-            names.give_back(path, self._identity)
-        self.forget()
+    def _give_back(self) -> None:
+        names.give_back(self.address.body, self._identity)
 
-    def forget(self) -> None:
-        self._path = None
+    def _close(self) -> None:
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        os.close(fd)
 
 
 class PipeTransport(Transport):
@@ -118,8 +115,12 @@ class PipeTransport(Transport):
                 pattern = f"{glob.escape(os.path.basename(path))}.*{records.SUFFIX}"
                 records.sweep(directory, pattern, _remove)
                 os.mkfifo(path, 0o600)
-                # Writing too: without a writer it would be at its end for ever.
-                fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    # Writing too: without a writer it would be at its end for ever.
+                    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+                except OSError:
+                    os.unlink(path)
+                    raise
         except OSError as error:
             reason = error.strerror or str(error)
             raise ListenError(str(address), f"{path}: {reason}") from error
@@ -131,7 +132,7 @@ class PipeTransport(Transport):
         with contextlib.ExitStack() as stack:
             knocker = stack.enter_context(_knocker(address))
             road = Road(
-                connect=lambda until: _connect(address, knocker, stack),
+                connect=lambda until: _connect(address, knocker, stack, until),
                 identify=lambda medium: _owner(knocker, address.body),
                 peer_name=f"unix:{address.body}",
                 watch=lambda medium, peer, hello: identified(
@@ -149,9 +150,10 @@ def _knocker(address: Address) -> Iterator[int]:
     try:
         fd = os.open(path, _WRITE)
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise gone(address) from None
         fix = {
             errno.ENOENT: f"no server listens on {path}: start it, or check the name",
-            errno.ENXIO: f"nobody listens on {path} any more: start the server again",
             errno.EACCES: f"{path} is not this user's: run client and server as the same user",
         }.get(error.errno or 0, path)
         raise ConnectError(str(address), f"connect failed: {error.strerror} ({fix})") from None
@@ -163,31 +165,42 @@ def _knocker(address: Address) -> Iterator[int]:
         os.close(fd)
 
 
-def _connect(address: Address, knocker: int, stack: contextlib.ExitStack) -> PipeMedium:
+def _connect(
+    address: Address, knocker: int, stack: contextlib.ExitStack, until: float
+) -> PipeMedium:
     """Our own two FIFOs, whose names go with `stack`, and a knock."""
     token = new_token()
     both = ends(address.body, token)
     directory = os.path.dirname(address.body) or "."
+    with names.locked(directory):
+        record = records.make(f"{address.body}.{token}{records.SUFFIX}", *both)
+    stack.callback(record.remove)
+    stack.callback(_remove, [*both])
+    with Descriptors() as fds:
+        for end in both:
+            os.mkfifo(end, 0o600)
+        rx = fds.add(os.open(both.down, _READ))
+        keep = fds.add(os.open(both.up, _READ))
+        tx = fds.add(os.open(both.up, _WRITE))
+        grow_pipe(tx, PIPE_SIZE)
+        try:
+            knock(address, lambda: _write(knocker, encode_knock(token)), until, room=knocker)
+        except BrokenPipeError:
+            raise gone(address) from None
+        fds.take()
+        return PipeMedium(rx, tx, keep)
+
+
+def _write(fd: int, data: bytes) -> None:
+    """As os.write(), without a SIGPIPE, which is the program's to handle."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
     try:
-        with names.locked(directory):
-            record = records.make(f"{address.body}.{token}{records.SUFFIX}", *both)
-        stack.callback(record.remove)
-        stack.callback(_remove, [*both])
-        with Descriptors() as fds:
-            for end in both:
-                os.mkfifo(end, 0o600)
-            rx = fds.add(os.open(both.down, _READ))
-            keep = fds.add(os.open(both.up, _READ))
-            tx = fds.add(os.open(both.up, _WRITE))
-            grow_pipe(tx, PIPE_SIZE)
-            os.write(knocker, encode_knock(token))
-            fds.take()
-            return PipeMedium(rx, tx, keep)
-    except BlockingIOError:
-        raise ConnectError(
-            str(address),
-            f"the server on {address.body} does not take connections: it is stopped or swamped",
-        ) from None
+        os.write(fd, data)
+    except BrokenPipeError:
+        signal.sigtimedwait({signal.SIGPIPE}, 0)
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _remove(paths: list[str]) -> None:

@@ -9,6 +9,7 @@ whatever becomes of the process's number.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import fnmatch
 import os
@@ -54,14 +55,21 @@ def make(path: str, *lines: str) -> Record:
 
 
 def read(path: str) -> tuple[list[str], bool]:
-    """Its lines, and whether its process lives. Raises OSError."""
+    """Its lines, and whether its process lives. Raises OSError.
+
+    A record that is being made looks dead: hold the lock of the directory.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
+        if (owner := os.fstat(fd).st_uid) != os.geteuid():
+            # Or anybody could have us remove what is ours.
+            raise PermissionError(errno.EPERM, f"{path} belongs to uid {owner}")
         lines = os.read(fd, 65536).decode("utf-8", "replace").split("\n")
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return lines, True
+        fcntl.flock(fd, fcntl.LOCK_UN)  # a child forked meanwhile would keep it
         return lines, False
     finally:
         os.close(fd)

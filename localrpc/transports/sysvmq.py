@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from localrpc import _log
 from localrpc._core import ffi, lib, links
 from localrpc._core.links import Link
 from localrpc.address import Address
@@ -22,17 +23,23 @@ from localrpc.errors import ConnectError, LimitReached, ListenError
 from localrpc.options import Options
 from localrpc.transports import records
 from localrpc.transports.base import Connection, Greeting, Listener, PeerCredentials, Transport
-from localrpc.transports.credentials import identified
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Medium
 from localrpc.transports.meeting import (
     KNOCK_SIZE,
-    MeetingGreeting,
+    UNSEEN,
     MeetingListener,
     Registered,
+    SeenGreeting,
     encode_knock,
+    gone,
+    knock,
     new_token,
+    seen,
 )
+from localrpc.wire.codec import Hello
+
+_logger = _log.logger("transports")
 
 _GONE = (errno.EIDRM, errno.EINVAL)
 
@@ -106,46 +113,54 @@ def _owner(queue: int) -> PeerCredentials:
     return PeerCredentials(0, facts.uid, facts.gid)
 
 
-def _open_pidfd(queue: int, pid: int) -> int:
-    """A pidfd of the process that sent to `queue` last, if that is `pid`; else -1."""
+def _sender(queue: int) -> int:
+    """The process that sent to `queue` last, by this namespace's number; 0 if it has none."""
+    return _facts(queue).sender
+
+
+def _open_pidfd(pid: int) -> int:
     try:
-        return os.pidfd_open(pid) if _facts(queue).sender == pid else -1
+        return os.pidfd_open(pid)
     except OSError:
         return -1
 
 
-def _receive(queue: int, *, wait: bool) -> bytes:
-    """Empty at the end. Raises BlockingIOError, InterruptedError, OSError."""
+def _receive(queue: int, *, wait: bool) -> bytes | None:
+    """None at the end. Raises BlockingIOError, InterruptedError, OSError."""
     room = ffi.new("char[]", lib.LR_SYSV_MAX)
     size = lib.lr_msgrcv(queue, room, lib.LR_SYSV_MAX, wait)
     if -size in _GONE:
-        return b""
+        return None
     if -size == errno.ENOMSG:
         raise BlockingIOError(errno.EAGAIN, "the queue is empty")
     return bytes(ffi.buffer(room, _check(size)))
 
 
 def _send(queue: int, data: bytes) -> None:
+    """Raises OSError, BlockingIOError for a full queue."""
     _check(lib.lr_msgsnd(queue, data, len(data)))
 
 
 class _Porter:
     """Waits at a queue on a thread of its own, and makes a descriptor readable."""
 
-    def __init__(self, queue: int) -> None:
+    def __init__(self, queue: int, *, rung: bool = False) -> None:
         self._queue = queue
         self._came: deque[bytes] = deque()
-        self._out = False
-        self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread: threading.Thread | None = None
+        self.over = False
+        """The queue has been removed."""
+        self.bell = os.eventfd(int(rung), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lock = threading.Lock()
 
     def send_out(self, *, once: bool) -> None:
         with self._lock:
-            if self._out:
+            if self._thread is not None:
                 return
-            self._out = True
-        run = threading.Thread(target=self._run, args=(once,), name="localrpc-porter", daemon=True)
-        run.start()
+            self._thread = threading.Thread(
+                target=self._run, args=(once,), name="localrpc-porter", daemon=True
+            )
+            self._thread.start()
 
     def _run(self, once: bool) -> None:
         while True:
@@ -154,23 +169,41 @@ class _Porter:
             except InterruptedError:
                 continue
             except OSError:
-                data = b""
+                data = None
             with self._lock:
-                self._came.append(data)
-                self._out = not (once or not data)
+                if data is None:
+                    self.over = True
+                else:
+                    self._came.append(data)
                 if self.bell >= 0:
                     os.eventfd_write(self.bell, 1)
-                if not self._out:
+                if once or self.over:
+                    self._thread = None
                     return
 
     def take(self) -> list[bytes]:
         """What it has brought."""
         with self._lock:
-            if self._came and self.bell >= 0:
-                os.eventfd_read(self.bell)
+            if self.bell >= 0:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self.bell)
             came = list(self._came)
             self._came.clear()
         return came
+
+    def bring_rest(self) -> None:
+        """What lies in the queue now, beside what the thread brings."""
+        with contextlib.suppress(OSError):
+            while (data := _receive(self._queue, wait=False)) is not None:
+                with self._lock:
+                    self._came.append(data)
+
+    def dismiss(self) -> None:
+        """Wait for the thread to leave a queue that has been removed; what it has, it keeps."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def close(self) -> None:
         """The queue is to be removed, for a thread that still waits."""
@@ -198,7 +231,7 @@ class SysvMedium(Medium):
         self._record: tuple[int, str] | None = record
         self._sent = sent
         self._waits = waits
-        self._porter = _Porter(rx)
+        self._porter = _Porter(rx, rung=not waits)
         self._rest = b""
         self._said = False
 
@@ -214,16 +247,18 @@ class SysvMedium(Medium):
             came = self._porter.take()
             if came:
                 self._rest = b"".join(came)
-            elif self._waits:
+            elif self._waits and not self._porter.over:
                 self._porter.send_out(once=True)
                 raise BlockingIOError(errno.EAGAIN, "nothing has come yet")
             else:
-                self._rest = _receive(self._rx, wait=False)
+                self._rest = _receive(self._rx, wait=False) or b""
         data, self._rest = self._rest[:size], self._rest[size:]
         return data, []
 
     def send(self, frame: bytes, fds: list[int]) -> None:
-        _send(self._tx, frame)
+        largest = min(lib.LR_SYSV_MAX, _setting("msgmax"))
+        for at in range(0, len(frame), largest):
+            _send(self._tx, frame[at : at + largest])
         self._said = True
         if self._sent is not None:
             self._sent()
@@ -258,6 +293,13 @@ class SysvMedium(Medium):
         self._porter.close()
 
 
+class _SysvGreeting(SeenGreeting):
+    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+        assert isinstance(self.medium, SysvMedium)
+        # By the kernel's word, which holds across PID namespaces, and not by its own.
+        return super().watch(peer, hello._replace(pid=_sender(self.medium.rx)))
+
+
 class _SysvListener(MeetingListener):
     def __init__(
         self, address: Address, options: Options, queue: int, record: records.Record
@@ -274,6 +316,8 @@ class _SysvListener(MeetingListener):
     def _read(self) -> bytes:
         came = self._porter.take()
         if not came:
+            if self._porter.over:
+                _logger.error("%s: somebody has removed its queue: nobody can come", self.address)
             raise BlockingIOError(errno.EAGAIN, "nobody knocks")
         return b"".join(knock.ljust(KNOCK_SIZE, b"\0") for knock in came)
 
@@ -286,17 +330,15 @@ class _SysvListener(MeetingListener):
             raise OSError(errno.EINVAL, "its record is damaged") from None
         rx = _find(up)
         medium = SysvMedium(rx, _find(down), (-1, path), waits=False)
-        return MeetingGreeting(
-            medium, self.address, self._options, _owner(rx), lambda pid: _open_pidfd(rx, pid)
-        )
+        return _SysvGreeting(medium, self.address, self._options, _owner(rx), _open_pidfd)
 
-    def close(self) -> None:
-        if self._porter.bell >= 0:
-            _drop(self._queue)
+    def _give_back(self) -> None:
         self._record.remove()
-        self.forget()
+        self._porter.bring_rest()
+        _drop(self._queue)
+        self._porter.dismiss()
 
-    def forget(self) -> None:
+    def _close(self) -> None:
         self._record.close()
         self._porter.close()
 
@@ -321,23 +363,21 @@ class SysvMqTransport(Transport):
         except OSError as error:
             raise ConnectError(str(address), f"connect failed: {error.strerror}") from None
         with contextlib.ExitStack() as stack:
-            server: int | None = None
-            with contextlib.suppress(OSError):
-                server = os.pidfd_open(pid)
-                stack.callback(os.close, server)
+            server = _open_pidfd(pid)
+            if server < 0:
+                raise ConnectError(str(address), f"connect failed: {UNSEEN}")
+            stack.callback(os.close, server)
             road = Road(
-                connect=lambda until: _connect(address, door),
+                connect=lambda until: _connect(address, place, door, server, until),
                 identify=lambda medium: _owner(door),
                 peer_name=f"unix:{address.body}",
-                watch=lambda medium, peer, hello: identified(
-                    peer, hello.pid, lambda pid: _open_pidfd(medium.rx, pid)
-                ),
+                watch=lambda medium, peer, hello: seen(peer, _sender(medium.rx), _open_pidfd),
                 alive=lambda: server,
             )
             return dial_road(road, address, options, deadline)
 
 
-def _connect(address: Address, door: int) -> SysvMedium:
+def _connect(address: Address, place: str, door: int, server: int, until: float) -> SysvMedium:
     """A pair of our own; the knock follows the HELLO, so that it is there by then."""
     token = new_token()
     keys = _new_key(), _new_key()
@@ -354,14 +394,14 @@ def _connect(address: Address, door: int) -> SysvMedium:
             raise LimitReached(str(address), error.strerror or "") from None
         raise
 
-    def knock() -> None:
+    def sent() -> None:
         try:
-            _send(door, encode_knock(token))
-        except BlockingIOError:
-            raise ConnectError(
-                str(address),
-                f"the server on {address.body} does not take connections: it is stopped or swamped",
-            ) from None
+            knock(address, lambda: _send(door, encode_knock(token)), until, server=server)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise gone(address) from None
+            raise
+        registered.confirm(address, place)
 
     up, down = made
-    return SysvMedium(down, up, record.take(), sent=knock, waits=True)
+    return SysvMedium(down, up, record.take(), sent=sent, waits=True)

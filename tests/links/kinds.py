@@ -34,7 +34,8 @@ class Kind(NamedTuple):
 
     def at(self, folder: Path | str) -> str:
         """A target at which nobody listens yet."""
-        return self.target.format(tmp=folder, port=free_port())
+        port = free_port() if "{port}" in self.target else 0
+        return self.target.format(tmp=folder, port=port)
 
 
 KINDS = {

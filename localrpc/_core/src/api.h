@@ -176,6 +176,7 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive,
 int64_t lr_engine_add(struct lr_engine *engine, struct lr_link *link, uint64_t peer_window);
 void lr_engine_close(struct lr_engine *engine);
 void lr_engine_free(struct lr_engine *engine);
+void lr_engine_disown(struct lr_engine *engine); /* in a forked child: close what it has of the links */
 int lr_engine_alive(struct lr_engine *engine); /* a client's: 1 alive, 0 going away, LR_CLOSED */
 void lr_engine_stats(struct lr_engine *engine, struct lr_stats *stats);
 int64_t lr_live(struct lr_engine *engine); /* calls not yet released */

@@ -151,15 +151,34 @@ void lr_engine_close(struct lr_engine *e)
 	lr_leave(e);
 }
 
+static void drop_links(struct lr_engine *e)
+{
+	for (uint32_t i = 0; i < e->nconns; i++)
+		if (e->conns[i] && e->conns[i]->link) {
+			e->conns[i]->link->ops->destroy(e->conns[i]->link);
+			e->conns[i]->link = NULL;
+		}
+}
+
+/*
+ * In a forked child: close our numbers of what is the parent's. Not if one of its
+ * threads was at work in there: nothing is sure then, and lr_engine_free() will.
+ */
+void lr_engine_disown(struct lr_engine *e)
+{
+	if (e->fork_generation == lr_fork_generation() || pthread_mutex_trylock(&e->lock) != 0)
+		return;
+	drop_links(e);
+	pthread_mutex_unlock(&e->lock);
+}
+
 /* No thread is inside, and none will come. */
 void lr_engine_free(struct lr_engine *e)
 {
 	if (e->fork_generation != lr_fork_generation()) {
 		/* In a forked child: the lock may be held by a thread that is not
 		 * here, and what is shared belongs to the parent. Only our numbers. */
-		for (uint32_t i = 0; i < e->nconns; i++)
-			if (e->conns[i])
-				e->conns[i]->link->ops->destroy(e->conns[i]->link);
+		drop_links(e);
 	} else {
 		lr_engine_close(e);
 		lr_watch_end(e); /* it takes the mutex */

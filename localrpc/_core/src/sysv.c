@@ -377,7 +377,8 @@ int lr_msgrcv(int id, char *data, uint32_t room, int wait)
 
 	if (!load)
 		return -ENOMEM;
-	got = msgrcv(id, load, room, 0, wait ? 0 : IPC_NOWAIT);
+	/* Cut what is too long: it would stay, and nobody get past it. */
+	got = msgrcv(id, load, room, 0, MSG_NOERROR | (wait ? 0 : IPC_NOWAIT));
 	if (got < 0)
 		got = -errno;
 	else

@@ -1,0 +1,544 @@
+"""Channels to children over inherited pipes: who gets them, and how each side ends."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import localrpc
+from localrpc.errors import ListenError
+from localrpc.sync import children
+from localrpc.transports import inherited
+
+from .house import PATIENCE, await_that
+
+Code = grpc.StatusCode
+ROOT = Path(__file__).parents[2]
+
+PROGRAM = """
+import os, signal, subprocess, sys
+from concurrent import futures
+import grpc, localrpc
+
+def handler(answer):
+    return grpc.unary_unary_rpc_method_handler(lambda request, context: answer(request, context))
+
+def run(request, context):
+    return subprocess.run(request.decode(), shell=True, stdout=subprocess.PIPE).stdout
+
+server = localrpc.server(futures.ThreadPoolExecutor(4))
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s", {
+    "pid": handler(lambda request, context: b"%d" % os.getpid()),
+    "parent": handler(lambda request, context: b"%d" % localrpc.peer_credentials(context).pid),
+    "variable": handler(lambda request, context: os.environ.get(request.decode(), "").encode()),
+    "folder": handler(lambda request, context: os.getcwd().encode()),
+    "run": handler(run),
+    "exit": handler(lambda request, context: os._exit(int(request))),
+}),))
+server.add_insecure_port("pipe:")
+server.start()
+"""
+SERVE = PROGRAM + "server.wait_for_termination()"
+STUBBORN = (
+    PROGRAM
+    + """
+import time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True:
+    time.sleep(60)
+"""
+)
+
+
+def program(script: str = SERVE) -> list[str]:
+    return [sys.executable, "-c", script]
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture(autouse=True)
+def pipes_before() -> Iterator[set[str]]:
+    """Of this process; at the end nothing more is left, and no child or zombie."""
+    before = pipes_of(os.getpid()), offspring()
+    yield before[0]
+    gc.collect()
+    await_that(
+        lambda: pipes_of(os.getpid()) <= before[0] and offspring() <= before[1],
+        f"the end of everything but {before}",
+    )
+
+
+def pipes_of(pid: int) -> set[str]:
+    found = set()
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return {link for link in found if link.startswith("pipe:")}
+
+
+def offspring() -> set[str]:
+    """Children of this process, zombies too."""
+    found: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found |= set((task / "children").read_text().split())
+    return found
+
+
+def exists(pid: int) -> bool:
+    """Whether that process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def ask(channel: Any, method: str, request: bytes = b"") -> bytes:
+    answer: bytes = channel.unary_unary(f"/s/{method}")(request, timeout=PATIENCE)
+    return answer
+
+
+def refusal(call: Callable[[], object]) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
+
+
+def answers(server: grpc.Server) -> None:
+    """What a forked child serves."""
+
+    def handler(answer: Callable[[bytes, Any], bytes]) -> Any:
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    def parent(request: bytes, context: Any) -> bytes:
+        return b"%d" % localrpc.peer_credentials(context).pid
+
+    def leave(request: bytes, context: Any) -> bytes:
+        os._exit(int(request))
+
+    def hold(request: bytes, context: Any) -> bytes:
+        threading.Event().wait()
+        return b""
+
+    methods = {
+        "pid": handler(lambda request, context: b"%d" % os.getpid()),
+        "parent": handler(parent),
+        "threads": handler(lambda request, context: b"%d" % threading.active_count()),
+        "exit": handler(leave),
+        "hold": handler(hold),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s", methods),))
+
+
+# ---- programs ----
+
+
+def test_a_program_serves_its_parent() -> None:
+    with localrpc.spawn_channel(program()) as channel:
+        assert int(ask(channel, "pid")) == channel.pid
+        assert int(ask(channel, "parent")) == os.getpid()
+        assert channel.facts is not None
+        assert channel.facts.wakeup == "pipe"
+    assert channel.wait(0) == 0
+
+
+def test_a_program_that_is_not_there_leaves_nothing() -> None:
+    with pytest.raises(FileNotFoundError):
+        localrpc.spawn_channel(["/nowhere/at/all"])
+
+
+def test_a_folder_that_is_not_there_leaves_nothing() -> None:
+    with pytest.raises(FileNotFoundError):
+        localrpc.spawn_channel(program(), cwd="/nowhere/at/all")
+
+
+@pytest.mark.parametrize("script", ["raise SystemExit(3)", "import os; os._exit(3)"])
+def test_a_program_that_ends_at_once_is_unavailable_with_its_status(script: str) -> None:
+    with localrpc.spawn_channel(program(script)) as channel:
+        error = refusal(lambda: ask(channel, "pid"))
+        assert error.code() is Code.UNAVAILABLE
+        assert "it has ended with exit status 3" in error.details()
+        assert f"the child process {channel.pid}" in error.details()
+    assert channel.wait(0) == 3
+
+
+def test_a_program_that_is_killed_is_unavailable_with_its_signal() -> None:
+    with localrpc.spawn_channel(program()) as channel:
+        ask(channel, "pid")
+        os.kill(channel.pid, signal.SIGKILL)
+        assert channel.wait(PATIENCE) == -signal.SIGKILL
+        error = refusal(lambda: ask(channel, "pid"))
+        assert error.code() is Code.UNAVAILABLE
+        assert "it was killed by signal 9" in error.details()
+
+
+def test_a_program_that_leaves_in_a_call_is_unavailable_then_and_later() -> None:
+    with localrpc.spawn_channel(program()) as channel:
+        assert refusal(lambda: ask(channel, "exit", b"5")).code() is Code.UNAVAILABLE
+        error = refusal(lambda: ask(channel, "pid"))
+        assert error.code() is Code.UNAVAILABLE
+        assert "it has ended with exit status 5" in error.details()
+
+
+def test_a_program_that_never_serves_is_given_up_by_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(children, "_GRACE", 0.1)
+    with localrpc.spawn_channel(["sleep", "60"]) as channel:
+        error = refusal(lambda: channel.unary_unary("/s/pid")(b"", timeout=0.1))
+        assert error.code() is Code.DEADLINE_EXCEEDED
+        options = (("localrpc.connect_timeout_ms", 50),)
+        with localrpc.spawn_channel(["sleep", "60"], options) as other:
+            error = refusal(lambda: other.unary_unary("/s/pid")(b""))
+            assert error.code() is Code.UNAVAILABLE
+            assert f"the child {other.pid} has not answered yet" in error.details()
+    assert channel.wait(0) == -signal.SIGTERM
+
+
+def test_a_program_that_speaks_something_else_is_told() -> None:
+    script = """
+import os
+rx, tx, keep = map(int, os.environ["LOCALRPC_PIPE"].split(","))
+os.write(tx, b"HTTP/1.1 200 OK" * 9)
+while os.read(rx, 4096):
+    pass
+"""
+    with localrpc.spawn_channel(program(script)) as channel:
+        error = refusal(lambda: ask(channel, "pid"))
+        assert error.code() is Code.UNAVAILABLE
+        assert "exit status 0" in error.details() or "HTTP/1" in error.details()
+
+
+def test_a_shell_may_stand_in_between() -> None:
+    script = '"$0" -c "$1"; echo over >&2; exit 7'
+    with localrpc.spawn_channel(["sh", "-c", script, sys.executable, SERVE]) as channel:
+        pid = int(ask(channel, "pid"))
+        assert pid != channel.pid
+        assert int(ask(channel, "parent")) == os.getpid()
+    assert channel.wait(0) == 7
+    assert not exists(pid)
+
+
+def test_whom_a_shell_has_started_is_noticed_when_killed() -> None:
+    with localrpc.spawn_channel(["sh", "-c", '"$0" -c "$1"', sys.executable, SERVE]) as channel:
+        os.kill(int(ask(channel, "pid")), signal.SIGKILL)
+        error = refusal(lambda: ask(channel, "pid"))
+        assert error.code() is Code.UNAVAILABLE
+        assert channel.wait(PATIENCE) == 128 + signal.SIGKILL
+
+
+def test_environment_and_folder_are_the_callers_choice(tmp_path: Path) -> None:
+    environment = {"PYTHONPATH": str(ROOT), "MINE": "yes"}
+    with localrpc.spawn_channel(program(), env=environment, cwd=str(tmp_path)) as channel:
+        assert ask(channel, "variable", b"MINE") == b"yes"
+        assert ask(channel, "variable", b"HOME") == b""
+        assert ask(channel, "folder") == os.fsencode(tmp_path)
+    assert inherited.ENVIRONMENT not in environment
+
+
+def test_a_grandchild_gets_neither_the_pipes_nor_the_variable() -> None:
+    look = b"ls -l /proc/self/fd | grep -c 'pipe:'; echo ${LOCALRPC_PIPE-none}"
+    with localrpc.spawn_channel(program()) as channel:
+        # ls has as its output the pipe to grep; sh's own is the one to its parent.
+        alone = subprocess.run(look, shell=True, stdout=subprocess.PIPE).stdout.split()
+        assert ask(channel, "run", look).split() == alone
+        assert alone[1] == b"none"
+
+
+def test_siblings_do_not_hold_each_others_pipes(pipes_before: set[str]) -> None:
+    with contextlib.ExitStack() as stack:
+        channels = [stack.enter_context(localrpc.spawn_channel(program())) for _ in range(3)]
+        pids = [int(ask(channel, "pid")) for channel in channels]
+        assert_two_each(pids, pipes_before)
+
+
+def assert_two_each(pids: list[int], pipes_before: set[str]) -> None:
+    """Each has two of our pipes, and nobody has another's."""
+    ours = pipes_of(os.getpid()) - pipes_before
+    held = [pipes_of(pid) & ours for pid in pids]
+    assert [len(each) for each in held] == [2] * len(pids)
+    assert len(set().union(*held)) == 2 * len(pids)
+
+
+def test_children_started_on_many_threads_hold_only_their_own_pipes(
+    pipes_before: set[str],
+) -> None:
+    with futures.ThreadPoolExecutor(4) as pool:
+        channels = list(pool.map(lambda _: localrpc.fork_channel(answers), range(6)))
+        pids = list(pool.map(lambda channel: int(ask(channel, "pid")), channels))
+    assert pids == [channel.pid for channel in channels]
+    assert_two_each(pids, pipes_before)
+    for channel in channels:
+        channel.close()
+        assert channel.wait(0) == 0
+
+
+def test_a_child_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "_GRACE", 0.1)
+    channel = localrpc.spawn_channel(program(STUBBORN))
+    ask(channel, "pid")
+    channel.close()
+    assert channel.wait(0) == -signal.SIGKILL
+
+
+def test_waiting_has_a_timeout() -> None:
+    with localrpc.spawn_channel(program()) as channel:
+        with pytest.raises(TimeoutError, match=f"{channel.pid} still runs after 0.01 s"):
+            channel.wait(0.01)
+        assert int(ask(channel, "pid")) == channel.pid
+
+
+def test_closing_twice_is_closing() -> None:
+    channel = localrpc.spawn_channel(program())
+    channel.close()
+    channel.close()
+    with pytest.raises(ValueError, match="closed channel"):
+        ask(channel, "pid")
+
+
+def test_a_closed_channel_ends_a_child_that_has_just_begun() -> None:
+    channel = localrpc.spawn_channel(program())
+    channel.close()
+    assert channel.wait(0) is not None
+
+
+@pytest.mark.parametrize("called", [True, False], ids=["called", "uncalled"])
+def test_a_channel_that_nobody_holds_ends_its_child(called: bool) -> None:
+    channel = localrpc.fork_channel(answers)
+    pid = channel.pid
+    if called:
+        ask(channel, "pid")
+    del channel
+    gc.collect()
+    await_that(lambda: not Path(f"/proc/{pid}").exists(), "somebody to wait for the child")
+
+
+def test_a_stub_keeps_the_child_of_a_channel_that_nobody_holds() -> None:
+    stub = localrpc.fork_channel(answers).unary_unary("/s/pid")
+    gc.collect()
+    assert int(stub(b"", timeout=PATIENCE))
+
+
+# ---- forked children ----
+
+
+def test_a_forked_child_serves_its_parent() -> None:
+    with localrpc.fork_channel(answers) as channel:
+        assert int(ask(channel, "pid")) == channel.pid
+        assert int(ask(channel, "parent")) == os.getpid()
+    assert channel.wait(0) == 0
+
+
+def test_a_setup_that_raises_ends_the_child_with_a_traceback(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def fail(server: grpc.Server) -> None:
+        raise LookupError("nothing to serve")
+
+    with localrpc.fork_channel(fail) as channel:
+        error = refusal(lambda: ask(channel, "pid"))
+        assert error.code() is Code.UNAVAILABLE
+        assert "exit status 1" in error.details()
+    assert channel.wait(0) == 1
+    assert "LookupError: nothing to serve" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "status"), [(4, 4), (None, 0), ("words", 1)])
+def test_a_setup_may_exit(code: Any, status: int) -> None:
+    with localrpc.fork_channel(lambda server: sys.exit(code)) as channel:
+        assert channel.wait(PATIENCE) == status
+
+
+def test_a_forked_child_has_the_threads_of_its_own_pool() -> None:
+    with (
+        futures.ThreadPoolExecutor(8) as pool,
+        localrpc.fork_channel(answers, thread_pool=lambda: futures.ThreadPoolExecutor(1)) as one,
+    ):
+        pool.submit(int).result()
+        assert int(ask(one, "threads")) < 8
+
+
+def test_a_child_forked_on_a_thread_serves() -> None:
+    with futures.ThreadPoolExecutor(1) as pool:
+        channel = pool.submit(localrpc.fork_channel, answers).result()
+    with channel:
+        assert int(ask(channel, "pid")) == channel.pid
+
+
+def test_a_sibling_forked_during_a_call_holds_nothing_of_it(pipes_before: set[str]) -> None:
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(localrpc.fork_channel(answers))
+        held: Any = first.unary_unary("/s/hold").future(b"")
+        ask(first, "pid")
+        second = stack.enter_context(localrpc.fork_channel(answers))
+        # Forked while the one before it is being greeted.
+        third = stack.enter_context(localrpc.fork_channel(answers))
+        pids = [int(ask(channel, "pid")) for channel in (first, second, third)]
+        assert_two_each(pids, pipes_before)
+        first.close()
+        assert first.wait(0) == 0
+    assert held.code() is Code.CANCELLED
+
+
+def test_a_childs_channel_is_not_its_siblings_to_use() -> None:
+    def use(server: grpc.Server) -> None:
+        error = refusal(lambda: ask(first, "pid"))
+        assert "another process's child" in error.details()
+        first.close()
+        answers(server)
+
+    with localrpc.fork_channel(answers) as first:
+        ask(first, "pid")
+        with localrpc.fork_channel(use) as second:
+            assert int(ask(second, "pid")) == second.pid
+        assert int(ask(first, "pid")) == first.pid
+
+
+def test_a_child_may_fork_children() -> None:
+    def nest(server: grpc.Server) -> None:
+        inner = localrpc.fork_channel(answers)
+
+        def pids(request: bytes, context: Any) -> bytes:
+            return b"%d %d %d" % (os.getpid(), int(ask(inner, "pid")), int(ask(inner, "parent")))
+
+        handler: Any = grpc.unary_unary_rpc_method_handler(pids)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("s", {"pids": handler}),)
+        )
+
+    with localrpc.fork_channel(nest) as channel:
+        child, grandchild, parent = map(int, ask(channel, "pids").split())
+        assert child == parent == channel.pid
+        assert exists(grandchild)
+    await_that(lambda: not exists(grandchild), "the grandchild's end")
+
+
+def test_a_server_that_starts_without_a_parents_pipe_is_told() -> None:
+    server = localrpc.server(futures.ThreadPoolExecutor(1))
+    with pytest.raises(ListenError, match="this process has no pipe from a parent"):
+        server.add_insecure_port("pipe:")
+
+
+@pytest.mark.parametrize("value", ["x", "1,2", "7,8,9,10", "1000,1001,1002"])
+def test_a_variable_that_names_no_pipes_is_told(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(inherited.ENVIRONMENT, value)
+    server = localrpc.server(futures.ThreadPoolExecutor(1))
+    with pytest.raises(ListenError, match="does not name three pipes of this process"):
+        server.add_insecure_port("pipe:")
+    assert inherited.ENVIRONMENT not in os.environ
+
+
+def test_pipe_without_a_path_cannot_be_dialled() -> None:
+    with localrpc.insecure_channel("pipe:") as channel:
+        error = refusal(lambda: ask(channel, "pid"))
+        assert "localrpc.spawn_channel" in error.details()
+
+
+# ---- parents ----
+
+PARENT = """
+import atexit, os, sys, threading
+import grpc, localrpc
+
+def say(*words):
+    os.write(1, " ".join(map(str, words)).encode() + b"\\n")
+
+def setup(server):
+    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: b"%d" % os.getpid())
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s", {"pid": handler}),))
+
+atexit.register(say, "exit handler")
+"""
+FORK = "channel = localrpc.fork_channel(setup)\n"
+SPAWN = "channel = localrpc.spawn_channel([sys.executable, '-c', sys.argv[1]])\n"
+CALL = "channel.unary_unary('/s/pid')(b'', timeout=20)\n"
+SAY = "say(channel.pid)\n"
+
+
+def parent(script: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PARENT + script, SERVE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    with process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("make", [FORK, SPAWN], ids=["fork", "spawn"])
+@pytest.mark.parametrize("call", [CALL, ""], ids=["called", "uncalled"])
+def test_a_parent_that_is_killed_takes_its_children_along(make: str, call: str) -> None:
+    with parent(make * 2 + call + SAY + "sys.stdin.read()") as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+        await_that(lambda: not exists(pid), "the child's end")
+
+
+@pytest.mark.parametrize("make", [FORK, SPAWN], ids=["fork", "spawn"])
+@pytest.mark.parametrize("call", [CALL, ""], ids=["called", "uncalled"])
+def test_a_parent_may_leave_its_children_open_at_its_exit(make: str, call: str) -> None:
+    code, out, err = finish(parent(make * 2 + call + SAY))
+    pid, *said = out.split("\n")
+    assert (code, err, said) == (0, "", ["exit handler", ""])
+    await_that(lambda: not exists(int(pid)), "the child's end")
+
+
+def test_a_forked_child_does_not_run_its_parents_exit_handlers() -> None:
+    code, out, err = finish(parent(FORK + CALL + "channel.close()"))
+    assert (code, out, err) == (0, "exit handler\n", "")
+
+
+def test_what_the_parent_has_not_flushed_is_printed_once() -> None:
+    code, out, err = finish(parent("sys.stdout.write('once')\n" + FORK + CALL + "channel.close()"))
+    assert (code, err) == (0, "")
+    assert out.count("once") == 1
+
+
+def test_a_forked_child_ignores_ctrl_c_and_its_parent_does_not() -> None:
+    script = "import signal, time\n" + FORK + CALL + SAY + "signal.pause()"
+    process = parent(script)
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    os.kill(pid, signal.SIGINT)
+    assert exists(pid)
+    process.send_signal(signal.SIGINT)
+    _, _, err = finish(process)
+    assert "KeyboardInterrupt" in err
+    await_that(lambda: not exists(pid), "the child's end")
+
+
+def test_a_parent_that_reaps_everybody_is_no_trouble() -> None:
+    script = """
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+"""
+    code, out, err = finish(parent(script + FORK + CALL + "channel.close()"))
+    assert (code, out, err) == (0, "exit handler\n", "")

@@ -1,0 +1,69 @@
+"""What a target names carries every byte, the handshake too: no socket stands behind it.
+
+The suites of links and of whole calls run once more where sockets are forbidden.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.peers import seccomp
+
+from .doors import ROOT
+
+WITHOUT_SOCKETS = ("pipe", "mq", "sysvmq")
+SUITES = ("tests/links/test_conformance.py", "tests/rpc")
+
+needs_seccomp = pytest.mark.skipif(
+    not seccomp.SUPPORTED, reason="the numbers of this machine's system calls are not known here"
+)
+
+TRY = """
+import errno, os, socket
+def refused(make):
+    try:
+        make()
+    except PermissionError as error:
+        return error.errno == errno.EPERM
+    return False
+def connect():
+    import ctypes
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.connect(0, None, 0) < 0:
+        raise OSError(ctypes.get_errno(), "connect")
+print(refused(socket.socket), refused(socket.socketpair), refused(connect))
+"""
+
+
+def without_sockets(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A Python that may make none, nor may what it starts."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.peers.seccomp", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    )
+
+
+@needs_seccomp
+def test_sockets_are_forbidden() -> None:
+    assert without_sockets("-c", TRY).stdout == "True True True\n"
+    grandchild = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {TRY!r}])"
+    assert without_sockets("-c", grandchild).stdout == "True True True\n"
+
+
+@needs_seccomp
+# In capitals: the lock on an mq: test is for those inside to take.
+@pytest.mark.parametrize("kind", WITHOUT_SOCKETS, ids=str.upper)
+def test_the_suites_pass_without_sockets(kind: str) -> None:
+    wanted = f"[{kind} and not many_doors"  # of which one is a socket
+    plugins = ("-p", "no:xdist", "-p", "no:cacheprovider")
+    done = without_sockets("-m", "pytest", *plugins, *SUITES, "-k", wanted)
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
