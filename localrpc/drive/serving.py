@@ -12,8 +12,9 @@ from typing import Any
 from localrpc import _log, transports
 from localrpc.address import Address
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
-from localrpc.drive.doors import Doors
+from localrpc.drive.doors import Doors, Guests
 from localrpc.drive.executors import Workers, workers_for
+from localrpc.errors import ListenError
 from localrpc.options import Options
 from localrpc.transports.base import Connection
 from localrpc.wire import codec
@@ -48,12 +49,14 @@ class Serving:
         if raw == ffi.NULL:
             raise MemoryError("no memory for a server's engine")
         self.engine: Any = own_engine(raw)
+        lib.lr_limit_users(raw, options.max_calls_per_user, options.max_memory_per_user)
         self.options = options
         self.connections: dict[int, Connection] = {}
         self.callback_lock = threading.Lock()
         self._lock = threading.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
-        self._doors = Doors(self._admit, self._lost_one)
+        self._guests = Guests(options.max_connections_per_user)
+        self._doors = Doors(self._admit, self._lost_one, self._guests)
         self._sources = 0
         self._workers: Workers = workers_for(pool, self, limited=max_calls is not None)
         self._on_stopped = on_stopped
@@ -74,7 +77,10 @@ class Serving:
 
         `security` is what calls that come in there find in their auth_context().
         """
-        listener = transports.transport_for(address.scheme).listen(address, self.options)
+        transport = transports.transport_for(address.scheme)
+        if self.options.access.others and (reason := transport.closed_to_others(address)):
+            raise ListenError(str(address), reason)
+        listener = transport.listen(address, self.options)
         with self._lock:
             self._sources += 1
         listener.security = security
@@ -92,12 +98,15 @@ class Serving:
 
     def _admit(self, connection: Connection) -> None:
         with self._lock:
-            number = lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window)
+            number = lib.lr_engine_admit(
+                self.engine, connection.link.take(), connection.hello.window, connection.peer.uid
+            )
             if number >= 0:
                 self.connections[number] = connection
         if number < 0:
             if not self._stopped:  # a server that has stopped meanwhile refuses rightly
                 _logger.error("a connection was refused by the core (%d)", number)
+            self._guests.leave(connection.peer.uid)
             connection.close()
 
     def stay(self) -> None:
@@ -137,6 +146,7 @@ class Serving:
                     if io.raw.size == lib.LR_PROTOCOL:
                         reason = io.buf[: io.raw.count].decode()
                         _logger.error("%s: %s; closed", connection.peer_name, reason)
+                    self._guests.leave(connection.peer.uid)
                     connection.close()
                     if connection.single:
                         self._lost_one()

@@ -7,6 +7,7 @@ behind when anything fails.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from localrpc._core.links import Link
@@ -62,6 +63,8 @@ class Greeting(ABC):
 
     deadline: float
     """On time.monotonic()'s clock; past it, close()."""
+    enter: Callable[[int], str | None] = staticmethod(lambda uid: None)
+    """Asked once, for a client whose user may come at all: why it may not come now."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -108,6 +111,13 @@ class Transport(ABC):
     """One scheme. Stateless: one instance serves all threads."""
 
     scheme: str
+
+    def closed_to_others(self, address: Address) -> str | None:
+        """Why other users cannot come in there, whatever the options; None if they can."""
+        return (
+            f"{self.scheme}: is for one user, and the options allow others in; serve them at"
+            " unix:PATH, unix-abstract:NAME, shm:/PATH or tcp:HOST:PORT"
+        )
 
     @abstractmethod
     def listen(self, address: Address, options: Options) -> Listener:

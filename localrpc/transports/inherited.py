@@ -204,7 +204,7 @@ class ToChild(Transport):
             connect=lambda until: medium,
             identify=lambda medium: _owner(rx),
             peer_name=f"unix:pid={self._pid}",
-            objection=lambda peer: None,
+            objection=lambda peer, options: None,
             # A wrapper may stand between us and who really answers.
             watch=lambda medium, peer, hello: identified(
                 peer, hello.pid, lambda pid: _open_pidfd(rx, pid)

@@ -107,6 +107,10 @@ class _FifoListener(MeetingListener):
 class PipeTransport(Transport):
     scheme = "pipe"
 
+    def closed_to_others(self, address: Address) -> str | None:
+        # Who has inherited pipes has them from whoever may call.
+        return super().closed_to_others(address) if address.body else None
+
     def listen(self, address: Address, options: Options) -> Listener:
         if not address.body:
             return inherited.listen(address, options)

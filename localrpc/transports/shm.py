@@ -155,13 +155,21 @@ class _ShmGreeting(SocketGreeting):
 class ShmTransport(Transport):
     scheme = "shm"
 
+    def closed_to_others(self, address: Address) -> str | None:
+        if address.body.startswith("/"):
+            return None
+        return (
+            "the runtime directory is closed to other users, and the options allow some; name a"
+            " socket where they can get to it: shm:/PATH"
+        )
+
     def listen(self, address: Address, options: Options) -> Listener:
         try:
             _wakeup_signal(address)
             path = _path(address, create=True)
         except (OSError, ValueError) as error:
             raise ListenError(str(address), _reason(error)) from None
-        sock, identity = names.take(path, str(address))
+        sock, identity = names.take(path, str(address), others=options.access.others)
         return SocketListener(address, options, sock, _ShmGreeting, path, identity)
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:

@@ -14,7 +14,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -23,9 +23,9 @@ from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenErr
 from localrpc.options import Options
 from localrpc.transports.base import Connection, Listener, PeerCredentials, Transport
 from localrpc.transports.credentials import (
+    groups_of_user,
     identified,
     open_pidfd_of_holder,
-    refusal_of_client,
     refusal_of_server,
 )
 from localrpc.transports.door import SocketGreeting, SocketListener
@@ -46,8 +46,6 @@ _ELSEWHERE = (
     "is not of this machine alone; add ?interfaces=any if that is meant (nothing is encrypted"
     " there and nobody's user is known), or use 127.0.0.1"
 )
-
-_Refusal = Callable[[PeerCredentials], str | None]
 
 _Place = tuple[socket.AddressFamily, Any]
 """A family and what bind() and connect() take in it."""
@@ -110,11 +108,9 @@ def _watch(
     return identified(peer, hello.pid, lambda pid: open_pidfd_of_holder(pid, device, holder.inode))
 
 
-def _objection(address: Address, refusal: _Refusal, peer: PeerCredentials) -> str | None:
-    """None for a peer elsewhere, if the target allows them: it has no user here to compare."""
-    if peer.uid == _UNKNOWN and address.elsewhere:
-        return None
-    return refusal(peer)
+def _welcome_from_elsewhere(address: Address, peer: PeerCredentials) -> bool:
+    """Whether it has no user here to compare, and the target allows that."""
+    return peer.uid == _UNKNOWN and address.elsewhere
 
 
 class _TcpGreeting(SocketGreeting):
@@ -132,7 +128,12 @@ class _TcpGreeting(SocketGreeting):
         return peer
 
     def objection(self, peer: PeerCredentials) -> str | None:
-        return _objection(self.address, refusal_of_client, peer)
+        if _welcome_from_elsewhere(self.address, peer):
+            return None
+        return super().objection(peer)
+
+    def groups(self, peer: PeerCredentials) -> Iterable[int]:
+        return groups_of_user(peer.uid)
 
     def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
         return _watch(self.medium, peer, hello)
@@ -143,6 +144,9 @@ class _TcpGreeting(SocketGreeting):
 
 class TcpTransport(Transport):
     scheme = "tcp"
+
+    def closed_to_others(self, address: Address) -> str | None:
+        return None
 
     def listen(self, address: Address, options: Options) -> Listener:
         try:
@@ -164,11 +168,15 @@ class TcpTransport(Transport):
             connect=lambda until: SocketMedium(_connect(address, until)),
             identify=_identify,
             peer_name=f"tcp:{address.body}",
-            objection=partial(_objection, address, refusal_of_server),
+            objection=partial(_refusal, address),
             watch=_watch,
             identified_late=True,
         )
         return dial_road(road, address, options, deadline)
+
+
+def _refusal(address: Address, peer: PeerCredentials, options: Options) -> str | None:
+    return None if _welcome_from_elsewhere(address, peer) else refusal_of_server(peer, options)
 
 
 def _listen(family: socket.AddressFamily, place: Any) -> socket.socket:

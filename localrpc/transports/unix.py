@@ -15,8 +15,11 @@ from localrpc.transports.greet import dial_socket
 class UnixTransport(Transport):
     scheme = "unix"
 
+    def closed_to_others(self, address: Address) -> str | None:
+        return None
+
     def listen(self, address: Address, options: Options) -> Listener:
-        sock, identity = names.take(address.body, str(address))
+        sock, identity = names.take(address.body, str(address), others=options.access.others)
         return SocketListener(address, options, sock, SocketGreeting, address.body, identity)
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
@@ -25,6 +28,9 @@ class UnixTransport(Transport):
 
 class AbstractTransport(Transport):
     scheme = "unix-abstract"
+
+    def closed_to_others(self, address: Address) -> str | None:
+        return None
 
     def listen(self, address: Address, options: Options) -> Listener:
         sock = names.take_abstract(address.body, str(address))

@@ -63,7 +63,7 @@ static int deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, con
 			return 0;
 		}
 	}
-	if (call->conn->queued + size > LR_MAX_CONN_BYTES)
+	if (!lr_conn_may_queue(call->conn, size))
 		return LR_NOMEM;
 	item = lr_item_new(kind, data, size);
 	if (!item)
@@ -251,12 +251,12 @@ static int on_data(struct lr_engine *e, struct lr_call *call, const struct lr_fr
 		return LR_PROTOCOL;
 	}
 	if (!big->mem) {
-		if (call->conn->queued + big->size > LR_MAX_CONN_BYTES)
+		if (!lr_conn_may_queue(call->conn, big->size))
 			return LR_NOMEM;
 		big->mem = malloc(big->size);
 		if (!big->mem)
 			return LR_NOMEM;
-		call->conn->queued += big->size;
+		lr_conn_charge(call->conn, big->size);
 	}
 	memcpy(big->mem + big->got, f->payload, size);
 	big->got += size;
@@ -278,7 +278,7 @@ static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, cons
 			at = &(*at)->next;
 		if (*at) {
 			if (call->big->mem && !call->big->lent)
-				call->conn->queued -= call->big->size;
+				lr_conn_refund(call->conn, call->big->size);
 			*at = NULL;
 			call->last = at;
 			lr_item_free(call->big);
