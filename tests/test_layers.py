@@ -20,7 +20,7 @@ BASE = {"_log", "address", "errors", "metadata", "options", "status"}
 FOREIGN = {
     "sync": {"grpc"},
     "drive": {"grpc"},
-    "transports": set(),
+    "transports": {"posix_ipc"},
     "wire": {"google"},
     "_core": {"cffi", "hatchling"},
     "base": {"grpc"},
