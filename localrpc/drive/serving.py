@@ -9,14 +9,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from localrpc import _log, transports
+from localrpc import _log
 from localrpc.address import Address
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
 from localrpc.drive.doors import Doors, Guests
 from localrpc.drive.executors import Workers, workers_for
 from localrpc.errors import ListenError
 from localrpc.options import Options
-from localrpc.transports.base import Connection
+from localrpc.transports import Connection, transport_for
 from localrpc.wire import codec
 
 _logger = _log.logger("server")
@@ -77,7 +77,7 @@ class Serving:
 
         `security` is what calls that come in there find in their auth_context().
         """
-        transport = transports.transport_for(address.scheme)
+        transport = transport_for(address.scheme)
         if self.options.access.others and (reason := transport.closed_to_others(address)):
             raise ListenError(str(address), reason)
         listener = transport.listen(address, self.options)

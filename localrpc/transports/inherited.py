@@ -16,11 +16,14 @@ from typing import NamedTuple
 from localrpc.address import Address
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
+from localrpc.transports import limits
 from localrpc.transports.base import (
     Connection,
     Greeting,
     Listener,
+    Offer,
     PeerCredentials,
+    Scope,
     Transport,
 )
 from localrpc.transports.credentials import identified, open_pidfd_of_holder
@@ -66,6 +69,25 @@ _given: Ends | None = None
 
 making = threading.Lock()
 """Held from make_pair() until only one side is open here: a child must not get a sibling's."""
+
+
+def limits_of_pipes() -> dict[str, int]:
+    return {
+        **limits.settings("fs", "pipe-max-size", "pipe-user-pages-soft", "pipe-user-pages-hard"),
+        "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+    }
+
+
+def offer() -> Offer:
+    return Offer(
+        target="pipe:",
+        scope=Scope.FAMILY,
+        direction="two one-way channels",
+        technique="pipes inherited from the parent, by fork or spawn",
+        credentials="who has the pipes is who was given them; pid, uid: by /proc",
+        zero_copy=False,
+        limits=limits_of_pipes(),
+    )
 
 
 def make_pair() -> Pair:
@@ -222,6 +244,9 @@ class ToChild(Transport):
             self._changed.notify_all()
         if connection is not None:
             connection.close()
+
+    def offers(self) -> tuple[Offer, ...]:
+        return (offer(),)
 
     def listen(self, address: Address, options: Options) -> Listener:
         raise ListenError(str(address), NO_SERVER)

@@ -21,7 +21,16 @@ from typing import Any
 from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
-from localrpc.transports.base import Connection, Listener, PeerCredentials, Transport
+from localrpc.transports import limits
+from localrpc.transports.base import (
+    Connection,
+    Listener,
+    Offer,
+    PeerCredentials,
+    Scope,
+    Transport,
+    what_is_missing,
+)
 from localrpc.transports.credentials import (
     groups_of_user,
     identified,
@@ -145,6 +154,23 @@ class _TcpGreeting(SocketGreeting):
 class TcpTransport(Transport):
     scheme = "tcp"
 
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            Offer(
+                target="tcp:HOST:PORT",
+                scope=Scope.MACHINE,
+                direction="full duplex",
+                technique="a TCP connection over the loopback interface",
+                credentials="uid, and the pid of one's own user's: sock_diag",
+                zero_copy=False,
+                limits={
+                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+                    **limits.settings("net/core", "somaxconn", "wmem_max"),
+                },
+                missing=what_is_missing(_try_loopback),
+            ),
+        )
+
     def closed_to_others(self, address: Address) -> str | None:
         return None
 
@@ -173,6 +199,15 @@ class TcpTransport(Transport):
             identified_late=True,
         )
         return dial_road(road, address, options, deadline)
+
+
+def _try_loopback() -> None:
+    with socket.socket(socket.AF_INET, _KIND) as sock:
+        try:
+            sock.bind(("127.0.0.1", 0))
+        except OSError as error:
+            reason = f"127.0.0.1 is not to be had ({error.strerror}): ip link set lo up"
+            raise OSError(error.errno, reason) from None
 
 
 def _refusal(address: Address, peer: PeerCredentials, options: Options) -> str | None:
