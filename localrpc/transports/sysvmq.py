@@ -283,7 +283,7 @@ class _SysvListener(MeetingListener):
         return self._porter.bell
 
     def _read(self) -> bytes:
-        came = self._porter.take()
+        came = [knock for knock in self._porter.take() if knock]  # empty: the queue is gone
         if not came:
             raise BlockingIOError(errno.EAGAIN, "nobody knocks")
         return b"".join(knock.ljust(KNOCK_SIZE, b"\0") for knock in came)
