@@ -348,11 +348,24 @@ static int on_goaway(struct lr_engine *e)
 	return 0;
 }
 
+/* The call ends, and the others of its connection go on. */
+static void no_memory_for(struct lr_engine *e, struct lr_call *call)
+{
+	static const char text[] = "too much of what this user has sent waits for the server's handlers"
+				   " (localrpc.max_memory_per_user)";
+
+	lr_call_cancel(e, call, 8, text, sizeof text - 1);
+	if (call->state & CALL_DEFERRED) { /* nobody has it yet */
+		call->state &= ~(uint32_t)CALL_DEFERRED;
+		lr_call_free(e, call);
+	}
+}
+
 int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
 	const char **why)
 {
 	bool server = e->role == LR_SERVER;
-	struct lr_call *call;
+	struct lr_call *call = NULL;
 	int r = 0;
 
 	*why = "a frame of unknown type";
@@ -420,6 +433,10 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 		break;
 	default:
 		return LR_PROTOCOL;
+	}
+	if (r == LR_NOMEM && server && call) {
+		no_memory_for(e, call);
+		return 0;
 	}
 	if (r == LR_NOMEM)
 		*why = "more was sent than this side keeps";
