@@ -11,6 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+import localrpc
+
 from .runner import Results, Round
 from .sample import Latencies, Sample
 from .scenarios import Scenario
@@ -162,11 +164,16 @@ def notes(results: Results, machine: dict[str, str]) -> list[str]:
     disturbed = sum(r.disturbed for r in every)
     lacking = [s.title for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
     busy = ", one busy process beside on each core" if plan.beside_busy else ""
+    ways = {offer.target.partition(":")[0]: offer for offer in localrpc.transports()}
+    names = dict.fromkeys(peer.partition("?")[0] for peer in plan.peers)
+    how = "; ".join(f"{name}: {ways[name].technique}" for name in names if name in ways)
     lines = [
         f"Placement: {plan.placement.value}{busy}. Rounds: {plan.rounds}, interleaved; a slice: "
         f"{plan.seconds * 1000:.0f} ms; {results.seconds:.0f} s in all.",
         ", ".join(f"{key} {value}" for key, value in machine.items()),
     ]
+    if how:
+        lines.append(f"How they travel: {how}.")
     if shares:
         lines.append(
             f"Other processes used {statistics.median(shares):.1%} of the machine in the median "

@@ -14,8 +14,8 @@ import socket
 from localrpc.address import Address
 from localrpc.errors import AddressError, ConnectError, ListenError
 from localrpc.options import Options
-from localrpc.transports import handed, tcp
-from localrpc.transports.base import Connection, Listener, Transport
+from localrpc.transports import handed, limits, tcp
+from localrpc.transports.base import Connection, Listener, Offer, Scope, Transport
 from localrpc.transports.credentials import peer_credentials
 from localrpc.transports.door import SocketGreeting, SocketListener, forget_after_fork
 from localrpc.transports.greet import Road
@@ -30,6 +30,22 @@ class _OneClientListener(HandoverListener):
 
 class FdTransport(Transport):
     scheme = "fd"
+
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            Offer(
+                target="fd:N",
+                scope=Scope.MACHINE,
+                direction="full duplex",
+                technique="a socket that a parent or service manager has left: Unix or TCP",
+                credentials="those of unix: or tcp:, whichever it is",
+                zero_copy=False,
+                limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
+            ),
+        )
+
+    def closed_to_others(self, address: Address) -> str | None:
+        return None  # who may reach the socket is for whoever made it to say
 
     def listen(self, address: Address, options: Options) -> Listener:
         try:

@@ -134,9 +134,10 @@ def locked(directory: str) -> Iterator[None]:
         os.close(fd)
 
 
-def take(path: str, target: str) -> tuple[socket.socket, Identity]:
+def take(path: str, target: str, *, others: bool = False) -> tuple[socket.socket, Identity]:
     """A socket that listens under `path`, which was free or a dead server's.
 
+    With `others` every user may connect to it, and is to be asked who it is.
     Raises AddressInUse for a live server's, ListenError for everything else.
     """
     directory = os.path.dirname(path) or "."
@@ -149,6 +150,8 @@ def take(path: str, target: str) -> tuple[socket.socket, Identity]:
             sock.bind(path)
             facts = os.lstat(path)
             sock.listen(_BACKLOG)
+            if others:
+                _open_to_all(path, (facts.st_dev, facts.st_ino))
     except OSError as error:
         sock.close()
         raise ListenError(target, _bind_reason(path, directory, error)) from error
@@ -156,6 +159,18 @@ def take(path: str, target: str) -> tuple[socket.socket, Identity]:
         sock.close()
         raise
     return sock, (facts.st_dev, facts.st_ino)
+
+
+def _open_to_all(path: str, identity: Identity) -> None:
+    """Whatever the umask says; and not what somebody has put in the socket's place."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        facts = os.fstat(fd)
+        if (facts.st_dev, facts.st_ino) != identity:
+            raise OSError(errno.EBUSY, "somebody else has taken the name meanwhile")
+        os.chmod(f"/proc/self/fd/{fd}", 0o666)
+    finally:
+        os.close(fd)
 
 
 def _bind_reason(path: str, directory: str, error: OSError) -> str:

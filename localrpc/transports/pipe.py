@@ -20,7 +20,15 @@ from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
 from localrpc.transports import inherited, names, records
-from localrpc.transports.base import Connection, Greeting, Listener, PeerCredentials, Transport
+from localrpc.transports.base import (
+    Connection,
+    Greeting,
+    Listener,
+    Offer,
+    PeerCredentials,
+    Scope,
+    Transport,
+)
 from localrpc.transports.credentials import identified, open_pidfd_of_holder
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
@@ -103,6 +111,24 @@ class _FifoListener(MeetingListener):
 
 class PipeTransport(Transport):
     scheme = "pipe"
+
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            inherited.offer(),
+            Offer(
+                target="pipe:PATH",
+                scope=Scope.USER,
+                direction="two one-way channels",
+                technique="named FIFOs, two for each client",
+                credentials="uid: who made the FIFOs; pid: who has them open, by /proc",
+                zero_copy=False,
+                limits=inherited.limits_of_pipes(),
+            ),
+        )
+
+    def closed_to_others(self, address: Address) -> str | None:
+        # Who has inherited pipes has them from whoever may call.
+        return super().closed_to_others(address) if address.body else None
 
     def listen(self, address: Address, options: Options) -> Listener:
         if not address.body:

@@ -174,6 +174,11 @@ int lr_link_flush(struct lr_link *link); /* is all that was sent out? */
 struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive,
 	int64_t max_calls);
 int64_t lr_engine_add(struct lr_engine *engine, struct lr_link *link, uint64_t peer_window);
+/* As lr_engine_add, for a client of that user (-1: not known), for whom limits are counted. */
+int64_t lr_engine_admit(struct lr_engine *engine, struct lr_link *link, uint64_t peer_window,
+	int64_t uid);
+/* Calls not yet released, -1 for any number, and bytes not yet taken, of each user. */
+int lr_limit_users(struct lr_engine *engine, int64_t calls, uint64_t bytes);
 void lr_engine_close(struct lr_engine *engine);
 void lr_engine_free(struct lr_engine *engine);
 void lr_engine_disown(struct lr_engine *engine); /* in a forked child: close what it has of the links */

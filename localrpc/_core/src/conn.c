@@ -319,6 +319,28 @@ void lr_conn_unref(struct lr_conn *conn)
 	free(conn);
 }
 
+bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size)
+{
+	const struct lr_user *user = conn->user;
+
+	return conn->queued + size <= LR_MAX_CONN_BYTES &&
+	       (!user || user->queued + size <= conn->engine->user_bytes);
+}
+
+void lr_conn_charge(struct lr_conn *conn, uint64_t size)
+{
+	conn->queued += size;
+	if (conn->user)
+		conn->user->queued += size;
+}
+
+void lr_conn_refund(struct lr_conn *conn, uint64_t size)
+{
+	conn->queued -= size;
+	if (conn->user)
+		conn->user->queued -= size;
+}
+
 struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id)
 {
 	uint32_t slot = id & 0xfffff;

@@ -104,8 +104,17 @@ struct lr_out {
 	uint8_t data[];
 };
 
+/* Who is at the other end of some connections of a server's: limits are counted for each. */
+struct lr_user {
+	struct lr_user *next;
+	int64_t uid;
+	int64_t calls;   /* not yet released */
+	uint64_t queued; /* as lr_conn.queued, of all its connections */
+};
+
 struct lr_conn {
 	struct lr_engine *engine;
+	struct lr_user *user; /* NULL: nobody counts */
 	struct lr_link *link;
 	uint32_t id, slot;
 	uint32_t refs; /* one of the table, one of the hot list, one per call */
@@ -163,6 +172,9 @@ struct lr_engine {
 	uint32_t ncalls;
 	struct lr_call *free_calls;
 	int64_t live;
+	struct lr_user *users; /* as many as ever came: they stay */
+	int64_t user_calls;    /* the most each may have, -1: any number */
+	uint64_t user_bytes;
 
 	struct lr_conn **conns;
 	uint32_t nconns;
@@ -227,6 +239,9 @@ int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
 void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
 void lr_conn_warm(struct lr_conn *conn); /* have the leader take it among the hot ones */
+bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size);
+void lr_conn_charge(struct lr_conn *conn, uint64_t size); /* so much is queued */
+void lr_conn_refund(struct lr_conn *conn, uint64_t size);
 bool lr_conn_choked(const struct lr_conn *conn);
 bool lr_conn_stuck(const struct lr_conn *conn);
 bool lr_conn_unsent(const struct lr_conn *conn);

@@ -348,8 +348,9 @@ int lr_msgctl_stat(int id, struct lr_msgq *facts)
 
 	if (msgctl(id, IPC_STAT, &ds) < 0)
 		return -errno;
-	facts->uid = ds.msg_perm.uid;
-	facts->gid = ds.msg_perm.gid;
+	/* Who made it: the owner is what msgctl(2) has last been told. */
+	facts->uid = ds.msg_perm.cuid;
+	facts->gid = ds.msg_perm.cgid;
 	facts->mode = ds.msg_perm.mode;
 	facts->sender = ds.msg_lspid;
 	facts->bytes = ds.msg_qbytes;
