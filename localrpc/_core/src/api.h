@@ -165,6 +165,8 @@ void lr_engine_stats(struct lr_engine *engine, struct lr_stats *stats);
 int64_t lr_live(struct lr_engine *engine); /* calls not yet released */
 int lr_conn_drop(struct lr_engine *engine, uint32_t conn);
 int lr_engine_error(struct lr_engine *engine, char *text, int size); /* why the last connection ended */
+/* 1 if that is a fault of the system that carried it, rather than the end of the peer. */
+int lr_engine_faulty(struct lr_engine *engine);
 /* A server's: refuse new calls and say so; LR_K_DRAINED follows. Then end what goes on. */
 int lr_goaway(struct lr_engine *engine, const char *block, uint32_t len);
 int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uint32_t len);

@@ -132,6 +132,7 @@ struct lr_link {
 	uint32_t stride; /* who waits for room waits for this much: one wake-up, many frames */
 	bool unfinished; /* a frame was taken and is not all out: room() goes on with it */
 	uint64_t owes;   /* the epoch in which the reader sleeps and has not been rung; or 0 */
+	_Atomic(const char *) fault; /* why it is closed, if it was not the peer; or NULL */
 	_Atomic uint16_t peer_cpu;
 	_Atomic uint64_t bells; /* times we rang */
 };
@@ -164,6 +165,7 @@ struct lr_medium {
 	int bell_fd;    /* readable when bytes have come or the peer has gone */
 	int room_fd;    /* writable when there is room; -1 after a hang_up that closed it */
 	uint32_t grain; /* read() needs this much room at least */
+	_Atomic(const char *) fault; /* why it is LR_CLOSED, if not because of the peer; or NULL */
 };
 
 /* Takes the medium and pidfd, also when it fails: NULL with errno. */
