@@ -20,6 +20,10 @@ RING_DEFAULT = 1024 * 1024
 SPIN_AUTO = -1
 _SPIN_MAX_US = 1_000_000
 
+POLL_DEFAULT_MS = 20
+HEARTBEAT_DEFAULT_MS = 1000
+_INTERVAL_MAX_MS = 60_000
+
 OptionValue = str | int
 
 
@@ -45,6 +49,26 @@ class Address(NamedTuple):
     def ring_size(self) -> int:
         """Bytes of each of the two rings."""
         return int(self.options.get("ring", RING_DEFAULT))
+
+    @property
+    def interval_ms(self) -> int:
+        """Between two looks at a spool by who polls it."""
+        return int(self.options.get("interval", POLL_DEFAULT_MS))
+
+    @property
+    def polls(self) -> bool:
+        """Whether a spool's reader looks by itself, instead of being told by inotify."""
+        return self.options.get("watch") == "poll"
+
+    @property
+    def batches(self) -> bool:
+        """Whether a spool's files are renamed into place, instead of being appended to."""
+        return self.options.get("write") == "rename"
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """Between two signs of life where no pid can be seen."""
+        return int(self.options.get("heartbeat", HEARTBEAT_DEFAULT_MS))
 
     @property
     def elsewhere(self) -> bool:
@@ -117,6 +141,17 @@ def _fifo_path(body: str) -> str:
     return body
 
 
+def _folder(body: str) -> str:
+    if body.startswith("///"):
+        body = body[2:]
+    _check_characters(body)
+    if body.startswith("//"):
+        raise ValueError("after '//' the path must be absolute (write file:DIR for a relative one)")
+    if body and not body.strip("/"):
+        raise ValueError("the root directory is nobody's spool; name another")
+    return body.rstrip("/")
+
+
 def _abstract_name(body: str) -> str:
     body = body.removeprefix("//")
     _check_characters(body)
@@ -179,6 +214,12 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("pipe", "pipe:PATH", ("spin",), _fifo_path, nameless=True),
             Scheme("mq", "mq:NAME", ("spin",), _plain_name),
             Scheme("sysvmq", "sysvmq:NAME", ("spin",), _plain_name),
+            Scheme(
+                "file",
+                "file:DIR",
+                ("spin", "watch", "interval", "write", "heartbeat"),
+                _folder,
+            ),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
             Scheme("grpc", "grpc:TARGET", (), _grpc_target, verbatim=True),
         )
@@ -216,8 +257,35 @@ def _interfaces(text: str) -> OptionValue:
     return text
 
 
+def _watch(text: str) -> OptionValue:
+    if text not in ("inotify", "poll"):
+        raise ValueError("use inotify or poll")
+    return text
+
+
+def _write(text: str) -> OptionValue:
+    if text not in ("append", "rename"):
+        raise ValueError("use append or rename")
+    return text
+
+
+def _milliseconds(text: str) -> OptionValue:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= _INTERVAL_MAX_MS:
+        raise ValueError(f"use a number of milliseconds from 1 to {_INTERVAL_MAX_MS}")
+    return int(text)
+
+
 _OPTIONS: Mapping[str, Callable[[str], OptionValue]] = MappingProxyType(
-    {"wakeup": _wakeup, "spin": _spin, "ring": _ring, "interfaces": _interfaces}
+    {
+        "wakeup": _wakeup,
+        "spin": _spin,
+        "ring": _ring,
+        "interfaces": _interfaces,
+        "watch": _watch,
+        "interval": _milliseconds,
+        "write": _write,
+        "heartbeat": _milliseconds,
+    }
 )
 
 

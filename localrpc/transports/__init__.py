@@ -11,6 +11,7 @@ from localrpc.transports.base import (
     PeerCredentials,
     Transport,
 )
+from localrpc.transports.file import FileTransport
 from localrpc.transports.mq import MqTransport
 from localrpc.transports.pipe import PipeTransport
 from localrpc.transports.shm import ShmTransport
@@ -38,6 +39,7 @@ _TRANSPORTS: dict[str, Transport] = {
         PipeTransport(),
         MqTransport(),
         SysvMqTransport(),
+        FileTransport(),
         TcpTransport(),
     )
 }

@@ -7,6 +7,6 @@ import pytest
 from tests.conftest import fresh_target
 
 
-@pytest.fixture(params=["shm-eventfd", "shm-signal", "unix", "pipe", "mq", "sysvmq", "tcp"])
+@pytest.fixture(params=["shm-eventfd", "shm-signal", "unix", "pipe", "mq", "sysvmq", "file", "tcp"])
 def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     return fresh_target(request.param, runtime_directory)

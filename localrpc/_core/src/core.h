@@ -2,8 +2,8 @@
  * core.h - what the files of the core share: frames, links, time, doorbells.
  *
  * Floors, lowest first: util.c (time, futex, fork), ring.c and stream.c (one
- * link kind each; the second over socket.c, pipe.c, mqueue.c, sysv.c), table.c (calls, messages), conn.c (one link and what waits
- * to be sent on it), wake.c, read.c, sleep.c, lead.c and service.c (who reads,
+ * link kind each; the second over socket.c, pipe.c, mqueue.c, sysv.c, spool.c), table.c
+ * (calls, messages), conn.c (one link and what waits to be sent on it), wake.c, read.c, sleep.c, lead.c and service.c (who reads,
  * who sleeps, who is woken), dispatch.c and accept.c (a frame's effect), send.c
  * and calls.c (either side of a call), client.c, server.c, life.c.
  */
