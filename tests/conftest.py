@@ -28,6 +28,7 @@ TARGETS = {
     "pipe": "pipe:{directory}/{name}.fifo",
     "mq": "mq:{name}",
     "sysvmq": "sysvmq:{name}",
+    "file": "file:{directory}/{name}.spool",
     "tcp": "tcp:127.0.0.1:{port}",
     "inproc": "inproc:{name}",
 }

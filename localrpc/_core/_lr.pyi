@@ -64,6 +64,10 @@ class _Lib:
     LR_BATCH: int
     LR_SCRATCH: int
     LR_SYSV_MAX: int
+    LR_SPOOL_SEGMENT: int
+    LR_SPOOL_SEGMENTS: int
+    LR_SPOOL_BATCH: int
+    LR_SPOOL_BATCHES: int
     LR_PAGE: int
     LR_CLIENT: int
     LR_SERVER: int
@@ -72,6 +76,10 @@ class _Lib:
     LR_MEMORY_SYSV: int
     LR_WAKE_FUTEX: int
     LR_SPIN_ALWAYS: int
+    LR_SPOOL_OUR_BATCHES: int
+    LR_SPOOL_THEIR_BATCHES: int
+    LR_SPOOL_NEAR: int
+    LR_SPOOL_MADE: int
     def lr_ring_open(
         self,
         memory: int,
@@ -130,6 +138,34 @@ class _Lib:
     def lr_msgctl_stat(self, id: int, facts: _Pointer, /) -> int: ...
     def lr_msgsnd(self, id: int, data: _Pointer, size: int, /) -> int: ...
     def lr_msgrcv(self, id: int, data: _Pointer, room: int, wait: int, /) -> int: ...
+    def lr_spool_bell(
+        self, folder: _Pointer, batches: int, other: _Pointer, interval_ms: int, /
+    ) -> int: ...
+    def lr_spool_open(
+        self,
+        path: _Pointer,
+        role: int,
+        flags: int,
+        record_fd: int,
+        bell_fd: int,
+        error: _Pointer,
+        error_size: int,
+        /,
+    ) -> _Pointer: ...
+    def lr_spool_read(self, spool: _Pointer, data: _Pointer, room: int, /) -> int: ...
+    def lr_spool_write(self, spool: _Pointer, data: _Pointer, size: int, /) -> int: ...
+    def lr_spool_close(self, spool: _Pointer, /) -> None: ...
+    def lr_spool_link(
+        self,
+        spool: _Pointer,
+        pidfd: int,
+        pulse: _Pointer,
+        spin_us: int,
+        error: _Pointer,
+        error_size: int,
+        /,
+    ) -> _Pointer: ...
+    def lr_spool_remove(self, path: _Pointer, parent: int, /) -> None: ...
     def lr_link_send(
         self, link: _Pointer, type: int, flags: int, call: int, payload: _Pointer, len: int, /
     ) -> int: ...
@@ -151,6 +187,7 @@ class _Lib:
     def lr_live(self, engine: _Pointer, /) -> int: ...
     def lr_conn_drop(self, engine: _Pointer, conn: int, /) -> int: ...
     def lr_engine_error(self, engine: _Pointer, text: _Pointer, size: int, /) -> int: ...
+    def lr_engine_faulty(self, engine: _Pointer, /) -> int: ...
     def lr_goaway(self, engine: _Pointer, block: _Pointer, len: int, /) -> int: ...
     def lr_cancel_all(self, engine: _Pointer, code: int, text: _Pointer, len: int, /) -> int: ...
     def lr_method(self, engine: _Pointer, number: int, name: _Pointer, len: int, /) -> int: ...

@@ -20,6 +20,7 @@ from localrpc.transports.base import (
     Transport,
 )
 from localrpc.transports.fd import FdTransport
+from localrpc.transports.file import FileTransport
 from localrpc.transports.inproc import InprocTransport
 from localrpc.transports.mq import MqTransport
 from localrpc.transports.pipe import PipeTransport
@@ -51,6 +52,7 @@ _TRANSPORTS: dict[str, Transport] = {
         PipeTransport(),
         MqTransport(),
         SysvMqTransport(),
+        FileTransport(),
         TcpTransport(),
         InprocTransport(),
         FdTransport(),

@@ -185,6 +185,7 @@ struct lr_engine {
 	uint32_t dying; /* dead and not yet buried */
 
 	char reason[160]; /* of the connection that died last */
+	bool faulty;      /* that was its link's fault, and not the peer's end */
 
 	struct lr_waiter *leader, *first, *last;
 	uint32_t workers; /* inside lr_next, leading or parked */
@@ -250,6 +251,7 @@ bool lr_conn_arm_room(struct lr_conn *conn);
 void lr_conn_disarm_room(struct lr_conn *conn);
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+void lr_conn_end(struct lr_conn *conn); /* the same, for what its link says */
 void lr_conn_bury(struct lr_engine *e); /* the leader's, or nobody leads */
 void lr_conn_unref(struct lr_conn *conn);
 struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);

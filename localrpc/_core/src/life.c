@@ -328,6 +328,17 @@ int lr_engine_error(struct lr_engine *e, char *text, int size)
 	return 0;
 }
 
+int lr_engine_faulty(struct lr_engine *e)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	r = e->faulty;
+	lr_leave(e);
+	return r;
+}
+
 int lr_goaway(struct lr_engine *e, const char *block, uint32_t len)
 {
 	struct iovec iov = {(void *)(uintptr_t)block, len};
