@@ -23,6 +23,7 @@ __all__ = [
     "fork_channel",
     "insecure_channel",
     "peer_credentials",
+    "sd_notify",
     "secure_channel",
     "server",
     "spawn_channel",
@@ -121,6 +122,16 @@ def peer_credentials(context: grpc.ServicerContext) -> PeerCredentials:
     from localrpc.sync.context import credentials_of
 
     return credentials_of(context)
+
+
+def sd_notify(state: str) -> bool:
+    """Tell the service manager `state`, as sd_notify(3); False without one, or if it fails.
+
+    A server with an fd: port says READY=1 and STOPPING=1 by itself.
+    """
+    from localrpc.drive.notify import notify
+
+    return notify(state)
 
 
 def stop_on_signals(server: grpc.Server, grace: float | None = None) -> None:

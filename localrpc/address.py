@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -18,6 +19,7 @@ RING_MIN = 128 * 1024
 RING_MAX = 64 * 1024 * 1024
 RING_DEFAULT = 1024 * 1024
 SPIN_AUTO = -1
+SPIN_ALWAYS = -2
 _SPIN_MAX_US = 1_000_000
 
 OptionValue = str | int
@@ -33,18 +35,30 @@ class Address(NamedTuple):
 
     @property
     def wakeup(self) -> str:
-        """How a sleeping reader is woken: "eventfd" or "signal"."""
+        """How a sleeping reader is woken: "eventfd", "futex", "signal"; "spin" hardly sleeps."""
         return str(self.options.get("wakeup", "eventfd"))
 
     @property
+    def signo(self) -> int:
+        """The signal of "signal". SIGURG, because it is ignored where nobody expects it."""
+        return int(self.options.get("signo", signal.SIGURG))
+
+    @property
     def spin_us(self) -> int:
-        """Longest spin before a sleep in microseconds; 0 never, -1 as measured best."""
+        """Longest spin before a sleep in microseconds; 0 never, -1 as measured best, -2 always."""
+        if self.wakeup == "spin":
+            return SPIN_ALWAYS
         return int(self.options.get("spin", SPIN_AUTO))
 
     @property
     def ring_size(self) -> int:
         """Bytes of each of the two rings."""
         return int(self.options.get("ring", RING_DEFAULT))
+
+    @property
+    def memory(self) -> str:
+        """What the rings are made of: "memfd", "posix" or "sysv"."""
+        return str(self.options.get("memory", "memfd"))
 
     @property
     def elsewhere(self) -> bool:
@@ -66,6 +80,8 @@ class Scheme(NamedTuple):
     """Whether the body may be empty."""
     verbatim: bool = False
     """Whether all of the rest is the body: nothing is decoded, and there are no options."""
+    meets: bool = True
+    """Whether two processes can meet at such a target."""
 
 
 def _unquote(body: str) -> str:
@@ -124,6 +140,22 @@ def _abstract_name(body: str) -> str:
     return body
 
 
+def _own_name(body: str) -> str:
+    body = body.removeprefix("//")
+    _check_characters(body)
+    return body
+
+
+def _descriptor(body: str) -> str:
+    # A name is what sd_listen_fds(3) allows.
+    if body and not re.fullmatch(r"[0-9]{1,7}|(?![0-9]+$)[\x20-9;-~]{1,255}", body):
+        raise ValueError(
+            "write the number of a descriptor, as in fd:3, or a name out of LISTEN_FDNAMES, which"
+            " has printable ASCII characters without ':'"
+        )
+    return body
+
+
 def _shm_name(body: str) -> str:
     body = body.removeprefix("//")
     if body.startswith("/"):
@@ -173,7 +205,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     {
         scheme.name: scheme
         for scheme in (
-            Scheme("shm", "shm:NAME", ("wakeup", "spin", "ring"), _shm_name),
+            Scheme("shm", "shm:NAME", ("wakeup", "signo", "spin", "ring", "memory"), _shm_name),
             Scheme("unix", "unix:PATH", ("spin",), _socket_path),
             Scheme("unix-abstract", "unix-abstract:NAME", ("spin",), _abstract_name),
             Scheme("pipe", "pipe:PATH", ("spin",), _fifo_path, nameless=True),
@@ -181,15 +213,27 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("sysvmq", "sysvmq:NAME", ("spin",), _plain_name),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
             Scheme("grpc", "grpc:TARGET", (), _grpc_target, verbatim=True),
+            Scheme("inproc", "inproc:NAME", ("spin",), _own_name, meets=False),
+            Scheme("fd", "fd:N", ("spin", "interfaces"), _descriptor, meets=False),
         )
     }
 )
 
 
 def _wakeup(text: str) -> OptionValue:
-    if text not in ("eventfd", "signal"):
-        raise ValueError("use eventfd or signal")
+    if text not in ("eventfd", "futex", "signal", "spin"):
+        raise ValueError("use eventfd, futex, signal or spin")
     return text
+
+
+def _signo(text: str) -> OptionValue:
+    if text in ("SIGURG", "SIGUSR1", "SIGUSR2"):
+        return int(signal.Signals[text])
+    count = signal.SIGRTMAX - signal.SIGRTMIN
+    match = re.fullmatch(r"SIGRTMIN(?:\+([0-9]{1,2}))?", text)
+    if match is None or int(match[1] or 0) > count:
+        raise ValueError(f"use SIGURG, SIGUSR1, SIGUSR2 or SIGRTMIN+n with n up to {count}")
+    return int(signal.SIGRTMIN) + int(match[1] or 0)
 
 
 def _spin(text: str) -> OptionValue:
@@ -210,6 +254,12 @@ def _ring(text: str) -> OptionValue:
     return size
 
 
+def _memory(text: str) -> OptionValue:
+    if text not in ("memfd", "posix", "sysv"):
+        raise ValueError("use memfd, posix or sysv")
+    return text
+
+
 def _interfaces(text: str) -> OptionValue:
     if text not in ("loopback", "any"):
         raise ValueError("use loopback or any")
@@ -217,7 +267,14 @@ def _interfaces(text: str) -> OptionValue:
 
 
 _OPTIONS: Mapping[str, Callable[[str], OptionValue]] = MappingProxyType(
-    {"wakeup": _wakeup, "spin": _spin, "ring": _ring, "interfaces": _interfaces}
+    {
+        "wakeup": _wakeup,
+        "signo": _signo,
+        "spin": _spin,
+        "ring": _ring,
+        "memory": _memory,
+        "interfaces": _interfaces,
+    }
 )
 
 
@@ -266,4 +323,14 @@ def _parse_options(text: str, scheme: Scheme, query: str) -> Mapping[str, Option
             options[key] = _OPTIONS[key](value)
         except ValueError as error:
             raise AddressError(f"target {text!r}: {key}={value!r} is no value; {error}") from None
+    if "signo" in options and options.get("wakeup") != "signal":
+        raise AddressError(
+            f"target {text!r}: signo= chooses the signal of ?wakeup=signal, which the target"
+            " does not say; add wakeup=signal or leave signo= out"
+        )
+    if "spin" in options and options.get("wakeup") == "spin":
+        raise AddressError(
+            f"target {text!r}: wakeup=spin never stops to spin while a call is awaited; leave"
+            " spin= out, or choose another wakeup="
+        )
     return MappingProxyType(options)

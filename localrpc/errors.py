@@ -41,20 +41,24 @@ class GreetingError(LocalrpcError):
 
 
 class ConnectError(LocalrpcError):
-    """No connection to `target`, and why; the text is grpcio's for such a call."""
+    """No connection to `target`, and why; the text is grpcio's for such a call.
+
+    `final` when there can be none any more, so that nobody waits for one.
+    """
 
     code = "UNAVAILABLE"
     """The name of the status with which a call ends for it."""
 
-    def __init__(self, target: str, reason: str) -> None:
+    def __init__(self, target: str, reason: str, *, final: bool = False) -> None:
         super().__init__(
             f"failed to connect to all addresses; last error: {self.code}: {target}: {reason}"
         )
         self.target = target
         self.reason = reason
+        self.final = final
 
-    def __reduce__(self) -> tuple[type[ConnectError], tuple[str, str]]:
-        return type(self), (self.target, self.reason)
+    def __reduce__(self) -> tuple[type[ConnectError], tuple[str, str], dict[str, bool]]:
+        return type(self), (self.target, self.reason), {"final": self.final}
 
 
 class LimitReached(ConnectError):

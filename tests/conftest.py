@@ -12,19 +12,27 @@ from collections.abc import Iterator
 
 import pytest
 
+from localrpc.address import SCHEMES
 from localrpc.transports import mq, sysvmq
 from tests.ports import free_port
 
 TARGETS = {
     "shm-eventfd": "shm:{name}?wakeup=eventfd",
     "shm-signal": "shm:{name}?wakeup=signal",
+    "shm-futex": "shm:{name}?wakeup=futex",
+    "shm-spin": "shm:{name}?wakeup=spin",
+    "shm-posix": "shm:{name}?memory=posix",
+    "shm-sysv": "shm:{name}?memory=sysv",
     "unix": "unix:{directory}/{name}.sock",
     "unix-abstract": "unix-abstract:{unique}-{name}",
     "pipe": "pipe:{directory}/{name}.fifo",
     "mq": "mq:{name}",
     "sysvmq": "sysvmq:{name}",
     "tcp": "tcp:127.0.0.1:{port}",
+    "inproc": "inproc:{name}",
 }
+MEETING = [kind for kind, text in TARGETS.items() if SCHEMES[text.partition(":")[0]].meets]
+"""Those at which a client finds a server of another process."""
 
 # Where grpcio carries the calls: for suites that know nothing of what is ours.
 FOREIGN_TARGETS = {"grpc": "grpc:127.0.0.1:{port}"}
@@ -72,7 +80,16 @@ def fresh_target(kind: str, directory: str) -> str:
 
 @pytest.fixture(params=TARGETS)
 def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
-    """One test for every transport and wake-up kind."""
+    """One test for every transport and wake-up kind, with both ends in this process."""
+    return fresh_target(request.param, runtime_directory)
+
+
+@pytest.fixture(params=MEETING)
+def meeting_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+    """One test for every transport and wake-up kind, with ends in several processes.
+
+    Suites of such tests alone have it under the name `target`.
+    """
     return fresh_target(request.param, runtime_directory)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import socket
 from typing import Any, NamedTuple, Protocol
 
 from localrpc.address import Address
-from localrpc.transports import pipe
+from localrpc.options import Options
+from localrpc.transports import inproc, pipe
+from localrpc.transports.door import SocketGreeting
 from localrpc.transports.meeting import KNOCK_SIZE, Knocks
 from tests.peers.journal import PATIENCE
 
@@ -64,4 +67,33 @@ class _Fifo:
         return FifoPlace(address)
 
 
-KINDS: dict[str, Kind] = {"pipe": _Fifo()}
+class InprocPlace:
+    """A listener of this process that is no server."""
+
+    def __init__(self, address: Address) -> None:
+        self._listener = inproc.InprocTransport().listen(address, Options())
+
+    def accept(self) -> tuple[socket.socket, None]:
+        assert select.select([self._listener], [], [], PATIENCE)[0]
+        (greeting,) = self._listener.accept()
+        assert isinstance(greeting, SocketGreeting)
+        return greeting.medium.sock, None
+
+    def __enter__(self) -> InprocPlace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+
+class _Inproc:
+    def visit(self, address: Address) -> socket.socket:
+        sock = inproc.connect(address)
+        sock.setblocking(True)
+        return sock
+
+    def occupy(self, address: Address) -> InprocPlace:
+        return InprocPlace(address)
+
+
+KINDS: dict[str, Kind] = {"pipe": _Fifo(), "inproc": _Inproc()}

@@ -26,6 +26,9 @@ FOREIGN = {
     "base": {"grpc"},
 }
 
+# For tests of user code: what everybody may use, and the schemes that there are.
+TESTING = {"testing": {"grpc"}, "_pytest": {"grpc", "pytest"}}
+
 
 def imports_of(path: Path, package: str) -> Iterator[str]:
     """Full names of all that a file imports, `from a import b` as a.b."""
@@ -79,7 +82,7 @@ def test_an_import_goes_only_downwards(floor: str) -> None:
 
 def test_every_module_has_a_floor() -> None:
     files = {path.stem for path in (ROOT / "localrpc").glob("*.py")}
-    assert files == {"__init__", *BASE}
+    assert files == {"__init__", *BASE, *TESTING}
     folders = {path.parent.name for path in (ROOT / "localrpc").glob("*/__init__.py")}
     assert folders == {*FLOORS, "cli", "bench"} - {"base"}
 
@@ -90,6 +93,16 @@ def test_commands_use_what_everybody_may_use(folder: str, allowed: set[str]) -> 
         for name in imports_of(path, package):
             if name.startswith("localrpc."):
                 assert name.split(".")[1] in {folder, *allowed}, f"{path}: {name}"
+
+
+@pytest.mark.parametrize("module", TESTING)
+def test_help_for_tests_uses_what_everybody_may_use(module: str) -> None:
+    path = ROOT / "localrpc" / f"{module}.py"
+    for name in imports_of(path, "localrpc"):
+        if name.startswith("localrpc."):
+            assert name.split(".")[1] in {"address", "testing"}, f"{path}: {name}"
+        else:
+            assert not is_foreign(name) or name.split(".")[0] in TESTING[module], f"{path}: {name}"
 
 
 def test_the_generator_needs_protobuf_alone() -> None:

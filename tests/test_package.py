@@ -94,6 +94,12 @@ def test_a_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
     assert not [name for name in names if name.endswith((".pyc", ".o")) or "tests/" in name]
 
 
+def test_a_wheel_brings_its_pytest_plugin(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
+    assert "[pytest11]\nlocalrpc = localrpc._pytest\n" in archive.read(name).decode()
+
+
 def test_a_wheel_holds_every_module(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
     ours = {str(path.relative_to(ROOT)) for path in (ROOT / "localrpc").rglob("*.py")}

@@ -67,8 +67,14 @@ class _Lib:
     LR_PAGE: int
     LR_CLIENT: int
     LR_SERVER: int
+    LR_MEMORY_SEALED: int
+    LR_MEMORY_NAMED: int
+    LR_MEMORY_SYSV: int
+    LR_WAKE_FUTEX: int
+    LR_SPIN_ALWAYS: int
     def lr_ring_open(
         self,
+        memory: int,
         tx_fd: int,
         rx_fd: int,
         ring_size: int,
@@ -77,7 +83,7 @@ class _Lib:
         sock_fd: int,
         pidfd: int,
         peer_pid: int,
-        signo: int,
+        wake: int,
         spin_us: int,
         error: _Pointer,
         error_size: int,
@@ -115,6 +121,10 @@ class _Lib:
     ) -> _Pointer: ...
     def lr_link_close(self, link: _Pointer, /) -> None: ...
     def lr_signal_claim(self, signo: int, /) -> int: ...
+    def lr_futexes_work(self) -> int: ...
+    def lr_sysv_create(self, key: int, size: int, /) -> int: ...
+    def lr_sysv_find(self, key: int, /) -> int: ...
+    def lr_sysv_remove(self, id: int, /) -> int: ...
     def lr_msgget(self, key: int, create: int, /) -> int: ...
     def lr_msgctl_remove(self, id: int, /) -> int: ...
     def lr_msgctl_stat(self, id: int, facts: _Pointer, /) -> int: ...

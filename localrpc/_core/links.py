@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import signal as signals
 from typing import Any
 
 from localrpc._core import ffi, lib
 
 __all__ = [
+    "MEMORY_NAMED",
+    "MEMORY_SEALED",
+    "MEMORY_SYSV",
+    "WAKE_FUTEX",
     "Link",
     "claim_signal",
+    "futexes_work",
     "open_mqueue",
     "open_pipe",
     "open_ring",
@@ -18,6 +24,10 @@ __all__ = [
     "open_sysv",
 ]
 
+WAKE_FUTEX = lib.LR_WAKE_FUTEX
+MEMORY_SEALED = lib.LR_MEMORY_SEALED
+MEMORY_NAMED = lib.LR_MEMORY_NAMED
+MEMORY_SYSV = lib.LR_MEMORY_SYSV
 _ERROR_SIZE = 200
 
 
@@ -60,26 +70,30 @@ def open_ring(
     sock_fd: int,
     pidfd: int,
     peer_pid: int,
-    signal: int,
+    wake: int,
     spin_us: int,
+    memory: int = MEMORY_SEALED,
 ) -> Link:
     """A ring in each direction, in the memory of `tx_fd` (ours to write) and `rx_fd`.
 
     Owns every descriptor from here on, also when it fails: ValueError when the
     memory is not what it should be, OSError when the system refuses. `pidfd` is
-    -1 where there is none, `signal` 0 for the bell, `spin_us` -1 for auto.
+    -1 where there is none. `wake` is a signal's number, 0 for the bell, or
+    WAKE_FUTEX; `spin_us` -1 for auto and -2 for always. With MEMORY_SYSV
+    `tx_fd` and `rx_fd` are ids of segments, which are not owned.
     """
-    if signal:
+    if wake and wake != WAKE_FUTEX:
         try:
-            claim_signal(signal)
+            claim_signal(wake)
         except ValueError:
-            for fd in {tx_fd, rx_fd, bell_fd, peer_bell_fd, sock_fd, pidfd} - {-1}:
+            rings = set() if memory == MEMORY_SYSV else {tx_fd, rx_fd}
+            for fd in rings | {bell_fd, peer_bell_fd, sock_fd, pidfd} - {-1}:
                 os.close(fd)
             raise
     text = ffi.new("char[]", _ERROR_SIZE)
     raw = lib.lr_ring_open(
-        tx_fd, rx_fd, ring_size, bell_fd, peer_bell_fd, sock_fd, pidfd, peer_pid, signal, spin_us,
-        text, _ERROR_SIZE,
+        memory, tx_fd, rx_fd, ring_size, bell_fd, peer_bell_fd, sock_fd, pidfd, peer_pid, wake,
+        spin_us, text, _ERROR_SIZE,
     )  # fmt: skip
     return Link(_checked(raw, text))
 
@@ -122,12 +136,26 @@ def open_sysv(
 
 
 def claim_signal(signo: int) -> None:
-    """Let `signo` wake sleeping threads. Raises ValueError if the program handles it itself."""
+    """Let `signo` wake sleeping threads. Raises ValueError if the program handles it itself.
+
+    SIGURG, SIGUSR1, SIGUSR2 and the real-time ones: a peer sends no other.
+    """
     if lib.lr_signal_claim(signo) < 0:
         raise ValueError(
-            f"signal {signo} has a handler of the program's own and cannot be used for wake-ups; "
-            "use ?wakeup=eventfd"
+            f"{_name(signo)} has a handler of the program's own and cannot be used for wake-ups; "
+            "use ?wakeup=eventfd, or another signal (?wakeup=signal&signo=SIGUSR1)"
         )
+
+
+def futexes_work() -> bool:
+    """Whether this system lets a thread wait on several futexes (Linux 5.16, no sandbox)."""
+    return bool(lib.lr_futexes_work())
+
+
+def _name(signo: int) -> str:
+    if signo < signals.SIGRTMIN:
+        return signals.Signals(signo).name
+    return f"SIGRTMIN+{signo - signals.SIGRTMIN}"
 
 
 def _checked(raw: Any, text: Any) -> Any:

@@ -288,8 +288,8 @@ def _stop(server: grpc.Server) -> None:
     server.stop(grace=None).wait()
 
 
-_OURS = [scheme for scheme in SCHEMES if scheme != "grpc"]
-"""Where calls go through localrpc; grpc: would measure grpcio once more."""
+_OURS = [name for name, scheme in SCHEMES.items() if scheme.meets and name != "grpc"]
+"""Where calls between processes go through localrpc; grpc: would measure grpcio once more."""
 
 
 def known_peers() -> list[str]:

@@ -44,7 +44,7 @@ class Keeper:
     ) -> None:
         self.address = address
         self.options = options
-        self._transport = transport or transport_for(address.scheme)
+        self._transport = transport or transport_for(address.scheme).for_channel(address, options)
         self._numbers: dict[str, int] = {}
         self._set_up()
         self.closed = False
@@ -91,7 +91,8 @@ class Keeper:
                 else:
                     self._wait(until)
                     # A failure of the attempt that this call waited for is its own.
-                    if self._dialling or self._session is not None or wait_for_ready:
+                    wait = wait_for_ready and not self._hopeless()
+                    if self._dialling or self._session is not None or wait:
                         continue
                     if self._failure is not None:
                         raise _not_ready(self._failure)
@@ -102,7 +103,7 @@ class Keeper:
             if until is not None and monotonic() >= until:
                 raise NotReady(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
             with self._changed:
-                if not wait_for_ready and not self.closed:
+                if (not wait_for_ready or self._hopeless()) and not self.closed:
                     raise _not_ready(self._failure)
                 pause = monotonic() + backoff
                 self._wait(pause if until is None else min(pause, until), expired_is_error=False)
@@ -128,6 +129,9 @@ class Keeper:
             self._changed.wait(patience(left))
         elif expired_is_error:
             raise NotReady(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def _hopeless(self) -> bool:
+        return self._failure is not None and self._failure.final
 
     def _begin(self) -> None:
         self._dialling = True
@@ -156,6 +160,8 @@ class Keeper:
                     pass
                 elif session is not None:
                     self._session = session
+                    # Who wanted a connection has had one: its loss starts no other.
+                    self._connect_wanted = False
                     self._move(Connectivity.READY)
                 else:
                     self._move(Connectivity.TRANSIENT_FAILURE)
@@ -194,6 +200,7 @@ class Keeper:
             self._subscribers.clear()
             self._move(Connectivity.SHUTDOWN)
             self._changed.notify_all()
+        self._transport.close()
         for session in sessions:
             if session is not None:
                 session.close()
@@ -271,6 +278,9 @@ class Keeper:
             except ChannelClosed:
                 return
             with self._changed:
+                if self._hopeless():
+                    self._background = False
+                    return
                 if not self.closed:
                     self._changed.wait(backoff)
             backoff = min(backoff * 2, self.options.max_backoff)

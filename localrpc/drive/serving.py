@@ -14,6 +14,7 @@ from localrpc.address import Address
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
 from localrpc.drive.doors import Doors, Guests
 from localrpc.drive.executors import Workers, workers_for
+from localrpc.drive.notify import notify
 from localrpc.errors import ListenError
 from localrpc.options import Options
 from localrpc.transports import Connection, transport_for
@@ -58,6 +59,9 @@ class Serving:
         self._guests = Guests(options.max_connections_per_user)
         self._doors = Doors(self._admit, self._lost_one, self._guests)
         self._sources = 0
+        self._activated = False
+        self._started = False
+        self._told: str | None = None
         self._workers: Workers = workers_for(pool, self, limited=max_calls is not None)
         self._on_stopped = on_stopped
         self._on_released = on_released
@@ -83,8 +87,10 @@ class Serving:
         listener = transport.listen(address, self.options)
         with self._lock:
             self._sources += 1
+            self._activated |= listener.activated
         listener.security = security
         self._doors.add(listener)
+        self._tell_manager("READY=1")
         return listener.port
 
     def start(self, accept: Callable[[WorkerIo], int], take: Callable[..., Any]) -> None:
@@ -93,6 +99,17 @@ class Serving:
         thread.start()
         self._workers.start(accept, take)
         self._doors.open()
+        self._started = True
+        self._tell_manager("READY=1")
+
+    def _tell_manager(self, state: str) -> None:
+        """Once each, and only if it was the manager who left us a socket: READY, then STOPPING."""
+        with self._lock:
+            due = self._told is None if state == "READY=1" else self._told == "READY=1"
+            if not (due and self._started and self._activated) or self.inherited:
+                return
+            self._told = state
+        notify(state)
 
     # Connections
 
@@ -182,6 +199,7 @@ class Serving:
 
     def drain(self) -> None:
         """No new connections and calls; finish() follows by itself after the last call."""
+        self._tell_manager("STOPPING=1")
         self._doors.close()
         block = codec.encode_goaway("the server is stopping")
         lib.lr_goaway(self.engine, block, len(block))
@@ -197,6 +215,7 @@ class Serving:
             if self._stopped:
                 return
             self._stopped = True
+        self._tell_manager("STOPPING=1")
         self._doors.close()
         lib.lr_stop(self.engine)
         lib.lr_engine_close(self.engine)

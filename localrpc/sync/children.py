@@ -35,7 +35,6 @@ class ChildChannel(Channel):
 
     def __init__(self, transport: inherited.ToChild, child: _Child, options: Options) -> None:
         super().__init__(parse_target(_TARGET), options, transport)
-        self._transport = transport
         self._child = child
 
     @property
@@ -51,7 +50,6 @@ class ChildChannel(Channel):
 
     def close(self) -> None:
         super().close()
-        self._transport.close()
         self._child.end()
 
 

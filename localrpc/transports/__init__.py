@@ -19,6 +19,8 @@ from localrpc.transports.base import (
     Scope,
     Transport,
 )
+from localrpc.transports.fd import FdTransport
+from localrpc.transports.inproc import InprocTransport
 from localrpc.transports.mq import MqTransport
 from localrpc.transports.pipe import PipeTransport
 from localrpc.transports.shm import ShmTransport
@@ -50,6 +52,8 @@ _TRANSPORTS: dict[str, Transport] = {
         MqTransport(),
         SysvMqTransport(),
         TcpTransport(),
+        InprocTransport(),
+        FdTransport(),
     )
 }
 

@@ -38,6 +38,7 @@ class ConnectionFacts:
     wakeup: str
     fell_back: str | None = None
     ring_size: int = 0
+    memory: str = ""
 
 
 @dataclass
@@ -94,6 +95,8 @@ class Listener(ABC):
     """Whether it brings one client and no other: what was inherited from a parent."""
     security: str = "insecure"
     """What its connections are to be told of themselves."""
+    activated = False
+    """Whether it was left to this process by one that may wait to hear that it is ready."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -157,9 +160,19 @@ def what_is_missing(probe: Callable[[], object]) -> str:
 
 
 class Transport(ABC):
-    """One scheme. Stateless: one instance serves all threads."""
+    """One scheme. Stateless but for what for_channel() returns: one instance serves all threads."""
 
     scheme: str
+
+    def for_channel(self, address: Address, options: Options) -> Transport:
+        """What one channel dials with; not this where that channel has state of its own.
+
+        Raises AddressError for a target that no channel can have.
+        """
+        return self
+
+    def close(self) -> None:  # noqa: B027
+        """The channel is closed. Idempotent, and nothing for a transport of many channels."""
 
     @abstractmethod
     def offers(self) -> tuple[Offer, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from localrpc.options import Options
 from localrpc.transports.base import PeerCredentials
+from localrpc.transports.sockdiag import inode_of_other_end
 
 _UCRED = struct.Struct("3i")
 # linux/socket.h, since 6.5 and 4.13; Python has no names for them.
@@ -47,6 +48,29 @@ def open_peer_pidfd(sock: socket.socket, peer: PeerCredentials) -> int:
     except OSError:
         # Gone already, or a kernel before 5.3: the socket's end will tell.
         return -1
+
+
+def watch_peer(sock: socket.socket, peer: PeerCredentials, pid: int) -> tuple[PeerCredentials, int]:
+    """Who is at the other end of a Unix socket, and a pidfd or -1; its HELLO says `pid`.
+
+    SO_PEERCRED names who called listen() or socketpair(), and where that process
+    has passed the socket on, its end is not the connection's.
+    """
+    if peer.pid in (0, pid):
+        return peer, open_peer_pidfd(sock, peer)
+    device, inode = os.fstat(sock.fileno()).st_dev, inode_of_other_end(sock)
+    if not inode:
+        return peer, open_peer_pidfd(sock, peer)
+    found, pidfd = identified(
+        PeerCredentials(0, peer.uid, peer.gid),
+        pid,
+        lambda pid: open_pidfd_of_holder(pid, device, inode),
+    )
+    if pidfd < 0:
+        # In a PID namespace of its own it has another number there than here.
+        pidfd = open_pidfd_of_holder(peer.pid, device, inode)
+        found = peer if pidfd >= 0 else found
+    return found, pidfd
 
 
 def peer_groups(sock: socket.socket) -> Iterable[int]:

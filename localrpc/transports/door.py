@@ -24,10 +24,10 @@ from localrpc.transports.base import (
     PeerCredentials,
 )
 from localrpc.transports.credentials import (
-    open_peer_pidfd,
     peer_credentials,
     peer_groups,
     refusal_of_client,
+    watch_peer,
 )
 from localrpc.transports.greet import make_hello, stream_connection
 from localrpc.transports.media import Descriptors, Medium, SocketMedium
@@ -210,7 +210,7 @@ class SocketGreeting(MediumGreeting[SocketMedium]):
         return peer_groups(self.medium.sock)
 
     def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-        return peer, open_peer_pidfd(self.medium.sock, peer)
+        return watch_peer(self.medium.sock, peer, hello.pid)
 
 
 def _describe(peer: PeerCredentials) -> str:

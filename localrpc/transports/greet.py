@@ -15,7 +15,7 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from localrpc import _log
@@ -25,9 +25,9 @@ from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
 from localrpc.transports.base import Connection, ConnectionFacts, PeerCredentials
 from localrpc.transports.credentials import (
-    open_peer_pidfd,
     peer_credentials,
     refusal_of_server,
+    watch_peer,
 )
 from localrpc.transports.media import Descriptors, Medium, SocketMedium
 from localrpc.wire import frames
@@ -46,7 +46,7 @@ def _pidfd_of_socket(
     medium: Medium, peer: PeerCredentials, hello: Hello
 ) -> tuple[PeerCredentials, int]:
     assert isinstance(medium, SocketMedium)
-    return peer, open_peer_pidfd(medium.sock, peer)
+    return watch_peer(medium.sock, peer, hello.pid)
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,11 @@ class Memory(ABC):
     """A client's offer of memory beside its socket."""
 
     ring_size: int
+    wakeup: str
+    """How this side's readers will be woken."""
+    kind: str
+    names: tuple[str, ...] = ()
+    """Where it is found when it does not travel as descriptors."""
     fds: list[int]
     """What travels with the HELLO."""
 
@@ -101,6 +106,13 @@ def make_hello(options: Options, **fields: Any) -> Hello:
         pid=os.getpid(),
         **fields,
     )
+
+
+def reachable_by_signal(peer: PeerCredentials, hello: Hello) -> PeerCredentials:
+    """`peer` with a pid of 0 if it counts threads otherwise: in another PID namespace,
+    where its number of a thread could be that of another one here; or it was forked
+    after another process had listened."""
+    return peer if hello.pid == peer.pid else replace(peer, pid=0)
 
 
 def warn_fell_back(address: Address, reason: str) -> None:
@@ -203,9 +215,12 @@ def _greet(
 ) -> Connection:
     if not road.identified_late:
         peer = _recognise(road, medium, options)
-    hello = make_hello(
-        options, ring_size=memory.ring_size if memory else 0, memory_refusal=memory_refusal
-    )
+    offer: dict[str, Any] = {}
+    if memory is not None:
+        offer["ring_size"] = memory.ring_size
+        if memory.names:
+            offer.update(memory=memory.kind, memory_names=memory.names)
+    hello = make_hello(options, memory_refusal=memory_refusal, **offer)
     try:
         medium.send(hello_frame(hello), memory.fds if memory else [])
     except (BrokenPipeError, ConnectionResetError):
@@ -232,8 +247,9 @@ def _greet(
         if memory is None:
             return stream_connection(medium, pidfd, address, memory_refusal, **fields)
         assert isinstance(medium, SocketMedium)
-        facts = ConnectionFacts(address.scheme, address.wakeup, None, memory.ring_size)
-        link = memory.open(medium.sock.detach(), pidfd, peer, fds.take()[0])
+        facts = ConnectionFacts(address.scheme, memory.wakeup, None, memory.ring_size, memory.kind)
+        sock = medium.sock.detach()
+        link = memory.open(sock, pidfd, reachable_by_signal(peer, theirs), fds.take()[0])
         return Connection(link=link, facts=facts, **fields)
 
 

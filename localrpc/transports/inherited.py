@@ -10,27 +10,25 @@ from __future__ import annotations
 import os
 import stat
 import threading
-import time
 from typing import NamedTuple
 
 from localrpc.address import Address
-from localrpc.errors import ConnectError, ListenError
+from localrpc.errors import ListenError
 from localrpc.options import Options
 from localrpc.transports import limits
 from localrpc.transports.base import (
-    Connection,
     Greeting,
     Listener,
     Offer,
     PeerCredentials,
     Scope,
-    Transport,
 )
 from localrpc.transports.credentials import identified, open_pidfd_of_holder
 from localrpc.transports.door import forget_after_fork
-from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.greet import Road
 from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
 from localrpc.transports.meeting import MeetingGreeting
+from localrpc.transports.once import Once
 
 ENVIRONMENT = "LOCALRPC_PIPE"
 NO_SERVER = (
@@ -199,77 +197,32 @@ def listen(address: Address, options: Options) -> Listener:
         raise ListenError(str(address), str(error)) from None
 
 
-class ToChild(Transport):
-    """Greets one child in the background, because that may take its time to start.
-
-    `ending` is what has become of it, for the error of a later call.
-    """
+class ToChild(Once[PipeMedium]):
+    """Greets one child; `ending` is what has become of it, for the error of a later call."""
 
     scheme = "pipe"
 
     def __init__(self, ends: Ends, pid: int, address: Address, options: Options) -> None:
         self._pid = pid
         self.ending = ""
-        self._changed = threading.Condition()
-        self._connection: Connection | None = None
-        self._failure: str | None = None
-        self._closed = False
-        medium = PipeMedium(*ends)
-        thread = threading.Thread(
-            target=self._greet, args=(medium, address, options), name="localrpc-greet", daemon=True
-        )
-        thread.start()
-
-    def _greet(self, medium: PipeMedium, address: Address, options: Options) -> None:
-        rx = medium.fileno()
-        road = Road(
-            connect=lambda until: medium,
-            identify=lambda medium: _owner(rx),
-            peer_name=f"unix:pid={self._pid}",
-            objection=lambda peer, options: None,
-            # A wrapper may stand between us and who really answers.
-            watch=lambda medium, peer, hello: identified(
-                peer, hello.pid, lambda pid: _open_pidfd(rx, pid)
+        rx = ends.rx
+        super().__init__(
+            Road(
+                connect=lambda until: PipeMedium(*ends),
+                identify=lambda medium: _owner(rx),
+                peer_name=f"unix:pid={pid}",
+                objection=lambda peer, options: None,
+                # A wrapper may stand between us and who really answers.
+                watch=lambda medium, peer, hello: identified(
+                    peer, hello.pid, lambda pid: _open_pidfd(rx, pid)
+                ),
             ),
+            address,
+            options,
         )
-        connection = failure = None
-        try:
-            connection = dial_road(road, address, options, None)
-        except ConnectError as error:
-            failure = error.reason
-        with self._changed:
-            self._failure = failure
-            if not self._closed:
-                self._connection, connection = connection, None
-            self._changed.notify_all()
-        if connection is not None:
-            connection.close()
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (offer(),)
+    def describe(self, reason: str) -> str:
+        return f"the child process {self._pid} is gone: {self.ending or reason}"
 
-    def listen(self, address: Address, options: Options) -> Listener:
-        raise ListenError(str(address), NO_SERVER)
-
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
-        with self._changed:
-            while self._connection is None and self._failure is None and not self._closed:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise ConnectError(str(address), f"the child {self._pid} has not answered yet")
-                self._changed.wait(left)
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                self._failure = "its only connection has ended"
-                return connection
-            reason = self.ending or self._failure or "the channel is closed"
-            raise ConnectError(str(address), f"the child process {self._pid} is gone: {reason}")
-
-    def close(self) -> None:
-        """Idempotent."""
-        with self._changed:
-            self._closed = True
-            connection, self._connection = self._connection, None
-            self._changed.notify_all()
-        if connection is not None:
-            connection.close()
+    def describe_wait(self) -> str:
+        return f"the child {self._pid} has not answered yet"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 
 from localrpc._core import links
 from localrpc._core.links import Link
@@ -23,27 +23,39 @@ from localrpc.transports.base import (
 )
 from localrpc.transports.credentials import open_peer_pidfd
 from localrpc.transports.door import SocketGreeting, SocketListener, peer_name
-from localrpc.transports.greet import Memory, MemoryRefused, dial_socket, make_hello
+from localrpc.transports.greet import (
+    Memory,
+    MemoryRefused,
+    dial_socket,
+    make_hello,
+    reachable_by_signal,
+)
 from localrpc.transports.media import Descriptors
+from localrpc.transports.memory import Segment
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import hello_frame
-
-# Ignored by default, so it harms no process that does not expect it; never queued,
-# so no limit on queued signals applies.
-_SIGNAL = signal.SIGURG
 
 _SWITCHED_OFF = "the option localrpc.shared_memory is 0"
 
 
-def _wakeup_signal(address: Address) -> int:
-    """The signal that wakes this process's sleepers, 0 for the eventfd.
+def _wake(address: Address) -> int:
+    """What wakes this process's sleepers: a signal, WAKE_FUTEX, or 0 for the eventfd.
 
     Raises ValueError when the program has plans of its own for that signal.
     """
+    if address.wakeup == "futex":
+        return links.WAKE_FUTEX
     if address.wakeup != "signal":
         return 0
-    links.claim_signal(_SIGNAL)
-    return int(_SIGNAL)
+    links.claim_signal(address.signo)
+    return address.signo
+
+
+def _wakeup_fact(address: Address) -> str:
+    """How this process's sleepers are really woken."""
+    if address.wakeup == "futex" and not links.futexes_work():
+        return "eventfd"
+    return address.wakeup
 
 
 class _Rings(Memory):
@@ -51,23 +63,34 @@ class _Rings(Memory):
 
     def __init__(self, address: Address) -> None:
         self.ring_size = address.ring_size
+        self.kind = address.memory
+        self.wakeup = _wakeup_fact(address)
         self._address = address
-        self._signal = _wakeup_signal(address)
+        self._wake = _wake(address)
         self._owned = Descriptors()
+        self._segments: list[Segment] = []
         try:
-            self._owned.add(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-            self._owned.add(memory.create_ring(self.ring_size))
-            self._owned.add(memory.create_ring(self.ring_size))
+            bell = self._owned.add(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            memory.sweep(self.kind)
+            for _ in range(2):
+                self._segments.append(memory.create(self.kind, self.ring_size))
         except (OSError, MemoryError) as error:
-            self._owned.close()
+            self.close()
             raise MemoryRefused(_reason(error)) from None
-        self.fds = self._owned.take()
-        self._owned.add(*self.fds)
+        except BaseException:
+            self.close()
+            raise
+        self.fds = [bell]
+        if self.kind == "memfd":
+            self.fds += [segment.handle for segment in self._segments]
+        self.names = tuple(segment.name for segment in self._segments if segment.name)
 
     def open(self, sock_fd: int, pidfd: int, peer: PeerCredentials, bell: int) -> Link:
-        own_bell, to_server, to_client = self._owned.take()
+        (own_bell,) = self._owned.take()
+        to_server, to_client = (segment.take() for segment in self._segments)
         try:
             return links.open_ring(
+                memory=memory.KINDS[self.kind],
                 tx_fd=to_server,
                 rx_fd=to_client,
                 ring_size=self.ring_size,
@@ -76,7 +99,7 @@ class _Rings(Memory):
                 sock_fd=sock_fd,
                 pidfd=pidfd,
                 peer_pid=peer.pid,
-                signal=self._signal,
+                wake=self._wake,
                 spin_us=self._address.spin_us,
             )
         except (OSError, ValueError, MemoryError) as error:
@@ -84,6 +107,8 @@ class _Rings(Memory):
 
     def close(self) -> None:
         self._owned.close()
+        for segment in self._segments:
+            segment.close()
 
 
 def _reason(error: BaseException) -> str:
@@ -97,41 +122,57 @@ class _ShmGreeting(SocketGreeting):
                 raise self.refuse("it sends descriptors without saying what for")
             reason = hello.memory_refusal or "the client offered none"
             return self.connect_stream(peer, hello, reason)
-        if len(self.fds) != 3:
-            raise self.refuse(f"it offers memory with {len(self.fds)} descriptors instead of 3")
+        fds, names = (1, 2) if hello.memory else (3, 0)
+        if len(self.fds) != fds:
+            raise self.refuse(f"it offers memory with {len(self.fds)} descriptors instead of {fds}")
+        if len(hello.memory_names) != names:
+            raise self.refuse(
+                f"it offers memory with {len(hello.memory_names)} names instead of {names}"
+            )
         if hello.ring_size < RING_MIN:
             raise self.refuse(f"it offers rings of {hello.ring_size} bytes, below {RING_MIN}")
         try:
-            signo = _wakeup_signal(self.address)
+            wake = _wake(self.address)
         except ValueError as error:
             raise self.refuse(f"the server cannot be woken: {error}") from None
         try:
-            return self._connect_ring(peer, hello, signo)
+            return self._connect_ring(peer, hello, wake)
         except MemoryRefused as refusal:
             return self.connect_stream(peer, hello, str(refusal))
         except ValueError as error:
             raise self.refuse(f"its memory cannot be used: {error}") from None
 
-    def _connect_ring(self, peer: PeerCredentials, hello: Hello, signo: int) -> Connection:
+    def _connect_ring(self, peer: PeerCredentials, hello: Hello, wake: int) -> Connection:
         """Raises MemoryRefused, the client's descriptors closed, or ValueError for bad memory."""
+        kind = hello.memory or "memfd"
         limit = int(self.address.options.get("ring", RING_MAX))
         sock = self.medium.sock
-        with Descriptors() as fds:
-            fds.add(*self.fds.take())
+        with Descriptors() as fds, contextlib.ExitStack() as stack:
+            peer_bell, *rings = self.fds.take()
+            fds.add(peer_bell)
+            segments = [Segment(kind, ring) for ring in rings]
+            for segment in segments:
+                stack.callback(segment.close)
             if not self.options.shared_memory:
                 raise MemoryRefused(f"{_SWITCHED_OFF} on the server")
             if hello.ring_size > limit:
                 raise MemoryRefused(
                     f"rings of {hello.ring_size} bytes, and the server's ?ring= allows {limit}"
                 )
+            if hello.memory:
+                self._consent(kind, peer)
             try:
+                for name in hello.memory_names:
+                    segments.append(memory.attach(kind, name))
+                    stack.callback(segments[-1].close)
                 # The link closes what it gets even when it fails: the socket must survive that.
                 fds.add(os.dup(sock.fileno()))
                 fds.add(open_peer_pidfd(sock, peer))
                 bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                fds.add(bell)
-                peer_bell, to_server, to_client, sock_fd, pidfd, _ = fds.take()
+                peer_bell, sock_fd, pidfd = fds.take()
+                to_server, to_client = (segment.take() for segment in segments)
                 link = links.open_ring(
+                    memory=memory.KINDS[kind],
                     tx_fd=to_client,
                     rx_fd=to_server,
                     ring_size=hello.ring_size,
@@ -139,8 +180,8 @@ class _ShmGreeting(SocketGreeting):
                     peer_bell_fd=peer_bell,
                     sock_fd=sock_fd,
                     pidfd=pidfd,
-                    peer_pid=peer.pid,
-                    signal=signo,
+                    peer_pid=reachable_by_signal(peer, hello).pid,
+                    wake=wake,
                     spin_us=self.address.spin_us,
                 )
             except (OSError, MemoryError) as error:
@@ -151,8 +192,24 @@ class _ShmGreeting(SocketGreeting):
         except BaseException:
             link.close()
             raise
-        facts = ConnectionFacts(self.address.scheme, self.address.wakeup, None, hello.ring_size)
+        facts = ConnectionFacts(
+            self.address.scheme, _wakeup_fact(self.address), None, hello.ring_size, kind
+        )
         return Connection(link, facts, peer, peer_name(peer), hello)
+
+    def _consent(self, kind: str, peer: PeerCredentials) -> None:
+        """Raises MemoryRefused unless both sides have asked for memory without seals.
+
+        A client could shrink it, and the server's next look would be a SIGBUS.
+        """
+        if kind != self.address.memory:
+            raise MemoryRefused(
+                f"{kind} memory is not sealed; a server that wants it says ?memory={kind}"
+                if kind in memory.KINDS
+                else f"the server knows no memory of the kind {kind!r}"
+            )
+        if peer.uid != os.geteuid():
+            raise MemoryRefused(f"{kind} memory is for processes of one user")
 
 
 class ShmTransport(Transport):
@@ -188,7 +245,8 @@ class ShmTransport(Transport):
 
     def listen(self, address: Address, options: Options) -> Listener:
         try:
-            _wakeup_signal(address)
+            _wake(address)
+            memory.sweep(address.memory)
             path = _path(address, create=True)
         except (OSError, ValueError) as error:
             raise ListenError(str(address), _reason(error)) from None
@@ -197,7 +255,7 @@ class ShmTransport(Transport):
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
         try:
-            _wakeup_signal(address)
+            _wake(address)
             path = _path(address, create=False)
         except FileNotFoundError as error:
             raise ConnectError(

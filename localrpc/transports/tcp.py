@@ -14,7 +14,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -77,13 +77,13 @@ def _is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
-def _name(place: Any) -> str:
+def place_name(place: Any) -> str:
     """As gRPC spells a peer: ipv4:127.0.0.1:5000, ipv6:%5B::1%5D:5000."""
     host, port = place[:2]
     return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
-def _prepare(sock: socket.socket, remote: str) -> None:
+def prepare(sock: socket.socket, remote: str) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if not _is_loopback(remote):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -122,7 +122,7 @@ def _welcome_from_elsewhere(address: Address, peer: PeerCredentials) -> bool:
     return peer.uid == _UNKNOWN and address.elsewhere
 
 
-class _TcpGreeting(SocketGreeting):
+class TcpGreeting(SocketGreeting):
     # A close with something unread is a reset, which takes our refusal with it.
     identified_late = True
 
@@ -133,7 +133,7 @@ class _TcpGreeting(SocketGreeting):
     def identify(self) -> PeerCredentials:
         peer = _identify(self.medium)
         self._place = self.medium.sock.getpeername()
-        _prepare(self.medium.sock, self._place[0])
+        prepare(self.medium.sock, self._place[0])
         return peer
 
     def objection(self, peer: PeerCredentials) -> str | None:
@@ -148,7 +148,7 @@ class _TcpGreeting(SocketGreeting):
         return _watch(self.medium, peer, hello)
 
     def peer_name(self, peer: PeerCredentials) -> str:
-        return _name(self._place)
+        return place_name(self._place)
 
 
 class TcpTransport(Transport):
@@ -185,20 +185,38 @@ class TcpTransport(Transport):
                 reason = "a live server already listens there; stop it, or use another port"
                 raise AddressInUse(str(address), reason) from None
             raise ListenError(str(address), _bind_reason(error)) from error
-        listener = SocketListener(address, options, sock, _TcpGreeting)
+        listener = SocketListener(address, options, sock, TcpGreeting)
         listener.port = sock.getsockname()[1]
         return listener
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
-        road = Road(
-            connect=lambda until: SocketMedium(_connect(address, until)),
-            identify=_identify,
-            peer_name=f"tcp:{address.body}",
-            objection=partial(_refusal, address),
-            watch=_watch,
-            identified_late=True,
+        return dial_road(
+            road(address, lambda until: _connect(address, until), f"tcp:{address.body}"),
+            address,
+            options,
+            deadline,
         )
-        return dial_road(road, address, options, deadline)
+
+
+def road(
+    address: Address, connect: Callable[[float], socket.socket], peer_name: str
+) -> Road[SocketMedium]:
+    """By a TCP connection, whoever has made it; `connect` returns it prepared."""
+    return Road(
+        connect=lambda until: SocketMedium(connect(until)),
+        identify=_identify,
+        peer_name=peer_name,
+        objection=partial(_refusal, address),
+        watch=_watch,
+        identified_late=True,
+    )
+
+
+def check_place(address: Address, sock: socket.socket) -> None:
+    """Raises ValueError for a socket that others can reach, unless the target allows it."""
+    place = sock.getsockname()[0]
+    if not address.elsewhere and not _is_loopback(place):
+        raise ValueError(f"{place} {_ELSEWHERE}")
 
 
 def _try_loopback() -> None:
@@ -257,7 +275,7 @@ def _connect(address: Address, until: float) -> socket.socket:
 
 
 def _fix(error: OSError, place: Any) -> str:
-    where = _name(place)
+    where = place_name(place)
     if error.errno == errno.ECONNREFUSED:
         return f"no server listens on {where}: start it, or check the port"
     if error.errno == errno.ETIMEDOUT:
@@ -283,7 +301,7 @@ def _connect_to(family: socket.AddressFamily, place: Any, until: float) -> socke
             number = errno.ECONNREFUSED
         if number:
             raise OSError(number, os.strerror(number))
-        _prepare(sock, sock.getpeername()[0])
+        prepare(sock, sock.getpeername()[0])
     except BaseException:
         sock.close()
         raise

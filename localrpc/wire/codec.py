@@ -53,6 +53,8 @@ class Hello(NamedTuple):
     refusal: str = ""
     memory_refusal: str = ""
     pid: int = 0
+    memory: str = ""
+    memory_names: tuple[str, ...] = ()
 
 
 class Trailer(NamedTuple):
@@ -313,7 +315,9 @@ def encode_hello(hello: Hello) -> bytes:
 
 def decode_hello(data: bytes) -> Hello:
     message = _parse(HelloProto, data)
-    return Hello(**{name: getattr(message, name) for name in Hello._fields})
+    fields = {name: getattr(message, name) for name in Hello._fields}
+    fields["memory_names"] = tuple(fields["memory_names"])
+    return Hello(**fields)
 
 
 def encode_goaway(reason: str) -> bytes:

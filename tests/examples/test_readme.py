@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import localrpc
 import localrpc.cli.bench
 import localrpc.cli.generate
@@ -35,22 +37,27 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
-def test_the_first_example_works_as_it_stands(tmp_path: Path) -> None:
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """A folder with all of its files, and with what is generated."""
     for name, text in blocks().items():
         (tmp_path / name).write_text(text)
     (tmp_path / "greeter").mkdir()
-    runtime = tmp_path / "run"
-    runtime.mkdir(mode=0o700)
-    environment = {**os.environ, "LOCALRPC_RUNTIME_DIR": str(runtime)}
-
     generate = [sys.executable, "-c", GENERATE, "generate", "greeter.proto", "--out", "greeter"]
     subprocess.run(generate, cwd=tmp_path, check=True)
-    with subprocess.Popen([sys.executable, "server.py"], cwd=tmp_path, env=environment) as server:
+    return tmp_path
+
+
+def test_the_first_example_works_as_it_stands(example: Path) -> None:
+    runtime = example / "run"
+    runtime.mkdir(mode=0o700)
+    environment = {**os.environ, "LOCALRPC_RUNTIME_DIR": str(runtime)}
+    with subprocess.Popen([sys.executable, "server.py"], cwd=example, env=environment) as server:
         try:
             wait_for(runtime / "greeter.shm")
             said = subprocess.run(
                 [sys.executable, "client.py"],
-                cwd=tmp_path,
+                cwd=example,
                 env=environment,
                 check=True,
                 capture_output=True,
@@ -61,6 +68,19 @@ def test_the_first_example_works_as_it_stands(tmp_path: Path) -> None:
         finally:
             server.terminate()
     assert server.returncode == 0
+
+
+def test_the_example_of_a_test_passes(example: Path) -> None:
+    pytest_alone = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=."]
+    # The plugin by its module, so that a checkout needs no metadata of its own.
+    said = subprocess.run(
+        [*pytest_alone, "-p", "localrpc._pytest", "test_greeter.py"],
+        cwd=example,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert "1 passed" in said.stdout, said.stdout + said.stderr
 
 
 def test_every_option_of_ours_is_explained_and_exists() -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from tests.conftest import fresh_target
 
+_KINDS = ["shm-eventfd", "shm-signal", "shm-futex", "unix", "pipe", "mq", "sysvmq", "tcp"]
 
-@pytest.fixture(params=["shm-eventfd", "shm-signal", "unix", "pipe", "mq", "sysvmq", "tcp"])
+
+@pytest.fixture(params=_KINDS)
 def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     return fresh_target(request.param, runtime_directory)

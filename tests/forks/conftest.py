@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import meeting_target as target
 from tests.peers.journal import Journal
 from tests.peers.scenes import Stage
 from tests.peers.station import Station
+
+__all__ = ["journal", "stage", "station", "target"]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from localrpc._core import Io, lib
-from localrpc.address import parse_target
+from localrpc.address import SCHEMES, parse_target
 from localrpc.options import Options, parse_options
 from localrpc.transports import Connection, Listener, transport_for
 from tests.ports import free_port
@@ -30,6 +30,7 @@ class Kind(NamedTuple):
     target: str
     options: tuple[tuple[str, Any], ...] = ()
     wakeup: str = "eventfd"
+    memory: str = "memfd"
 
     def at(self, folder: Path | str) -> str:
         """A target at which nobody listens yet."""
@@ -39,6 +40,10 @@ class Kind(NamedTuple):
 KINDS = {
     "shm-eventfd": Kind("shm:{tmp}/link"),
     "shm-signal": Kind("shm:{tmp}/link?wakeup=signal", wakeup="signal"),
+    "shm-futex": Kind("shm:{tmp}/link?wakeup=futex", wakeup="futex"),
+    "shm-spin": Kind("shm:{tmp}/link?wakeup=spin", wakeup="spin"),
+    "shm-posix": Kind("shm:{tmp}/link?memory=posix", memory="posix"),
+    "shm-sysv": Kind("shm:{tmp}/link?memory=sysv", memory="sysv"),
     "shm-small": Kind("shm:{tmp}/link?ring=128k"),
     "shm-nospin": Kind("shm:{tmp}/link?spin=off"),
     "shm-on-socket": Kind("shm:{tmp}/link", (("localrpc.shared_memory", 0),), "socket"),
@@ -48,7 +53,10 @@ KINDS = {
     "mq": Kind("mq:link", wakeup="mqueue"),
     "sysvmq": Kind("sysvmq:link", wakeup="sysvmq"),
     "tcp": Kind("tcp:127.0.0.1:{port}", wakeup="socket"),
+    "inproc": Kind("inproc:{tmp}/link", wakeup="socket"),
 }
+MEETING = [name for name, kind in KINDS.items() if SCHEMES[kind.target.partition(":")[0]].meets]
+"""Those with a client in a process of its own."""
 
 
 class Frame(NamedTuple):
@@ -137,7 +145,9 @@ def pair(kind: Kind, folder: Path) -> Iterator[tuple[End, End]]:
         server = End(greeted.result())
     client.peer, server.peer = server, client
     try:
-        assert client.connection.facts.wakeup == kind.wakeup
+        facts = client.connection.facts
+        assert facts.wakeup == kind.wakeup
+        assert facts.memory == (kind.memory if facts.ring_size else "")
         assert client.connection.facts == server.connection.facts
         yield client, server
     finally:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from localrpc._core import lib
 
-from .kinds import KINDS, PATIENCE, End, Frame, child, pair
+from .kinds import KINDS, MEETING, PATIENCE, End, Frame, child, pair
 
 MESSAGE, DATA, STATUS = lib.LR_T_MESSAGE, lib.LR_T_DATA, lib.LR_T_STATUS
 
@@ -33,6 +33,12 @@ def kind(request: pytest.FixtureRequest) -> str:
 def ends(kind: str, tmp_path: Path) -> Iterator[tuple[End, End]]:
     with pair(KINDS[kind], tmp_path) as both:
         yield both
+
+
+@pytest.fixture(params=MEETING)
+def meeting_kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 def frame(number: int, size: int = 64) -> Frame:
@@ -180,8 +186,8 @@ sys.stdin.read()
 """
 
 
-def test_a_killed_peers_last_frames_come_first(kind: str, tmp_path: Path) -> None:
-    with child(kind, tmp_path, KILLED) as (process, end):
+def test_a_killed_peers_last_frames_come_first(meeting_kind: str, tmp_path: Path) -> None:
+    with child(meeting_kind, tmp_path, KILLED) as (process, end):
         assert process.stdout is not None
         sent = int(process.stdout.readline())
         assert sent > 1
@@ -201,8 +207,8 @@ sys.stdin.read()
 """
 
 
-def test_a_killed_peers_child_does_not_hide_its_death(kind: str, tmp_path: Path) -> None:
-    with child(kind, tmp_path, FORKED) as (process, end):
+def test_a_killed_peers_child_does_not_hide_its_death(meeting_kind: str, tmp_path: Path) -> None:
+    with child(meeting_kind, tmp_path, FORKED) as (process, end):
         assert process.stdout is not None
         heir = int(process.stdout.readline())
         try:
@@ -222,8 +228,8 @@ sys.stdin.read()
 """
 
 
-def test_a_stopped_peer_is_late_and_not_dead(kind: str, tmp_path: Path) -> None:
-    with child(kind, tmp_path, STOPPED) as (process, end):
+def test_a_stopped_peer_is_late_and_not_dead(meeting_kind: str, tmp_path: Path) -> None:
+    with child(meeting_kind, tmp_path, STOPPED) as (process, end):
         assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
         assert end.receive(0.02) == lib.LR_TIMEOUT
         os.kill(process.pid, 18)  # SIGCONT

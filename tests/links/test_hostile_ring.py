@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
+import signal
 import socket
 import struct
+import subprocess
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -21,17 +25,17 @@ from localrpc._core.links import Link, open_ring
 from localrpc.transports.memory import CONTROL_PAGE, create_ring
 
 SIZE = 131072
-TAIL, HEAD, EPOCH, WAKE = 0, 64, 128, 136
+TAIL, BELL, HEAD, EPOCH, WAKE = 0, 32, 64, 128, 136
 
 
 class HandMade:
     """A ring link, and its peer made by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, peer_pid: int = 0, pidfd: int = -1) -> None:
         tx, rx = create_ring(SIZE), create_ring(SIZE)
         self.memory = mmap.mmap(rx, CONTROL_PAGE + SIZE)
         self.ours = mmap.mmap(tx, CONTROL_PAGE + SIZE, prot=mmap.PROT_READ)
-        self.bell = os.eventfd(0)
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK)
         ours, self.sock = socket.socketpair()
         self.link: Link = open_ring(
             tx_fd=tx,
@@ -40,9 +44,9 @@ class HandMade:
             bell_fd=os.eventfd(0),
             peer_bell_fd=os.dup(self.bell),
             sock_fd=ours.detach(),
-            pidfd=-1,
-            peer_pid=0,
-            signal=0,
+            pidfd=pidfd,
+            peer_pid=peer_pid,
+            wake=0,
             spin_us=0,
         )
         self.io = Io()
@@ -106,6 +110,82 @@ def test_a_thread_that_cannot_be_signalled_gets_its_bell(ring: HandMade) -> None
     ring.put(WAKE, 23 << 24 | 1, 4)
     assert ring.send() == 1
     assert os.eventfd_read(ring.bell) == 1
+
+
+def test_a_sleeper_on_a_futex_is_rung_on_the_ringers_own_page(ring: HandMade) -> None:
+    ring.put(WAKE, lib.LR_WAKE_FUTEX << 24, 4)
+    for epoch, rung in ((1, 1), (1, 1), (3, 2)):
+        ring.put(EPOCH, epoch)
+        assert ring.send() == 1
+        assert int.from_bytes(ring.ours[BELL : BELL + 4], "little") == rung
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(ring.bell)
+
+
+@pytest.fixture
+def own_ring() -> Iterator[HandMade]:
+    """Its peer is this process, with every signal in question pending at worst."""
+    asked = {signal.SIGURG, signal.SIGUSR1, signal.SIGTERM, signal.SIGRTMIN + 2}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, asked)
+    made = HandMade(os.getpid(), os.pidfd_open(os.getpid()))
+    yield made
+    made.close()
+    for signo in signal.sigpending() & asked:
+        signal.sigwait({signo})
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ask(ring: HandMade, signo: int, tid: int, epoch: int = 1) -> bool:
+    """Sleep as the peer and be woken; true if by the bell."""
+    ring.put(WAKE, signo << 24 | tid, 4)
+    ring.put(EPOCH, epoch)
+    assert ring.send() == 1
+    try:
+        return bool(os.eventfd_read(ring.bell))
+    except BlockingIOError:
+        return False
+
+
+@pytest.mark.parametrize("signo", [signal.SIGURG, signal.SIGUSR1, signal.SIGRTMIN + 2])
+def test_a_thread_is_woken_by_the_signal_it_asks_for(own_ring: HandMade, signo: int) -> None:
+    assert not ask(own_ring, signo, threading.get_native_id())
+    assert signo in signal.sigpending()
+
+
+@pytest.mark.parametrize("signo", [signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, 32, 33, 65, 254])
+def test_no_other_signal_is_sent_whatever_the_peer_asks_for(own_ring: HandMade, signo: int) -> None:
+    assert ask(own_ring, signo, threading.get_native_id())
+    assert signo not in signal.sigpending()
+
+
+def test_no_thread_of_another_process_is_signalled(own_ring: HandMade) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        assert ask(own_ring, signal.SIGUSR1, other.pid)
+        other.kill()
+    assert other.returncode == -signal.SIGKILL
+
+
+def test_a_signal_that_finds_no_room_in_the_queue_rings_the_bell(own_ring: HandMade) -> None:
+    """EAGAIN, for a real-time signal beyond RLIMIT_SIGPENDING."""
+    before = resource.getrlimit(resource.RLIMIT_SIGPENDING)
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, before[1]))
+    try:
+        assert ask(own_ring, signal.SIGRTMIN + 2, threading.get_native_id())
+    finally:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, before)
+    assert not ask(own_ring, signal.SIGRTMIN + 2, threading.get_native_id(), epoch=3)
+
+
+def test_a_dead_peers_pid_gets_no_signal_that_could_end_its_next_owner() -> None:
+    dead = subprocess.Popen(["true"])
+    pidfd = os.pidfd_open(dead.pid)
+    dead.wait()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    ring = HandMade(os.getpid(), pidfd)  # as if this process had got the dead one's pid
+    assert ask(ring, signal.SIGUSR1, threading.get_native_id())
+    assert signal.SIGUSR1 not in signal.sigpending()
+    ring.close()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.mark.parametrize(

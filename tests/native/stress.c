@@ -2,7 +2,7 @@
  * stress.c - both engines in one process, over a link of the kind named, run
  * under AddressSanitizer and ThreadSanitizer by test_native.py.
  *
- *	stress ring|signal|stream ROUNDS SEED
+ *	stress ring|signal|futex|spin|stream ROUNDS SEED
  *
  * Invariant: every call ends, with the bytes it sent or with the status its
  * end asks for. Busy rounds mix unary calls small and large, deadlines,
@@ -63,11 +63,13 @@ static void connect_pair(void)
 		int m1 = memory(), m2 = memory();
 		int e1 = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		int e2 = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		int signo = strcmp(kind, "signal") ? 0 : SIGURG;
-		CHECK(!signo || lr_signal_claim(signo) == 0);
-		a = lr_ring_open(dup(m1), dup(m2), RING, dup(e1), dup(e2), s[0], -1, getpid(),
-			signo, -1, error, sizeof error);
-		b = lr_ring_open(m2, m1, RING, e2, e1, s[1], -1, getpid(), signo, -1, error,
+		int wake = !strcmp(kind, "signal") ? SIGRTMIN + 1 :
+			   !strcmp(kind, "futex") ? LR_WAKE_FUTEX : 0;
+		int64_t spin = strcmp(kind, "spin") ? -1 : LR_SPIN_ALWAYS;
+		CHECK(wake != SIGRTMIN + 1 || lr_signal_claim(wake) == 0);
+		a = lr_ring_open(LR_MEMORY_SEALED, dup(m1), dup(m2), RING, dup(e1), dup(e2), s[0], -1, getpid(),
+			wake, spin, error, sizeof error);
+		b = lr_ring_open(LR_MEMORY_SEALED, m2, m1, RING, e2, e1, s[1], -1, getpid(), wake, spin, error,
 			sizeof error);
 	}
 	if (!a || !b)

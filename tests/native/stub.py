@@ -49,8 +49,9 @@ def render() -> str:
     header = re.sub(r"/\*.*?\*/", "", (CORE / "src" / "api.h").read_text(), flags=re.DOTALL)
     lines = [f"    {name}: int\n" for name in _CONSTANT.findall(header)]
     for result, name, declarations in _FUNCTION.findall(header):
-        parameters = ", ".join(map(_parameter, declarations.split(",")))
-        lines.append(f"    def {name}(self, {parameters}, /) -> {_python(result)}: ...\n")
+        given = [] if declarations == "void" else [*map(_parameter, declarations.split(",")), "/"]
+        parameters = ", ".join(["self", *given])
+        lines.append(f"    def {name}({parameters}) -> {_python(result)}: ...\n")
     ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB)]
     text = HEAD + "".join(lines) + TAIL
     return subprocess.run(ruff, input=text, text=True, check=True, capture_output=True).stdout

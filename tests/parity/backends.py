@@ -42,14 +42,23 @@ class Backend:
         return importlib.import_module(self.module).insecure_channel(target, **arguments)
 
 
+def _word(path: str) -> str:
+    """A name that no directory has to exist for."""
+    return path.replace("/", "-")[-50:]
+
+
 REFERENCE = Backend("grpcio", "grpc", lambda path: f"unix:{path}")
 REFERENCE_TCP = Backend("grpcio-tcp", "grpc", lambda path: f"127.0.0.1:{free_port()}")
+REFERENCE_ABSTRACT = Backend(
+    "grpcio-abstract", "grpc", lambda path: f"unix-abstract:{os.getpid()}{_word(path)}"
+)
 
 CANDIDATES = (
     # grpcio against itself: a scenario that depends on timing is no yardstick.
     Backend("grpcio-again", "grpc", lambda path: f"unix:{path}", by_grpcio=True),
     Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
-    Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal"),
+    Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal&signo=SIGUSR2"),
+    Backend("shm-futex", "localrpc", lambda path: f"shm:{path}?wakeup=futex"),
     Backend("unix", "localrpc", lambda path: f"unix:{path}"),
     Backend("pipe", "localrpc", lambda path: f"pipe:{path}"),
     Backend("mq", "localrpc", lambda path: f"mq:{os.path.basename(path)}"),
@@ -63,4 +72,5 @@ CANDIDATES = (
         REFERENCE_TCP,
         by_grpcio=True,
     ),
+    Backend("inproc", "localrpc", lambda path: f"inproc:{_word(path)}", REFERENCE_ABSTRACT),
 )

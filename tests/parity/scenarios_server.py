@@ -214,9 +214,9 @@ def server_on_several_ports(w: World) -> Transcript:
 def server_ports_that_cannot_be(w: World) -> Transcript:
     story: Transcript = {}
     places = {
-        "no_directory": w.backend.address("/nonexistent/directory/name"),
+        "no_directory": w.backend.address("/nonexistent/directory/port"),
         "too_long": w.backend.address("/tmp/" + "x" * 300),
-        "not_a_directory": w.backend.address("/etc/passwd/name"),
+        "not_a_directory": w.backend.address("/etc/passwd/port"),
     }
     for name, address in places.items():
         error = error_of(partial(w.server().add_insecure_port, address))

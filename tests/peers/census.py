@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 
 from tests.peers.journal import PATIENCE
 
+RING = r"localrpc-ring|/dev/shm/localrpc-|/SYSV6c72"
+"""In /proc/PID/maps: a mapping of a ring, whatever it is made of."""
+
 
 class Census(NamedTuple):
     """Each thing by its name, counted, so that a difference can be read."""
@@ -33,9 +36,9 @@ def take() -> Census:
         _descriptors(),
         Counter(thread.name for thread in threading.enumerate()),
         len(os.listdir("/proc/self/task")),
-        Path("/proc/self/maps").read_text().count("localrpc-ring"),
+        len(re.findall(RING, Path("/proc/self/maps").read_text())),
         Counter(_nameless(name) for name in os.listdir(runtime)),
-        frozenset(name for name in os.listdir("/dev/shm") if "localrpc" in name),
+        frozenset(name for name in os.listdir("/dev/shm") if "localrpc" in name) | _segments(),
         _sockets(runtime),
         _processes(runtime),
     )
@@ -80,6 +83,12 @@ def _descriptors() -> Counter[str]:
 def _nameless(name: str) -> str:
     """Without the token of one client."""
     return re.sub("[0-9a-f]{16}", "", name)
+
+
+def _segments() -> frozenset[str]:
+    """System V segments by key."""
+    rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    return frozenset(row[0] for row in rows if int(row[0]) >> 16 == 0x6C72)
 
 
 def _sockets(runtime: str) -> Counter[str]:

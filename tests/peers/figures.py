@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.peers.census import RING
+
 
 def _status(path: Path, key: str) -> int:
     found = re.search(rf"^{key}:\s+(\d+)", path.read_text(), re.MULTILINE)
@@ -31,7 +33,7 @@ def ring_memory(pid: int) -> int:
     sizes: dict[str, int] = {}
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         span, _, offset, _, inode, *name = line.split(maxsplit=5)
-        if not (name and "localrpc-ring" in name[0]):
+        if not (name and re.search(RING, name[0])):
             continue
         begin, end = (int(number, 16) for number in span.split("-"))
         sizes[inode] = max(sizes.get(inode, 0), int(offset, 16) + end - begin)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from localrpc import address
 from localrpc.transports import greet
 from tests.ports import free_port
 
@@ -44,18 +45,27 @@ def _fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greet, "_warned", set())
 
 
-SCHEMES = ("shm", "unix", "unix-abstract", "tcp")
+SCHEMES = ("shm", "unix", "unix-abstract", "tcp", "inproc")
+
+
+def _target(scheme: str, folder: Path) -> str:
+    bodies = {
+        "unix": f"{folder}/socket",
+        "unix-abstract": f"{folder}",
+        "tcp": f"127.0.0.1:{free_port()}",
+    }
+    return f"{scheme}:{bodies.get(scheme, 'door')}"
 
 
 @pytest.fixture(params=SCHEMES)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "shm":
-        return "shm:door"
-    if request.param == "unix":
-        return f"unix:{tmp_path}/socket"
-    if request.param == "tcp":
-        return f"tcp:127.0.0.1:{free_port()}"
-    return f"unix-abstract:{tmp_path}"
+    return _target(request.param, tmp_path)
+
+
+@pytest.fixture(params=[scheme for scheme in SCHEMES if address.SCHEMES[scheme].meets])
+def meeting_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a client finds a server of another process."""
+    return _target(request.param, tmp_path)
 
 
 @pytest.fixture(params=["shm", "unix"])

@@ -45,7 +45,8 @@ RING = 1 << 20
 
 def connect(target: str) -> socket.socket:
     """A plain socket to the target's door."""
-    sock = places.connect(target)
+    sock = places.visit(target)
+    assert isinstance(sock, socket.socket)
     sock.settimeout(20)
     return sock
 
@@ -365,6 +366,7 @@ def test_a_grpcio_server_is_recognised(grpcio_server: str, scheme: str) -> None:
         ("shm:nobody", ["No such file or directory", "runtime directory", "rt does not exist"]),
         ("unix:/nowhere/at/all", ["No such file or directory", "start it, or check the name"]),
         ("unix-abstract:localrpc-nobody", ["Connection refused", "start the server again"]),
+        ("inproc:nobody", ["no server of this process listens on nobody: start it"]),
     ],
 )
 def test_nobody_listening_is_told_with_target_and_reason(target: str, words: list[str]) -> None:
@@ -496,15 +498,25 @@ def test_a_programs_own_handler_is_not_replaced() -> None:
     assert signal.getsignal(signal.SIGURG) is handler
 
 
+@pytest.mark.usefixtures("own_handler")
+def test_each_side_chooses_a_signal_of_its_own() -> None:
+    with pytest.raises(ListenError, match=r"SIGURG has a handler.*signo=SIGUSR1"):
+        Doorman("shm:door?wakeup=signal")
+    with Doorman("shm:door?wakeup=signal&signo=SIGRTMIN+5") as doorman:
+        client = dial("shm:door?wakeup=signal&signo=SIGUSR2")
+        assert client.facts == doorman.connection().facts
+        client.close()
+
+
 def test_a_server_without_descriptors_turns_clients_away_and_recovers(
-    target: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    meeting_target: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Doorman(target) as doorman:
+    with Doorman(meeting_target) as doorman:
         sock = doorman.listener._sock  # type: ignore[attr-defined]
         monkeypatch.setattr(doorman.listener, "_sock", _Starving(sock))
         with pytest.raises(ConnectError, match="hung up"):
-            dial(target)
-        goes_on(doorman, target)
+            dial(meeting_target)
+        goes_on(doorman, meeting_target)
         monkeypatch.setattr(doorman.listener, "_sock", sock)
     assert "clients are turned away" in caplog.text
 
@@ -526,8 +538,8 @@ class _Starving:
         return self._sock.accept()
 
 
-def test_a_client_of_another_process_is_known_by_its_pid(target: str) -> None:
-    with Doorman(target) as doorman, run_python(DIAL, target) as child:
+def test_a_client_of_another_process_is_known_by_its_pid(meeting_target: str) -> None:
+    with Doorman(meeting_target) as doorman, run_python(DIAL, meeting_target) as child:
         assert child.stdout is not None
         assert child.stdout.readline().startswith("connected")
         assert doorman.connection().peer.pid == child.pid

@@ -36,13 +36,15 @@ def _in_a_namespace(script: str, target: str) -> subprocess.Popen[str]:
 
 
 @unshared
-def test_a_client_in_an_inner_namespace_connects_and_its_death_is_seen(target: str) -> None:
-    with Doorman(target) as doorman, _in_a_namespace(DIAL, target) as child:
+def test_a_client_in_an_inner_namespace_connects_and_its_death_is_seen(
+    meeting_target: str,
+) -> None:
+    with Doorman(meeting_target) as doorman, _in_a_namespace(DIAL, meeting_target) as child:
         assert child.stdout is not None
         assert child.stdout.readline().startswith("connected")
         assert doorman.connection().facts.fell_back is None
         # The pid that it says by TCP is none of ours.
-        assert (doorman.connection().peer.pid > 0) is not target.startswith("tcp:")
+        assert (doorman.connection().peer.pid > 0) is not meeting_target.startswith("tcp:")
         child.kill()
 
 

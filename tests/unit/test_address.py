@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localrpc.address import RING_DEFAULT, SCHEMES, SPIN_AUTO, Address, parse_target
+from localrpc.address import (
+    RING_DEFAULT,
+    SCHEMES,
+    SPIN_ALWAYS,
+    SPIN_AUTO,
+    Address,
+    parse_target,
+)
 from localrpc.errors import AddressError
 
 
@@ -32,6 +41,11 @@ from localrpc.errors import AddressError
         ("grpc:unix:/run/me", "grpc", "unix:/run/me"),
         ("grpc:pipe:80", "grpc", "pipe:80"),
         ("grpc:tcp:80", "grpc", "tcp:80"),
+        ("inproc:any name, of any kind", "inproc", "any name, of any kind"),
+        ("inproc://name?spin=off", "inproc", "name"),
+        ("fd:3", "fd", "3"),
+        ("fd:web.socket?interfaces=any", "fd", "web.socket"),
+        ("fd:a name/of#any kind%3F", "fd", "a name/of#any kind?"),
     ],
 )
 def test_a_target_is_scheme_and_body(text: str, scheme: str, body: str) -> None:
@@ -54,10 +68,19 @@ def test_options_have_defaults() -> None:
     [
         ("wakeup=signal", "wakeup", "signal"),
         ("wakeup=eventfd", "wakeup", "eventfd"),
+        ("wakeup=signal", "signo", signal.SIGURG),
+        ("wakeup=signal&signo=SIGUSR2", "signo", signal.SIGUSR2),
+        ("signo=SIGRTMIN+3&wakeup=signal", "signo", signal.SIGRTMIN + 3),
+        ("signo=SIGRTMIN&wakeup=signal", "signo", signal.SIGRTMIN),
+        ("wakeup=futex", "wakeup", "futex"),
+        ("wakeup=spin", "spin_us", SPIN_ALWAYS),
         ("spin=auto", "spin_us", SPIN_AUTO),
         ("spin=off", "spin_us", 0),
         ("spin=50", "spin_us", 50),
         ("ring=131072", "ring_size", 131072),
+        ("spin=off", "memory", "memfd"),
+        ("memory=posix", "memory", "posix"),
+        ("memory=sysv", "memory", "sysv"),
         ("ring=256k", "ring_size", 262144),
         ("ring=256KiB", "ring_size", 262144),
         ("ring=4M", "ring_size", 4194304),
@@ -88,6 +111,14 @@ def test_an_option_has_its_value(query: str, attribute: str, value: object) -> N
         ("grpc:tcp:localhost:1", ["gRPC itself knows no tcp:", "write tcp:localhost:1"]),
         ("grpc:grpc:host:1", ["gRPC itself knows no grpc:", "write grpc:host:1"]),
         ("grpc:host\n:1", ["'\\n'", "not allowed"]),
+        ("inproc:", ["empty name", "inproc:NAME"]),
+        ("fd:", ["empty name", "fd:N"]),
+        ("fd:12345678", ["number of a descriptor", "fd:3"]),
+        ("fd:a:b", ["LISTEN_FDNAMES", "without ':'"]),
+        ("fd:é", ["printable ASCII"]),
+        ("fd:" + "x" * 256, ["LISTEN_FDNAMES"]),
+        ("fd:3?wakeup=signal", ["unknown option 'wakeup'", "?spin=", "?interfaces="]),
+        ("inproc:a%00b", ["'\\x00'", "not allowed"]),
         ("shm:", ["empty name", "shm:NAME"]),
         ("shm://", ["empty name"]),
         ("unix:", ["empty name", "unix:PATH"]),
@@ -105,10 +136,16 @@ def test_an_option_has_its_value(query: str, attribute: str, value: object) -> N
         ("shm:a?", []),
         ("shm:a?colour=red", ["unknown option 'colour'", "?wakeup=", "?spin=", "?ring="]),
         ("unix:/a?ring=1M", ["unknown option 'ring'", "unix: knows ?spin="]),
-        ("shm:a?wakeup=bell", ["wakeup='bell'", "eventfd or signal"]),
+        ("shm:a?wakeup=bell", ["wakeup='bell'", "eventfd, futex, signal or spin"]),
+        ("shm:a?wakeup=signal&signo=SIGINT", ["signo='SIGINT'", "SIGURG, SIGUSR1", "n up to 30"]),
+        ("shm:a?wakeup=signal&signo=SIGRTMIN+31", ["SIGRTMIN+31", "n up to 30"]),
+        ("shm:a?signo=SIGURG", ["?wakeup=signal", "add wakeup=signal or leave signo= out"]),
+        ("shm:a?wakeup=eventfd&signo=SIGURG", ["add wakeup=signal"]),
+        ("shm:a?wakeup=spin&spin=off", ["leave spin= out", "another wakeup="]),
         ("shm:a?spin=fast", ["spin='fast'", "auto, off"]),
         ("shm:a?spin=-1", ["spin='-1'"]),
         ("shm:a?spin=1000001", ["up to 1000000"]),
+        ("shm:a?memory=file", ["memory='file'", "memfd, posix or sysv"]),
         ("shm:a?ring=100k", ["power of two"]),
         ("shm:a?ring=64k", ["128k to 64M"]),
         ("shm:a?ring=128M", ["128k to 64M"]),
@@ -155,4 +192,4 @@ def test_any_text_gives_an_address_or_address_error(text: str) -> None:
     except AddressError:
         return
     assert isinstance(address, Address)
-    assert address.body
+    assert address.body or SCHEMES[address.scheme].nameless

@@ -79,6 +79,16 @@
 #define LR_CLIENT 0
 #define LR_SERVER 1
 
+/* What the memory of a ring is, and so what tx_fd and rx_fd are: a sealed memfd,
+ * a descriptor of memory that has or had a name, the id of a System V segment. */
+#define LR_MEMORY_SEALED 0
+#define LR_MEMORY_NAMED 1
+#define LR_MEMORY_SYSV 2
+/* In place of the number of a signal: the word that a ringer changes, a futex. */
+#define LR_WAKE_FUTEX 255
+/* In place of microseconds to spin: as long as a call is awaited. */
+#define LR_SPIN_ALWAYS -2
+
 /* One thread's side of a call into the core; lent by Python, filled here. */
 struct lr_io {
 	uint64_t call;
@@ -123,9 +133,9 @@ struct lr_engine;
 struct lr_link;
 
 /* Links. They own the descriptors they are given, also when opening fails. */
-struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
-	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int signo, int64_t spin_us,
-	char *error, int error_size);
+struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
+	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int wake, int64_t spin_us,
+	char *error, int error_size); /* wake: 0 the bell, LR_WAKE_FUTEX, or a signal */
 struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, int error_size);
 /* keep_fd: a reading end of what tx_fd writes. */
 struct lr_link *lr_pipe_open(int rx_fd, int tx_fd, int keep_fd, int pidfd, int64_t spin_us,
@@ -139,6 +149,12 @@ struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int
 void lr_link_close(struct lr_link *link);
 /* Make signo wake our sleepers: LR_INVALID if the program handles it itself. */
 int lr_signal_claim(int signo);
+int lr_futexes_work(void); /* 1 if this system can wait on several futexes at once */
+
+/* System V segments: an id or 0, or a negative errno. */
+int lr_sysv_create(int key, uint64_t size); /* this user's alone */
+int lr_sysv_find(int key);
+int lr_sysv_remove(int id);
 
 /* System V message queues: 0 or more, or a negative errno. A key of 0 is a new queue's. */
 int lr_msgget(int key, int create);

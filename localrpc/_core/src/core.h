@@ -2,9 +2,10 @@
  * core.h - what the files of the core share: frames, links, time, doorbells.
  *
  * Floors, lowest first: util.c (time, futex, fork), ring.c and stream.c (one
- * link kind each; the second over socket.c, pipe.c, mqueue.c, sysv.c), table.c (calls, messages), conn.c (one link and what waits
- * to be sent on it), wake.c, read.c, sleep.c, lead.c and service.c (who reads,
- * who sleeps, who is woken), dispatch.c and accept.c (a frame's effect), send.c
+ * link kind each; the second over socket.c, pipe.c, mqueue.c, sysv.c), table.c
+ * (calls, messages), conn.c (one link and what waits to be sent on it), wake.c,
+ * read.c, futex.c, sleep.c, lead.c and service.c (who reads, who sleeps, who is
+ * woken), dispatch.c and accept.c (a frame's effect), send.c
  * and calls.c (either side of a call), client.c, server.c, life.c.
  */
 #ifndef LR_CORE_H
@@ -41,8 +42,10 @@ bool lr_is_main_thread(void);
 /* 0 woken or changed, LR_TIMEOUT, LR_AGAIN (EINTR). */
 int lr_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
 void lr_futex_wake(_Atomic uint32_t *word);
+void lr_futex_wake_shared(_Atomic uint32_t *word); /* a waiter of another process */
 /* Did the wake-up signal come to this thread since the last time it was asked? */
 bool lr_signal_rang(void);
+bool lr_signal_allowed(int signo); /* as a wake-up */
 uint32_t lr_fork_generation(void); /* grows by one in every forked child */
 /* A message of so many bytes is on its way: have the allocator keep room for such. */
 void lr_expect_size(uint64_t size);
@@ -126,10 +129,12 @@ struct lr_link {
 	int pidfd;    /* readable when the peer is dead, or -1 */
 	int room_fd;  /* writable when there is room, or -1: the bell tells */
 	int signo;    /* the signal that wakes our sleepers, 0: the bell */
-	int64_t spin; /* ns; -1 auto */
+	const _Atomic uint32_t *futex; /* what the peer changes when it rings, or NULL */
+	int64_t spin; /* ns; -1 auto; LR_SPIN_ALWAYS */
 	bool edge;      /* an edge was taken from epoll: only a read tells what is there */
 	uint32_t piece; /* the most one DATA frame of ours carries */
 	uint32_t stride; /* who waits for room waits for this much: one wake-up, many frames */
+	bool lazy;       /* arming costs a thread's work: not to be done for each handler */
 	bool unfinished; /* a frame was taken and is not all out: room() goes on with it */
 	uint64_t owes;   /* the epoch in which the reader sleeps and has not been rung; or 0 */
 	_Atomic uint16_t peer_cpu;
@@ -164,6 +169,7 @@ struct lr_medium {
 	int bell_fd;    /* readable when bytes have come or the peer has gone */
 	int room_fd;    /* writable when there is room; -1 after a hang_up that closed it */
 	uint32_t grain; /* read() needs this much room at least */
+	bool lazy;      /* arm() has work done by another thread */
 };
 
 /* Takes the medium and pidfd, also when it fails: NULL with errno. */

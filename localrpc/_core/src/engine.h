@@ -21,7 +21,9 @@
 #include <sys/epoll.h>
 
 /* What an event of the epoll sets says, beside the connection's id. */
-enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK };
+enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK, EVENT_ALARM };
+/* Where the leader sleeps: what a kick has to touch. */
+enum { AWAKE, ON_EPOLL, ON_FUTEXES };
 
 #define LR_HOT 64
 #define LR_WAKES 32
@@ -164,6 +166,7 @@ struct lr_engine {
 	bool drained_told;
 	bool rewatch; /* the service thread is to reckon its deadline again */
 	uint32_t yields, service_yields;
+	bool service_watches; /* a server's: the service thread hears events, or is about to */
 
 	struct lr_call **calls;
 	uint32_t ncalls;
@@ -200,9 +203,14 @@ struct lr_engine {
 
 	int epoll_fd, kick_fd;       /* the leader sleeps here */
 	int service_epoll, service_kick; /* the server's service thread sleeps here */
+	int service_alarm; /* a timer, for handlers beside links that are not armed meanwhile */
 	int signo;
 	uint32_t spin_misses;
+	int64_t looked_around; /* the leader's, when it always spins */
 	_Atomic uint32_t kicked, sleeping, look;
+	int watch_epoll, watch_kick; /* a client's thread that watches epoll_fd: futex.c */
+	pthread_t watcher;
+	bool watched_by_thread, no_futexes;
 	_Atomic uint32_t service_work, service_sleeping;
 	uint32_t lead_count; /* grows whenever the lead is taken or left */
 
@@ -257,6 +265,7 @@ void lr_wake_all(struct lr_engine *e);
 void lr_kick_leader(struct lr_engine *e);
 void lr_nudge(struct lr_engine *e); /* somebody must look at the connections */
 void lr_service_ring(struct lr_engine *e);
+void lr_service_alarm(struct lr_engine *e); /* somebody must look, but only if it takes long */
 void lr_service_again(struct lr_engine *e); /* lr_service looks for events again */
 
 /* lead.c: under the mutex, which waiting drops. */
@@ -271,8 +280,18 @@ int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */
 bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
 void lr_handle_events(struct lr_engine *e, const struct epoll_event *events, int n);
 
+/* futex.c */
+struct lr_futex {
+	uint64_t value, word;
+	uint32_t flags, reserved;
+};
+struct lr_futex lr_futex_of(const _Atomic uint32_t *word, uint32_t value, bool shared);
+int lr_futex_wait_any(const struct lr_futex *words, uint32_t count, int64_t deadline);
+bool lr_sleeps_on_futexes(struct lr_engine *e);
+void lr_watch_end(struct lr_engine *e);
+
 /* sleep.c: the leader's, without the mutex. */
-int64_t lr_spin_budget(struct lr_engine *e);
+int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w);
 int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted);
 int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline, bool *slept);
 int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,

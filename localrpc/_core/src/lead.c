@@ -86,10 +86,15 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 			/* Somebody rang while we were busy with the hot ones. */
 			n = lr_wait_events(e->epoll_fd, events, 1, NULL);
 		} else {
-			budget = lr_may_sleep ? 0 : lr_spin_budget(e);
+			budget = lr_may_sleep ? 0 : lr_spin_budget(e, w);
 			r = budget ? lr_spin(e, budget, deadline, tx_wanted) : 0;
+			if (r == LR_AGAIN)
+				atomic_store(&e->look, 1);
+			if (r == LR_AGAIN && !lr_is_main_thread())
+				r = 1;
 			if (r == 0) {
-				if (!w->deaf && !lr_may_sleep && lr_is_main_thread()) {
+				/* Who has not spun has just come from Python. */
+				if (budget && !w->deaf && !lr_may_sleep && lr_is_main_thread()) {
 					lr_may_sleep = true;
 					r = LR_AGAIN;
 				} else {
@@ -136,18 +141,25 @@ static void take_lead(struct lr_engine *e, struct lr_waiter *w)
  */
 void lr_lead_out(struct lr_engine *e)
 {
-	bool pending = e->queue || e->fresh || atomic_load_explicit(&e->look, memory_order_relaxed);
+	bool pending = e->queue || e->fresh ||
+		       atomic_load_explicit(&e->look, memory_order_relaxed);
+	bool lazy = false;
 
 	for (uint32_t i = 0; i < e->nhot; i++) {
 		struct lr_conn *conn = e->hot[i];
-		if ((!conn->link->ops->arm(conn->link, 0) && !lr_conn_choked(conn)) ||
-		    conn->eof_seen)
+		if (conn->eof_seen)
+			pending = true;
+		else if (conn->link->lazy)
+			lazy = true;
+		else if (!conn->link->ops->arm(conn->link, 0) && !lr_conn_choked(conn))
 			pending = true;
 		if (lr_conn_stuck(conn) && !lr_conn_arm_room(conn))
 			pending = true;
 	}
 	if (pending)
 		lr_service_ring(e);
+	else if (lazy)
+		lr_service_alarm(e);
 }
 
 static void leave_lead(struct lr_engine *e)

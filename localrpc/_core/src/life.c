@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 static int watch(int epoll, int fd, uint32_t events, uint64_t data)
@@ -34,10 +35,12 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 	e->queue_last = &e->queue;
 	e->told_last = &e->told;
 	pthread_mutex_init(&e->lock, NULL);
+	e->watch_epoll = e->watch_kick = -1;
 	e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	e->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->service_epoll = server ? epoll_create1(EPOLL_CLOEXEC) : -1;
 	e->service_kick = server ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+	e->service_alarm = -1;
 	if (e->epoll_fd < 0 || e->kick_fd < 0 || (server && (e->service_epoll < 0 ||
 							     e->service_kick < 0)) ||
 	    watch(e->epoll_fd, e->kick_fd, EPOLLIN, EVENT_KICK) < 0 ||
@@ -46,6 +49,16 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 		return NULL;
 	}
 	return e;
+}
+
+/* Links that are not armed for each handler need the alarm; most engines have none. */
+static int need_alarm(struct lr_engine *e, const struct lr_link *link)
+{
+	if (!link->lazy || e->role != LR_SERVER || e->service_alarm >= 0)
+		return 0;
+	e->service_alarm = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	return e->service_alarm < 0 ? -1
+				    : watch(e->service_epoll, e->service_alarm, EPOLLIN, EVENT_ALARM);
 }
 
 static int watch_conn(struct lr_engine *e, struct lr_conn *conn)
@@ -131,7 +144,8 @@ static int64_t add(struct lr_engine *e, struct lr_link *link, uint64_t peer_wind
 	conn->out_last = &conn->out;
 	conn->held_last = &conn->held;
 	conn->peer_window = peer_window;
-	if (slot >= e->nconns || slot > 0xfffff || e->closed || watch_conn(e, conn) < 0) {
+	if (slot >= e->nconns || slot > 0xfffff || e->closed ||
+	    need_alarm(e, link) < 0 || watch_conn(e, conn) < 0) {
 		link->ops->destroy(link);
 		free(conn);
 		lr_leave(e);
@@ -190,6 +204,7 @@ void lr_engine_free(struct lr_engine *e)
 				e->conns[i]->link->ops->destroy(e->conns[i]->link);
 	} else {
 		lr_engine_close(e);
+		lr_watch_end(e); /* it takes the mutex */
 		pthread_mutex_lock(&e->lock);
 		while (e->fresh) {
 			struct lr_conn *conn = e->fresh;
@@ -221,10 +236,12 @@ void lr_engine_free(struct lr_engine *e)
 	free(e->calls);
 	free(e->conns);
 	free(e->watched);
+	lr_watch_end(e);
 	close_if(e->epoll_fd);
 	close_if(e->kick_fd);
 	close_if(e->service_epoll);
 	close_if(e->service_kick);
+	close_if(e->service_alarm);
 	free(e);
 }
 

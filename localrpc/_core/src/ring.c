@@ -6,8 +6,8 @@
  * ring also writes its control page, and the other maps both read-only, so
  * every shared word has one writer:
  *
- *	tail, room_epoch, cpu, room_at   of the ring in the same memfd
- *	head, epoch, sleeper             of the ring in the other memfd
+ *	tail, room_epoch, cpu, room_at, bell   of the ring in the same memfd
+ *	head, epoch, sleeper                   of the ring in the other memfd
  *
  * head and tail count bytes and only grow. A record is a frame, padded to 8
  * bytes. An odd epoch: the reader sleeps, wants its bell. An odd room_epoch:
@@ -24,6 +24,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -34,14 +35,17 @@ struct side {
 	_Atomic uint64_t room_epoch;
 	_Atomic uint32_t cpu;
 	_Atomic uint64_t room_at;
+	_Atomic uint32_t bell; /* a futex: its owner rang once more */
 	_Alignas(64) _Atomic uint64_t head;
 	_Alignas(64) _Atomic uint64_t epoch;
-	_Atomic uint32_t sleeper; /* signo << 24 | tid, or 0: ring the bell */
+	/* signo << 24 | tid; LR_WAKE_FUTEX << 24: the bell word; 0: the eventfd */
+	_Atomic uint32_t sleeper;
 };
 _Static_assert(offsetof(struct side, tail) == 0, "layout");
 _Static_assert(offsetof(struct side, room_epoch) == 8, "layout");
 _Static_assert(offsetof(struct side, cpu) == 16, "layout");
 _Static_assert(offsetof(struct side, room_at) == 24, "layout");
+_Static_assert(offsetof(struct side, bell) == 32, "layout");
 _Static_assert(offsetof(struct side, head) == 64, "layout");
 _Static_assert(offsetof(struct side, epoch) == 128, "layout");
 _Static_assert(offsetof(struct side, sleeper) == 136, "layout");
@@ -73,15 +77,40 @@ struct ring {
 
 #define RING(l) ((struct ring *)(l))
 
-/* A bell is sticky: the count of an eventfd, or a signal pending for a thread. */
+/*
+ * The peer says which signal, and which of its threads: tgkill with its pid, as
+ * the kernel told it, reaches no other process, and what is not in the list is
+ * not sent. Of the list all but SIGURG end a process that has no handler: so
+ * not after its death, when its pid may be somebody else's.
+ */
+static bool send_signal(struct ring *r, int signo, uint32_t tid)
+{
+	struct pollfd end = {.fd = r->link.pidfd, .events = POLLIN};
+
+	if (r->peer_pid <= 0 || !lr_signal_allowed(signo))
+		return false;
+	if (signo != SIGURG && r->link.pidfd >= 0 && poll(&end, 1, 0) != 0)
+		return false;
+	/* EAGAIN (RLIMIT_SIGPENDING), EPERM, ESRCH: it was not told, the bell is to do it. */
+	return syscall(SYS_tgkill, r->peer_pid, tid, signo) == 0;
+}
+
+/* A bell is sticky: the count of an eventfd, a word that has changed, or a
+ * signal pending for a thread. */
 static void ring_bell(struct ring *r)
 {
 	uint32_t sleeper = atomic_load(&r->theirs->sleeper);
 	static const uint64_t one = 1;
 
 	atomic_fetch_add_explicit(&r->link.bells, 1, memory_order_relaxed);
-	if (sleeper && r->peer_pid > 0 && (sleeper >> 24) == SIGURG &&
-	    syscall(SYS_tgkill, r->peer_pid, sleeper & 0xffffff, SIGURG) == 0)
+	if (sleeper >> 24 == LR_WAKE_FUTEX) {
+		/* SYNC no-lost-bell: we have loaded the epoch and now add; the sleeper, in
+		 * lr_sleep(), loads the bell and then stores the epoch. */
+		atomic_fetch_add(&r->mine->bell, 1);
+		lr_futex_wake_shared(&r->mine->bell);
+		return;
+	}
+	if (sleeper && send_signal(r, (int)(sleeper >> 24), sleeper & 0xffffff))
 		return;
 	/* EAGAIN means that the count is at its top: rung already. */
 	if (write(r->peer_bell_fd, &one, sizeof one) < 0)
@@ -319,32 +348,77 @@ static const struct lr_link_ops ring_ops = {
 	.destroy = ring_destroy,
 };
 
-/* Control page and ring, the ring twice; NULL with errno, or with *why. */
-static void *map_side(int fd, uint64_t size, int protection, const char **why)
+/* False with errno, or with *why. Without seals its size is what it is now: a
+ * user's processes are trusted not to shrink each other's. */
+static bool acceptable(int memory, int fd, uint64_t size, const char **why)
 {
 	const int wanted = F_SEAL_SHRINK | F_SEAL_GROW;
-	struct stat st;
-	uint8_t *base;
-	int seals = fcntl(fd, F_GET_SEALS);
+	bool ours = true;
+	uint64_t there;
 
 	*why = NULL;
-	if (seals < 0 || (seals & wanted) != wanted) {
-		*why = "the memory is not sealed against shrinking and growing";
-		return NULL;
+	if (memory == LR_MEMORY_SYSV) {
+		struct shmid_ds segment;
+
+		if (shmctl(fd, IPC_STAT, &segment) < 0)
+			return false;
+		ours = (segment.shm_perm.mode & 0777) == 0600 &&
+		       segment.shm_perm.uid == geteuid() && segment.shm_perm.cuid == geteuid();
+		there = segment.shm_segsz;
+	} else {
+		struct stat st;
+		int seals = memory == LR_MEMORY_SEALED ? fcntl(fd, F_GET_SEALS) : wanted;
+
+		if (seals < 0 || (seals & wanted) != wanted) {
+			*why = "the memory is not sealed against shrinking and growing";
+			return false;
+		}
+		if (fstat(fd, &st) < 0)
+			return false;
+		if (memory == LR_MEMORY_NAMED)
+			ours = (st.st_mode & 0777) == 0600 && st.st_uid == geteuid();
+		there = (uint64_t)st.st_size;
 	}
-	if (fstat(fd, &st) < 0)
-		return NULL;
-	if ((uint64_t)st.st_size != LR_PAGE + size) {
+	if (!ours)
+		*why = "the memory is not this user's alone";
+	else if (there != LR_PAGE + size)
 		*why = "the memory has another size than was said";
+	return !*why;
+}
+
+/*
+ * A segment can be attached only whole. The second copy goes first, one ring's
+ * length further on, and the first over its beginning: the control page of the
+ * second is hidden by the end of the first's ring, and after that ring comes
+ * the second's.
+ */
+static bool attach_twice(int id, uint8_t *base, uint64_t size, int protection)
+{
+	int how = SHM_REMAP | (protection & PROT_WRITE ? 0 : SHM_RDONLY);
+
+	return shmat(id, base + size, how) != (void *)-1 && shmat(id, base, how) != (void *)-1;
+}
+
+static bool map_twice(int fd, uint8_t *base, uint64_t size, int protection)
+{
+	return mmap(base, LR_PAGE + size, protection, MAP_SHARED | MAP_FIXED, fd, 0) !=
+		       MAP_FAILED &&
+	       mmap(base + LR_PAGE + size, size, protection, MAP_SHARED | MAP_FIXED, fd,
+		       LR_PAGE) != MAP_FAILED;
+}
+
+/* Control page and ring, the ring twice; NULL with errno, or with *why. */
+static void *map_side(int memory, int fd, uint64_t size, int protection, const char **why)
+{
+	uint8_t *base;
+
+	if (!acceptable(memory, fd, size, why))
 		return NULL;
-	}
 	base = mmap(NULL, LR_PAGE + 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		-1, 0);
 	if (base == MAP_FAILED)
 		return NULL;
-	if (mmap(base, LR_PAGE + size, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
-	    mmap(base + LR_PAGE + size, size, protection, MAP_SHARED | MAP_FIXED, fd, LR_PAGE) ==
-		    MAP_FAILED) {
+	if (!(memory == LR_MEMORY_SYSV ? attach_twice : map_twice)(fd, base, size, protection)) {
 		int saved = errno;
 		munmap(base, LR_PAGE + 2 * size);
 		errno = saved;
@@ -353,8 +427,25 @@ static void *map_side(int fd, uint64_t size, int protection, const char **why)
 	return base;
 }
 
-struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
-	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int signo, int64_t spin_us,
+int lr_sysv_create(int key, uint64_t size)
+{
+	int id = shmget(key, size, IPC_CREAT | IPC_EXCL | 0600);
+	return id < 0 ? -errno : id;
+}
+
+int lr_sysv_find(int key)
+{
+	int id = shmget(key, 0, 0);
+	return id < 0 ? -errno : id;
+}
+
+int lr_sysv_remove(int id)
+{
+	return shmctl(id, IPC_RMID, NULL) < 0 ? -errno : 0;
+}
+
+struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
+	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int wake, int64_t spin_us,
 	char *error, int error_size)
 {
 	struct ring *r = NULL;
@@ -372,9 +463,9 @@ struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_
 	if (r) {
 		memset(r, 0, sizeof *r);
 		r->size = ring_size;
-		r->mine = map_side(tx_fd, ring_size, PROT_READ | PROT_WRITE, &why);
+		r->mine = map_side(memory, tx_fd, ring_size, PROT_READ | PROT_WRITE, &why);
 		if (r->mine)
-			r->theirs = map_side(rx_fd, ring_size, PROT_READ, &why);
+			r->theirs = map_side(memory, rx_fd, ring_size, PROT_READ, &why);
 		if (!r->theirs) {
 			saved = why ? EINVAL : errno;
 			lr_fill_error(error, error_size, "%s", why ? why : strerror(errno));
@@ -383,8 +474,10 @@ struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_
 			r = NULL;
 		}
 	}
-	close(tx_fd);
-	close(rx_fd);
+	if (memory != LR_MEMORY_SYSV) {
+		close(tx_fd);
+		close(rx_fd);
+	}
 	if (!r) {
 		close(bell_fd);
 		close(peer_bell_fd);
@@ -403,10 +496,11 @@ struct lr_link *lr_ring_open(int tx_fd, int rx_fd, uint64_t ring_size, int bell_
 	r->link.sock_fd = sock_fd;
 	r->link.pidfd = pidfd;
 	r->link.room_fd = -1;
-	r->link.signo = signo;
+	r->link.signo = wake == LR_WAKE_FUTEX ? 0 : wake;
+	r->link.futex = wake == LR_WAKE_FUTEX && lr_futexes_work() ? &r->theirs->bell : NULL;
 	r->link.stride = (uint32_t)(ring_size / 4);
 	/* A quarter of the ring: the reader copies one while the next is written. */
 	r->link.piece = ring_size / 4 < LR_PIECE ? (uint32_t)(ring_size / 4) : LR_PIECE;
-	r->link.spin = spin_us < 0 ? -1 : spin_us * LR_US;
+	r->link.spin = spin_us < 0 ? spin_us : spin_us * LR_US;
 	return &r->link;
 }

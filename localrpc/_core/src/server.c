@@ -31,12 +31,12 @@ static int next_call(struct lr_engine *e, struct lr_io *io, bool wait)
 			r = LR_K_STOP;
 		else if (e->queue && lr_take_call(e, io))
 			r = LR_K_CALL;
+		else if (!wait && (e->yields || r == LR_TIMEOUT))
+			r = LR_K_YIELD; /* nobody's: whoever asked for one still waits */
 		else if (e->yields) {
 			e->yields--;
 			r = LR_K_YIELD;
-		} else if (r == LR_TIMEOUT)
-			r = LR_K_YIELD;
-		else if (r == 1)
+		} else if (r == 1)
 			r = 0; /* another worker was quicker */
 	}
 	e->workers--;

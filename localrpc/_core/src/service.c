@@ -77,8 +77,12 @@ static void promote(struct lr_engine *e)
 	struct lr_waiter w = {.wants = WANT_SERVICE, .deaf = true};
 	uint32_t count = e->lead_count;
 
-	if (e->leader)
-		return; /* it reads, or rings again when it goes out */
+	if (e->leader) {
+		/* It reads, or rings again when it goes out. */
+		if (atomic_load(&e->sleeping) == ON_FUTEXES)
+			lr_kick_leader(e); /* that does not tell it what epoll does */
+		return;
+	}
 	lr_leave(e);
 	clock_nanosleep(CLOCK_MONOTONIC, 0, &grace, NULL);
 	pthread_mutex_lock(&e->lock);
@@ -115,10 +119,13 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 			n = lr_wait_events(e->service_epoll, events, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
 		atomic_store(&e->service_work, 0);
-		for (int i = 0; i < n; i++)
-			if ((events[i].data.u64 & 0xff) == EVENT_KICK &&
-			    read(e->service_kick, &count, sizeof count) < 0)
-				break;
+		for (int i = 0; i < n; i++) {
+			int kind = (int)(events[i].data.u64 & 0xff);
+			if ((kind == EVENT_KICK || kind == EVENT_ALARM) &&
+			    read(kind == EVENT_KICK ? e->service_kick : e->service_alarm, &count,
+				    sizeof count) < 0)
+				continue; /* taken back meanwhile */
+		}
 		pthread_mutex_lock(&e->lock);
 		if (work || n > 0) {
 			atomic_store(&e->look, 1);
@@ -135,7 +142,11 @@ int lr_service(struct lr_engine *e, struct lr_io *io)
 	if (r < 0)
 		return r;
 	if (e->role == LR_SERVER) {
+		e->service_watches = true;
 		r = serve_service(e, io);
+		e->service_watches = false;
+		if (atomic_load(&e->sleeping) == ON_FUTEXES)
+			lr_kick_leader(e); /* to sleep where it hears for itself */
 	} else {
 		while (!(r = service_event(e, io))) {
 			if (!e->conns[0] || e->conns[0]->dead) {

@@ -2,6 +2,7 @@
 #include "engine.h"
 
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -15,15 +16,31 @@
 #define LATELY (8 * LR_MS) /* two ticks of the coarse clock */
 #define SPIN_MISSES 4      /* in a row: then spin only every eighth time */
 #define COLD_AFTER 8       /* sleeps without a frame */
+#define SILENT (1000 * LR_MS) /* a server that always spins may sleep then */
+#define LOOK_AROUND LR_MS     /* how often who always spins asks epoll and Python */
 
-int64_t lr_spin_budget(struct lr_engine *e)
+/*
+ * ?wakeup=spin: a client's thread that awaits something of a call spins until
+ * it comes. A server cannot know whether a call will come.
+ */
+static bool spins_always(const struct lr_engine *e, const struct lr_waiter *w,
+	const struct lr_conn *conn, int64_t now)
+{
+	return conn->link->spin == LR_SPIN_ALWAYS && w->wants != WANT_SERVICE &&
+	       (e->role == LR_CLIENT || now - conn->heard < SILENT);
+}
+
+int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w)
 {
 	uint16_t cpu = lr_cpu();
 	int64_t now, budget = 0;
 
+	now = lr_now_coarse();
+	for (uint32_t i = 0; i < e->nhot; i++)
+		if (spins_always(e, w, e->hot[i], now))
+			return LR_SPIN_ALWAYS;
 	if (!cpu)
 		return 0;
-	now = lr_now_coarse();
 	for (uint32_t i = 0; i < e->nhot; i++) {
 		struct lr_conn *conn = e->hot[i];
 		uint16_t peer = atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed);
@@ -37,7 +54,19 @@ int64_t lr_spin_budget(struct lr_engine *e)
 	return budget;
 }
 
-/* 1: something is there, 0: nothing came, LR_TIMEOUT. */
+/* Does who always spins share its CPU with a peer, for all we know? */
+static bool shares_cpu(const struct lr_engine *e, uint16_t cpu)
+{
+	for (uint32_t i = 0; i < e->nhot; i++) {
+		uint16_t peer = atomic_load_explicit(&e->hot[i]->link->peer_cpu,
+			memory_order_relaxed);
+		if (!peer || peer == cpu)
+			return true;
+	}
+	return false;
+}
+
+/* 1: something is there, 0: nothing came, LR_TIMEOUT, LR_AGAIN: time to look around. */
 int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted)
 {
 	int64_t start = lr_now(), now;
@@ -56,11 +85,23 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 		lr_relax();
 		if (turn & 15)
 			continue;
-		if (tx_wanted)
+		if (tx_wanted && budget != LR_SPIN_ALWAYS)
 			return 1;
 		now = lr_now();
 		if (deadline && now >= deadline)
 			return LR_TIMEOUT;
+		if (budget == LR_SPIN_ALWAYS) {
+			/* Whoever is to answer may wait for this very CPU. */
+			if (now - start > SPIN || shares_cpu(e, lr_cpu()))
+				sched_yield();
+			if (now - e->looked_around > LOOK_AROUND) {
+				e->looked_around = now;
+				return LR_AGAIN;
+			}
+			if (tx_wanted)
+				return 1;
+			continue;
+		}
 		if (now - start > budget || lr_cpu() != cpu) {
 			e->spin_misses++;
 			return 0;
@@ -101,11 +142,12 @@ int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
 int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	bool *slept)
 {
+	struct lr_futex words[LR_HOT + 1];
 	sigset_t block, before, inside;
 	/* Once: a connection that comes while we sleep may set the engine's. */
 	const int signo = e->signo;
-	uint32_t sleeper = 0;
-	bool quiet = true;
+	uint32_t sleeper = 0, nwords = 0;
+	bool quiet = true, futexes;
 	int n = 0;
 
 	if (signo) {
@@ -120,9 +162,13 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 		lr_signal_rang();
 	}
 	pthread_mutex_lock(&e->lock);
+	futexes = lr_sleeps_on_futexes(e);
 	/* SYNC no-lost-kick: partner of lr_kick_leader(). */
-	atomic_store(&e->sleeping, 1);
+	atomic_store(&e->sleeping, futexes ? ON_FUTEXES : ON_EPOLL);
 	if (atomic_load(&e->kicked) || e->fresh || e->dying)
+		quiet = false;
+	/* Epoll would tell us again what somebody saw there; a futex will not. */
+	if (futexes && atomic_load(&e->look))
 		quiet = false;
 	for (uint32_t i = 0; quiet && i < e->nhot;) {
 		struct lr_conn *conn = e->hot[i];
@@ -138,18 +184,43 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 				continue;
 			}
 		} else {
-			bool armed = ops->arm(conn->link, conn->link->signo ? sleeper : 0);
+			uint32_t how = conn->link->signo ? sleeper : 0;
+			bool armed;
+
+			if (futexes) {
+				how = (uint32_t)LR_WAKE_FUTEX << 24;
+				/* SYNC no-lost-bell: before arming; partner of ring_bell(). */
+				words[nwords++] = lr_futex_of(conn->link->futex,
+					atomic_load(conn->link->futex), true);
+			}
+			armed = ops->arm(conn->link, how);
 			quiet = (armed || lr_conn_choked(conn)) && lr_conn_arm_room(conn);
 		}
 		i++;
 	}
+	if (futexes && !e->nhot) { /* all have gone cold: their eventfds ring, hear them here */
+		futexes = false;
+		atomic_store(&e->sleeping, ON_EPOLL);
+	}
 	pthread_mutex_unlock(&e->lock);
+	if (quiet && futexes) {
+		words[nwords++] = lr_futex_of(&e->kicked, 0, false);
+		*slept = true;
+		n = lr_futex_wait_any(words, nwords, deadline);
+		lr_may_sleep = false;
+		if (n == LR_INVALID)
+			e->no_futexes = true; /* the leader's, until it unlocks again */
+		atomic_store(&e->sleeping, AWAKE);
+		if (signo)
+			pthread_sigmask(SIG_SETMASK, &before, NULL);
+		return n == LR_INVALID ? 0 : n;
+	}
 	if (quiet) {
 		*slept = true;
 		n = lr_wait_events(e->epoll_fd, events, deadline, signo ? &inside : NULL);
 		lr_may_sleep = false;
 	}
-	atomic_store(&e->sleeping, 0);
+	atomic_store(&e->sleeping, AWAKE);
 	if (signo)
 		pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (n == -EINTR)

@@ -389,6 +389,7 @@ struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_
 	s->link.sock_fd = medium->bell_fd;
 	s->link.room_fd = medium->room_fd;
 	s->link.pidfd = pidfd;
+	s->link.lazy = medium->lazy;
 	s->link.piece = LR_PIECE;
 	s->link.spin = spin_us < 0 ? -1 : spin_us * LR_US;
 	return &s->link;

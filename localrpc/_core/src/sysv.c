@@ -47,7 +47,7 @@ struct queues {
 	int rx, tx;
 	size_t size; /* of the largest message we send */
 	struct porter receiver, sender;
-	struct load *load; /* ours, not a porter's */
+	struct load *in, *out; /* ours: the reader's without a lock, the writer's */
 	bool hung_up;
 	int pidfd; /* the link's */
 	uint32_t fork_generation;
@@ -130,7 +130,7 @@ static void dismiss(struct porter *p)
 static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
 {
 	struct queues *q = (struct queues *)m;
-	struct load *load = q->load;
+	struct load *load = q->in;
 	ssize_t got;
 
 	(void)room; /* at least the grain */
@@ -194,17 +194,17 @@ static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int cou
 			if (n > q->size - size)
 				n = q->size - size;
 			if (n)
-				memcpy(q->load->data + size, (uint8_t *)iov[i].iov_base + skip, n);
+				memcpy(q->out->data + size, (uint8_t *)iov[i].iov_base + skip, n);
 			size += n;
 		}
 		if (size == 0)
 			break;
-		q->load->type = TYPE;
+		q->out->type = TYPE;
 		do
-			r = msgsnd(q->tx, q->load, size, IPC_NOWAIT);
+			r = msgsnd(q->tx, q->out, size, IPC_NOWAIT);
 		while (r < 0 && errno == EINTR);
 		if (r < 0 && errno == EAGAIN && hire(&q->sender)) {
-			memcpy(q->sender.load, q->load, sizeof *q->load + size);
+			memcpy(q->sender.load, q->out, sizeof *q->out + size);
 			q->sender.size = (ssize_t)size;
 			send_out(&q->sender);
 		} else if (r < 0) {
@@ -271,7 +271,8 @@ static void queue_close(struct lr_medium *m)
 		close(q->record_fd);
 	close(m->bell_fd);
 	free(q->record);
-	free(q->load);
+	free(q->in);
+	free(q->out);
 	free(q);
 }
 
@@ -292,16 +293,18 @@ struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int
 	int bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	if (q && bell >= 0) {
-		q->load = malloc(sizeof *q->load + LR_SYSV_MAX);
+		q->in = malloc(sizeof *q->in + LR_SYSV_MAX);
+		q->out = malloc(sizeof *q->out + LR_SYSV_MAX);
 		q->record = record ? strdup(record) : NULL;
 	}
-	if (!q || !q->load || (record && !q->record) || size == 0 || size > LR_SYSV_MAX) {
+	if (!q || !q->in || !q->out || (record && !q->record) || size == 0 || size > LR_SYSV_MAX) {
 		int saved = bell < 0 ? errno : size == 0 || size > LR_SYSV_MAX ? EINVAL : ENOMEM;
 		lr_fill_error(error, error_size, "%s", strerror(saved));
 		msgctl(rx_id, IPC_RMID, NULL);
 		msgctl(tx_id, IPC_RMID, NULL);
 		if (q) {
-			free(q->load);
+			free(q->in);
+			free(q->out);
 			free(q->record);
 		}
 		free(q);
@@ -315,7 +318,7 @@ struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int
 		return NULL;
 	}
 	q->medium = (struct lr_medium){.ops = &queue_ops, .bell_fd = bell, .room_fd = -1,
-		.grain = LR_SYSV_MAX};
+		.grain = LR_SYSV_MAX, .lazy = true};
 	q->rx = rx_id;
 	q->tx = tx_id;
 	q->size = size;

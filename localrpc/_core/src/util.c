@@ -98,6 +98,11 @@ void lr_futex_wake(_Atomic uint32_t *word)
 	syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 }
 
+void lr_futex_wake_shared(_Atomic uint32_t *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
 void lr_fill_error(char *error, int size, const char *format, ...)
 {
 	va_list args;
@@ -155,10 +160,18 @@ bool lr_signal_rang(void)
 	return r;
 }
 
+bool lr_signal_allowed(int signo)
+{
+	return signo == SIGURG || signo == SIGUSR1 || signo == SIGUSR2 ||
+	       (signo >= SIGRTMIN && signo <= SIGRTMAX);
+}
+
 int lr_signal_claim(int signo)
 {
 	struct sigaction now, ours = {.sa_handler = on_signal};
 
+	if (!lr_signal_allowed(signo))
+		return LR_INVALID;
 	if (sigaction(signo, NULL, &now) < 0)
 		return LR_INVALID;
 	if (now.sa_handler == on_signal)

@@ -1,7 +1,10 @@
 /* wake.c - who is woken, and by whom; the mutex and its two ends. */
 #include "engine.h"
 
+#include <sys/timerfd.h>
 #include <unistd.h>
+
+#define HANDLER_PATIENCE (100 * LR_US) /* beside the grace that lr_service gives */
 
 int lr_enter(struct lr_engine *e)
 {
@@ -104,8 +107,14 @@ void lr_kick_leader(struct lr_engine *e)
 	/* SYNC no-lost-kick: we store kicked, then load sleeping; the leader, in
 	 * lr_sleep(), stores sleeping, then loads kicked. */
 	atomic_store(&e->kicked, 1);
-	if (atomic_load(&e->sleeping) && write(e->kick_fd, &one, sizeof one) < 0)
-		return; /* full: kicked already */
+	switch (atomic_load(&e->sleeping)) {
+	case ON_FUTEXES:
+		lr_futex_wake(&e->kicked);
+		break;
+	case ON_EPOLL:
+		if (write(e->kick_fd, &one, sizeof one) < 0)
+			return; /* full: kicked already */
+	}
 }
 
 void lr_wake_all(struct lr_engine *e)
@@ -126,6 +135,13 @@ void lr_service_ring(struct lr_engine *e)
 	atomic_store(&e->service_work, 1);
 	if (atomic_load(&e->service_sleeping) && write(e->service_kick, &one, sizeof one) < 0)
 		return;
+}
+
+void lr_service_alarm(struct lr_engine *e)
+{
+	static const struct itimerspec soon = {.it_value.tv_nsec = HANDLER_PATIENCE};
+
+	timerfd_settime(e->service_alarm, 0, &soon, NULL);
 }
 
 void lr_service_again(struct lr_engine *e)

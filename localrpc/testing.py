@@ -1,0 +1,165 @@
+"""A server with your servicers and a channel to it, for tests, over any transport.
+
+With pytest there is a fixture as well:
+
+    def test_greeting(localrpc_serve):
+        channel = localrpc_serve(Greeter())
+        assert GreeterStub(channel).Greet(Name(name="Ada")).text == "Hello, Ada!"
+
+`@pytest.mark.localrpc_target("inproc:", "shm:")` runs a test once over each.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from time import monotonic
+from typing import Any
+
+import grpc
+
+import localrpc
+from localrpc.address import SCHEMES, parse_target
+
+__all__ = ["fresh_target", "serving"]
+
+PATIENCE = 5.0
+"""Seconds that handlers have to end once their server has stopped."""
+
+_PARENT_MAX = 40
+_numbers = itertools.count(1)
+
+_Options = Sequence[tuple[str, Any]] | None
+
+
+@contextmanager
+def serving(
+    *servicers: object,
+    target: str = "inproc:",
+    interceptors: Sequence[grpc.ServerInterceptor] | None = None,
+    options: _Options = None,
+    channel_options: _Options = None,
+    max_workers: int = 8,
+) -> Iterator[grpc.Channel]:
+    """Serve `servicers` and yield a channel to them; everything is closed at the end.
+
+    A servicer is an instance of a generated class, a grpc.GenericRpcHandler, or a
+    function that adds something to the server that it is given. `target` may be a
+    scheme alone, with options or without (shm:?wakeup=signal): then it gets a name
+    that nobody else has.
+
+    A handler's exception is in the log, with its traceback, and its call has the
+    status UNKNOWN, as always. RuntimeError, with their stacks, for handlers that
+    go on after the end.
+    """
+    threads: list[threading.Thread] = []
+    pool = ThreadPoolExecutor(
+        max_workers,
+        thread_name_prefix="localrpc-testing",
+        initializer=lambda: threads.append(threading.current_thread()),
+    )
+    with ExitStack() as undo:
+        undo.callback(_join, pool, threads)
+        server = localrpc.server(pool, interceptors=interceptors, options=options)
+        for servicer in servicers:
+            _add(servicer, server)
+        where = fresh_target(target, undo.enter_context(_folder()))
+        port = server.add_insecure_port(where)
+        server.start()
+        undo.callback(server.stop, None)
+        channel = localrpc.insecure_channel(_reachable(where, port), channel_options)
+        undo.callback(channel.close)
+        yield channel
+
+
+def fresh_target(target: str, directory: str) -> str:
+    """A target with a name of its own, if `target` has none; paths are in `directory`.
+
+    Raises AddressError for a target that cannot be understood, and ValueError for
+    a scheme that has no names to choose from.
+    """
+    head, question, query = target.partition("?")
+    scheme = SCHEMES.get(head.partition(":")[0])
+    if scheme is None or head != f"{scheme.name}:":
+        parse_target(target)
+        return target
+    word = f"test-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
+    bodies = {
+        "NAME": word,
+        "PATH": f"{directory}/{word}",
+        "DIR": f"{directory}/{word}",
+        "HOST:PORT": "127.0.0.1:0",
+        "TARGET": f"unix:{directory}/{word}",
+    }
+    form = scheme.example.partition(":")[2]
+    if form not in bodies:
+        raise ValueError(f"target {target!r}: a test cannot make one up; write {scheme.example}")
+    return f"{head}{bodies[form]}{question}{query}"
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    # A socket's name has 107 bytes, and some temporary directories leave few of them.
+    parent = None if len(tempfile.gettempdir()) <= _PARENT_MAX else "/tmp"
+    with tempfile.TemporaryDirectory(
+        prefix="localrpc-", dir=parent, ignore_cleanup_errors=True
+    ) as folder:
+        yield folder
+
+
+def _reachable(target: str, port: int) -> str:
+    """Where to dial a server that has chosen its port."""
+    head, question, query = target.partition("?")
+    if head.endswith(":0") and port > 1:
+        head = f"{head[:-1]}{port}"
+    return f"{head}{question}{query}"
+
+
+def _add(servicer: object, server: grpc.Server) -> None:
+    if isinstance(servicer, type):
+        raise TypeError(f"{servicer.__name__} is a class; give an instance: {servicer.__name__}()")
+    if isinstance(servicer, grpc.GenericRpcHandler):
+        server.add_generic_rpc_handlers((servicer,))
+        return
+    # As all of gRPC's generators name it, beside the class.
+    adders = (
+        getattr(sys.modules.get(base.__module__), f"add_{base.__name__}_to_server", None)
+        for base in type(servicer).__mro__
+    )
+    add = next((adder for adder in adders if adder is not None), None)
+    if add is not None:
+        add(servicer, server)
+    elif callable(servicer):
+        servicer(server)
+    else:
+        name = type(servicer).__name__
+        raise TypeError(
+            f"{name} is no generated servicer: there is no add_{name}_to_server beside it or its"
+            " bases; give a function that adds it to a server"
+        )
+
+
+def _join(pool: ThreadPoolExecutor, threads: list[threading.Thread]) -> None:
+    pool.shutdown(wait=False)
+    until = monotonic() + PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, until - monotonic()))
+    frames = sys._current_frames()
+    stacks = [
+        "".join(traceback.format_stack(frames[thread.ident]))
+        for thread in threads
+        if thread.is_alive() and thread.ident in frames
+    ]
+    if stacks:
+        raise RuntimeError(
+            f"{len(stacks)} handlers still run {PATIENCE:g} s after their server stopped:\n"
+            + "\n".join(stacks)
+        )

@@ -1,0 +1,128 @@
+"""fd:, a socket that a parent or a service manager has left to this process.
+
+A listening one serves whoever dials it; its name, if it has one, stays who made
+it. A connected one is one connection: a server's only client, a channel's only
+server. What Unix and TCP sockets are checked for, they are here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+from localrpc.address import Address
+from localrpc.errors import AddressError, ConnectError, ListenError
+from localrpc.options import Options
+from localrpc.transports import handed, limits, tcp
+from localrpc.transports.base import Connection, Listener, Offer, Scope, Transport
+from localrpc.transports.credentials import peer_credentials
+from localrpc.transports.door import SocketGreeting, SocketListener, forget_after_fork
+from localrpc.transports.greet import Road
+from localrpc.transports.handover import HandoverListener
+from localrpc.transports.media import SocketMedium
+from localrpc.transports.once import Once
+
+
+class _OneClientListener(HandoverListener):
+    single = True
+
+
+class FdTransport(Transport):
+    scheme = "fd"
+
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            Offer(
+                target="fd:N",
+                scope=Scope.MACHINE,
+                direction="full duplex",
+                technique="a Unix or TCP socket that somebody else has made",
+                credentials="as with unix: and tcp:",
+                zero_copy=False,
+                limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
+            ),
+        )
+
+    def closed_to_others(self, address: Address) -> str | None:
+        return None  # who has made the socket has said who can get to it
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        try:
+            sock = handed.take(address.body)
+        except ValueError as error:
+            raise ListenError(str(address), str(error)) from None
+        try:
+            listener = _listener(sock, address, options)
+        except (OSError, ValueError) as error:
+            sock.close()
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ListenError(str(address), reason) from error
+        listener.activated = True
+        return listener
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        raise ConnectError(str(address), "a descriptor belongs to one channel", final=True)
+
+    def for_channel(self, address: Address, options: Options) -> Transport:
+        try:
+            sock = handed.take(address.body)
+        except ValueError as error:
+            raise AddressError(f"target {str(address)!r}: {error}") from None
+        if handed.listens(sock):
+            handed.put_back(sock)
+            raise AddressError(
+                f"target {str(address)!r}: its socket listens, so it is for a server's"
+                " add_insecure_port(); a channel takes a connected one"
+            )
+        return _OnlyServer(sock, address, options)
+
+
+def _listener(sock: socket.socket, address: Address, options: Options) -> Listener:
+    is_tcp = sock.family != socket.AF_UNIX
+    if handed.listens(sock):
+        if not is_tcp:
+            return SocketListener(address, options, sock, SocketGreeting)
+        tcp.check_place(address, sock)
+        listener = SocketListener(address, options, sock, tcp.TcpGreeting)
+        listener.port = sock.getsockname()[1]
+        return listener
+    one = _OneClientListener(address, options, tcp.TcpGreeting if is_tcp else SocketGreeting)
+    one.hand_over(sock)
+    return one
+
+
+class _OnlyServer(Once[SocketMedium]):
+    scheme = "fd"
+
+    def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
+        self._sock = sock
+        forget_after_fork(self)
+        if sock.family == socket.AF_UNIX:
+            road = Road(
+                connect=lambda until: SocketMedium(sock),
+                identify=lambda medium: peer_credentials(medium.sock),
+                peer_name=f"unix:fd={sock.fileno()}",
+            )
+        else:
+            tcp.prepare(sock, sock.getpeername()[0])
+            name = tcp.place_name(sock.getpeername())
+            road = tcp.road(address, lambda until: sock, name)
+        super().__init__(road, address, options)
+
+    def describe(self, reason: str) -> str:
+        return (
+            f"{reason}; a channel on a descriptor cannot dial again: make another, on a new"
+            " connection"
+        )
+
+    def close(self) -> None:
+        if os.getpid() == self._owner:
+            # The greeting, if it still goes on, must not keep the socket until it gives up.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+        super().close()
+
+    def forget(self) -> None:
+        """In a forked child: the greeting goes on in the parent."""
+        self._sock.close()

@@ -1,0 +1,63 @@
+"""A listener whose clients are handed to it within this process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import deque
+
+from localrpc.address import Address
+from localrpc.options import Options
+from localrpc.transports.base import Greeting, Listener
+from localrpc.transports.door import SocketGreeting, forget_after_fork
+from localrpc.transports.media import SocketMedium
+
+
+class HandoverListener(Listener):
+    """Takes connected sockets from any thread; they wait here as in a socket's backlog."""
+
+    def __init__(self, address: Address, options: Options, greeting: type[SocketGreeting]) -> None:
+        self.address = address
+        self._options = options
+        self._greeting = greeting
+        self._lock = threading.Lock()
+        self._waiting: deque[socket.socket] = deque()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        forget_after_fork(self)
+
+    def fileno(self) -> int:
+        return self._bell
+
+    def hand_over(self, sock: socket.socket) -> bool:
+        """Take `sock`, which is non-blocking; False, and it stays the caller's, once closed."""
+        with self._lock:
+            if self._bell < 0:
+                return False
+            self._waiting.append(sock)
+            os.eventfd_write(self._bell, 1)
+            return True
+
+    def accept(self) -> list[Greeting]:
+        with self._lock:
+            if not self._waiting:
+                return []
+            os.eventfd_read(self._bell)
+            arrived, self._waiting = self._waiting, deque()
+        return [self._greeting(SocketMedium(sock), self.address, self._options) for sock in arrived]
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()
+
+    def forget(self) -> None:
+        # Whoever held the lock is not in this process.
+        self._lock = threading.Lock()
+        self._close()
+
+    def _close(self) -> None:
+        while self._waiting:
+            self._waiting.pop().close()
+        bell, self._bell = self._bell, -1
+        if bell >= 0:
+            os.close(bell)

@@ -1,0 +1,125 @@
+"""inproc:, a pair of Unix sockets within one process, for the tests of user code.
+
+The names are the process's own: nothing of them can be seen from outside, and a
+forked child begins without any.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+from localrpc.address import Address
+from localrpc.errors import AddressInUse, ConnectError, ListenError
+from localrpc.options import Options
+from localrpc.transports import limits
+from localrpc.transports.base import (
+    Connection,
+    Listener,
+    Offer,
+    PeerCredentials,
+    Scope,
+    Transport,
+)
+from localrpc.transports.door import SocketGreeting, peer_name
+from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.handover import HandoverListener
+from localrpc.transports.media import SocketMedium
+from localrpc.transports.names import IN_USE
+from localrpc.wire.codec import Hello
+
+_KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+_lock = threading.Lock()
+_listeners: dict[str, HandoverListener] = {}
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _listeners.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _this_process() -> PeerCredentials:
+    return PeerCredentials(os.getpid(), os.geteuid(), os.getegid())
+
+
+class _Greeting(SocketGreeting):
+    def identify(self) -> PeerCredentials:
+        return _this_process()
+
+    def objection(self, peer: PeerCredentials) -> str | None:
+        return None
+
+    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+        return peer, -1
+
+
+class _Listener(HandoverListener):
+    def close(self) -> None:
+        with _lock:
+            if _listeners.get(self.address.body) is self:
+                del _listeners[self.address.body]
+        super().close()
+
+
+def connect(address: Address) -> socket.socket:
+    """Raises ConnectError when nobody listens."""
+    with _lock:
+        listener = _listeners.get(address.body)
+    if listener is not None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, _KIND)
+        if listener.hand_over(theirs):
+            return ours
+        ours.close()
+        theirs.close()
+    raise ConnectError(
+        str(address),
+        f"connect failed: no server of this process listens on {address.body}: start it, or check"
+        " the name (no other process has it, a parent or a forked child neither)",
+    )
+
+
+class InprocTransport(Transport):
+    scheme = "inproc"
+
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            Offer(
+                target="inproc:NAME",
+                scope=Scope.PROCESS,
+                direction="full duplex",
+                technique="a pair of Unix sockets within one process",
+                credentials="the process itself",
+                zero_copy=False,
+                limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
+            ),
+        )
+
+    def closed_to_others(self, address: Address) -> str | None:
+        return None  # no other process comes in at all
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        with _lock:
+            if address.body in _listeners:
+                raise AddressInUse(str(address), IN_USE)
+            try:
+                listener = _Listener(address, options, _Greeting)
+            except OSError as error:
+                raise ListenError(str(address), error.strerror or str(error)) from error
+            _listeners[address.body] = listener
+        return listener
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        road = Road(
+            connect=lambda until: SocketMedium(connect(address)),
+            identify=lambda medium: _this_process(),
+            peer_name=peer_name(_this_process()),
+            objection=lambda peer, options: None,
+            watch=lambda medium, peer, hello: (peer, -1),
+        )
+        return dial_road(road, address, options, deadline)

@@ -1,0 +1,7 @@
+"""Peers die and stop here, so they are processes of their own."""
+
+from __future__ import annotations
+
+from tests.conftest import meeting_target as target
+
+__all__ = ["target"]

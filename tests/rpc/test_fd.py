@@ -1,0 +1,526 @@
+"""fd:, sockets that somebody else has made: by number, by name, listening and connected."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import localrpc
+from localrpc.errors import AddressError, ListenError
+from tests.forks.children import Child
+from tests.peers.journal import Journal
+from tests.peers.station import Station
+from tests.transports.doors import run_python
+
+from .house import House
+
+Code = grpc.StatusCode
+PATIENCE = 40.0
+"""Seconds: an interpreter has to start in most of these calls."""
+
+SERVE = """
+import os, sys
+from concurrent import futures
+import grpc, localrpc
+
+def who(request, context):
+    return repr(tuple(localrpc.peer_credentials(context).__dict__.values())).encode()
+
+def fork(request, context):
+    if (heir := os.fork()) == 0:
+        import time
+        time.sleep(60)
+        os._exit(0)
+    return b"%d" % heir
+
+methods = {
+    "pid": lambda request, context: b"%d" % os.getpid(),
+    "who": who,
+    "fork": fork,
+    "hold": lambda request, context: sys.stdin.read().encode(),
+}
+handler = grpc.method_handlers_generic_handler(
+    "fd", {name: grpc.unary_unary_rpc_method_handler(do) for name, do in methods.items()}
+)
+server = localrpc.server(futures.ThreadPoolExecutor(4), (handler,))
+for target in sys.argv[1:]:
+    print(server.add_insecure_port(target), flush=True)
+server.start()
+localrpc.stop_on_signals(server)
+print("serving", flush=True)
+server.wait_for_termination()
+"""
+
+# As a service manager does it: the sockets from 3 on, then exec, which keeps the pid.
+ACTIVATE = """
+import fcntl, os, sys
+fds = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1].split(",")]
+for number, fd in enumerate(fds, 3):
+    os.dup2(fd, number, inheritable=True)
+os.environ["LISTEN_FDS"] = str(len(fds))
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[2:]])
+"""
+
+
+def call(target: str, method: str = "pid") -> bytes:
+    with localrpc.insecure_channel(target) as channel:
+        return ask(channel, method)
+
+
+def ask(channel: Any, method: str = "pid", **named: Any) -> bytes:
+    answer: bytes = channel.unary_unary(f"/fd/{method}")(b"", timeout=PATIENCE, **named)
+    return answer
+
+
+def failure(channel: Any, **named: Any) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(channel, **named)
+    return caught.value
+
+
+def lines(child: subprocess.Popen[str], count: int) -> list[str]:
+    assert child.stdout is not None
+    return [child.stdout.readline().strip() for _ in range(count)]
+
+
+@contextmanager
+def activated(
+    sockets: list[socket.socket], *targets: str, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    fds = [sock.fileno() for sock in sockets]
+    numbers = ",".join(map(str, fds))
+    child = run_python(ACTIVATE, numbers, SERVE, *targets, pass_fds=fds, env=environment)
+    with ended(child):
+        yield child
+
+
+@contextmanager
+def ended(child: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@contextmanager
+def serving(target: str) -> Iterator[Station]:
+    station = Station(target, Journal())
+    yield station
+    station.stop()
+
+
+@pytest.fixture
+def folder() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="lrt") as one:
+        yield one
+
+
+KINDS = ("unix", "unix-abstract", "tcp")
+
+
+@pytest.fixture(params=KINDS)
+def listening(request: pytest.FixtureRequest, folder: str) -> Iterator[tuple[socket.socket, str]]:
+    """A socket that listens, and where clients dial it."""
+    if request.param == "tcp":
+        sock = socket.create_server(("127.0.0.1", 0))
+        target = f"tcp:127.0.0.1:{sock.getsockname()[1]}"
+    else:
+        place = f"{folder}/socket"
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(place if request.param == "unix" else f"\0{place}")
+        sock.listen()
+        target = f"{request.param}:{place}"
+    with sock:
+        yield sock, target
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Two ends of a connection."""
+    if request.param == "unix":
+        one, other = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            one = socket.create_connection(listener.getsockname())
+            other, _ = listener.accept()
+    with one, other:
+        yield one, other
+
+
+# ---- listening sockets ----
+
+
+def test_a_listening_socket_is_served_and_outlives_its_server(
+    listening: tuple[socket.socket, str],
+) -> None:
+    sock, target = listening
+    port = target.rpartition(":")[2] if target.startswith("tcp:") else "1"
+    for _ in range(2):
+        with activated([sock], "fd:3") as server:
+            assert lines(server, 2) == [port, "serving"]
+            assert call(target) == b"%d" % server.pid
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(PATIENCE) == 0
+        if target.startswith("unix:"):
+            assert os.path.exists(target.removeprefix("unix:"))
+
+
+def test_who_dials_before_the_server_runs_is_served_once_it_does(
+    listening: tuple[socket.socket, str],
+) -> None:
+    sock, target = listening
+    with futures.ThreadPoolExecutor(1) as pool:
+        early = pool.submit(call, target)
+        assert select.select([sock], [], [], PATIENCE)[0]
+        with activated([sock], "fd:3") as server:
+            assert early.result(PATIENCE) == b"%d" % server.pid
+
+
+def test_the_peers_are_known_on_both_sides(listening: tuple[socket.socket, str]) -> None:
+    sock, target = listening
+    with activated([sock], "fd:3") as server:
+        assert call(target, "who") == repr((os.getpid(), os.geteuid(), os.getegid())).encode()
+        with localrpc.insecure_channel(target) as channel:
+            ask(channel)
+            keeper = channel._keeper  # type: ignore[attr-defined]
+            assert keeper.peek().connection.peer.pid == server.pid
+
+
+def test_one_that_made_the_socket_and_ends_is_not_the_server(folder: str) -> None:
+    script = """
+import socket, subprocess, sys
+sock = socket.socket(socket.AF_UNIX)
+sock.bind(sys.argv[2])
+sock.listen()
+argv = [sys.executable, "-c", sys.argv[1], f"fd:{sock.fileno()}"]
+print(subprocess.Popen(argv, pass_fds=[sock.fileno()], stdin=subprocess.DEVNULL).pid, flush=True)
+sys.stdin.read()
+"""
+    target = f"unix:{folder}/socket"
+    maker = run_python(script, SERVE, f"{folder}/socket")
+    pid = int(lines(maker, 1)[0])
+    try:
+        with localrpc.insecure_channel(target) as channel:
+            assert ask(channel) == b"%d" % pid
+            facts = channel._keeper.peek()  # type: ignore[attr-defined]
+            maker.kill()
+            maker.wait()
+            for _ in range(5):
+                assert ask(channel) == b"%d" % pid
+            assert channel._keeper.peek() is facts  # type: ignore[attr-defined]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        maker.communicate()
+
+
+def test_the_servers_death_is_seen_though_its_child_holds_the_connection(
+    listening: tuple[socket.socket, str],
+) -> None:
+    sock, target = listening
+    with activated([sock], "fd:3") as server, localrpc.insecure_channel(target) as channel:
+        heir = int(ask(channel, "fork"))
+        try:
+            method: Any = channel.unary_unary("/fd/hold")
+            held = method.future(b"")
+            server.kill()
+            assert held.code() is Code.UNAVAILABLE
+        finally:
+            os.kill(heir, signal.SIGKILL)
+
+
+def test_a_server_has_several_by_their_names(folder: str) -> None:
+    sockets = []
+    for name in ("one", "two"):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(f"{folder}/{name}")
+        sock.listen()
+        sockets.append(sock)
+    names = "web.socket:admin"
+    with activated(sockets, "fd:admin", "fd:web.socket", LISTEN_FDNAMES=names) as server:
+        assert lines(server, 3) == ["1", "1", "serving"]
+        for name in ("one", "two"):
+            assert call(f"unix:{folder}/{name}") == b"%d" % server.pid
+    for sock in sockets:
+        sock.close()
+
+
+def test_a_listening_socket_open_to_others_needs_a_word() -> None:
+    server = localrpc.server(futures.ThreadPoolExecutor(1))
+    for target, fine in (("fd:{}", False), ("fd:{}?interfaces=any", True)):
+        number = socket.create_server(("0.0.0.0", 0)).detach()
+        if fine:
+            assert server.add_insecure_port(target.format(number)) > 1
+        else:
+            with pytest.raises(ListenError, match=r"add \?interfaces=any if that is meant"):
+                server.add_insecure_port(target.format(number))
+
+
+# ---- connected sockets ----
+
+
+def test_both_ends_of_a_connection(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    number = theirs.fileno()
+    server = run_python(SERVE, f"fd:{number}", pass_fds=[number])
+    with ended(server):
+        theirs.close()
+        with localrpc.insecure_channel(f"fd:{ours.detach()}") as channel:
+            assert ask(channel) == b"%d" % server.pid
+            me = repr((os.getpid(), os.geteuid(), os.getegid())).encode()
+            assert ask(channel, "who") == me
+            keeper = channel._keeper  # type: ignore[attr-defined]
+            assert keeper.peek().connection.peer.pid == server.pid
+        # Its only client has gone, and nobody else can come.
+        assert server.wait(PATIENCE) == 0
+
+
+def test_a_channel_dials_once(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    with serving(f"fd:{theirs.detach()}") as station:
+        channel: Any = localrpc.insecure_channel(f"fd:{ours.detach()}")
+        assert channel.unary_unary("/station/echo")(b"x", timeout=PATIENCE) == b"x"
+        station.server.stop(None)
+        for wait in (False, True):
+            error = failure(channel, wait_for_ready=wait)
+            assert error.code() is Code.UNAVAILABLE
+            assert "a channel on a descriptor cannot dial again" in error.details()
+        channel.close()
+
+
+def test_a_subscriber_of_a_lost_channel_is_left_in_peace(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    theirs.close()
+    failed = threading.Event()
+
+    def hear(state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            failed.set()
+
+    channel = localrpc.insecure_channel(f"fd:{ours.detach()}")
+    channel.subscribe(hear, try_to_connect=True)
+    assert failed.wait(PATIENCE)
+    for thread in threading.enumerate():
+        if thread.name == "localrpc-connect":
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+    channel.close()
+
+
+def test_a_deadline_does_not_take_the_connection_with_it(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    with localrpc.insecure_channel(f"fd:{ours.detach()}") as channel:
+        early: Any = channel.unary_unary("/station/echo")
+        with pytest.raises(grpc.RpcError) as caught:
+            early(b"", timeout=0.02)
+        error: Any = caught.value
+        assert error.code() is Code.DEADLINE_EXCEEDED
+        with serving(f"fd:{theirs.detach()}"):
+            assert early(b"x", timeout=PATIENCE) == b"x"
+
+
+def test_a_channel_closed_before_it_was_used_hangs_up(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    localrpc.insecure_channel(f"fd:{ours.detach()}").close()
+    theirs.settimeout(PATIENCE)
+    while theirs.recv(4096):
+        pass
+
+
+def test_a_forked_child_cannot_use_its_parents_connection(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    number = ours.detach()
+    channel: Any = localrpc.insecure_channel(f"fd:{number}")
+    with serving(f"fd:{theirs.detach()}"):
+        echo = channel.unary_unary("/station/echo")
+        assert echo(b"x", timeout=PATIENCE) == b"x"
+
+        def work() -> None:
+            error = failure(channel, wait_for_ready=True)
+            assert "of the process from which this one was forked" in error.details()
+            channel.close()
+
+        Child(work).join()
+        assert echo(b"x", timeout=PATIENCE) == b"x"
+    channel.close()
+
+
+def test_a_descriptor_is_taken_over() -> None:
+    ours, theirs = socket.socketpair()
+    number = ours.detach()
+    os.set_inheritable(number, True)
+    channel = localrpc.insecure_channel(f"fd:{number}")
+    assert not os.get_inheritable(number)
+    with pytest.raises(AddressError, match=f"descriptor {number} is taken"):
+        localrpc.insecure_channel(f"fd:{number}")
+    theirs.close()
+    channel.close()
+
+
+# ---- what is not to be had ----
+
+
+@pytest.fixture
+def open_file(tmp_path: Path) -> Iterator[int]:
+    with open(tmp_path / "file", "w") as file:
+        yield file.fileno()
+
+
+def refusals(target: str) -> tuple[str, str]:
+    """What a server and a channel say of it."""
+    server = localrpc.server(futures.ThreadPoolExecutor(1))
+    with pytest.raises(ListenError) as no_server:
+        server.add_insecure_port(target)
+    with pytest.raises(AddressError) as no_channel:
+        localrpc.insecure_channel(target)
+    for caught in (no_server, no_channel):
+        assert target in str(caught.value)
+    return str(no_server.value), str(no_channel.value)
+
+
+def test_what_is_no_socket_is_named(open_file: int) -> None:
+    reader, writer = os.pipe()
+    for number, what in ((open_file, "a file"), (reader, "a pipe")):
+        for text in refusals(f"fd:{number}"):
+            assert f"descriptor {number} is {what}; fd: takes a listening or connected" in text
+        os.fstat(number)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_closed_descriptor_is_told_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in refusals("fd:999999"):
+        assert "descriptor 999999 is not open in this process; who starts it has to" in text
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    for text in refusals("fd:999999"):
+        assert f"LISTEN_PID is not set and this process is {os.getpid()}" in text
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    for text in refusals("fd:999999"):
+        assert "LISTEN_FDS=2 passes 3 to 4" in text
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "words"),
+    [
+        (socket.AF_UNIX, socket.SOCK_DGRAM, "is a datagram socket; fd: takes"),
+        (socket.AF_INET, socket.SOCK_DGRAM, "protocol 17"),
+        (socket.AF_UNIX, socket.SOCK_SEQPACKET, "is a sequential-packet socket"),
+        (socket.AF_NETLINK, socket.SOCK_RAW, "is a socket of family"),
+        (socket.AF_UNIX, socket.SOCK_STREAM, "neither listens nor is connected"),
+        (socket.AF_INET, socket.SOCK_STREAM, "neither listens nor is connected"),
+    ],
+)
+def test_another_kind_of_socket_is_named(family: int, kind: int, words: str) -> None:
+    with socket.socket(family, kind) as sock:
+        for text in refusals(f"fd:{sock.fileno()}"):
+            assert f"descriptor {sock.fileno()}" in text
+            assert words in text
+        sock.getsockname()
+
+
+def test_a_channel_on_a_listening_socket_is_told_whose_it_is() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        with pytest.raises(AddressError, match=r"it is for a server's add_insecure_port\(\)"):
+            localrpc.insecure_channel(f"fd:{sock.fileno()}")
+        server = localrpc.server(futures.ThreadPoolExecutor(1))
+        assert server.add_insecure_port(f"fd:{sock.detach()}") > 1
+
+
+def test_names_need_a_service_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in refusals("fd:web"):
+        assert "LISTEN_FDS is not set; start the program by its .socket unit" in text
+    monkeypatch.setenv("LISTEN_FDS", "3")
+    monkeypatch.setenv("LISTEN_PID", "1")
+    for text in refusals("fd:web"):
+        assert f"LISTEN_PID is 1 and this process is {os.getpid()}; let the service run" in text
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    for text in refusals("fd:web"):
+        assert "LISTEN_FDNAMES has none" in text
+    monkeypatch.setenv("LISTEN_FDNAMES", "admin:twice:twice:web")
+    for text in refusals("fd:web"):
+        assert "no descriptor is called 'web': LISTEN_FDNAMES has admin, twice, twice" in text
+    for text in refusals("fd:twice"):
+        assert "the descriptors 4 and 5 are all called 'twice'; give a number" in text
+
+
+# ---- readiness ----
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(
+    request: pytest.FixtureRequest, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[socket.socket]:
+    place = f"{folder}/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(place if request.param == "path" else f"\0{place}")
+        sock.settimeout(PATIENCE)
+        monkeypatch.setenv("NOTIFY_SOCKET", place if request.param == "path" else f"@{place}")
+        yield sock
+
+
+def test_a_manager_hears_that_its_service_is_ready_and_that_it_stops(
+    manager: socket.socket,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock, activated([sock], "fd:3") as server:
+        assert manager.recv(100) == b"READY=1"
+        assert call(f"tcp:127.0.0.1:{sock.getsockname()[1]}") == b"%d" % server.pid
+        server.send_signal(signal.SIGTERM)
+        assert manager.recv(100) == b"STOPPING=1"
+
+
+def test_a_manager_hears_each_once(manager: socket.socket) -> None:
+    server = localrpc.server(futures.ThreadPoolExecutor(1))
+    server.add_insecure_port("inproc:first")
+    server.start()
+    for _ in range(2):
+        number = socket.create_server(("127.0.0.1", 0)).detach()
+        server.add_insecure_port(f"fd:{number}")
+    server.stop(1)
+    server.stop(None)
+    assert localrpc.sd_notify("STATUS=done")
+    told = [manager.recv(100) for _ in range(3)]
+    assert told == [b"READY=1", b"STOPPING=1", b"STATUS=done"]
+
+
+def test_a_manager_that_left_no_socket_hears_nothing(manager: socket.socket) -> None:
+    with House("inproc:unmanaged"):
+        pass
+    localrpc.sd_notify("STATUS=done")
+    assert manager.recv(100) == b"STATUS=done"
+
+
+def test_a_manager_that_is_not_there_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not localrpc.sd_notify("READY=1")
+    for place in ("/nonexistent/notify", "@", "relative", "/" + "x" * 200):
+        monkeypatch.setenv("NOTIFY_SOCKET", place)
+        assert not localrpc.sd_notify("READY=1")
+        assert f"NOTIFY_SOCKET={place} was not told READY=1" in caplog.text
+    number = socket.create_server(("127.0.0.1", 0)).detach()
+    server = localrpc.server(futures.ThreadPoolExecutor(1))
+    server.add_insecure_port(f"fd:{number}")
+    server.start()
+    server.stop(None)
