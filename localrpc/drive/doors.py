@@ -8,7 +8,6 @@ import selectors
 import threading
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 
 from localrpc import _log
@@ -67,7 +66,6 @@ class Doors:
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
         self._greetings: dict[Greeting, Listener] = {}
-        self._entered: dict[Greeting, int] = {}
         self._thread: threading.Thread | None = None
         self._selector: selectors.BaseSelector | None = None
         self._bell = -1
@@ -150,7 +148,7 @@ class Doors:
             return  # closed meanwhile
         for greeting in arrived:
             self._greetings[greeting] = listener
-            greeting.enter = partial(self._enter, greeting)
+            greeting.enter = self._guests.enter
             self._advance(greeting)
 
     def _advance(self, greeting: Greeting) -> None:
@@ -174,7 +172,7 @@ class Doors:
         if connection is None:
             self._turned_away(greeting, listener)
         else:
-            if self._entered.pop(greeting, None) is None:  # it had no reason to ask
+            if greeting.entered is None:  # it had no reason to ask
                 self._guests.count(connection.peer.uid)
             connection.security = listener.security
             connection.single = listener.single
@@ -193,16 +191,9 @@ class Doors:
             self._turned_away(greeting, listener)
         return min((max(0.0, each.deadline - now) for each in self._greetings), default=None)
 
-    def _enter(self, greeting: Greeting, uid: int) -> str | None:
-        refusal = self._guests.enter(uid)
-        if refusal is None:
-            self._entered[greeting] = uid
-        return refusal
-
     def _turned_away(self, greeting: Greeting, listener: Listener) -> None:
-        uid = self._entered.pop(greeting, None)
-        if uid is not None:
-            self._guests.leave(uid)
+        if greeting.entered is not None:
+            self._guests.leave(greeting.entered)
         if listener.single:
             self._lost()
 

@@ -67,6 +67,8 @@ class Greeting(ABC):
     """On time.monotonic()'s clock; past it, close()."""
     enter: Callable[[int], str | None] = staticmethod(lambda uid: None)
     """Asked once, for a client whose user may come at all: why it may not come now."""
+    entered: int | None = None
+    """The uid for which that said yes."""
 
     @abstractmethod
     def fileno(self) -> int:

@@ -120,9 +120,11 @@ class MediumGreeting(Greeting, Generic[M]):
     def _recognise(self) -> PeerCredentials:
         if self._peer is None:
             self._peer = self.identify()
-            if refusal := self.objection(self._peer) or self.enter(self._peer.uid):
+            uid = self._peer.uid
+            if refusal := self.objection(self._peer) or self.enter(uid):
                 self._refuse(refusal)
                 raise GreetingError(f"refused: {refusal}")
+            self.entered = uid
         return self._peer
 
     def _read(self) -> Hello:

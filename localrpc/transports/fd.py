@@ -37,15 +37,15 @@ class FdTransport(Transport):
                 target="fd:N",
                 scope=Scope.MACHINE,
                 direction="full duplex",
-                technique="a socket that a parent or service manager has left: Unix or TCP",
-                credentials="those of unix: or tcp:, whichever it is",
+                technique="a Unix or TCP socket that somebody else has made",
+                credentials="as with unix: and tcp:",
                 zero_copy=False,
                 limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
             ),
         )
 
     def closed_to_others(self, address: Address) -> str | None:
-        return None  # who may reach the socket is for whoever made it to say
+        return None  # who has made the socket has said who can get to it
 
     def listen(self, address: Address, options: Options) -> Listener:
         try:

@@ -93,15 +93,15 @@ class InprocTransport(Transport):
                 target="inproc:NAME",
                 scope=Scope.PROCESS,
                 direction="full duplex",
-                technique="a pair of sockets within the process",
-                credentials="it is this process",
+                technique="a pair of Unix sockets within one process",
+                credentials="the process itself",
                 zero_copy=False,
                 limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
             ),
         )
 
     def closed_to_others(self, address: Address) -> str | None:
-        return None  # nobody else can come in anyway
+        return None  # no other process comes in at all
 
     def listen(self, address: Address, options: Options) -> Listener:
         with _lock:
