@@ -230,7 +230,7 @@ int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uin
  * metadata, call released), or a negative result. LR_FULL: also released; buf
  * holds io->size bytes of message (LR_F_MESSAGE says whether there is one),
  * io->head of trailer, io->count of initial metadata. After LR_AGAIN go on with
- * lr_unary_wait and the same message; after LR_SLOW the call is live as
+ * lr_unary_wait and the same message, or with lr_unary if io->call is 0; after LR_SLOW the call is live as
  * io->call and lr_recv brings all of it. lr_open sets io->call; io->resumed
  * must be 0 at its first call. */
 int lr_method(struct lr_engine *engine, uint32_t number, const char *name, uint32_t len);
