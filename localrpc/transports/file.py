@@ -191,6 +191,13 @@ class SpoolMedium(Medium):
                 return open_pidfd_of_holder(pid, facts.st_dev, facts.st_ino)
         return -1
 
+    def open_server_pidfd(self) -> int:
+        """Of the door's owner, as long as the door is locked; else -1."""
+        if self._own.sees(self.theirs):
+            with contextlib.suppress(OSError):
+                return os.pidfd_open(self.theirs.pid)
+        return -1
+
     def open_link(self, pidfd: int, address: Address) -> Link:
         pulse = None
         if pidfd < 0:
@@ -348,11 +355,12 @@ class FileTransport(Transport):
             try:
                 medium, server = _connect(address, path)
                 stack.enter_context(medium)
-                alive = medium.open_pidfd("../door", medium.theirs.pid)
+                alive = medium.open_server_pidfd()
                 if alive >= 0:
                     stack.callback(os.close, alive)
-                else:
-                    _find(address, path)  # it may have died before its pid was asked for
+                # A lock that is held now says that the pid was the server's; one that is
+                # not, that it has died before it could be watched.
+                _find(address, path)
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise ConnectError(str(address), f"connect failed: {reason}") from None

@@ -401,15 +401,12 @@ def test_who_beats_lives_though_it_says_nothing(tmp_path: Path) -> None:
     kind = Kind("file:{tmp}/spool" + BEAT, wakeup="inotify")
     with pair(kind, tmp_path) as (client, server):
         assert client.connection.peer.pid == server.connection.peer.pid == 0
-        # Many times as long as a silence may be... of a peer that does nothing at all.
+        # For longer than a silence may last.
         (folder,) = folders(f"{tmp_path}/spool")
-        for name in ("client", "server"):
-            touched = os.stat(f"{folder}/{name}").st_mtime_ns
-            wait_until(
-                lambda name=name, touched=touched: (  # type: ignore[misc]
-                    os.stat(f"{folder}/{name}").st_mtime_ns > touched
-                )
-            )
+        for name in ("client", "server") * 6:
+            record = Path(folder, name)
+            before = record.stat().st_mtime_ns
+            wait_until(lambda record=record, before=before: record.stat().st_mtime_ns > before)  # type: ignore[misc]
         sent = Frame(MESSAGE, 1, 1, b"still here")
         assert client.try_send(sent) == 1
         server.expect(sent)
