@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -18,7 +19,7 @@ import localrpc
 from localrpc.address import parse_target
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
-from localrpc.transports import PeerCredentials, records, transport_for
+from localrpc.transports import PeerCredentials, records, sysvmq, transport_for
 from localrpc.transports.meeting import KNOCK_SIZE, Knocks, encode_knock, new_token
 
 from . import meetings
@@ -34,6 +35,7 @@ from .doors import (
     reachable,
     readable,
     run_python,
+    wait_until,
 )
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -548,6 +550,29 @@ def test_handlers_know_their_client(target: str) -> None:
             note_it(b"", timeout=20)
         server.stop(None)
     assert seen == [PeerCredentials(os.getpid(), os.geteuid(), os.getegid())]
+
+
+def test_a_folder_that_a_client_cannot_write_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    target = f"pipe:{tmp_path}/door"
+    with Doorman(target):
+        monkeypatch.setattr(records, "make", refuse)
+        with pytest.raises(ConnectError, match=f"directory {tmp_path} cannot be written"):
+            dial(target)
+
+
+def test_a_queue_that_somebody_has_removed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    with Doorman("sysvmq:door") as doorman:
+        assert isinstance(doorman.listener, sysvmq._SysvListener)
+        sysvmq._drop(doorman.listener._queue)
+        wait_until(lambda: "somebody has removed its queue" in caplog.text)
+        with pytest.raises(ConnectError, match="connect failed"):
+            dial("sysvmq:door")
+    assert caplog.text.count("somebody has removed") == 1
 
 
 def test_connections_leave_no_descriptor(target: str) -> None:
