@@ -69,6 +69,7 @@ def _one_at_a_time_with_queues(request: pytest.FixtureRequest) -> Iterator[None]
     with open(os.path.join(tempfile.gettempdir(), f"lrt-mq-{os.geteuid()}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+        fcntl.flock(lock, fcntl.LOCK_UN)  # a forked child that is left would keep it
 
 
 def fresh_target(kind: str, directory: str) -> str:

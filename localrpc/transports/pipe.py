@@ -29,7 +29,11 @@ from localrpc.transports.base import (
     Scope,
     Transport,
 )
-from localrpc.transports.credentials import identified, open_pidfd_of_holder
+from localrpc.transports.credentials import (
+    identified,
+    open_pidfd_of_holder,
+    refusal_of_server,
+)
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
 from localrpc.transports.meeting import (
@@ -157,6 +161,13 @@ class PipeTransport(Transport):
             raise ConnectError(str(address), inherited.NO_SERVER)
         with contextlib.ExitStack() as stack:
             knocker = stack.enter_context(_knocker(address))
+            # Before it hears of us at all.
+            try:
+                refusal = refusal_of_server(_owner(knocker, address.body), options)
+            except GreetingError as error:
+                refusal = str(error)
+            if refusal:
+                raise ConnectError(str(address), f"connect failed: {refusal}")
             road = Road(
                 connect=lambda until: _connect(address, knocker, stack, until),
                 identify=lambda medium: _owner(knocker, address.body),
@@ -184,8 +195,6 @@ def _knocker(address: Address) -> Iterator[int]:
         }.get(error.errno or 0, path)
         raise ConnectError(str(address), f"connect failed: {error.strerror} ({fix})") from None
     try:
-        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-            raise ConnectError(str(address), f"connect failed: {path} is not a FIFO")
         yield fd
     finally:
         os.close(fd)
@@ -199,7 +208,11 @@ def _connect(
     both = ends(address.body, token)
     directory = os.path.dirname(address.body) or "."
     with names.locked(directory):
-        record = records.make(f"{address.body}.{token}{records.SUFFIX}", *both)
+        try:
+            record = records.make(f"{address.body}.{token}{records.SUFFIX}", *both)
+        except PermissionError:
+            reason = f"the directory {directory} cannot be written, and clients make FIFOs there"
+            raise ConnectError(str(address), f"connect failed: {reason}") from None
     stack.callback(record.remove)
     stack.callback(_remove, [*both])
     with Descriptors() as fds:

@@ -277,7 +277,9 @@ class SysvMedium(Medium):
     def open_link(self, pidfd: int, address: Address) -> Link:
         record, self._record = self._record, None
         self._porter.close()
-        size = min(lib.LR_SYSV_MAX, _setting("msgmax"), _facts(self._tx).bytes // 2)
+        size = min(lib.LR_SYSV_MAX, _setting("msgmax"))
+        with contextlib.suppress(OSError):  # gone again: the link will say so
+            size = min(size, _facts(self._tx).bytes // 2)
         return links.open_sysv(
             rx_id=self._rx,
             tx_id=self._tx,
@@ -327,7 +329,7 @@ class _SysvListener(MeetingListener):
     def _read(self) -> bytes:
         came = [knock for knock in self._porter.take() if knock]  # empty: the queue is gone
         if not came:
-            if self._porter.over:
+            if self._porter.over and self._record.fd >= 0:
                 _logger.error("%s: somebody has removed its queue: nobody can come", self.address)
             raise BlockingIOError(errno.EAGAIN, "nobody knocks")
         return b"".join(knock.ljust(KNOCK_SIZE, b"\0") for knock in came)
