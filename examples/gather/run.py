@@ -42,6 +42,7 @@ TARGETS: dict[str, str] = {
     "fifo": "pipe:{directory}/{name}.fifo",
     "mq": "mq:{name}",
     "sysvmq": "sysvmq:{name}",
+    "file": "file:{directory}/{name}.spool",
     "tcp": "tcp:127.0.0.1:{port}",
     "grpc": "grpc:127.0.0.1:{port}",
 }
