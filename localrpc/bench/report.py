@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from enum import Enum
+from itertools import accumulate
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -18,6 +23,16 @@ from .sample import Latencies, Sample
 from .scenarios import Scenario
 
 BASELINE = "grpcio"
+FORMAT = "localrpc-bench"
+# Raised when a reader of the older one would go wrong; new fields alone do not.
+VERSION = 1
+
+# Where a percentile axis has its points: as many between 90 and 99 as between 99 and 99.9.
+PERCENTILES = (
+    *(0.0, 1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0),
+    *(90.0, 92.5, 95.0, 96.5, 97.5, 98.5, 99.0, 99.25, 99.5, 99.65, 99.75, 99.85),
+    *(99.9, 99.925, 99.95, 99.965, 99.975, 99.985, 99.99, 99.995, 99.999),
+)
 
 
 @dataclass(frozen=True)
@@ -193,9 +208,15 @@ def notes(results: Results, machine: dict[str, str]) -> list[str]:
 
 
 def as_json(results: Results, machine: dict[str, str], command: list[str]) -> dict[str, Any]:
-    """All that was measured: seconds, calls per second; every round, dropped ones marked."""
+    """All that was measured: seconds, calls per second; every round, dropped ones marked.
+
+    `localrpc.bench.document` reads it back.
+    """
     plan = results.plan
     return {
+        "format": FORMAT,
+        "version": VERSION,
+        "ended": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "machine": machine,
         "placement": plan.placement.value,
@@ -205,31 +226,77 @@ def as_json(results: Results, machine: dict[str, str], command: list[str]) -> di
         "seconds": results.seconds,
         "interrupted": results.interrupted,
         "baseline": BASELINE,
+        "notes": notes(results, machine),
         "scenarios": {
             scenario.name: {
                 "title": scenario.title,
                 "unit": scenario.unit,
-                "peers": _peers_json(rows(results, scenario)),
-                "rounds": [_round_json(r) for r in results.rounds.get(scenario.name, ())],
+                "kind": type(scenario).__name__.lower(),
+                "parameters": _parameters(scenario),
+                "peers": _peers_json(results, scenario),
+                "rounds": _rounds_json(results, scenario.name),
             }
             for scenario in plan.scenarios
         },
     }
 
 
-def _peers_json(measured: list[Row]) -> dict[str, Any]:
-    base = baseline(measured)
+def _parameters(scenario: Scenario) -> dict[str, Any]:
+    """What tells scenarios of one kind apart: size, threads and the like."""
+    values = {
+        f.name: getattr(scenario, f.name)
+        for f in fields(scenario)
+        if f.name not in ("name", "title")
+    }
     return {
-        row.peer: {
+        name: value.name.lower() if isinstance(value, Enum) else value
+        for name, value in values.items()
+        if isinstance(value, (int, float, str, Enum, type(None)))
+    }
+
+
+def _peers_json(results: Results, scenario: Scenario) -> dict[str, Any]:
+    measured = rows(results, scenario)
+    kept = results.kept(scenario.name)
+    base = baseline(measured)
+    answer = {}
+    for row in measured:
+        pooled = _pooled(r.samples[row.peer] for r in kept if row.peer in r.samples)
+        answer[row.peer] = {
             "p50": _figure_json(row.p50),
             "p99": row.p99,
             "calls_per_second": _figure_json(row.rate),
             "cpu_per_call": _figure_json(row.cpu),
+            "percentiles": _percentiles_json(pooled),
             "times_better": ratios(row, base),
             "failure": row.failure,
         }
-        for row in measured
-    }
+    return answer
+
+
+def _percentiles_json(latencies: Latencies) -> list[list[float]]:
+    """Pairs of percent and seconds, as far as there are calls enough; the last is the maximum."""
+    return [
+        [percent, nanoseconds / 1e9]
+        for percent, nanoseconds in zip(
+            (*PERCENTILES, 100.0), percentiles(latencies, (*PERCENTILES, 100.0)), strict=True
+        )
+        if nanoseconds is not None
+    ]
+
+
+def percentiles(latencies: Latencies, percents: Iterable[float]) -> list[int | None]:
+    """What `latencies.percentile` says for each, sorting the latencies only once."""
+    ordered = sorted(latencies)
+    reached = list(accumulate(latencies[nanoseconds] for nanoseconds in ordered))
+    calls = reached[-1] if reached else 0
+
+    def at(percent: float) -> int | None:
+        if not calls or (50 < percent < 100 and round(calls * (100 - percent), 6) < 100):
+            return None
+        return ordered[bisect_left(reached, math.ceil(round(calls * percent / 100, 6)))]
+
+    return [at(percent) for percent in percents]
 
 
 def _figure_json(figure: Figure | None) -> dict[str, float] | None:
@@ -238,19 +305,24 @@ def _figure_json(figure: Figure | None) -> dict[str, float] | None:
     return {"median": figure.median, "low": figure.low, "high": figure.high}
 
 
-def _round_json(round_: Round) -> dict[str, Any]:
+def _rounds_json(results: Results, scenario: str) -> list[dict[str, Any]]:
+    kept = {id(round_) for round_ in results.kept(scenario)}
+    return [
+        _round_json(round_, kept=id(round_) in kept) for round_ in results.rounds.get(scenario, ())
+    ]
+
+
+def _round_json(round_: Round, *, kept: bool) -> dict[str, Any]:
     return {
+        "kept": kept,
         "disturbed": round_.disturbed,
         "others_share": round_.others,
-        "samples": {
-            peer: {
-                "calls": sample.calls,
-                "seconds": sample.seconds,
-                "client_cpu": sample.client_cpu,
-                "server_cpu": sample.server_cpu,
-                "p50_ns": sample.latencies.percentile(50),
-                "p99_ns": sample.latencies.percentile(99),
-            }
-            for peer, sample in round_.samples.items()
-        },
+        "samples": {peer: _sample_json(sample) for peer, sample in round_.samples.items()},
     }
+
+
+def _sample_json(sample: Sample) -> dict[str, Any]:
+    counted = {f.name: getattr(sample, f.name) for f in fields(sample) if f.name != "latencies"}
+    names = {"p50_ns": 50.0, "p99_ns": 99.0, "p999_ns": 99.9, "max_ns": 100.0}
+    tails = percentiles(sample.latencies, names.values())
+    return {**counted, **dict(zip(names, tails, strict=True))}
