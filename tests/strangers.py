@@ -7,12 +7,16 @@ import os
 import select
 import shutil
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import posix_ipc
+
+from localrpc._core import ffi, lib
 from localrpc._core.links import spool_bell
 from localrpc.address import Address
 from localrpc.options import Options
-from localrpc.transports import file, inproc, pipe, records
+from localrpc.transports import file, inproc, mq, pipe, records, sysvmq
 from localrpc.transports.door import SocketGreeting
 from localrpc.transports.meeting import KNOCK_SIZE, Knocks
 from tests.peers.journal import PATIENCE
@@ -176,6 +180,109 @@ class _Spool:
         return SpoolPlace(address)
 
 
+class Sender(NamedTuple):
+    """Something to send pieces into, which are no longer than a knock."""
+
+    send: Callable[[bytes], object]
+    leave: Callable[[], object]
+    size: int = KNOCK_SIZE
+
+    def sendall(self, data: bytes) -> None:
+        for at in range(0, len(data), self.size):
+            with contextlib.suppress(OSError, posix_ipc.BusyError):
+                self.send(data[at : at + self.size])
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+
+
+class PosixPlace:
+    """A queue to knock at whose owner is no server."""
+
+    def __init__(self, address: Address) -> None:
+        self._name = f"/localrpc-{os.geteuid()}-{os.urandom(8).hex()}-door"
+        self._record = mq.registered.take(address, self._name)
+        self._door = posix_ipc.MessageQueue(
+            self._name, posix_ipc.O_CREX, mode=0o600, max_messages=3, max_message_size=KNOCK_SIZE
+        )
+
+    def accept(self) -> tuple[Sender, None]:
+        (token,) = Knocks().feed(self._door.receive(PATIENCE)[0])
+        down = posix_ipc.MessageQueue(f"/localrpc-{os.geteuid()}-{token}-down")
+
+        def leave() -> None:
+            with contextlib.suppress(posix_ipc.BusyError):
+                down.send(b"", 0)
+            down.close()
+
+        return Sender(lambda data: down.send(data, 0), leave, 4096), None
+
+    def __enter__(self) -> PosixPlace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._door.close()
+        posix_ipc.unlink_message_queue(self._name)
+        self._record.remove()
+
+
+class _PosixQueue:
+    def visit(self, address: Address) -> Sender:
+        door = posix_ipc.MessageQueue(mq.registered.find(address)[0])
+        return Sender(lambda data: door.send(data, PATIENCE), door.close)
+
+    def occupy(self, address: Address) -> PosixPlace:
+        return PosixPlace(address)
+
+
+class SysvPlace:
+    """The same with a System V queue."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        key = int.from_bytes(os.urandom(3), "little") + 1
+        self._record = sysvmq.registered.take(address, str(key))
+        self._door = lib.lr_msgget(key, 1)
+        assert self._door >= 0
+
+    def accept(self) -> tuple[Sender, None]:
+        room = ffi.new("char[]", KNOCK_SIZE)
+        assert lib.lr_msgrcv(self._door, room, KNOCK_SIZE, 1) == KNOCK_SIZE
+        (token,) = Knocks().feed(bytes(ffi.buffer(room)))
+        lines, _ = records.read(sysvmq.registered.client_record(self._address, token))
+        down = lib.lr_msgget(int(lines[1]), 0)
+        return Sender(
+            lambda data: lib.lr_msgsnd(down, data, len(data)),
+            lambda: lib.lr_msgsnd(down, b"", 0),
+            4096,
+        ), None
+
+    def __enter__(self) -> SysvPlace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        lib.lr_msgctl_remove(self._door)
+        self._record.remove()
+
+
+class _SysvQueue:
+    def visit(self, address: Address) -> Sender:
+        door = lib.lr_msgget(int(sysvmq.registered.find(address)[0]), 0)
+        return Sender(lambda data: lib.lr_msgsnd(door, data, len(data)), lambda: None)
+
+    def occupy(self, address: Address) -> SysvPlace:
+        return SysvPlace(address)
+
+
 _FRESH = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
 
-KINDS: dict[str, Kind] = {"pipe": _Fifo(), "file": _Spool(), "inproc": _Inproc()}
+KINDS: dict[str, Kind] = {
+    "pipe": _Fifo(),
+    "mq": _PosixQueue(),
+    "sysvmq": _SysvQueue(),
+    "file": _Spool(),
+    "inproc": _Inproc(),
+}

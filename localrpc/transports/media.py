@@ -148,7 +148,9 @@ class PipeMedium(Medium):
 
     def receive(self, size: int) -> tuple[bytes, list[int]]:
         # Before its writer has come, a FIFO reads as if that had gone.
-        if not select.select([self._rx], [], [], 0)[0]:
+        poller = select.poll()
+        poller.register(self._rx, select.POLLIN)
+        if not poller.poll(0):
             raise BlockingIOError(errno.EAGAIN, "nothing has come yet")
         return os.read(self._rx, size), []
 

@@ -224,9 +224,11 @@ def test_large_messages_that_never_come_cost_nothing(
             assert client.send(lib.LR_T_MESSAGE, size, flags=BIG, call=SLOT + slot) == 1
         assert bystander.channel.unary_unary("/station/echo")(b"x") == b"x"
         assert queued_bytes(station.server) == before
-        # The first byte asks for the memory, which the connection does not get.
-        client.send(DATA, b"x")
-        client.expect_end()
+        # The first byte asks for the memory, which the call does not get, and ends for it.
+        assert client.send(DATA, b"x") == 1
+        while client.receive() == 1 and client.io.raw.kind != lib.LR_T_RESET:
+            pass
+        assert (client.io.raw.kind, client.io.raw.call) == (lib.LR_T_RESET, SLOT)
     await_that(lambda: queued_bytes(station.server) == before, "what was kept to go")
 
 

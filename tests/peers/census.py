@@ -49,8 +49,8 @@ def take() -> Census:
         _names(runtime),
         frozenset(name for name in os.listdir("/dev/shm") if "localrpc" in name),
         _posix_queues(),
-        _sysv("msg", ("lspid", "lrpid"), ours),
-        _sysv("shm", ("cpid", "lpid"), ours),
+        _sysv("msg"),
+        _sysv("shm"),
         _sockets(runtime),
         ours,
     )
@@ -112,15 +112,15 @@ def _posix_queues() -> frozenset[str]:
     return frozenset(os.listdir(_OWN_IPC) if _OWN_IPC else ())
 
 
-def _sysv(table: str, pids: tuple[str, str], ours: frozenset[str]) -> frozenset[str]:
-    """By key and number; of the machine's table, those that a process of this run has used."""
+def _sysv(table: str) -> frozenset[str]:
+    """By key and number, if this run has the tables to itself: they do not say whose they are."""
+    if not _OWN_IPC:
+        return frozenset()
     head, *rows = Path(f"/proc/sysvipc/{table}").read_text().splitlines()
-    known = ours | started | {str(os.getpid())}
     number, found = head.split()[1], set()
     for row in rows:
         columns = dict(zip(head.split(), row.split(), strict=True))
-        if _OWN_IPC or known & {columns[pid] for pid in pids}:
-            found.add(f"key {columns['key']}, {number} {columns[number]}")
+        found.add(f"key {columns['key']}, {number} {columns[number]}")
     return frozenset(found)
 
 

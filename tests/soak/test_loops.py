@@ -28,6 +28,7 @@ from tests.peers.figures import anonymous_memory, context_switches, ring_memory
 from tests.peers.journal import PATIENCE, Journal
 from tests.peers.scenes import Stage, await_that
 from tests.peers.station import Station
+from tests.places import most_clients
 
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 SECONDS = 60 if FULL else 1
@@ -165,7 +166,7 @@ def test_an_idle_pair_sleeps(target: str) -> None:
 
 
 def test_idle_clients_cost_little(target: str) -> None:
-    count = 100
+    count = most_clients(target, 100)
     with processes.server(target) as server, localrpc.insecure_channel(target) as channel:
         echo: Any = channel.unary_unary("/station/echo")
         echo(b"x", timeout=PATIENCE)
