@@ -90,7 +90,7 @@ def test_every_module_has_a_floor() -> None:
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     # The benchmark looks below the API for its floors and for what a machine allows.
-    [("cli", {"bench"}), ("bench", {"_core", "address", "transports"})],
+    [("cli", {"bench"}), ("bench", {"_core", "address", "options", "transports"})],
 )
 def test_commands_use_what_everybody_may_use(folder: str, allowed: set[str]) -> None:
     for path, package in modules(f"localrpc/{folder}", f"localrpc.{folder}"):

@@ -48,7 +48,11 @@ class Row:
 
 def rows(results: Results, scenario: Scenario) -> list[Row]:
     rounds = results.kept(scenario.name)
-    return [_row(results, scenario, rounds, peer) for peer in results.plan.peers]
+    return [
+        _row(results, scenario, rounds, peer)
+        for peer in results.plan.peers
+        if (peer, scenario.name) not in results.unsupported
+    ]
 
 
 def _row(results: Results, scenario: Scenario, rounds: list[Round], peer: str) -> Row:

@@ -1,15 +1,14 @@
-"""Who is measured: a peer is one small class, or one line for each of our transports."""
+"""Peers with gRPC's API: localrpc over each of its transports, and grpcio."""
 
 from __future__ import annotations
 
-import random
+import queue
 import re
 import zlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from enum import Enum
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ from typing import Any
 import grpc
 
 import localrpc
-from localrpc.address import SCHEMES, parse_target
+from localrpc.address import SCHEMES
 
 from . import bench_pb2
 from .bench_localrpc import BenchServicer, BenchStub, add_BenchServicer_to_server
+from .drivers import STRIDE, Call
+from .peer import TIMEOUT, Client, Dress, Peer, checked, message, noise
 
 POOL = 10
-TIMEOUT = 10.0
 RAW = "localrpc.bench.v1.Raw"
 PAIRS = (
     ("authorization", "Bearer 0123456789abcdef"),
@@ -31,55 +31,10 @@ PAIRS = (
     ("x-tenant", "benchmark"),
     ("x-trace-bin", bytes(range(16))),
 )
-
-
-class Dress(Enum):
-    """What a unary call wears."""
-
-    PLAIN = "plain"
-    TIMEOUT = "timeout="
-    FULL = "timeout=, four metadata pairs each way, one interceptor a side"
-
-
-class UnsupportedScenario(Exception):
-    """This peer has nothing that the scenario could measure."""
-
-
-class Client(ABC):
-    """The calling side; sizes are those of the encoded message. Closed by `close`."""
-
-    def unary(self, size: int, dress: Dress) -> Callable[[], object]:
-        """What makes one call and returns its answer, after one checked call."""
-        raise UnsupportedScenario
-
-    def raw(self, size: int) -> Callable[[], object]:
-        """As `unary`, for bytes that nothing serializes."""
-        raise UnsupportedScenario
-
-    def download(self, size: int) -> AbstractContextManager[Iterator[object]]:
-        """An endless stream of messages, ended on leaving."""
-        raise UnsupportedScenario
-
-    def upload(self, size: int, more: Callable[[], bool]) -> int:
-        """Sends messages while `more()`, asked now and then; how many arrived."""
-        raise UnsupportedScenario
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-
-class Peer(ABC):
-    """One way to make calls. Its two halves run in different processes."""
-
-    name: str
-
-    @abstractmethod
-    def serve(self, directory: Path) -> AbstractContextManager[None]:
-        """A running server, which keeps what it needs to be found in `directory`."""
-
-    @abstractmethod
-    def connect(self, directory: Path) -> Client:
-        """A client of the server that was given the same directory."""
+# grpcio's own limit would be 4 MiB.
+OPTIONS = [("grpc.max_receive_message_length", -1)]
+ECHO = f"/{RAW}/Echo"
+CHAT = f"/{RAW}/Chat"
 
 
 class RpcPeer(Peer):
@@ -115,18 +70,35 @@ class RpcPeer(Peer):
 
 
 class GrpcioPeer(RpcPeer):
-    """grpcio over a Unix socket."""
+    """grpcio over a Unix socket, or over TCP."""
 
-    name = "grpcio"
+    def __init__(self, scheme: str = "unix") -> None:
+        self._scheme = scheme
+        self.name = "grpcio" if scheme == "unix" else f"grpcio-{scheme}"
+        self.what = f"grpcio over {SOCKETS[scheme]}"
 
     def target(self, directory: Path, server: str) -> str:
-        return f"unix:{directory / f'grpcio-{server}.sock'}"
+        return grpcio_target(self._scheme, directory, f"{self.name}-{server}")
 
     def server(self, pool: futures.ThreadPoolExecutor, interceptors: list[Any]) -> grpc.Server:
-        return grpc.server(pool, interceptors=interceptors)
+        return grpc.server(pool, interceptors=interceptors, options=OPTIONS)
 
     def channel(self, target: str) -> grpc.Channel:
-        return grpc.insecure_channel(target)
+        return grpc.insecure_channel(target, OPTIONS)
+
+
+SOCKETS = {"unix": "a Unix socket", "tcp": "TCP, within the machine"}
+
+
+def grpcio_target(scheme: str, directory: Path, name: str) -> str:
+    if scheme == "unix":
+        return f"unix:{directory / f'{name}.sock'}"
+    return f"127.0.0.1:{port_of(directory, name)}"
+
+
+def port_of(directory: Path, name: str) -> int:
+    """Both processes reckon it for themselves. Below the ephemeral ports."""
+    return 12_000 + zlib.crc32(f"{directory.name}-{name}".encode()) % 20_000
 
 
 class LocalrpcPeer(RpcPeer):
@@ -136,6 +108,7 @@ class LocalrpcPeer(RpcPeer):
         self._scheme = scheme
         self._query = f"?{query}" if query else ""
         self.name = scheme + self._query
+        self.what = f"localrpc, {SCHEMES[scheme].example}"
 
     def target(self, directory: Path, server: str) -> str:
         # LOCALRPC_RUNTIME_DIR is `directory`, but abstract names are everybody's.
@@ -143,8 +116,7 @@ class LocalrpcPeer(RpcPeer):
         if SCHEMES[self._scheme].example.endswith("PATH"):
             body = str(directory / f"{body}.sock")
         elif SCHEMES[self._scheme].example.endswith("PORT"):
-            # Both processes reckon it for themselves. Below the ephemeral ports.
-            body = f"127.0.0.1:{12_000 + zlib.crc32(body.encode()) % 20_000}"
+            body = f"127.0.0.1:{port_of(directory, body)}"
         return f"{self._scheme}:{body}{self._query}"
 
     @property
@@ -152,10 +124,10 @@ class LocalrpcPeer(RpcPeer):
         return re.sub(r"\W", "-", self.name)
 
     def server(self, pool: futures.ThreadPoolExecutor, interceptors: list[Any]) -> grpc.Server:
-        return localrpc.server(pool, interceptors=interceptors)
+        return localrpc.server(pool, interceptors=interceptors, options=OPTIONS)
 
     def channel(self, target: str) -> grpc.Channel:
-        return localrpc.insecure_channel(target)
+        return localrpc.insecure_channel(target, OPTIONS)
 
 
 class RpcClient(Client):
@@ -171,21 +143,42 @@ class RpcClient(Client):
         grpc.channel_ready_future(channel).result(timeout=TIMEOUT)
         return channel
 
-    def unary(self, size: int, dress: Dress) -> Callable[[], object]:
+    def unary(self, size: int, dress: Dress) -> Call:
         request = message(size)
-        call: Callable[[], object]
+        call: Call
         if dress is Dress.FULL:
             call = partial(_call_dressed, self._dressed_stub().Unary, request)
         elif dress is Dress.TIMEOUT:
             call = partial(self._stub.Unary, request, timeout=TIMEOUT)
         else:
             call = partial(self._stub.Unary, request)
-        return _checked(call, request)
+        return checked(self.driver, call, request)
 
-    def raw(self, size: int) -> Callable[[], object]:
-        payload = random.Random(size).randbytes(size)
-        method: Any = self._channel.unary_unary(f"/{RAW}/Echo")
-        return _checked(partial(method, payload), payload)
+    def raw(self, size: int) -> Call:
+        payload = noise(size)
+        method: Any = self._channel.unary_unary(ECHO)
+        return checked(self.driver, partial(method, payload), payload)
+
+    @contextmanager
+    def chat(self, size: int) -> Iterator[Call]:
+        request = message(size)
+        requests: queue.SimpleQueue[bench_pb2.Echo | None] = queue.SimpleQueue()
+        method: Any = self._channel.stream_stream(
+            CHAT,
+            request_serializer=bench_pb2.Echo.SerializeToString,
+            response_deserializer=bench_pb2.Echo.FromString,
+        )
+        answers = method(iter(requests.get, None))
+
+        def call() -> object:
+            requests.put(request)
+            return next(answers)
+
+        try:
+            yield checked(self.driver, call, request)
+        finally:
+            requests.put(None)
+            answers.cancel()
 
     @contextmanager
     def download(self, size: int) -> Iterator[Iterator[object]]:
@@ -200,7 +193,7 @@ class RpcClient(Client):
 
         def requests() -> Iterator[bench_pb2.Echo]:
             while more():
-                for _ in range(64):
+                for _ in range(STRIDE):
                     yield request
 
         return self._stub.Upload(requests()).messages
@@ -254,20 +247,25 @@ class PassingClientInterceptor(grpc.UnaryUnaryClientInterceptor):
         return continuation(client_call_details, request)
 
 
-def message(size: int) -> bench_pb2.Echo:
-    """An Echo that encodes to `size` bytes of no pattern; `size` is at least 2."""
-    header = bench_pb2.Echo(payload=bytes(size)).ByteSize() - size
-    return bench_pb2.Echo(payload=random.Random(size).randbytes(size - header))
-
-
 def raw_handler() -> grpc.GenericRpcHandler:
-    """Echoes bytes, without serializers."""
+    """Echoes bytes, without serializers; and messages, on a stream."""
 
     def echo(request: bytes, context: grpc.ServicerContext) -> bytes:
         return request
 
+    def chat(requests: Iterator[bench_pb2.Echo], context: grpc.ServicerContext) -> Any:
+        yield from requests
+
     return grpc.method_handlers_generic_handler(
-        RAW, {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+        RAW,
+        {
+            "Echo": grpc.unary_unary_rpc_method_handler(echo),
+            "Chat": grpc.stream_stream_rpc_method_handler(
+                chat,
+                request_deserializer=bench_pb2.Echo.FromString,
+                response_serializer=bench_pb2.Echo.SerializeToString,
+            ),
+        },
     )
 
 
@@ -278,37 +276,5 @@ def _call_dressed(method: Any, request: bench_pb2.Echo) -> object:
     return response
 
 
-def _checked(call: Callable[[], object], expected: object) -> Callable[[], object]:
-    if call() != expected:
-        raise RuntimeError("the answer is not what was sent")
-    return call
-
-
 def _stop(server: grpc.Server) -> None:
     server.stop(grace=None).wait()
-
-
-_OURS = [name for name, scheme in SCHEMES.items() if scheme.meets and name != "grpc"]
-"""Where calls between processes go through localrpc; grpc: would measure grpcio once more."""
-
-
-def known_peers() -> list[str]:
-    """Names that find_peer() takes, ours first; options may follow those of ours."""
-    return [*_OURS, GrpcioPeer.name]
-
-
-def default_peers() -> list[str]:
-    """Every transport once: an abstract name differs from a path in nothing but the name."""
-    return [name for name in known_peers() if name != "unix-abstract"]
-
-
-def find_peer(name: str) -> Peer:
-    """The peer called `grpcio`, `SCHEME` or `SCHEME?OPTION=VALUE`; raises ValueError."""
-    if name == GrpcioPeer.name:
-        return GrpcioPeer()
-    scheme, _, query = name.partition("?")
-    if scheme not in _OURS:
-        raise ValueError(f"unknown peer {name!r}; there are {', '.join(known_peers())}")
-    peer = LocalrpcPeer(scheme, query)
-    parse_target(peer.target(Path("/check"), "plain"))
-    return peer

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 
 from localrpc.bench import machine, report
 from localrpc.bench.peers import default_peers, find_peer
-from localrpc.bench.runner import Placement, Plan, Results, Runner
+from localrpc.bench.runner import Placement, Plan, Progress, Results, Runner
 from localrpc.bench.scenarios import SCENARIOS
 
 # Of the 60 seconds that --quick promises: what the planned rounds may take, and
@@ -109,21 +110,22 @@ def bench(
 
 
 def _run(plan: Plan) -> Results:
-    progress = Progress(
+    bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
         transient=True,
         # Drawing costs the processor that is being measured.
         refresh_per_second=2,
         disable=not sys.stderr.isatty(),
     )
-    with progress:
-        task = progress.add_task("starting", total=1.0)
+    with bar:
+        task = bar.add_task("starting", total=1.0, left="")
 
-        def show(what: str, part: float) -> None:
-            progress.update(task, description=what, completed=part)
+        def show(progress: Progress) -> None:
+            left = f"{int(progress.left // 60)}:{int(progress.left % 60):02d} left"
+            bar.update(task, description=progress.what, completed=progress.share, left=left)
 
         return Runner(plan, show).run()
 
