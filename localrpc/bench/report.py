@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .runner import Results, Round
+from .runner import BASELINE, Results, Round
 from .sample import Latencies, Sample
 from .scenarios import Scenario
-
-BASELINE = "grpcio"
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,24 @@ class Row:
     rate: Figure | None
     cpu: Figure | None
     failure: str | None = None
+    percentiles: dict[str, Figure | None] = field(default_factory=dict)
+    """By their JSON names, each round's own."""
+    others: dict[str, Figure | None] = field(default_factory=dict)
+    """Further figures by their JSON names; None where they are not known."""
+
+
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}
+OTHERS: dict[str, Callable[[Sample], float | None]] = {
+    "bytes_per_second": lambda s: s.bytes_per_second,
+    "client_cpu_per_call": lambda s: s.client_cpu / s.calls,
+    "server_cpu_per_call": lambda s: s.server_cpu / s.calls if s.server_known else None,
+    "memory": lambda s: s.memory,
+    "client_memory": lambda s: s.client_memory,
+    "server_memory": lambda s: s.server_memory,
+    "context_switches_per_call": lambda s: s.switches_per_call,
+    "syscalls_per_call": lambda s: s.syscalls_per_call,
+}
+_MORE_IS_BETTER = {"bytes_per_second"}
 
 
 def rows(results: Results, scenario: Scenario) -> list[Row]:
@@ -68,6 +84,16 @@ def _row(results: Results, scenario: Scenario, rounds: list[Round], peer: str) -
         rate=Figure.of(s.rate for s in samples),
         cpu=Figure.of(s.cpu_per_call for s in samples),
         failure=failure,
+        percentiles={
+            name: Figure.of(
+                p / 1e9 for s in samples if (p := s.latencies.percentile(percent)) is not None
+            )
+            for name, percent in PERCENTILES.items()
+        },
+        others={
+            name: Figure.of(value for s in samples if (value := figure(s)) is not None)
+            for name, figure in OTHERS.items()
+        },
     )
 
 
@@ -96,8 +122,23 @@ def ratios(row: Row, base: Row | None) -> dict[str, float | None]:
     }
 
 
-def baseline(measured: list[Row]) -> Row | None:
-    return next((row for row in measured if row.peer == BASELINE), None)
+def further_ratios(row: Row, base: Row | None) -> dict[str, float | None]:
+    """As ratios(), of the other figures."""
+
+    def ratio(name: str) -> float | None:
+        if base is None:
+            return None
+        ours, theirs = ({**r.percentiles, **r.others}[name] for r in (row, base))
+        if ours is None or theirs is None or not ours.median or not theirs.median:
+            return None
+        better = ours.median / theirs.median
+        return better if name in _MORE_IS_BETTER else 1 / better
+
+    return {name: ratio(name) for name in (*row.percentiles, *row.others)}
+
+
+def baseline(measured: list[Row], name: str = BASELINE) -> Row | None:
+    return next((row for row in measured if row.peer == name), None)
 
 
 def render(results: Results, machine: dict[str, str]) -> RenderableType:
@@ -110,7 +151,7 @@ def _table(results: Results) -> Table:
     table = Table(
         caption="Calls, or messages where they stream: median of the rounds (smallest-largest); "
         "p99 of all rounds together. CPU: client's and server's, for each. "
-        f"x: times better than {BASELINE}.",
+        f"x: times better than {results.plan.baseline}.",
         caption_justify="left",
         header_style="bold",
         pad_edge=False,
@@ -121,7 +162,7 @@ def _table(results: Results) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for scenario in results.plan.scenarios:
         measured = rows(results, scenario)
-        base = baseline(measured)
+        base = baseline(measured, results.plan.baseline)
         for index, row in enumerate(measured):
             title = scenario.title if index == 0 else ""
             last = index == len(measured) - 1
@@ -201,12 +242,13 @@ def as_json(results: Results, machine: dict[str, str], command: list[str]) -> di
         "slice_seconds": plan.seconds,
         "seconds": results.seconds,
         "interrupted": results.interrupted,
-        "baseline": BASELINE,
+        "baseline": plan.baseline,
         "scenarios": {
             scenario.name: {
                 "title": scenario.title,
                 "unit": scenario.unit,
-                "peers": _peers_json(rows(results, scenario)),
+                "peers": _peers_json(rows(results, scenario), plan.baseline),
+                "message_size": scenario.message_size,
                 "rounds": [_round_json(r) for r in results.rounds.get(scenario.name, ())],
             }
             for scenario in plan.scenarios
@@ -214,15 +256,17 @@ def as_json(results: Results, machine: dict[str, str], command: list[str]) -> di
     }
 
 
-def _peers_json(measured: list[Row]) -> dict[str, Any]:
-    base = baseline(measured)
+def _peers_json(measured: list[Row], name: str) -> dict[str, Any]:
+    base = baseline(measured, name)
     return {
         row.peer: {
             "p50": _figure_json(row.p50),
             "p99": row.p99,
             "calls_per_second": _figure_json(row.rate),
             "cpu_per_call": _figure_json(row.cpu),
-            "times_better": ratios(row, base),
+            "percentiles": {name: _figure_json(f) for name, f in row.percentiles.items()},
+            **{name: _figure_json(figure) for name, figure in row.others.items()},
+            "times_better": {**further_ratios(row, base), **ratios(row, base)},
             "failure": row.failure,
         }
         for row in measured
@@ -246,7 +290,12 @@ def _round_json(round_: Round) -> dict[str, Any]:
                 "client_cpu": sample.client_cpu,
                 "server_cpu": sample.server_cpu,
                 "p50_ns": sample.latencies.percentile(50),
+                "p90_ns": sample.latencies.percentile(90),
                 "p99_ns": sample.latencies.percentile(99),
+                "p99.9_ns": sample.latencies.percentile(99.9),
+                "max_ns": sample.latencies.percentile(100),
+                "memory": sample.memory,
+                "context_switches": sample.switches,
             }
             for peer, sample in round_.samples.items()
         },

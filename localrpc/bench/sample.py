@@ -51,6 +51,8 @@ class Sample:
     client_switches: int | None = None
     server_switches: int | None = None
     size: int = 0
+    syscalls_per_call: float | None = None
+    """Of both processes together, from a slice of its own."""
 
     @property
     def rate(self) -> float:
@@ -67,10 +69,18 @@ class Sample:
         return self.rate * self.size if self.size else None
 
     @property
-    def switches_per_call(self) -> float | None:
+    def server_known(self) -> bool:
+        return self.server_memory is not None
+
+    @property
+    def switches(self) -> int | None:
         """Context switches, wanted or not, of both processes together."""
         both = [n for n in (self.client_switches, self.server_switches) if n is not None]
-        return sum(both) / self.calls if both else None
+        return sum(both) if both else None
+
+    @property
+    def switches_per_call(self) -> float | None:
+        return self.switches / self.calls if self.switches is not None else None
 
     @property
     def memory(self) -> int | None:
