@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +22,36 @@ def process_cpu(pid: int) -> float:
     The clock number is that of clock_getcpuclockid(3), which Python lacks.
     """
     return time.clock_gettime((~pid << 3) | 2)
+
+
+def process_switches(pid: int | None) -> int | None:
+    """Context switches of a process's living threads, wanted or not; None if it is not known."""
+    if pid is None:
+        return None
+    count = 0
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                found = re.findall(r"ctxt_switches:\s+(\d+)", (task / "status").read_text())
+                count += sum(map(int, found))
+    except OSError:
+        return None
+    return count
+
+
+def process_memory(pid: int | None) -> int | None:
+    """Bytes that a process has to itself, with its part of what it shares but for files.
+
+    PSS, so that a ring counts once for both of its sides; the program's own code
+    counts for nobody, because every peer here has Python's. None if not known.
+    """
+    if pid is None:
+        return None
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return None
+    return sum(int(kib) * 1024 for kib in re.findall(r"Pss_(?:Anon|Shmem):\s+(\d+)", text))
 
 
 def _idle() -> float:

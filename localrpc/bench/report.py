@@ -6,7 +6,7 @@ import math
 import statistics
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from enum import Enum
 from itertools import accumulate
@@ -18,11 +18,10 @@ from rich.text import Text
 
 import localrpc
 
-from .runner import Results, Round
+from .runner import BASELINE, Results, Round
 from .sample import Latencies, Sample
 from .scenarios import Scenario
 
-BASELINE = "grpcio"
 FORMAT = "localrpc-bench"
 # Raised when a reader of the older one would go wrong; new fields alone do not.
 VERSION = 1
@@ -61,11 +60,34 @@ class Row:
     rate: Figure | None
     cpu: Figure | None
     failure: str | None = None
+    percentiles: dict[str, Figure | None] = field(default_factory=dict)
+    """By their JSON names, each round's own."""
+    others: dict[str, Figure | None] = field(default_factory=dict)
+    """Further figures by their JSON names; None where they are not known."""
+
+
+# Each round's own, by their names in the document.
+_OF_ROUNDS = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
+OTHERS: dict[str, Callable[[Sample], float | None]] = {
+    "bytes_per_second": lambda s: s.bytes_per_second,
+    "client_cpu_per_call": lambda s: s.client_cpu / s.calls,
+    "server_cpu_per_call": lambda s: s.server_cpu / s.calls if s.server_known else None,
+    "memory": lambda s: s.memory,
+    "client_memory": lambda s: s.client_memory,
+    "server_memory": lambda s: s.server_memory,
+    "context_switches_per_call": lambda s: s.switches_per_call,
+    "syscalls_per_call": lambda s: s.syscalls_per_call,
+}
+_MORE_IS_BETTER = {"bytes_per_second"}
 
 
 def rows(results: Results, scenario: Scenario) -> list[Row]:
     rounds = results.kept(scenario.name)
-    return [_row(results, scenario, rounds, peer) for peer in results.plan.peers]
+    return [
+        _row(results, scenario, rounds, peer)
+        for peer in results.plan.peers
+        if (peer, scenario.name) not in results.unsupported
+    ]
 
 
 def _row(results: Results, scenario: Scenario, rounds: list[Round], peer: str) -> Row:
@@ -81,6 +103,16 @@ def _row(results: Results, scenario: Scenario, rounds: list[Round], peer: str) -
         rate=Figure.of(s.rate for s in samples),
         cpu=Figure.of(s.cpu_per_call for s in samples),
         failure=failure,
+        percentiles={
+            name: Figure.of(
+                p / 1e9 for s in samples if (p := s.latencies.percentile(percent)) is not None
+            )
+            for name, percent in _OF_ROUNDS.items()
+        },
+        others={
+            name: Figure.of(value for s in samples if (value := figure(s)) is not None)
+            for name, figure in OTHERS.items()
+        },
     )
 
 
@@ -109,8 +141,23 @@ def ratios(row: Row, base: Row | None) -> dict[str, float | None]:
     }
 
 
-def baseline(measured: list[Row]) -> Row | None:
-    return next((row for row in measured if row.peer == BASELINE), None)
+def further_ratios(row: Row, base: Row | None) -> dict[str, float | None]:
+    """As ratios(), of the other figures."""
+
+    def ratio(name: str) -> float | None:
+        if base is None:
+            return None
+        ours, theirs = ({**r.percentiles, **r.others}[name] for r in (row, base))
+        if ours is None or theirs is None or not ours.median or not theirs.median:
+            return None
+        better = ours.median / theirs.median
+        return better if name in _MORE_IS_BETTER else 1 / better
+
+    return {name: ratio(name) for name in (*row.percentiles, *row.others)}
+
+
+def baseline(measured: list[Row], name: str = BASELINE) -> Row | None:
+    return next((row for row in measured if row.peer == name), None)
 
 
 def render(results: Results, machine: dict[str, str]) -> RenderableType:
@@ -123,7 +170,7 @@ def _table(results: Results) -> Table:
     table = Table(
         caption="Calls, or messages where they stream: median of the rounds (smallest-largest); "
         "p99 of all rounds together. CPU: client's and server's, for each. "
-        f"x: times better than {BASELINE}.",
+        f"x: times better than {results.plan.baseline}.",
         caption_justify="left",
         header_style="bold",
         pad_edge=False,
@@ -134,7 +181,7 @@ def _table(results: Results) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     for scenario in results.plan.scenarios:
         measured = rows(results, scenario)
-        base = baseline(measured)
+        base = baseline(measured, results.plan.baseline)
         for index, row in enumerate(measured):
             title = scenario.title if index == 0 else ""
             last = index == len(measured) - 1
@@ -225,7 +272,7 @@ def as_json(results: Results, machine: dict[str, str], command: list[str]) -> di
         "slice_seconds": plan.seconds,
         "seconds": results.seconds,
         "interrupted": results.interrupted,
-        "baseline": BASELINE,
+        "baseline": plan.baseline,
         "notes": notes(results, machine),
         "scenarios": {
             scenario.name: {
@@ -233,6 +280,7 @@ def as_json(results: Results, machine: dict[str, str], command: list[str]) -> di
                 "unit": scenario.unit,
                 "kind": type(scenario).__name__.lower(),
                 "parameters": _parameters(scenario),
+                "message_size": scenario.message_size,
                 "peers": _peers_json(results, scenario),
                 "rounds": _rounds_json(results, scenario.name),
             }
@@ -258,7 +306,7 @@ def _parameters(scenario: Scenario) -> dict[str, Any]:
 def _peers_json(results: Results, scenario: Scenario) -> dict[str, Any]:
     measured = rows(results, scenario)
     kept = results.kept(scenario.name)
-    base = baseline(measured)
+    base = baseline(measured, results.plan.baseline)
     answer = {}
     for row in measured:
         pooled = _pooled(r.samples[row.peer] for r in kept if row.peer in r.samples)
@@ -268,7 +316,11 @@ def _peers_json(results: Results, scenario: Scenario) -> dict[str, Any]:
             "calls_per_second": _figure_json(row.rate),
             "cpu_per_call": _figure_json(row.cpu),
             "percentiles": _percentiles_json(pooled),
-            "times_better": ratios(row, base),
+            "percentiles_of_rounds": {
+                name: _figure_json(figure) for name, figure in row.percentiles.items()
+            },
+            **{name: _figure_json(figure) for name, figure in row.others.items()},
+            "times_better": {**further_ratios(row, base), **ratios(row, base)},
             "failure": row.failure,
         }
     return answer
@@ -323,6 +375,10 @@ def _round_json(round_: Round, *, kept: bool) -> dict[str, Any]:
 
 def _sample_json(sample: Sample) -> dict[str, Any]:
     counted = {f.name: getattr(sample, f.name) for f in fields(sample) if f.name != "latencies"}
-    names = {"p50_ns": 50.0, "p99_ns": 99.0, "p999_ns": 99.9, "max_ns": 100.0}
-    tails = percentiles(sample.latencies, names.values())
-    return {**counted, **dict(zip(names, tails, strict=True))}
+    tails = percentiles(sample.latencies, _OF_ROUNDS.values())
+    return {
+        **counted,
+        **{f"{name}_ns": value for name, value in zip(_OF_ROUNDS, tails, strict=True)},
+        "memory": sample.memory,
+        "context_switches": sample.switches,
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import signal
@@ -10,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -19,13 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from .machine import Meter, Usage
-from .sample import Failure, Sample, Slice
+from .peer import Peer
+from .peers import find_peer
+from .sample import Failure, Sample, Slice, Unsupported
 from .scenarios import Scenario
 
 # What a slice may take beyond its own time before its peer counts as stuck.
 _PATIENCE = 20.0
 # Part of a slice that is spent before it.
 WARM_UP = 0.2
+
+
+BASELINE = "grpcio"
 
 
 class Placement(Enum):
@@ -47,7 +51,10 @@ class Placement(Enum):
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. `budget` is seconds for all of it, start to end, or None."""
+    """What to run. `budget` is seconds for all of it, start to end, or None.
+
+    `services` are peers that find_peer() does not know, by name.
+    """
 
     peers: tuple[str, ...]
     scenarios: tuple[Scenario, ...]
@@ -56,6 +63,10 @@ class Plan:
     placement: Placement = Placement.UNPINNED
     beside_busy: bool = False
     budget: float | None = None
+    services: Mapping[str, Peer] = field(default_factory=dict)
+    server_pid: int | None = None
+    """Of a server that was running before."""
+    baseline: str = BASELINE
 
     @property
     def slices(self) -> int:
@@ -86,11 +97,15 @@ class Round:
 
 @dataclass
 class Results:
-    """What was measured so far. `failures` has why, by peer and scenario (None: all)."""
+    """What was measured so far. `failures` has why, by peer and scenario (None: all).
+
+    `unsupported` are peers that have nothing for a scenario to measure.
+    """
 
     plan: Plan
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     failures: dict[tuple[str, str | None], str] = field(default_factory=dict)
+    unsupported: set[tuple[str, str]] = field(default_factory=set)
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -114,14 +129,14 @@ class WorkerFailed(Exception):
 class Worker:
     """A half of a peer in a process of its own, pinned to `cores`."""
 
-    def __init__(self, role: str, peer: str, directory: Path, cores: set[int]) -> None:
-        self._what = f"{peer}'s {role}"
+    def __init__(self, role: str, peer: Peer, directory: Path, cores: set[int]) -> None:
+        self._what = f"{peer.name}'s {role}"
         self._pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 (closed with the worker)
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", f"{__package__}.worker", role, peer),
+                    *(sys.executable, "-m", f"{__package__}.worker", role, peer.name),
                     *(str(directory), str(theirs.fileno()), ",".join(map(str, cores))),
                 ],
                 pass_fds=[theirs.fileno()],
@@ -133,6 +148,7 @@ class Worker:
                 start_new_session=True,
             )
         self.pid = self._process.pid
+        self._pipe.send(peer)
 
     def ask(self, question: object, patience: float) -> Any:
         """Its answer, which may be a Failure; raises WorkerFailed."""
@@ -172,15 +188,58 @@ class Worker:
 
 @dataclass(frozen=True)
 class Pair:
-    """A peer's two running halves."""
+    """A peer's two running halves; a server that runs already is none of ours."""
 
-    server: Worker
+    server: Worker | None
     client: Worker
+    server_pid: int | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is being done, and how many seconds are behind and, most likely, ahead."""
+
+    what: str
+    spent: float
+    left: float
+
+    @property
+    def share(self) -> float:
+        return self.spent / (self.spent + self.left) if self.left > 0 else 1.0
+
+
+class Clock:
+    """Reckons the time that is left: by what slices of the same scenario have taken."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._begun = time.monotonic()
+        self._guess = plan.seconds + warm_up(plan.seconds)
+        self._peers = len(plan.peers)
+        self._rounds = {scenario.name: plan.rounds for scenario in plan.scenarios}
+        self._taken: dict[str, float] = {}
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self._begun
+
+    def note(self, scenario: str, seconds: float, *, disturbed: bool) -> None:
+        """A round has taken so long; a disturbed one is still to be made."""
+        self._taken[scenario] = seconds
+        if not disturbed:
+            self._rounds[scenario] -= 1
+
+    def progress(self, what: str, start: float = 0.0) -> Progress:
+        """`start` is seconds that starting still takes."""
+        unknown = self._guess * self._peers
+        left = sum(
+            max(0, rounds) * self._taken.get(scenario, unknown)
+            for scenario, rounds in self._rounds.items()
+        )
+        return Progress(what, self.spent, left + start)
 
 
 class Runner:
-    def __init__(self, plan: Plan, progress: Callable[[str, float], None]) -> None:
-        """`progress` is told what is being done, and which part of the whole is done."""
+    def __init__(self, plan: Plan, progress: Callable[[Progress], None]) -> None:
         self._plan = plan
         self._progress = progress
         self._pairs: dict[str, Pair] = {}
@@ -189,55 +248,93 @@ class Runner:
     def run(self) -> Results:
         """Everything that the plan asks for, or what was measured until Ctrl-C."""
         results = Results(self._plan)
-        begun = time.monotonic()
+        clock = Clock(self._plan)
         try:
             with ExitStack() as stack:
                 directory = Path(tempfile.mkdtemp(prefix="localrpc-bench-"))
                 stack.callback(shutil.rmtree, directory, ignore_errors=True)
-                self._start(stack, directory, results)
-                self._rounds(results, begun)
+                self._start(stack, directory, results, clock)
+                self._rounds(results, clock)
         except KeyboardInterrupt:
             results.interrupted = True
-        results.seconds = time.monotonic() - begun
+        results.seconds = clock.spent
         return results
 
-    def _start(self, stack: ExitStack, directory: Path, results: Results) -> None:
-        server_cores, client_cores = self._plan.placement.cores()
-        for peer in self._plan.peers:
-            self._progress(f"starting {peer}", 0.0)
+    def _start(self, stack: ExitStack, directory: Path, results: Results, clock: Clock) -> None:
+        """All servers at once, then all clients: most of it is Python's own start."""
+        plan = self._plan
+        server_cores, client_cores = plan.placement.cores()
+        peers: dict[str, Peer] = {}
+        for name in plan.peers:
             try:
-                halves = []
-                for role, cores in (("server", server_cores), ("client", client_cores)):
-                    worker = Worker(role, peer, directory, cores)
-                    stack.callback(worker.close)
-                    halves.append(worker)
-                    failure = worker.answer(_PATIENCE)
-                    if isinstance(failure, Failure):
-                        raise WorkerFailed(failure)
-                self._pairs[peer] = Pair(*halves)
-            except WorkerFailed as error:
-                results.failures[peer, None] = str(error)
-        if self._plan.beside_busy:
+                peer = plan.services.get(name) or find_peer(name)
+            except ValueError as error:
+                results.failures[name, None] = str(error)
+                continue
+            if peer.missing:
+                results.failures[name, None] = peer.missing
+            else:
+                peers[name] = peer
+        servers = self._start_halves(
+            "server", peers, server_cores, stack, directory, results, clock
+        )
+        clients = self._start_halves(
+            "client", peers, client_cores, stack, directory, results, clock
+        )
+        for name, client in clients.items():
+            server = servers.get(name)
+            self._pairs[name] = Pair(server, client, server.pid if server else plan.server_pid)
+        if plan.beside_busy:
             self._busy = stack.enter_context(busy_processes())
 
-    def _rounds(self, results: Results, begun: float) -> None:
+    def _start_halves(
+        self,
+        role: str,
+        peers: dict[str, Peer],
+        cores: set[int],
+        stack: ExitStack,
+        directory: Path,
+        results: Results,
+        clock: Clock,
+    ) -> dict[str, Worker]:
+        """Those that are ready; a peer that is not is left out of `peers` from now on."""
+        workers = {}
+        for name, peer in peers.items():
+            if role == "server" and not peer.has_server:
+                continue
+            workers[name] = Worker(role, peer, directory, cores)
+            stack.callback(workers[name].close)
+        more = 2 if role == "server" else 1
+        for number, (name, worker) in enumerate(list(workers.items())):
+            start = 0.3 * (more * len(peers) - number)
+            self._progress(clock.progress(f"starting {name}", start))
+            try:
+                failure = worker.answer(_PATIENCE)
+                if isinstance(failure, Failure):
+                    raise WorkerFailed(failure)
+            except WorkerFailed as error:
+                results.failures[name, None] = str(error)
+                del workers[name], peers[name]
+        return workers
+
+    def _rounds(self, results: Results, clock: Clock) -> None:
         """Disturbed rounds are repeated, up to as many as were asked for."""
         plan = self._plan
-        done = itertools.count(1)
-        total = plan.slices
         for number in range(2 * plan.rounds):
             wanting = [s for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
             for scenario in wanting:
-                spent = time.monotonic() - begun
                 measured = results.rounds.setdefault(scenario.name, [])
                 if measured and plan.budget is not None and number >= plan.rounds:
                     cost = (plan.seconds + warm_up(plan.seconds)) * len(self._pairs)
-                    if spent + 1.5 * cost > plan.budget:
+                    if clock.spent + 1.5 * cost > plan.budget:
                         return
                 again = " again (disturbed)" if number >= plan.rounds else ""
-                share = min(0.99, (next(done) * len(plan.peers)) / total)
-                self._progress(f"round {number + 1}{again}: {scenario.title}", share)
-                measured.append(self._round(scenario, results, number))
+                what = f"round {number + 1}{again}: {scenario.title}"
+                self._progress(clock.progress(what))
+                before = clock.spent
+                round_ = self._round(scenario, results, number)
+                measured.append(round_)
+                clock.note(scenario.name, clock.spent - before, disturbed=round_.disturbed)
 
     def _round(self, scenario: Scenario, results: Results, number: int) -> Round:
         samples: dict[str, Sample] = {}
@@ -246,7 +343,7 @@ class Runner:
         # Whoever goes first pays for what the previous scenario left in the caches.
         turn = number % max(1, len(order))
         for peer in order[turn:] + order[:turn]:
-            if (peer, scenario.name) in results.failures:
+            if (peer, scenario.name) in results.failures.keys() | results.unsupported:
                 continue
             meter = Meter(self._pids)
             answer = self._measure(peer, scenario, results)
@@ -257,13 +354,16 @@ class Runner:
 
     def _measure(self, peer: str, scenario: Scenario, results: Results) -> Sample | None:
         pair = self._pairs[peer]
-        slice_ = Slice(warm_up(self._plan.seconds), self._plan.seconds, pair.server.pid)
+        slice_ = Slice(warm_up(self._plan.seconds), self._plan.seconds, pair.server_pid)
         patience = slice_.warm_up + slice_.seconds + _PATIENCE
         try:
             answer = pair.client.ask((scenario, slice_), patience)
         except WorkerFailed as error:
             results.failures[peer, None] = str(error)
             del self._pairs[peer]
+            return None
+        if isinstance(answer, Unsupported):
+            results.unsupported.add((peer, scenario.name))
             return None
         if isinstance(answer, Failure):
             results.failures[peer, scenario.name] = str(answer)
@@ -272,8 +372,10 @@ class Runner:
         return sample
 
     def _pids(self) -> list[int]:
-        pairs = [half.pid for pair in self._pairs.values() for half in (pair.server, pair.client)]
-        return pairs + [process.pid for process in self._busy]
+        pairs = self._pairs.values()
+        clients = [pair.client.pid for pair in pairs]
+        servers = [pair.server_pid for pair in pairs if pair.server_pid is not None]
+        return clients + servers + [process.pid for process in self._busy]
 
 
 def warm_up(seconds: float) -> float:

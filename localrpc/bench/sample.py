@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .machine import process_cpu
+from .machine import process_cpu, process_memory, process_switches
 
 
 class Latencies(Counter[int]):
@@ -35,13 +35,24 @@ class Latencies(Counter[int]):
 
 @dataclass(frozen=True)
 class Sample:
-    """One slice: `calls` counts messages where the scenario streams."""
+    """One slice: `calls` counts messages where the scenario streams.
+
+    The server's figures are None where it is not ours to look at. `size` is that
+    of a message, 0 where there is none; memory is in bytes, at the slice's end.
+    """
 
     calls: int
     seconds: float
     client_cpu: float
     server_cpu: float
     latencies: Latencies = field(default_factory=Latencies)
+    client_memory: int | None = None
+    server_memory: int | None = None
+    client_switches: int | None = None
+    server_switches: int | None = None
+    size: int = 0
+    syscalls_per_call: float | None = None
+    """Of both processes together, from a slice of its own."""
 
     @property
     def rate(self) -> float:
@@ -52,36 +63,89 @@ class Sample:
         """Seconds of processor time, both processes together."""
         return (self.client_cpu + self.server_cpu) / self.calls
 
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Of messages in one direction."""
+        return self.rate * self.size if self.size else None
+
+    @property
+    def server_known(self) -> bool:
+        return self.server_memory is not None
+
+    @property
+    def switches(self) -> int | None:
+        """Context switches, wanted or not, of both processes together."""
+        both = [n for n in (self.client_switches, self.server_switches) if n is not None]
+        return sum(both) if both else None
+
+    @property
+    def switches_per_call(self) -> float | None:
+        return self.switches / self.calls if self.switches is not None else None
+
+    @property
+    def memory(self) -> int | None:
+        """What both processes hold for themselves or share with each other."""
+        both = [n for n in (self.client_memory, self.server_memory) if n is not None]
+        return sum(both) if both else None
+
 
 class Failure(str):
     """Why a worker has no sample to answer with."""
 
 
 @dataclass(frozen=True)
+class Unsupported:
+    """The peer has nothing that the scenario could measure: nobody's failure."""
+
+
+@dataclass(frozen=True)
 class Slice:
-    """How long to warm up and to measure, in seconds, and whose server is called."""
+    """How long to warm up and to measure, in seconds, and whose server is called.
+
+    `server` is its pid, None where that is not known.
+    """
 
     warm_up: float
     seconds: float
-    server: int
+    server: int | None
 
 
 class Stopwatch:
-    """Wall time, and processor time of this process and of the server, from now on."""
+    """Wall time, and what this process and the server use, from now on."""
 
-    def __init__(self, server: int) -> None:
+    def __init__(self, server: int | None) -> None:
         self._server = server
+        self._switches = self._read_switches()
         self._start = self._read()
 
     def _read(self) -> tuple[float, float, float]:
-        return time.perf_counter(), process_cpu(os.getpid()), process_cpu(self._server)
+        server = process_cpu(self._server) if self._server is not None else 0.0
+        return time.perf_counter(), process_cpu(os.getpid()), server
+
+    def _read_switches(self) -> list[int | None]:
+        return [process_switches(pid) for pid in (os.getpid(), self._server)]
 
     def sample(self, calls: int, latencies: Latencies | None = None) -> Sample:
         """The slice that ends now; `calls` is at least one."""
         seconds, client, server = (
             now - then for now, then in zip(self._read(), self._start, strict=True)
         )
-        return Sample(calls, seconds, client, server, latencies or Latencies())
+        client_switches, server_switches = (
+            # Those of a thread that has ended meanwhile are lost.
+            max(0, now - then) if now is not None and then is not None else None
+            for now, then in zip(self._read_switches(), self._switches, strict=True)
+        )
+        return Sample(
+            calls,
+            seconds,
+            client,
+            server,
+            latencies or Latencies(),
+            process_memory(os.getpid()),
+            process_memory(self._server),
+            client_switches,
+            server_switches,
+        )
 
 
 def repeat(call: Callable[[], object], seconds: float) -> list[int]:

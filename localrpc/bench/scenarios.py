@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import threading
+import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import partial
+from itertools import cycle
 
-from .peers import Client, Dress
-from .sample import Latencies, Sample, Slice, Stopwatch, repeat
+from . import drivers
+from .drivers import Call, Driver
+from .peer import Client, Dress
+from .sample import Latencies, Sample, Slice, Stopwatch
 
 KIB = 1024
 MIB = 1024 * KIB
-# Messages between two looks at the clock, where they are too fast for one each.
-_STRIDE = 64
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class Scenario(ABC):
     name: str
     title: str
     unit = "call"
+
+    @property
+    def message_size(self) -> int:
+        """Bytes of a message, 0 where that says nothing."""
+        return int(getattr(self, "size", 0))
 
     @abstractmethod
     def measure(self, client: Client, slice_: Slice) -> Sample:
@@ -37,7 +44,7 @@ class Unary(Scenario):
     dress: Dress = Dress.PLAIN
 
     def measure(self, client: Client, slice_: Slice) -> Sample:
-        return _one_by_one(client.unary(self.size, self.dress), slice_)
+        return _one_by_one(client.driver, client.unary(self.size, self.dress), slice_)
 
 
 @dataclass(frozen=True)
@@ -47,45 +54,113 @@ class Raw(Scenario):
     size: int
 
     def measure(self, client: Client, slice_: Slice) -> Sample:
-        return _one_by_one(client.raw(self.size), slice_)
+        return _one_by_one(client.driver, client.raw(self.size), slice_)
 
 
 @dataclass(frozen=True)
 class Threads(Scenario):
-    """Threads that share one channel, each making calls one after the other."""
+    """Threads, or tasks of a loop, that share one channel, each calling one after the other."""
 
     size: int
     threads: int
 
     def measure(self, client: Client, slice_: Slice) -> Sample:
         call = client.unary(self.size, Dress.PLAIN)
-        taken: list[list[int]] = []
-        failures: list[Exception] = []
         watches: list[Stopwatch] = []
-        # The last thread to arrive starts the watch: this one may be late.
-        begin = threading.Barrier(
-            self.threads, action=lambda: watches.append(Stopwatch(slice_.server))
+        taken = client.driver.together(
+            call,
+            self.threads,
+            slice_.warm_up,
+            slice_.seconds,
+            lambda: watches.append(Stopwatch(slice_.server)),
         )
-
-        def work() -> None:
-            try:
-                repeat(call, slice_.warm_up)
-                begin.wait()
-                taken.append(repeat(call, slice_.seconds))
-            except threading.BrokenBarrierError:
-                return
-            except Exception as error:
-                failures.append(error)
-                begin.abort()
-
-        threads = [threading.Thread(target=work) for _ in range(self.threads)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
         return _with_latencies(watches[0].sample(sum(map(len, taken))), taken)
+
+
+@dataclass(frozen=True)
+class Rate(Scenario):
+    """Calls that are due at fixed times, whether the ones before are answered or not.
+
+    A latency is counted from when its call was due (an open loop).
+    """
+
+    size: int
+    rate: float
+
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        call = client.unary(self.size, Dress.PLAIN)
+        client.driver.repeat(call, slice_.warm_up)
+        watch = Stopwatch(slice_.server)
+        taken = client.driver.at_rate(call, self.rate, slice_.seconds)
+        return _with_latencies(watch.sample(len(taken)), [taken])
+
+
+@dataclass(frozen=True)
+class Idle(Scenario):
+    """A call after a silence, in which threads fall asleep and caches grow cold."""
+
+    size: int
+    pause: float
+
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        call = client.unary(self.size, Dress.PLAIN)
+        watch = Stopwatch(slice_.server)
+        taken = client.driver.after_pauses(call, self.pause, slice_.seconds)
+        return _with_latencies(watch.sample(len(taken)), [taken])
+
+
+@dataclass(frozen=True)
+class Connect(Scenario):
+    """A new client of the same server: connecting, one call, closing."""
+
+    size: int
+    unit = "connection"
+
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        def connect() -> None:
+            # Its first call is made, and checked, by unary() itself.
+            with closing(client.again()) as other:
+                other.unary(self.size, Dress.PLAIN)
+
+        clock = time.perf_counter_ns
+        connect()
+        watch = Stopwatch(slice_.server)
+        taken: list[int] = []
+        end = clock() + int(slice_.seconds * 1e9)
+        while not taken or clock() < end:
+            then = clock()
+            connect()
+            taken.append(clock() - then)
+        return _with_latencies(watch.sample(len(taken)), [taken])
+
+
+@dataclass(frozen=True)
+class Clients(Scenario):
+    """Many clients of one server, which call in turn: what each that waits costs the others."""
+
+    size: int
+    clients: int
+
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        with ExitStack() as stack:
+            calls: list[Call] = []
+            for _ in range(self.clients):
+                other = stack.enter_context(closing(client.again()))
+                calls.append(partial(other.driver.once, other.unary(self.size, Dress.PLAIN)))
+            turns = cycle(calls)
+            return _one_by_one(drivers.Threads(), lambda: next(turns)(), slice_)
+
+
+@dataclass(frozen=True)
+class Chat(Scenario):
+    """One stream both ways, on which each message is answered before the next."""
+
+    size: int
+    unit = "message"
+
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        with client.chat(self.size) as call:
+            return _one_by_one(client.driver, call, slice_)
 
 
 @dataclass(frozen=True)
@@ -97,9 +172,9 @@ class Download(Scenario):
 
     def measure(self, client: Client, slice_: Slice) -> Sample:
         with client.download(self.size) as messages:
-            _drain(messages, slice_.warm_up)
+            client.driver.drain(messages, slice_.warm_up)
             watch = Stopwatch(slice_.server)
-            return watch.sample(_drain(messages, slice_.seconds))
+            return watch.sample(client.driver.drain(messages, slice_.seconds))
 
 
 @dataclass(frozen=True)
@@ -115,10 +190,10 @@ class Upload(Scenario):
         return watch.sample(client.upload(self.size, _lasting(slice_.seconds)))
 
 
-def _one_by_one(call: Callable[[], object], slice_: Slice) -> Sample:
-    repeat(call, slice_.warm_up)
+def _one_by_one(driver: Driver, call: Call, slice_: Slice) -> Sample:
+    driver.repeat(call, slice_.warm_up)
     watch = Stopwatch(slice_.server)
-    taken = repeat(call, slice_.seconds)
+    taken = driver.repeat(call, slice_.seconds)
     return _with_latencies(watch.sample(len(taken)), [taken])
 
 
@@ -130,34 +205,100 @@ def _with_latencies(sample: Sample, taken: list[list[int]]) -> Sample:
     return replace(sample, latencies=latencies)
 
 
-def _drain(messages: Iterator[object], seconds: float) -> int:
-    count = 0
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        before = count
-        for _ in islice(messages, _STRIDE):
-            count += 1
-        if count == before:
-            raise RuntimeError("the endless stream ended")
-    return count
-
-
 def _lasting(seconds: float) -> Callable[[], bool]:
     end = time.perf_counter() + seconds
     return lambda: time.perf_counter() < end
 
 
-SCENARIOS: dict[str, Scenario] = {
-    scenario.name: scenario
-    for scenario in (
-        Unary("unary", "unary, 64 B", 64),
-        Unary("unary-timeout", "unary, 64 B, timeout=", 64, Dress.TIMEOUT),
-        Unary("unary-full", "unary, 64 B, timeout=, metadata, interceptors", 64, Dress.FULL),
-        Unary("unary-1mib", "unary, 1 MiB protobuf", MIB),
-        Raw("raw", "unary, 64 B raw bytes", 64),
-        Raw("raw-1mib", "unary, 1 MiB raw bytes", MIB),
-        Threads("threads", "unary, 64 B, 8 threads on one channel", 64, 8),
-        Download("download", "server streaming, 64 B", 64),
-        Upload("upload", "client streaming, 64 B", 64),
+def size_name(size: int) -> str:
+    """As in scenarios' names: 64b, 16kib, 1mib."""
+    for unit, one in (("mib", MIB), ("kib", KIB)):
+        if size >= one and size % one == 0:
+            return f"{size // one}{unit}"
+    return f"{size}b"
+
+
+def parse_size(text: str) -> int:
+    """Bytes: 64, 16k, 16KiB, 1M; raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,9})\s*(?:([kmKM])(?:i?[bB])?|[bB])?", text)
+    size = int(match[1]) << {"": 0, "k": 10, "m": 20}[(match[2] or "").lower()] if match else 0
+    if not SMALLEST <= size <= LARGEST:
+        raise ValueError(
+            f"{text!r} is no size from {SMALLEST} to 16M; --scenario sizes has 64, 1k, 4k, 16k,"
+            " 64k, 256k, 1M, 4M and 16M"
+        )
+    return size
+
+
+def unary_of(size: int) -> Scenario:
+    words = f"{size // MIB} MiB" if size >= MIB and size % MIB == 0 else ""
+    words = words or (f"{size // KIB} KiB" if size >= KIB and size % KIB == 0 else f"{size} B")
+    return Unary(f"unary-{size_name(size)}", f"unary, {words}", size)
+
+
+def threads_of(threads: int) -> Scenario:
+    plural = "threads" if threads > 1 else "thread"
+    return Threads(
+        f"threads-{threads}", f"unary, 64 B, {threads} {plural} on one channel", 64, threads
     )
+
+
+def rate_of(rate: float) -> Scenario:
+    return Rate(
+        f"rate-{rate:g}", f"unary, 64 B, {rate:g} a second, from when they are due", 64, rate
+    )
+
+
+def clients_of(clients: int) -> Scenario:
+    return Clients(f"clients-{clients}", f"unary, 64 B, {clients} clients in turn", 64, clients)
+
+
+SMALLEST, LARGEST = 8, 16 * MIB
+SIZES = (64, KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB, 4 * MIB, LARGEST)
+THREADS = (1, 2, 4, 8, 16, 32)
+CLIENTS = (1, 4, 16, 64)
+RATES = (200.0, 1000.0)
+
+
+def _named(*scenarios: Scenario) -> dict[str, Scenario]:
+    return {scenario.name: scenario for scenario in scenarios}
+
+
+SCENARIOS = _named(
+    Unary("unary", "unary, 64 B", 64),
+    Unary("unary-timeout", "unary, 64 B, timeout=", 64, Dress.TIMEOUT),
+    Unary("unary-full", "unary, 64 B, timeout=, metadata, interceptors", 64, Dress.FULL),
+    Unary("unary-1mib", "unary, 1 MiB protobuf", MIB),
+    Raw("raw", "unary, 64 B raw bytes", 64),
+    Raw("raw-1mib", "unary, 1 MiB raw bytes", MIB),
+    Threads("threads", "unary, 64 B, 8 threads on one channel", 64, 8),
+    Download("download", "server streaming, 64 B", 64),
+    Upload("upload", "client streaming, 64 B", 64),
+)
+"""Those of a run that asks for nothing else."""
+
+MORE = _named(
+    Chat("chat", "bidirectional streaming, 64 B, one answer each", 64),
+    Idle("idle", "unary, 64 B, after 20 ms of silence", 64, 0.02),
+    Connect("connect", "connect, one call of 64 B, close", 64),
+)
+
+SWEEPS: dict[str, tuple[Scenario, ...]] = {
+    "sizes": tuple(map(unary_of, SIZES)),
+    "concurrency": tuple(map(threads_of, THREADS)),
+    "rates": tuple(map(rate_of, RATES)),
+    "clients": tuple(map(clients_of, CLIENTS)),
 }
+
+_SWEPT = _named(*(one for sweep in SWEEPS.values() for one in sweep))
+# 1 MiB is one of the nine already.
+KNOWN = {**SCENARIOS, **MORE, **_SWEPT, **SCENARIOS}
+
+
+def find_scenarios(name: str) -> tuple[Scenario, ...]:
+    """One scenario, or all of a sweep; raises ValueError."""
+    if name in SWEEPS:
+        return SWEEPS[name]
+    if name in KNOWN:
+        return (KNOWN[name],)
+    raise ValueError(f"unknown scenario {name!r}; there are {', '.join([*KNOWN, *SWEEPS])}")

@@ -5,22 +5,37 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
 
 from localrpc.bench import compare as comparing
 from localrpc.bench import machine
 from localrpc.bench import report as rendering
-from localrpc.bench.document import Document, UnreadableDocument, load, parse
+from localrpc.bench.document import MEASURES, Document, UnreadableDocument, load, parse
 from localrpc.bench.history import DEFAULT, DIRECTORY, History
 from localrpc.bench.output import Outputs
-from localrpc.bench.peers import default_peers, find_peer
-from localrpc.bench.runner import Placement, Plan, Results, Runner
-from localrpc.bench.scenarios import SCENARIOS
+from localrpc.bench.peers import default_peers, find_peer, known_peers
+from localrpc.bench.runner import BASELINE, Placement, Plan, Progress, Results, Runner
+from localrpc.bench.scenarios import (
+    KNOWN,
+    SCENARIOS,
+    SWEEPS,
+    Scenario,
+    clients_of,
+    find_scenarios,
+    parse_size,
+    rate_of,
+    threads_of,
+    unary_of,
+)
+from localrpc.bench.service import ServicePeer, load_request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -100,11 +115,88 @@ def _comparison_options(command: F) -> F:
     "peers",
     multiple=True,
     metavar="NAME",
-    help="Only this peer: a transport, with options if any (shm?wakeup=signal), or grpcio. "
+    help="Only this peer: a transport, with options if any (shm?wakeup=signal), grpcio, or one of "
+    "--list. May be repeated.",
+)
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    metavar="NAME",
+    help="Only this one, or this sweep, of --list. May be repeated.",
+)
+@click.option(
+    "--list",
+    "--peers",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, asked: _list(context) if asked else None,
+    help="Show the known peers and scenarios, and exit.",
+)
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    metavar="SIZE",
+    help="Unary calls of this size, 8 to 16M (64, 16k, 1M). May be repeated.",
+)
+@click.option(
+    "--threads",
+    multiple=True,
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="So many threads, or asyncio's tasks, on one channel. May be repeated.",
+)
+@click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    type=click.FloatRange(1, 1_000_000),
+    metavar="N",
+    help="So many calls a second, each timed from when it is due. May be repeated.",
+)
+@click.option(
+    "--clients",
+    multiple=True,
+    type=click.IntRange(1, 4096),
+    metavar="N",
+    help="So many clients that call in turn. May be repeated.",
+)
+@click.option(
+    "--baseline",
+    metavar="PEER",
+    help="What the others are compared with: grpcio, or the first --target.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="TARGET",
+    help="Measure a service of your own, which runs there; grpc:TARGET if grpcio serves it. "
     "May be repeated.",
 )
 @click.option(
-    "--scenario", "scenarios", multiple=True, metavar="NAME", help="Only this one. May be repeated."
+    "--proto",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where --method is defined.",
+)
+@click.option(
+    "-I",
+    "--include",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where --proto and its imports are sought; otherwise beside it. May be repeated.",
+)
+@click.option("--method", metavar="/PKG.SERVICE/METHOD", help="The unary method to call.")
+@click.option("--data", default="{}", metavar="JSON", help="The request.", show_default=True)
+@click.option(
+    "--server-pid",
+    type=click.IntRange(1),
+    metavar="PID",
+    help="Of the server at --target: its processor time and memory count too.",
 )
 @click.option(
     "--json",
@@ -147,6 +239,17 @@ def bench(
     beside_busy: bool,
     peers: tuple[str, ...],
     scenarios: tuple[str, ...],
+    sizes: tuple[str, ...],
+    threads: tuple[int, ...],
+    rates: tuple[float, ...],
+    clients: tuple[int, ...],
+    baseline: str | None,
+    targets: tuple[str, ...],
+    proto: Path | None,
+    include: tuple[Path, ...],
+    method: str | None,
+    data: str,
+    server_pid: int | None,
     json_file: Path | None,
     csv: Path | None,
     markdown: Path | None,
@@ -167,25 +270,47 @@ def bench(
     if context.invoked_subcommand is not None:
         _refuse_options(context, context.invoked_subcommand)
         return
-    if unknown := [name for name in scenarios if name not in SCENARIOS]:
-        raise click.UsageError(f"unknown scenario {unknown[0]!r}; there are {', '.join(SCENARIOS)}")
-    chosen = list(dict.fromkeys(peers)) or default_peers()
     try:
-        for name in chosen:
-            find_peer(name)
+        chosen = [
+            *(one for name in scenarios for one in find_scenarios(name)),
+            *(unary_of(parse_size(size)) for size in sizes),
+            *map(threads_of, threads),
+            *map(rate_of, rates),
+            *map(clients_of, clients),
+        ]
         Placement(placement).cores()
+        if targets:
+            if peers or sizes:
+                raise ValueError("--target measures one request: without --peer and --size")
+            services = _services(targets, proto, include, method, data)
+            names = list(services)
+            chosen = [_own(one, services[names[0]]) for one in chosen or [SCENARIOS["unary"]]]
+            baseline = baseline or names[0]
+        else:
+            services = {}
+            names = list(dict.fromkeys(peers)) or default_peers()
+            for name in names:
+                find_peer(name)
+        if baseline is not None and baseline not in names:
+            raise ValueError(
+                f"the baseline {baseline!r} is not measured; there are {', '.join(names)}"
+            )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     outputs = _ready(Outputs(json_file, csv, markdown, report, plots))
     saved, against = _histories(baseline_dir, save_baseline, against_baseline)
     plan = Plan(
-        peers=tuple(chosen),
-        scenarios=tuple(s for s in SCENARIOS.values() if not scenarios or s.name in scenarios),
+        peers=tuple(names),
+        # What two options ask for is measured once.
+        scenarios=tuple({one.name: one for one in chosen or SCENARIOS.values()}.values()),
         rounds=rounds,
         seconds=seconds,
         placement=Placement(placement),
         beside_busy=beside_busy,
         budget=_QUICK_TOTAL if quick else None,
+        services=services,
+        server_pid=server_pid,
+        baseline=baseline or BASELINE,
     )
     if quick:
         plan = plan.shortened(_QUICK_ROUNDS)
@@ -226,9 +351,9 @@ def report_(*, results: Path, **files: Path | None) -> None:
 @click.option(
     "--figure",
     "figures",
-    type=click.Choice(comparing.COMPARED),
+    type=click.Choice(list(MEASURES)),
     multiple=True,
-    help="Only this one. May be repeated.",
+    help=f"Only this one, instead of {', '.join(comparing.COMPARED)}. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_comparison_options
@@ -313,22 +438,59 @@ def _fails(comparison: comparing.Comparison, fail_on: str) -> bool:
     return bool({"regression": worse, "change": worse + better, "never": 0}[fail_on])
 
 
+def _services(
+    targets: tuple[str, ...],
+    proto: Path | None,
+    include: tuple[Path, ...],
+    method: str | None,
+    data: str,
+) -> dict[str, ServicePeer]:
+    if proto is None or method is None:
+        raise ValueError("--target needs --proto FILE and --method /PKG.SERVICE/METHOD")
+    request = load_request(proto, include, method, data)
+    return {target: ServicePeer(target, request) for target in targets}
+
+
+def _own(scenario: Scenario, peer: ServicePeer) -> Scenario:
+    """The scenario with the user's request in place of an echo's."""
+    changes: dict[str, Any] = {
+        "title": scenario.title.replace("64 B", peer.request.method),
+        "size": peer.request_size,
+    }
+    return replace(scenario, **changes)
+
+
+def _list(context: click.Context) -> None:
+    peers = Table("peer", "what", "here", title="Peers", header_style="bold", title_justify="left")
+    for name in known_peers():
+        peer = find_peer(name)
+        peers.add_row(name, peer.what, peer.missing or "yes")
+    what = Table("scenario", "what", title="Scenarios", header_style="bold", title_justify="left")
+    for scenario in KNOWN.values():
+        what.add_row(scenario.name, scenario.title)
+    for name, sweep in SWEEPS.items():
+        what.add_row(name, "all of " + ", ".join(one.name for one in sweep))
+    Console().print(peers, what)
+    context.exit()
+
+
 def _run(plan: Plan) -> Results:
-    progress = Progress(
+    bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
         transient=True,
         # Drawing costs the processor that is being measured.
         refresh_per_second=2,
         disable=not sys.stderr.isatty(),
     )
-    with progress:
-        task = progress.add_task("starting", total=1.0)
+    with bar:
+        task = bar.add_task("starting", total=1.0, left="")
 
-        def show(what: str, part: float) -> None:
-            progress.update(task, description=what, completed=part)
+        def show(progress: Progress) -> None:
+            left = f"{int(progress.left // 60)}:{int(progress.left % 60):02d} left"
+            bar.update(task, description=progress.what, completed=progress.share, left=left)
 
         return Runner(plan, show).run()
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from localrpc.bench.document import load
+from localrpc.bench.rpc import LocalrpcPeer
+from localrpc.bench.runner import Worker
 from localrpc.cli.bench import bench as command
 from tests.bench.documents import document
 
+ROOT = Path(__file__).resolve().parents[2]
+PROTO = ROOT / "localrpc" / "bench" / "bench.proto"
+UNARY = "/localrpc.bench.v1.Bench/Unary"
 COMMAND = [sys.executable, "-c", "from localrpc.cli import main; main()", "bench"]
 
 
@@ -45,6 +53,86 @@ def test_an_unknown_name_is_one_line_with_the_known_ones() -> None:
         done = bench(option, "nothing")
         assert done.returncode == 2
         assert known in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--size", "huge"), "'huge' is no size from 8 to 16M; --scenario sizes has 64, 1k"),
+        (("--baseline", "rpyc", "--peer", "shm"), "'rpyc' is not measured; there are shm"),
+        (("--target", "shm:mine"), "--proto FILE and --method"),
+        (("--target", "shm:mine", "--proto", PROTO, "--method", "/a.B/C"), f"there are {UNARY}"),
+        (("--target", "x:y", "--proto", PROTO, "--method", UNARY), "unknown scheme 'x'"),
+        (
+            ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--data", "{a}"),
+            "--data is no localrpc.bench.v1.Echo",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: tuple[str | Path, ...], said: str) -> None:
+    done = bench(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr.splitlines()[-1]
+
+
+def test_the_list_has_every_peer_and_scenario() -> None:
+    done = bench("--list")
+    assert done.returncode == 0
+    for name in ("shm", "grpcio-aio", "iceoryx2", "floor-ring", "unary-16mib", "concurrency"):
+        assert f" {name} " in done.stdout
+
+
+def test_scenarios_can_be_made_by_number(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    arguments = ["--size", "2k", "--threads", "3", "--rate", "100", "--clients", "2"]
+    done = bench(*arguments, "--peer", "shm", "--peer", "socket", "--baseline", "socket",
+                 "--rounds", "1", "--seconds", "0.05", "--json", file)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(file.read_text())
+    assert list(report["scenarios"]) == ["unary-2kib", "threads-3", "rate-100", "clients-2"]
+    peers = report["scenarios"]["unary-2kib"]["peers"]
+    shm = peers["shm"]
+    assert shm["bytes_per_second"]["median"] == pytest.approx(
+        2048 * shm["calls_per_second"]["median"]
+    )
+    assert shm["percentiles_of_rounds"]["p50"] == shm["p50"]
+    tails = shm["percentiles_of_rounds"]
+    assert tails["max"]["median"] >= tails["p90"]["median"]
+    read = load(file).sections[0].peers["shm"]
+    assert read.figures["memory"].median == shm["memory"]["median"]
+    assert read.figures["bytes"].median == shm["bytes_per_second"]["median"]
+    assert read.rounds["switches"]
+    assert shm["memory"]["median"] == pytest.approx(
+        shm["client_memory"]["median"] + shm["server_memory"]["median"]
+    )
+    assert shm["times_better"]["max"] > 0
+    assert peers["socket"]["times_better"]["rate"] == 1
+
+
+def test_a_service_of_ones_own_is_measured_where_it_runs(tmp_path: Path) -> None:
+    directory = tmp_path / "d"
+    directory.mkdir(0o700)
+    file = tmp_path / "bench.json"
+    unix = LocalrpcPeer("unix")
+    with closing(Worker("server", unix, directory, os.sched_getaffinity(0))) as server:
+        assert server.answer(20.0) is None
+        target = unix.target(directory, "plain")
+        done = bench("--target", target, "--proto", PROTO, "--method", UNARY,
+                     "--data", '{"payload": "bG9jYWw="}', "--server-pid", str(server.pid),
+                     "--rounds", "1", "--seconds", "0.05", "--json", file)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(file.read_text())
+    assert report["scenarios"]["unary"]["title"] == f"unary, {UNARY}"
+    assert report["scenarios"]["unary"]["message_size"] == len("local") + 2
+    row = report["scenarios"]["unary"]["peers"][target]
+    assert row["calls_per_second"]["median"] > 0
+    assert row["server_memory"]["median"] > 0
+
+
+def test_a_target_where_nobody_serves_is_a_row_that_says_why(tmp_path: Path) -> None:
+    done = bench("--target", f"unix:{tmp_path}/nobody", "--proto", PROTO, "--method", UNARY)
+    assert done.returncode == 1
+    assert "Failed: unix:" in done.stdout
 
 
 def test_an_unknown_option_of_a_transport_is_said() -> None:

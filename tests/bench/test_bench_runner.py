@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from localrpc.bench.peers import Client
+from localrpc.bench.peer import Client
+from localrpc.bench.peers import find_peer
 from localrpc.bench.runner import Plan, Results, Runner, Worker, WorkerFailed
 from localrpc.bench.sample import Sample, Slice
 from localrpc.bench.scenarios import SCENARIOS, Scenario
@@ -33,7 +34,7 @@ class Deadly(Scenario):
 
 def run(*scenarios: Scenario, peers: tuple[str, ...] = ("grpcio",), rounds: int = 1) -> Results:
     plan = Plan(peers, scenarios, rounds=rounds, seconds=0.01)
-    return Runner(plan, lambda what, part: None).run()
+    return Runner(plan, lambda progress: None).run()
 
 
 def test_every_round_has_a_slice_of_every_peer() -> None:
@@ -71,7 +72,7 @@ def test_a_process_that_does_not_answer_is_given_up(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     directory = tmp_path_factory.mktemp("b")
-    worker = Worker("server", "grpcio", directory, os.sched_getaffinity(0))
+    worker = Worker("server", find_peer("grpcio"), directory, os.sched_getaffinity(0))
     try:
         assert worker.answer(20.0) is None
         with pytest.raises(WorkerFailed, match="grpcio's server gave no answer"):

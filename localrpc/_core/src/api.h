@@ -202,6 +202,11 @@ int lr_link_send(struct lr_link *link, int type, int flags, uint64_t call,
 	const char *payload, uint32_t len);
 int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline);
 int lr_link_flush(struct lr_link *link); /* is all that was sent out? */
+/* The benchmark's: echo frames until the link ends, or LR_AGAIN; make round trips for so
+ * many nanoseconds, one after the other: how many, and what each took. */
+int lr_floor_serve(struct lr_link *link, struct lr_io *io);
+int64_t lr_floor_ping(struct lr_link *link, struct lr_io *io, const char *data, uint32_t len,
+	int64_t ns, int64_t *taken, int64_t room);
 
 /* Engines. An engine owns the links it is given. */
 struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive,

@@ -1,0 +1,226 @@
+"""grpcio's asyncio API: one event loop a side."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from . import bench_pb2
+from .bench_localrpc import BenchAsyncServicer, BenchAsyncStub, add_BenchServicer_to_server
+from .drivers import STRIDE, Call, Loop
+from .peer import TIMEOUT, Client, Dress, Peer, UnsupportedScenario, checked, message, noise
+from .rpc import CHAT, ECHO, OPTIONS, RAW, SOCKETS, grpcio_target
+
+
+class GrpcioAioPeer(Peer):
+    """grpc.aio over a Unix socket, or over TCP."""
+
+    def __init__(self, scheme: str = "unix") -> None:
+        self._scheme = scheme
+        self.name = "grpcio-aio" if scheme == "unix" else f"grpcio-{scheme}-aio"
+        self.what = f"grpcio's asyncio API over {SOCKETS[scheme]}"
+
+    def _target(self, directory: Path) -> str:
+        return grpcio_target(self._scheme, directory, self.name)
+
+    @contextmanager
+    def serve(self, directory: Path) -> Iterator[None]:
+        with serving(partial(_serve, self._target(directory))):
+            yield
+
+    def connect(self, directory: Path) -> Client:
+        return AioClient(self._target(directory))
+
+
+@contextmanager
+def serving(serve: Callable[[Callable[[], None], asyncio.Event], Any]) -> Iterator[None]:
+    """Runs `serve(ready, stop)` on a loop and thread of its own, until leaving sets `stop`."""
+    ready = threading.Event()
+    failures: list[BaseException] = []
+    ends: list[Callable[[], object]] = []
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        ends.append(lambda: loop.call_soon_threadsafe(stop.set))
+        await serve(ready.set, stop)
+
+    def run() -> None:
+        try:
+            asyncio.run(work())
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait()
+    if failures:
+        raise failures[0]
+    try:
+        yield
+    finally:
+        ends[0]()
+        thread.join()
+
+
+async def _serve(target: str, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    server = grpc.aio.server(options=OPTIONS)
+    add_BenchServicer_to_server(Servicer(), server)
+    server.add_generic_rpc_handlers((_raw_handler(),))
+    server.add_insecure_port(target)
+    await server.start()
+    ready()
+    await stop.wait()
+    await server.stop(None)
+
+
+class Servicer(BenchAsyncServicer):
+    async def Unary(self, request: bench_pb2.Echo, context: Any) -> bench_pb2.Echo:
+        return request
+
+    async def Download(
+        self, request: bench_pb2.Echo, context: Any
+    ) -> AsyncIterator[bench_pb2.Echo]:
+        while True:
+            yield request
+
+    async def Upload(
+        self, request_iterator: AsyncIterator[bench_pb2.Echo], context: Any
+    ) -> bench_pb2.Count:
+        messages = 0
+        async for _ in request_iterator:
+            messages += 1
+        return bench_pb2.Count(messages=messages)
+
+
+def _raw_handler() -> grpc.GenericRpcHandler:
+    async def echo(request: bytes, context: Any) -> bytes:
+        return request
+
+    async def chat(requests: Any, context: Any) -> AsyncIterator[bench_pb2.Echo]:
+        async for request in requests:
+            yield request
+
+    behavior: Any = (echo, chat)
+    return grpc.method_handlers_generic_handler(
+        RAW,
+        {
+            "Echo": grpc.unary_unary_rpc_method_handler(behavior[0]),
+            "Chat": grpc.stream_stream_rpc_method_handler(
+                behavior[1],
+                request_deserializer=bench_pb2.Echo.FromString,
+                response_serializer=bench_pb2.Echo.SerializeToString,
+            ),
+        },
+    )
+
+
+class AioClient(Client):
+    driver: Loop
+
+    def __init__(self, target: str) -> None:
+        self.driver = Loop()
+
+        async def open_() -> Any:
+            channel = grpc.aio.insecure_channel(target, OPTIONS)
+            await asyncio.wait_for(channel.channel_ready(), TIMEOUT)
+            return channel
+
+        self._channel = self.driver.run(open_())
+        self._stub = BenchAsyncStub(self._channel)
+
+    def unary(self, size: int, dress: Dress) -> Call:
+        request = message(size)
+        if dress is Dress.FULL:
+            raise UnsupportedScenario
+        timeout = TIMEOUT if dress is Dress.TIMEOUT else None
+        return checked(self.driver, partial(self._stub.Unary, request, timeout=timeout), request)
+
+    def raw(self, size: int) -> Call:
+        payload = noise(size)
+        return checked(self.driver, partial(self._channel.unary_unary(ECHO), payload), payload)
+
+    @contextmanager
+    def chat(self, size: int) -> Iterator[Call]:
+        request = message(size)
+        method = self._channel.stream_stream(
+            CHAT,
+            request_serializer=bench_pb2.Echo.SerializeToString,
+            response_deserializer=bench_pb2.Echo.FromString,
+        )
+        stream: list[Any] = []
+
+        async def call() -> object:
+            if not stream:
+                stream.append(method())
+            await stream[0].write(request)
+            return await stream[0].read()
+
+        try:
+            yield checked(self.driver, call, request)
+        finally:
+            self._cancel(stream)
+
+    @contextmanager
+    def download(self, size: int) -> Iterator[Any]:
+        request = message(size)
+        stream: list[Any] = []
+
+        async def messages() -> AsyncIterator[object]:
+            if not stream:
+                stream.append(self._stub.Download(request))
+            # Not the call's own iterator, which ends with the loop that drains it.
+            while (answer := await stream[0].read()) is not grpc.aio.EOF:
+                yield answer
+
+        class Messages:
+            def __aiter__(self) -> AsyncIterator[object]:
+                return messages()
+
+        try:
+            yield Messages()
+        finally:
+            self._cancel(stream)
+
+    def _cancel(self, stream: list[Any]) -> None:
+        async def cancel() -> None:
+            for call in stream:
+                call.cancel()
+                await asyncio.wait({asyncio.ensure_future(_end(call))}, timeout=TIMEOUT)
+
+        self.driver.run(cancel())
+
+    def upload(self, size: int, more: Callable[[], bool]) -> int:
+        request = message(size)
+
+        async def requests() -> AsyncIterator[bench_pb2.Echo]:
+            while more():
+                for _ in range(STRIDE):
+                    yield request
+
+        async def call() -> Any:
+            return await self._stub.Upload(requests())
+
+        count: int = self.driver.run(call()).messages
+        return count
+
+    def close(self) -> None:
+        self.driver.run(self._channel.close())
+        self.driver.close()
+
+
+async def _end(call: Any) -> None:
+    # A call that was cancelled says so by raising here.
+    try:
+        await call.code()
+    except asyncio.CancelledError:
+        return

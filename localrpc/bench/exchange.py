@@ -1,0 +1,351 @@
+"""Peers that know no services: bytes there, bytes back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from multiprocessing.connection import Client as dial_connection
+from multiprocessing.connection import Listener
+from pathlib import Path
+from typing import Any
+
+from . import bench_pb2
+from .drivers import Call
+from .peer import Client, Dress, Peer, UnsupportedScenario, checked, message, noise
+
+Handle = Callable[[bytes], bytes]
+
+_SIZE = struct.Struct("=I")
+_PIECE = 256 * 1024
+
+
+class Conversation(ABC):
+    """One thread's own way to the server."""
+
+    @abstractmethod
+    def exchange(self, data: bytes) -> bytes: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __del__(self) -> None:
+        # A thread that ends leaves it behind.
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+class ExchangePeer(Peer):
+    """`kind` is "raw" for bytes as they are, "message" for a protobuf that the server parses."""
+
+    @abstractmethod
+    def listen(
+        self, directory: Path, kind: str, handle: Handle
+    ) -> AbstractContextManager[None]: ...
+
+    @abstractmethod
+    def dial(self, directory: Path, kind: str) -> Conversation: ...
+
+    @contextmanager
+    def serve(self, directory: Path) -> Iterator[None]:
+        with ExitStack() as stack:
+            for kind, handle in (("raw", _same), ("message", _parsed)):
+                stack.enter_context(self.listen(directory, kind, handle))
+            yield
+
+    def connect(self, directory: Path) -> Client:
+        return ExchangeClient(partial(self.dial, directory))
+
+    def path(self, directory: Path, kind: str) -> str:
+        return str(directory / f"{self.name}-{kind}.sock")
+
+
+def _same(data: bytes) -> bytes:
+    return data
+
+
+def _parsed(data: bytes) -> bytes:
+    return bench_pb2.Echo.FromString(data).SerializeToString()
+
+
+class ExchangeClient(Client):
+    """Each thread that calls gets a conversation of its own: they cannot share one."""
+
+    def __init__(self, dial: Callable[[str], Conversation]) -> None:
+        self._dial = dial
+        self._own = threading.local()
+        self._conversation("raw")
+
+    def _conversation(self, kind: str) -> Conversation:
+        conversation: Conversation | None = getattr(self._own, kind, None)
+        if conversation is None:
+            conversation = self._dial(kind)
+            setattr(self._own, kind, conversation)
+        return conversation
+
+    def raw(self, size: int) -> Call:
+        payload = noise(size)
+
+        def call() -> object:
+            return self._conversation("raw").exchange(payload)
+
+        return checked(self.driver, call, payload)
+
+    def unary(self, size: int, dress: Dress) -> Call:
+        if dress is not Dress.PLAIN:
+            raise UnsupportedScenario
+        request = message(size)
+
+        def call() -> object:
+            answer = self._conversation("message").exchange(request.SerializeToString())
+            return bench_pb2.Echo.FromString(answer)
+
+        return checked(self.driver, call, request)
+
+    def close(self) -> None:
+        for conversation in vars(self._own).values():
+            conversation.close()
+
+
+class Framed(Conversation):
+    """On a stream of bytes: a length, then so many of them."""
+
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        write: Callable[[bytes], object],
+        close: Callable[[], object],
+    ) -> None:
+        self._read = read
+        self._write = write
+        self._close = close
+
+    def exchange(self, data: bytes) -> bytes:
+        self._write(_SIZE.pack(len(data)) + data)
+        return self.receive()
+
+    def receive(self) -> bytes:
+        """Raises EOFError. Nothing follows a message before it is answered."""
+        data = self._more()
+        while len(data) < _SIZE.size:
+            data += self._more()
+        (size,) = _SIZE.unpack_from(data)
+        if len(data) == _SIZE.size + size:
+            return data[_SIZE.size :]
+        pieces = [data[_SIZE.size :]]
+        left = size - len(pieces[0])
+        while left > 0:
+            pieces.append(self._more())
+            left -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def _more(self) -> bytes:
+        data = self._read(_PIECE)
+        if not data:
+            raise EOFError
+        return data
+
+    def serve(self, handle: Handle) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                answer = handle(self.receive())
+                self._write(_SIZE.pack(len(answer)) + answer)
+
+    def close(self) -> None:
+        self._close()
+
+
+@contextmanager
+def accepting(path: str, serve: Callable[[socket.socket], None]) -> Iterator[None]:
+    """A Unix socket each of whose clients gets a thread that runs `serve`."""
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(path)
+    door.listen(128)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = door.accept()
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        door.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        door.close()
+
+
+def _dialled(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)
+    return sock
+
+
+class SocketPeer(ExchangePeer):
+    name = "socket"
+    what = "a bare Unix socket in Python"
+
+    @contextmanager
+    def listen(self, directory: Path, kind: str, handle: Handle) -> Iterator[None]:
+        def serve(client: socket.socket) -> None:
+            Framed(client.recv, client.sendall, client.close).serve(handle)
+
+        with accepting(self.path(directory, kind), serve):
+            yield
+
+    def dial(self, directory: Path, kind: str) -> Conversation:
+        sock = _dialled(self.path(directory, kind))
+        return Framed(sock.recv, sock.sendall, sock.close)
+
+
+class PipesPeer(ExchangePeer):
+    """Pipes of the client, whose other ends it hands over at a Unix socket."""
+
+    name = "pipes"
+    what = "two bare pipes in Python"
+
+    @contextmanager
+    def listen(self, directory: Path, kind: str, handle: Handle) -> Iterator[None]:
+        def serve(client: socket.socket) -> None:
+            with client:
+                _, fds, _, _ = socket.recv_fds(client, 1, 2)
+            self._framed(*fds).serve(handle)
+
+        with accepting(self.path(directory, kind), serve):
+            yield
+
+    def dial(self, directory: Path, kind: str) -> Conversation:
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        with _dialled(self.path(directory, kind)) as sock:
+            socket.send_fds(sock, [b"x"], [theirs_in, theirs_out])
+        os.close(theirs_in)
+        os.close(theirs_out)
+        return self._framed(ours_in, ours_out)
+
+    def _framed(self, read: int, write: int) -> Framed:
+        fds = [read, write]
+
+        def send(data: bytes) -> None:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(write, view) :]
+
+        def close() -> None:
+            while fds:
+                os.close(fds.pop())
+
+        return Framed(partial(os.read, read), send, close)
+
+
+class QueuesPeer(ExchangePeer):
+    """Queues of the client, whose names it hands over at a Unix socket."""
+
+    name = "queues"
+    what = "two bare POSIX message queues in Python"
+
+    @contextmanager
+    def listen(self, directory: Path, kind: str, handle: Handle) -> Iterator[None]:
+        import posix_ipc
+
+        def serve(client: socket.socket) -> None:
+            with client:
+                names = client.recv(_PIECE).decode().split()
+                up, down = map(posix_ipc.MessageQueue, names)
+                for name in names:
+                    posix_ipc.unlink_message_queue(name)
+                client.send(b"x")
+                framed = self._framed(up, down)
+                thread = threading.Thread(target=framed.serve, args=(handle,), daemon=True)
+                thread.start()
+                # A queue has no end that it could tell of: the socket has.
+                client.recv(1)
+                up.send(b"")
+                thread.join()
+                framed.close()
+
+        with accepting(self.path(directory, kind), serve):
+            yield
+
+    def dial(self, directory: Path, kind: str) -> Conversation:
+        import posix_ipc
+
+        token = os.urandom(8).hex()
+        names = [f"/localrpc-bench-{directory.name}-{token}-{end}" for end in ("up", "down")]
+        # Of two messages: a user has room for few queues.
+        up, down = (
+            posix_ipc.MessageQueue(name, posix_ipc.O_CREX, mode=0o600, max_messages=2)
+            for name in names
+        )
+        sock = _dialled(self.path(directory, kind))
+        sock.sendall(" ".join(names).encode())
+        sock.recv(1)
+        return self._framed(down, up, sock)
+
+    def _framed(self, read: Any, write: Any, sock: socket.socket | None = None) -> Framed:
+        largest = write.max_message_size
+        ends = [read, write]
+
+        def send(data: bytes) -> None:
+            for at in range(0, len(data), largest):
+                write.send(data[at : at + largest])
+
+        def close() -> None:
+            if sock is not None:
+                sock.close()
+            for end in ends:
+                end.close()
+            ends.clear()
+
+        return Framed(lambda _: bytes(read.receive()[0]), send, close)
+
+
+class MultiprocessingPeer(ExchangePeer):
+    name = "multiprocessing"
+    what = "multiprocessing.connection over a Unix socket"
+
+    @contextmanager
+    def listen(self, directory: Path, kind: str, handle: Handle) -> Iterator[None]:
+        listener = Listener(self.path(directory, kind), "AF_UNIX", backlog=128)
+
+        def serve(client: Any) -> None:
+            with contextlib.suppress(EOFError, OSError), client:
+                while True:
+                    client.send_bytes(handle(client.recv_bytes()))
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client = listener.accept()
+                    threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield
+        finally:
+            listener.close()
+
+    def dial(self, directory: Path, kind: str) -> Conversation:
+        return _Connected(dial_connection(self.path(directory, kind), "AF_UNIX"))
+
+
+class _Connected(Conversation):
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def exchange(self, data: bytes) -> bytes:
+        self._connection.send_bytes(data)
+        answer: bytes = self._connection.recv_bytes()
+        return answer
+
+    def close(self) -> None:
+        self._connection.close()

@@ -1,0 +1,108 @@
+"""What a peer is: one way to make calls, in two halves. A new one is one small class."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from . import bench_pb2
+from .drivers import Call, Driver, Threads
+
+TIMEOUT = 10.0
+
+
+class Dress(Enum):
+    """What a unary call wears."""
+
+    PLAIN = "plain"
+    TIMEOUT = "timeout="
+    FULL = "timeout=, four metadata pairs each way, one interceptor a side"
+
+
+class UnsupportedScenario(Exception):
+    """This peer has nothing that the scenario could measure."""
+
+
+class Client(ABC):
+    """The calling side; sizes are those of the encoded message. Closed by `close`.
+
+    What `unary`, `raw` and `chat` return is a call for `driver` to make, made
+    once already and its answer checked.
+    """
+
+    driver: Driver = Threads()
+    again: Callable[[], Client]
+    """Another client of the same server; set by whoever connected this one."""
+
+    def unary(self, size: int, dress: Dress) -> Call:
+        raise UnsupportedScenario
+
+    def raw(self, size: int) -> Call:
+        """As `unary`, for bytes that nothing serializes."""
+        raise UnsupportedScenario
+
+    def chat(self, size: int) -> AbstractContextManager[Call]:
+        """One message each way on one stream, which ends on leaving."""
+        raise UnsupportedScenario
+
+    def download(self, size: int) -> AbstractContextManager[Any]:
+        """An endless stream of messages, for `driver` to drain, ended on leaving."""
+        raise UnsupportedScenario
+
+    def upload(self, size: int, more: Callable[[], bool]) -> int:
+        """Sends messages while `more()`, asked now and then; how many arrived."""
+        raise UnsupportedScenario
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class Peer(ABC):
+    """One way to make calls. Its two halves run in different processes."""
+
+    name: str
+    what: str
+    """In a few words."""
+    module: str = ""
+    """What it imports that localrpc does not need."""
+    package: str = ""
+    """What pip calls that."""
+    has_server = True
+    """Whether its server is ours to start."""
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot be used here, and what to do; None if it can."""
+        if self.module and find_spec(self.module) is None:
+            return f"not installed: pip install {self.package}"
+        return None
+
+    @abstractmethod
+    def serve(self, directory: Path) -> AbstractContextManager[None]:
+        """A running server, which keeps what it needs to be found in `directory`."""
+
+    @abstractmethod
+    def connect(self, directory: Path) -> Client:
+        """A client of the server that was given the same directory."""
+
+
+def message(size: int) -> bench_pb2.Echo:
+    """An Echo that encodes to `size` bytes of no pattern; `size` is at least 2."""
+    header = bench_pb2.Echo(payload=bytes(size)).ByteSize() - size
+    return bench_pb2.Echo(payload=noise(size - header))
+
+
+def noise(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+def checked(driver: Driver, call: Call, expected: object) -> Call:
+    if driver.once(call) != expected:
+        raise RuntimeError("the answer is not what was sent")
+    return call

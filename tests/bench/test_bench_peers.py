@@ -1,0 +1,93 @@
+"""Every peer in every scenario that it has, in slices too short to measure anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from localrpc.bench.peer import Client, Peer
+from localrpc.bench.peers import default_peers, find_peer, known_peers
+from localrpc.bench.runner import Plan, Results, Runner
+from localrpc.bench.scenarios import KNOWN, Scenario, clients_of, threads_of, unary_of
+
+RPC = ["shm", "grpcio", "grpcio-tcp", "grpcio-aio", "grpcio-tcp-aio"]
+BYTES = ["socket", "pipes", "queues", "multiprocessing"]
+FOREIGN = ["pyzmq", "pynng", "rpyc", "pycapnp", "iceoryx2"]
+LINKS = [name for name in known_peers() if name.startswith("floor-")]
+PLAIN = [KNOWN[name] for name in ("unary", "raw", "idle", "connect")]
+
+
+def run(peers: list[str], scenarios: list[Scenario]) -> Results:
+    plan = Plan(tuple(peers), tuple(scenarios), rounds=1, seconds=0.02)
+    return Runner(plan, lambda progress: None).run()
+
+
+def measured(results: Results, peer: str) -> set[str]:
+    return {
+        name for name, rounds in results.rounds.items() if any(peer in r.samples for r in rounds)
+    }
+
+
+@pytest.mark.parametrize("names", [RPC, BYTES, FOREIGN], ids=["rpc", "bytes", "foreign"])
+def test_a_peer_has_samples_of_all_that_it_can_do(names: list[str]) -> None:
+    peers = [name for name in names if find_peer(name).missing is None]
+    if not peers:
+        pytest.skip("none of them is installed")
+    scenarios = [*PLAIN, unary_of(65536), threads_of(2), clients_of(2)]
+    if names is RPC:
+        scenarios += [KNOWN[name] for name in ("chat", "download", "upload")]
+    results = run(peers, scenarios)
+    assert results.failures == {}
+    for peer in peers:
+        assert measured(results, peer) == {scenario.name for scenario in scenarios}
+
+
+def test_floors_know_bytes_alone_and_protobuf_messages_alone() -> None:
+    results = run(LINKS, [KNOWN["raw"], KNOWN["unary"]])
+    assert results.failures == {}
+    for peer in LINKS:
+        only = "unary" if peer == "floor-protobuf" else "raw"
+        assert measured(results, peer) == {only}
+
+
+def test_what_a_peer_cannot_do_is_no_failure() -> None:
+    results = run(["socket"], [KNOWN["unary-full"], KNOWN["download"]])
+    assert results.unsupported == {("socket", "unary-full"), ("socket", "download")}
+    assert results.failures == {}
+
+
+def test_a_sample_says_what_both_sides_used() -> None:
+    results = run(["shm"], [KNOWN["unary"]])
+    sample = results.rounds["unary"][0].samples["shm"]
+    assert sample.memory is not None
+    assert sample.memory > 2 * 1024 * 1024
+    assert sample.switches_per_call is not None
+    assert sample.bytes_per_second == pytest.approx(64 * sample.rate)
+
+
+class Absent(Peer):
+    name = "absent"
+    module = "no_such_module_of_anybody"
+    package = "no-such-package"
+
+    @contextmanager
+    def serve(self, directory: Path) -> Iterator[None]:
+        raise NotImplementedError
+
+    def connect(self, directory: Path) -> Client:
+        raise NotImplementedError
+
+
+def test_a_peer_that_is_not_installed_is_a_failure_with_the_pip_command() -> None:
+    plan = Plan(("absent",), (KNOWN["unary"],), 1, 0.01, services={"absent": Absent()})
+    results = Runner(plan, lambda progress: None).run()
+    assert results.failures == {("absent", None): "not installed: pip install no-such-package"}
+
+
+def test_the_default_peers_need_nothing_but_localrpc() -> None:
+    peers = [find_peer(name) for name in default_peers()]
+    assert {"shm", "grpcio", "socket", "multiprocessing"} <= {peer.name for peer in peers}
+    assert not any(peer.module for peer in peers)
