@@ -88,7 +88,9 @@ def context_codes_of_every_value(w: World) -> Transcript:
     story: Transcript = {}
     for code in grpc.StatusCode:
         story[code.name] = _call(w, methodcaller("set_code", code))
+        w.clear()
     for odd in (0, 5, 99, "NOT_FOUND", None, 3.5):
+        w.clear()
         story[repr(odd)] = _call(w, methodcaller("set_code", odd))
     return story
 

@@ -187,6 +187,7 @@ def metadata_the_server_must_not_send_first(w: World) -> Transcript:
 
         seen = outcome(w.method("unary_unary", respond), b"", timeout=0.3)
         story[name] = [inside, seen]
+        w.clear()
     return story
 
 

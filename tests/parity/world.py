@@ -109,13 +109,17 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for undo in reversed(self._undo):
-            undo()
+        self.clear()
         logging.getLogger().removeHandler(self._log)
 
     def play(self, story: Scenario) -> Transcript:
         told: Transcript = scrub(story(self), self._names)
         return told
+
+    def clear(self) -> None:
+        """Take down what there is: a scenario of many servers needs more than some may have."""
+        while self._undo:
+            self._undo.pop()()
 
     # -- things to play with
 
