@@ -57,7 +57,6 @@ OTHERS: dict[str, Callable[[Sample], float | None]] = {
     "client_memory": lambda s: s.client_memory,
     "server_memory": lambda s: s.server_memory,
     "context_switches_per_call": lambda s: s.switches_per_call,
-    "syscalls_per_call": lambda s: s.syscalls_per_call,
 }
 _MORE_IS_BETTER = {"bytes_per_second"}
 
@@ -93,8 +92,13 @@ def _row(results: Results, scenario: Scenario, rounds: list[Round], peer: str) -
         others={
             name: Figure.of(value for s in samples if (value := figure(s)) is not None)
             for name, figure in OTHERS.items()
-        },
+        }
+        | {"syscalls_per_call": Figure.of(_one(results.syscalls.get((peer, scenario.name))))},
     )
+
+
+def _one(value: float | None) -> list[float]:
+    return [] if value is None else [value]
 
 
 def _pooled(samples: Iterable[Sample]) -> Latencies:

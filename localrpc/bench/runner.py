@@ -17,7 +17,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
-from .machine import Meter, Usage
+from .machine import Meter, SyscallCounter, Usage
 from .peer import Peer
 from .peers import find_peer
 from .sample import Failure, Sample, Slice, Unsupported
@@ -25,6 +25,10 @@ from .scenarios import Scenario
 
 # What a slice may take beyond its own time before its peer counts as stuck.
 _PATIENCE = 20.0
+# What a slice takes besides, in seconds: its first call, and the reading of figures.
+_BESIDE = 0.02
+# The longest slice for system calls to be counted in.
+_COUNTED = 0.1
 # Part of a slice that is spent before it.
 WARM_UP = 0.2
 
@@ -67,6 +71,7 @@ class Plan:
     server_pid: int | None = None
     """Of a server that was running before."""
     baseline: str = BASELINE
+    syscalls: bool = False
 
     @property
     def slices(self) -> int:
@@ -106,6 +111,8 @@ class Results:
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     failures: dict[tuple[str, str | None], str] = field(default_factory=dict)
     unsupported: set[tuple[str, str]] = field(default_factory=set)
+    syscalls: dict[tuple[str, str], float] = field(default_factory=dict)
+    """For each call, both processes together, by peer and scenario."""
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -213,8 +220,7 @@ class Clock:
 
     def __init__(self, plan: Plan) -> None:
         self._begun = time.monotonic()
-        self._guess = plan.seconds + warm_up(plan.seconds)
-        self._peers = len(plan.peers)
+        self._guess = (plan.seconds + warm_up(plan.seconds) + _BESIDE) * len(plan.peers)
         self._rounds = {scenario.name: plan.rounds for scenario in plan.scenarios}
         self._taken: dict[str, float] = {}
 
@@ -228,12 +234,14 @@ class Clock:
         if not disturbed:
             self._rounds[scenario] -= 1
 
+    def cost(self, scenario: str) -> float:
+        """Seconds that the next round of it takes."""
+        return self._taken.get(scenario, self._guess)
+
     def progress(self, what: str, start: float = 0.0) -> Progress:
         """`start` is seconds that starting still takes."""
-        unknown = self._guess * self._peers
         left = sum(
-            max(0, rounds) * self._taken.get(scenario, unknown)
-            for scenario, rounds in self._rounds.items()
+            max(0, rounds) * self.cost(scenario) for scenario, rounds in self._rounds.items()
         )
         return Progress(what, self.spent, left + start)
 
@@ -255,6 +263,8 @@ class Runner:
                 stack.callback(shutil.rmtree, directory, ignore_errors=True)
                 self._start(stack, directory, results, clock)
                 self._rounds(results, clock)
+                if self._plan.syscalls:
+                    self._count_syscalls(results, clock)
         except KeyboardInterrupt:
             results.interrupted = True
         results.seconds = clock.spent
@@ -324,10 +334,9 @@ class Runner:
             wanting = [s for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
             for scenario in wanting:
                 measured = results.rounds.setdefault(scenario.name, [])
-                if measured and plan.budget is not None and number >= plan.rounds:
-                    cost = (plan.seconds + warm_up(plan.seconds)) * len(self._pairs)
-                    if clock.spent + 1.5 * cost > plan.budget:
-                        return
+                more = 1.2 * clock.cost(scenario.name)
+                if measured and plan.budget is not None and clock.spent + more > plan.budget:
+                    return
                 again = " again (disturbed)" if number >= plan.rounds else ""
                 what = f"round {number + 1}{again}: {scenario.title}"
                 self._progress(clock.progress(what))
@@ -352,9 +361,26 @@ class Runner:
                 usage.append(meter.usage())
         return Round(samples, tuple(usage))
 
-    def _measure(self, peer: str, scenario: Scenario, results: Results) -> Sample | None:
+    def _count_syscalls(self, results: Results, clock: Clock) -> None:
+        """In slices of their own: being counted costs time."""
+        seconds = min(_COUNTED, self._plan.seconds)
+        for scenario in self._plan.scenarios:
+            for peer, pair in list(self._pairs.items()):
+                if (peer, scenario.name) in results.failures.keys() | results.unsupported:
+                    continue
+                self._progress(clock.progress(f"system calls: {peer}, {scenario.title}"))
+                pids = [pair.client.pid, *([pair.server_pid] if pair.server_pid else [])]
+                with SyscallCounter(pids) as counter:
+                    sample = self._measure(peer, scenario, results, Slice(0, seconds, None))
+                if sample is not None and counter.count is not None:
+                    results.syscalls[peer, scenario.name] = counter.count / sample.calls
+
+    def _measure(
+        self, peer: str, scenario: Scenario, results: Results, slice_: Slice | None = None
+    ) -> Sample | None:
         pair = self._pairs[peer]
-        slice_ = Slice(warm_up(self._plan.seconds), self._plan.seconds, pair.server_pid)
+        seconds = self._plan.seconds
+        slice_ = slice_ or Slice(warm_up(seconds), seconds, pair.server_pid)
         patience = slice_.warm_up + slice_.seconds + _PATIENCE
         try:
             answer = pair.client.ask((scenario, slice_), patience)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from localrpc.bench import machine, report
+from localrpc.bench import checks, machine, report
 from localrpc.bench.peers import default_peers, find_peer, known_peers
 from localrpc.bench.runner import BASELINE, Placement, Plan, Progress, Results, Runner
 from localrpc.bench.scenarios import (
@@ -33,8 +33,8 @@ from localrpc.bench.service import ServicePeer, load_request
 
 # Of the 60 seconds that --quick promises: what the planned rounds may take, and
 # what all of it may, with repeated rounds. The rest is for starting and ending.
-_QUICK_ROUNDS = 40.0
-_QUICK_TOTAL = 52.0
+_QUICK_ROUNDS = 35.0
+_QUICK_TOTAL = 50.0
 # What the table needs: lines that a narrow terminal wraps say more than columns cut off.
 _WIDTH = 140
 
@@ -112,6 +112,11 @@ _WIDTH = 140
     help="So many clients that call in turn. May be repeated.",
 )
 @click.option(
+    "--syscalls",
+    is_flag=True,
+    help="Count system calls, too, in slices of their own at the end (needs perf).",
+)
+@click.option(
     "--baseline",
     metavar="PEER",
     help="What the others are compared with: grpcio, or the first --target.",
@@ -166,6 +171,7 @@ def bench(
     threads: tuple[int, ...],
     rates: tuple[float, ...],
     clients: tuple[int, ...],
+    syscalls: bool,
     baseline: str | None,
     targets: tuple[str, ...],
     proto: Path | None,
@@ -189,6 +195,8 @@ def bench(
             *map(clients_of, clients),
         ]
         Placement(placement).cores()
+        if syscalls and (why := machine.why_no_syscalls()):
+            raise ValueError(why)
         if targets:
             if peers or sizes:
                 raise ValueError("--target measures one request: without --peer and --size")
@@ -219,6 +227,7 @@ def bench(
         services=services,
         server_pid=server_pid,
         baseline=baseline or BASELINE,
+        syscalls=syscalls,
     )
     if quick:
         plan = plan.shortened(_QUICK_ROUNDS)
@@ -226,8 +235,9 @@ def bench(
     facts = machine.describe()
     _print(report.render(results, facts))
     if json_file is not None:
-        text = json.dumps(report.as_json(results, facts, sys.argv), indent=1)
-        json_file.write_text(text + "\n", encoding="utf-8")
+        document = report.as_json(results, facts, sys.argv)
+        document["doctor"] = checks.as_json(checks.examine())
+        json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if results.interrupted:
         sys.exit(130)
     if results.failures:

@@ -85,6 +85,7 @@ def test_scenarios_can_be_made_by_number(tmp_path: Path) -> None:
                  "--rounds", "1", "--seconds", "0.05", "--json", file)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(file.read_text())
+    assert {"cores", "runtime directory"} <= {one["name"] for one in report["doctor"]}
     assert list(report["scenarios"]) == ["unary-2kib", "threads-3", "rate-100", "clients-2"]
     peers = report["scenarios"]["unary-2kib"]["peers"]
     shm = peers["shm"]
