@@ -16,7 +16,7 @@ from rich.table import Table
 
 from localrpc.bench import checks, machine, report
 from localrpc.bench.peers import default_peers, find_peer, known_peers
-from localrpc.bench.runner import BASELINE, Placement, Plan, Progress, Results, Runner
+from localrpc.bench.runner import BASELINE, Clock, Placement, Plan, Progress, Results, Runner
 from localrpc.bench.scenarios import (
     KNOWN,
     SCENARIOS,
@@ -35,6 +35,8 @@ from localrpc.bench.service import ServicePeer, load_request
 # what all of it may, with repeated rounds. The rest is for starting and ending.
 _QUICK_ROUNDS = 35.0
 _QUICK_TOTAL = 50.0
+# What a run may take with its repeated rounds, unless more than that is asked for.
+_TOTAL = 570.0
 # What the table needs: lines that a narrow terminal wraps say more than columns cut off.
 _WIDTH = 140
 
@@ -231,6 +233,8 @@ def bench(
     )
     if quick:
         plan = plan.shortened(_QUICK_ROUNDS)
+    elif Clock(plan).progress("").left < _TOTAL:
+        plan = replace(plan, budget=_TOTAL)
     results = _run(plan)
     facts = machine.describe()
     _print(report.render(results, facts))
