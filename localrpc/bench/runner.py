@@ -34,6 +34,8 @@ WARM_UP = 0.2
 
 
 BASELINE = "grpcio"
+# Rounds in all, as a multiple of those that were asked for: disturbed ones are made again.
+REPEATS = 2
 
 
 class Placement(Enum):
@@ -216,12 +218,18 @@ class Progress:
 
 
 class Clock:
-    """Reckons the time that is left: by what slices of the same scenario have taken."""
+    """Reckons the time that is left.
+
+    By what slices of the same scenario have taken, and by how many rounds of all
+    were disturbed, which are made again.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._begun = time.monotonic()
+        self._plan = plan
         self._guess = (plan.seconds + warm_up(plan.seconds) + _BESIDE) * len(plan.peers)
-        self._rounds = {scenario.name: plan.rounds for scenario in plan.scenarios}
+        self._clean = {scenario.name: 0 for scenario in plan.scenarios}
+        self._made = dict(self._clean)
         self._taken: dict[str, float] = {}
 
     @property
@@ -229,21 +237,29 @@ class Clock:
         return time.monotonic() - self._begun
 
     def note(self, scenario: str, seconds: float, *, disturbed: bool) -> None:
-        """A round has taken so long; a disturbed one is still to be made."""
+        """A round has taken so long."""
         self._taken[scenario] = seconds
-        if not disturbed:
-            self._rounds[scenario] -= 1
+        self._made[scenario] += 1
+        self._clean[scenario] += not disturbed
 
     def cost(self, scenario: str) -> float:
         """Seconds that the next round of it takes."""
         return self._taken.get(scenario, self._guess)
 
+    def _rounds(self, scenario: str) -> float:
+        """How many more of it there are to be."""
+        wanted = self._plan.rounds - self._clean[scenario]
+        # As if a few had been clean before: one disturbed round says little.
+        share = (sum(self._clean.values()) + 5) / (sum(self._made.values()) + 5)
+        return min(wanted / share, REPEATS * self._plan.rounds - self._made[scenario])
+
     def progress(self, what: str, start: float = 0.0) -> Progress:
         """`start` is seconds that starting still takes."""
-        left = sum(
-            max(0, rounds) * self.cost(scenario) for scenario, rounds in self._rounds.items()
-        )
-        return Progress(what, self.spent, left + start)
+        left = sum(self._rounds(scenario) * self.cost(scenario) for scenario in self._clean)
+        spent = self.spent
+        if self._plan.budget is not None:
+            left = min(left, max(0.0, self._plan.budget - spent))
+        return Progress(what, spent, left + start)
 
 
 class Runner:
@@ -330,7 +346,7 @@ class Runner:
     def _rounds(self, results: Results, clock: Clock) -> None:
         """Disturbed rounds are repeated, up to as many as were asked for."""
         plan = self._plan
-        for number in range(2 * plan.rounds):
+        for number in range(REPEATS * plan.rounds):
             wanting = [s for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
             for scenario in wanting:
                 measured = results.rounds.setdefault(scenario.name, [])

@@ -50,8 +50,19 @@ def test_the_time_left_is_reckoned_from_what_rounds_have_taken() -> None:
     clock = Clock(plan)
     assert clock.progress("").left == pytest.approx(2 * 3 * 2 * 1.22, rel=0.01)
     clock.note("unary", 4.0, disturbed=False)
-    clock.note("raw", 1.0, disturbed=True)  # it is still to be made
-    assert clock.progress("").left == pytest.approx(2 * 4.0 + 3 * 1.0)
+    clock.note("raw", 1.0, disturbed=False)
+    assert clock.progress("").left == pytest.approx(2 * 4.0 + 2 * 1.0)
+
+
+def test_the_time_left_has_room_for_rounds_that_will_be_made_again() -> None:
+    clock = Clock(Plan(("shm",), (UNARY,), rounds=10, seconds=1.0))
+    clock.note("unary", 1.0, disturbed=True)
+    assert clock.progress("").left == pytest.approx(12.0)
+    for _ in range(17):
+        clock.note("unary", 1.0, disturbed=True)
+    assert clock.progress("").left == pytest.approx(2.0)  # there are twice as many at most
+    short = Clock(Plan(("shm",), (UNARY,), rounds=10, seconds=1.0, budget=5.0))
+    assert short.progress("").left == pytest.approx(5.0, abs=0.1)
 
 
 def test_a_budget_ends_the_rounds_but_every_scenario_has_one() -> None:
