@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import grpc
 
     from localrpc.sync.children import ChildChannel
-    from localrpc.transports.base import PeerCredentials
+    from localrpc.transports.base import Offer, PeerCredentials
 
 __version__ = "0.1.0"
 
@@ -28,6 +28,7 @@ __all__ = [
     "server",
     "spawn_channel",
     "stop_on_signals",
+    "transports",
 ]
 
 
@@ -138,3 +139,13 @@ def stop_on_signals(server: grpc.Server, grace: float | None = None) -> None:
     from localrpc.sync.signals import stop_on_signals as install
 
     install(server, grace)
+
+
+def transports() -> tuple[Offer, ...]:
+    """Every kind of target: whom it connects, how, what it knows of the peer, its limits now.
+
+    What is not `available` on this machine says in `missing` why, and what to do.
+    """
+    from localrpc.transports import offers
+
+    return offers()

@@ -22,6 +22,10 @@ SPIN_AUTO = -1
 SPIN_ALWAYS = -2
 _SPIN_MAX_US = 1_000_000
 
+POLL_DEFAULT_MS = 20
+HEARTBEAT_DEFAULT_MS = 1000
+_INTERVAL_MAX_MS = 60_000
+
 OptionValue = str | int
 
 
@@ -59,6 +63,26 @@ class Address(NamedTuple):
     def memory(self) -> str:
         """What the rings are made of: "memfd", "posix" or "sysv"."""
         return str(self.options.get("memory", "memfd"))
+
+    @property
+    def interval_ms(self) -> int:
+        """Between two looks at a spool by who polls it."""
+        return int(self.options.get("interval", POLL_DEFAULT_MS))
+
+    @property
+    def polls(self) -> bool:
+        """Whether a spool's reader looks by itself, instead of being told by inotify."""
+        return self.options.get("watch") == "poll"
+
+    @property
+    def batches(self) -> bool:
+        """Whether a spool's files are renamed into place, instead of being appended to."""
+        return self.options.get("write") == "rename"
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """Between two signs of life where no pid can be seen."""
+        return int(self.options.get("heartbeat", HEARTBEAT_DEFAULT_MS))
 
     @property
     def elsewhere(self) -> bool:
@@ -131,6 +155,17 @@ def _fifo_path(body: str) -> str:
     if body.endswith("/"):
         raise ValueError("the path names a directory; add the FIFO's file name")
     return body
+
+
+def _folder(body: str) -> str:
+    if body.startswith("///"):
+        body = body[2:]
+    _check_characters(body)
+    if body.startswith("//"):
+        raise ValueError("after '//' the path must be absolute (write file:DIR for a relative one)")
+    if body and not body.strip("/"):
+        raise ValueError("the root directory is nobody's spool; name another")
+    return body.rstrip("/")
 
 
 def _abstract_name(body: str) -> str:
@@ -211,6 +246,12 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("pipe", "pipe:PATH", ("spin",), _fifo_path, nameless=True),
             Scheme("mq", "mq:NAME", ("spin",), _plain_name),
             Scheme("sysvmq", "sysvmq:NAME", ("spin",), _plain_name),
+            Scheme(
+                "file",
+                "file:DIR",
+                ("spin", "watch", "interval", "write", "heartbeat"),
+                _folder,
+            ),
             Scheme("tcp", "tcp:HOST:PORT", ("spin", "interfaces"), _host_and_port),
             Scheme("grpc", "grpc:TARGET", (), _grpc_target, verbatim=True),
             Scheme("inproc", "inproc:NAME", ("spin",), _own_name, meets=False),
@@ -266,6 +307,24 @@ def _interfaces(text: str) -> OptionValue:
     return text
 
 
+def _watch(text: str) -> OptionValue:
+    if text not in ("inotify", "poll"):
+        raise ValueError("use inotify or poll")
+    return text
+
+
+def _write(text: str) -> OptionValue:
+    if text not in ("append", "rename"):
+        raise ValueError("use append or rename")
+    return text
+
+
+def _milliseconds(text: str) -> OptionValue:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= _INTERVAL_MAX_MS:
+        raise ValueError(f"use a number of milliseconds from 1 to {_INTERVAL_MAX_MS}")
+    return int(text)
+
+
 _OPTIONS: Mapping[str, Callable[[str], OptionValue]] = MappingProxyType(
     {
         "wakeup": _wakeup,
@@ -274,6 +333,10 @@ _OPTIONS: Mapping[str, Callable[[str], OptionValue]] = MappingProxyType(
         "ring": _ring,
         "memory": _memory,
         "interfaces": _interfaces,
+        "watch": _watch,
+        "interval": _milliseconds,
+        "write": _write,
+        "heartbeat": _milliseconds,
     }
 )
 

@@ -18,12 +18,21 @@ times the above unless given |
 | localrpc.connect_timeout_ms | 20000 | for one try: connect and greeting |
 | localrpc.greeting_timeout_ms | 5000 | what a server gives a client to introduce itself |
 | localrpc.shared_memory | 1 | 0: take no shared memory, shm: stays on its socket |
+| localrpc.allow_users | | whom a server serves beside its own user and root: names or numbers, \
+in a list or separated by commas; * for everybody |
+| localrpc.allow_groups | | the same by groups |
+| localrpc.server_user | own or root | whose server a channel talks to, and nobody else's |
+| localrpc.max_connections_per_user | 4096 | that a server has at a time |
+| localrpc.max_calls_per_user | 16384 | in progress at a time, in all of a user's connections |
+| localrpc.max_memory_per_user | 2147483648 | bytes that a user has sent and no handler has taken |
+
+What speaks of users holds at local targets: those of grpc: have none.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -41,6 +50,19 @@ _AGENT_PART_MAX = 256  # characters; the whole HELLO has a few KiB
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 
 
+class Access(NamedTuple):
+    """Whom a server serves beside its own user and root."""
+
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+    everybody: bool = False
+
+    @property
+    def others(self) -> bool:
+        """Whether it serves anybody else at all."""
+        return bool(self.everybody or self.users or self.groups)
+
+
 class Options(NamedTuple):
     """What the rest of localrpc reads; sizes in bytes, times in seconds, -1 for no limit."""
 
@@ -55,6 +77,11 @@ class Options(NamedTuple):
     connect_timeout: float = 20.0
     greeting_timeout: float = 5.0
     shared_memory: bool = True
+    access: Access = Access()
+    server_users: frozenset[int] | None = None
+    max_connections_per_user: int = 4096
+    max_calls_per_user: int = 16384
+    max_memory_per_user: int = 2 << 30
 
     @property
     def user_agent(self) -> str:
@@ -65,12 +92,77 @@ class Options(NamedTuple):
 
 _AGENT = f"grpc-python-localrpc/0.1.0 (linux; python {'.'.join(map(str, sys.version_info[:3]))})"
 
-_OWN: Mapping[str, tuple[int, int]] = MappingProxyType(
+EVERYBODY = "*"
+
+
+def _users(key: str, value: Any) -> frozenset[int | str]:
+    def look_up(name: str) -> int:
+        import pwd
+
+        return pwd.getpwnam(name).pw_uid
+
+    return _identities(key, value, "user", look_up)
+
+
+def _groups(key: str, value: Any) -> frozenset[int | str]:
+    def look_up(name: str) -> int:
+        import grp
+
+        return grp.getgrnam(name).gr_gid
+
+    return _identities(key, value, "group", look_up)
+
+
+def _one_user(key: str, value: Any) -> frozenset[int | str]:
+    if EVERYBODY in (users := _users(key, value)):
+        raise ValueError(f"option {key!r}: name the user whose server it is")
+    return users
+
+
+def _identities(
+    key: str, value: Any, kind: str, look_up: Callable[[str], int]
+) -> frozenset[int | str]:
+    """Numbers of users or groups, or EVERYBODY alone."""
+    if isinstance(value, (str, bytes)):
+        value = [part.strip() for part in _text(value).split(",")]
+    elif isinstance(value, int):
+        value = [value]
+    elif not isinstance(value, Iterable):
+        raise TypeError(f"option {key!r}: expected names or numbers of {kind}s, got {type(value)}")
+    found: set[int | str] = set()
+    for item in value:
+        if isinstance(item, bool) or not isinstance(item, (int, str)):
+            raise TypeError(f"option {key!r}: expected a {kind}, got {item!r}")
+        if item == EVERYBODY:
+            return frozenset((EVERYBODY,))
+        if isinstance(item, str) and not item.isdecimal():
+            try:
+                item = look_up(item)
+            except KeyError:
+                raise ValueError(
+                    f"option {key!r}: there is no {kind} {item!r} on this machine"
+                ) from None
+        if not 0 <= int(item) <= _ID_MAX:
+            raise ValueError(f"option {key!r}: {item} is no number of a {kind}")
+        found.add(int(item))
+    return frozenset(found)
+
+
+_ID_MAX = (1 << 32) - 2
+"""The one above means none, to the kernel."""
+
+_OWN: Mapping[str, tuple[int, int] | Callable[[str, Any], Any]] = MappingProxyType(
     {
         "localrpc.window": (WINDOW_MIN, WINDOW_MAX),
         "localrpc.connect_timeout_ms": (1, _INT_MAX),
         "localrpc.greeting_timeout_ms": (1, _INT_MAX),
         "localrpc.shared_memory": (0, 1),
+        "localrpc.allow_users": _users,
+        "localrpc.allow_groups": _groups,
+        "localrpc.server_user": _one_user,
+        "localrpc.max_connections_per_user": (1, _INT_MAX),
+        "localrpc.max_calls_per_user": (1, _INT_MAX),
+        "localrpc.max_memory_per_user": (WINDOW_MIN, WINDOW_MAX),
     }
 )
 
@@ -103,12 +195,15 @@ def _text(key: str | bytes) -> str:
     return key.decode() if isinstance(key, bytes) else key
 
 
-def _check_own(key: str, value: Any) -> int:
+def _check_own(key: str, value: Any) -> Any:
     if key not in _OWN:
         raise ValueError(f"unknown option {key!r}; localrpc's own are {', '.join(_OWN)}")
+    check = _OWN[key]
+    if callable(check):
+        return check(key, value)
     if not isinstance(value, int):
         raise TypeError(f"option {key!r}: expected int, got {type(value)}")
-    low, high = _OWN[key]
+    low, high = check
     if not low <= value <= high:
         raise ValueError(f"option {key!r}: {value} is not between {low} and {high}")
     return value
@@ -156,4 +251,18 @@ def _interpret(given: Mapping[str, Any]) -> Options:
         connect_timeout=number("localrpc.connect_timeout_ms", 20_000) / 1000,
         greeting_timeout=number("localrpc.greeting_timeout_ms", 5_000) / 1000,
         shared_memory=bool(number("localrpc.shared_memory", 1)),
+        access=_access(
+            given.get("localrpc.allow_users", frozenset()),
+            given.get("localrpc.allow_groups", frozenset()),
+        ),
+        server_users=given.get("localrpc.server_user"),
+        max_connections_per_user=number("localrpc.max_connections_per_user", 4096),
+        max_calls_per_user=number("localrpc.max_calls_per_user", 16384),
+        max_memory_per_user=number("localrpc.max_memory_per_user", 2 << 30),
     )
+
+
+def _access(users: frozenset[Any], groups: frozenset[Any]) -> Access:
+    if EVERYBODY in users | groups:
+        return Access(everybody=True)
+    return Access(users, groups)

@@ -28,11 +28,17 @@ TARGETS = {
     "pipe": "pipe:{directory}/{name}.fifo",
     "mq": "mq:{name}",
     "sysvmq": "sysvmq:{name}",
+    "file": "file:{directory}/{name}.spool",
     "tcp": "tcp:127.0.0.1:{port}",
     "inproc": "inproc:{name}",
 }
 MEETING = [kind for kind, text in TARGETS.items() if SCHEMES[text.partition(":")[0]].meets]
 """Those at which a client finds a server of another process."""
+
+LIKE_ANOTHER = ("shm-spin", "shm-posix", "shm-sysv", "unix-abstract")
+"""They differ from another kind in where bytes lie or how nobody sleeps: calls, links and
+deaths are tried with them, but not what depends on the engine alone."""
+DISTINCT = [kind for kind in TARGETS if kind not in LIKE_ANOTHER]
 
 # Where grpcio carries the calls: for suites that know nothing of what is ours.
 FOREIGN_TARGETS = {"grpc": "grpc:127.0.0.1:{port}"}
@@ -68,6 +74,7 @@ def _one_at_a_time_with_queues(request: pytest.FixtureRequest) -> Iterator[None]
     with open(os.path.join(tempfile.gettempdir(), f"lrt-mq-{os.geteuid()}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+        fcntl.flock(lock, fcntl.LOCK_UN)  # a forked child that is left would keep it
 
 
 def fresh_target(kind: str, directory: str) -> str:
@@ -90,6 +97,18 @@ def meeting_target(request: pytest.FixtureRequest, runtime_directory: str) -> st
 
     Suites of such tests alone have it under the name `target`.
     """
+    return fresh_target(request.param, runtime_directory)
+
+
+@pytest.fixture(params=DISTINCT)
+def distinct_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+    """Like `target`, without the kinds that are much like another."""
+    return fresh_target(request.param, runtime_directory)
+
+
+@pytest.fixture(params=[kind for kind in MEETING if kind in DISTINCT])
+def distinct_meeting_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+    """Like `meeting_target`, without the kinds that are much like another."""
     return fresh_target(request.param, runtime_directory)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shutil
 import socket
 from typing import Any, NamedTuple, Protocol
 
+from localrpc._core.links import spool_bell
 from localrpc.address import Address
 from localrpc.options import Options
-from localrpc.transports import inproc, pipe
+from localrpc.transports import file, inproc, pipe, records
 from localrpc.transports.door import SocketGreeting
 from localrpc.transports.meeting import KNOCK_SIZE, Knocks
 from tests.peers.journal import PATIENCE
@@ -96,4 +98,84 @@ class _Inproc:
         return InprocPlace(address)
 
 
-KINDS: dict[str, Kind] = {"pipe": _Fifo(), "inproc": _Inproc()}
+class SpoolVisitor:
+    """A client's folder at a spool, made by hand: what it says lies in up/0."""
+
+    def __init__(self, address: Address) -> None:
+        self.folder = os.path.join(address.body, os.urandom(8).hex())
+        os.mkdir(self.folder, 0o700)
+        for name in ("up", "down"):
+            os.mkdir(f"{self.folder}/{name}", 0o700)
+        own = file.Side.own(address, made=False)
+        self.record = records.make(f"{self.folder}/client", *own.lines())
+        self._fd = os.open(f"{self.folder}/up/0", _FRESH, 0o600)
+        os.close(os.open(f"{self.folder}/knock", _FRESH, 0o600))
+        os.rename(f"{self.folder}/knock", f"{self.folder}.knock")
+
+    def sendall(self, data: bytes) -> None:
+        os.write(self._fd, data)
+
+    def __enter__(self) -> SpoolVisitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+        self.record.close()
+
+
+class SpoolWriter:
+    """What answers at a spool: down/0, and an end."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._fd = os.open(f"{folder}/down/0", _FRESH, 0o600)
+
+    def sendall(self, data: bytes) -> None:
+        os.write(self._fd, data)
+
+    def __enter__(self) -> SpoolWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+        os.close(os.open(f"{self._folder}/server", _FRESH, 0o600))
+        os.rename(f"{self._folder}/server", f"{self._folder}/down/end")
+
+
+class SpoolPlace:
+    """A spool whose server is none: it is there, and says what the test says."""
+
+    def __init__(self, address: Address) -> None:
+        self._path = address.body
+        os.mkdir(self._path, 0o700)
+        own = file.Side.own(address, made=False)
+        self._door = records.make(f"{self._path}/door", *own.lines())
+        self._bell = spool_bell(self._path, batches=True, interval_ms=0)
+
+    def accept(self) -> tuple[SpoolWriter, None]:
+        assert select.select([self._bell], [], [], PATIENCE)[0]
+        os.read(self._bell, 4096)
+        (knock,) = (name for name in os.listdir(self._path) if name.endswith(".knock"))
+        os.unlink(f"{self._path}/{knock}")
+        return SpoolWriter(f"{self._path}/{knock.removesuffix('.knock')}"), None
+
+    def __enter__(self) -> SpoolPlace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._bell)
+        self._door.close()
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+class _Spool:
+    def visit(self, address: Address) -> SpoolVisitor:
+        return SpoolVisitor(address)
+
+    def occupy(self, address: Address) -> SpoolPlace:
+        return SpoolPlace(address)
+
+
+_FRESH = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
+
+KINDS: dict[str, Kind] = {"pipe": _Fifo(), "file": _Spool(), "inproc": _Inproc()}

@@ -15,6 +15,7 @@ __all__ = [
     "MEMORY_SYSV",
     "WAKE_FUTEX",
     "Link",
+    "Spool",
     "claim_signal",
     "futexes_work",
     "open_mqueue",
@@ -22,6 +23,7 @@ __all__ = [
     "open_ring",
     "open_stream",
     "open_sysv",
+    "spool_bell",
 ]
 
 WAKE_FUTEX = lib.LR_WAKE_FUTEX
@@ -133,6 +135,60 @@ def open_sysv(
         text, _ERROR_SIZE,
     )  # fmt: skip
     return Link(_checked(raw, text))
+
+
+class Spool:
+    """One side of a spool's folder; closed unless open_link() takes it over."""
+
+    def __init__(self, path: str, *, role: int, flags: int, record_fd: int, bell_fd: int) -> None:
+        """Owns both descriptors, raises OSError."""
+        text = ffi.new("char[]", _ERROR_SIZE)
+        raw = lib.lr_spool_open(
+            os.fsencode(path), role, flags, record_fd, bell_fd, text, _ERROR_SIZE
+        )
+        self._raw = _checked(raw, text)
+
+    def receive(self, size: int) -> bytes:
+        """Nothing at the end. Raises BlockingIOError, OSError."""
+        self._check()
+        room = ffi.new("char[]", size)
+        return bytes(ffi.buffer(room, _counted(lib.lr_spool_read(self._raw, room, size))))
+
+    def send(self, data: bytes) -> int:
+        """How many bytes there was room for. Raises OSError."""
+        self._check()
+        return _counted(lib.lr_spool_write(self._raw, data, len(data)))
+
+    def open_link(self, *, pidfd: int, pulse: tuple[int, int] | None, spin_us: int) -> Link:
+        """With `pulse`, heartbeats at such intervals, ours and the peer's, in milliseconds."""
+        self._check()
+        raw, self._raw = self._raw, None
+        text = ffi.new("char[]", _ERROR_SIZE)
+        beat = ffi.new("struct lr_spool_pulse *", pulse) if pulse else ffi.NULL
+        link = lib.lr_spool_link(raw, pidfd, beat, spin_us, text, _ERROR_SIZE)
+        return Link(_checked(link, text))
+
+    def close(self) -> None:
+        """Idempotent. In a forked child what is shared is the parent's, and stays."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            lib.lr_spool_close(raw)
+
+    def _check(self) -> None:
+        if self._raw is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def spool_bell(folder: str, *, batches: bool, other: str | None = None, interval_ms: int) -> int:
+    """Tells of what comes in `folder` and goes in `other`; raises OSError."""
+    out = ffi.NULL if other is None else os.fsencode(other)
+    return _counted(lib.lr_spool_bell(os.fsencode(folder), batches, out, interval_ms))
+
+
+def _counted(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
 
 
 def claim_signal(signo: int) -> None:

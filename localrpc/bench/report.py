@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
+from enum import Enum
+from itertools import accumulate
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+import localrpc
+
 from .runner import BASELINE, Results, Round
 from .sample import Latencies, Sample
 from .scenarios import Scenario
+
+FORMAT = "localrpc-bench"
+# Raised when a reader of the older one would go wrong; new fields alone do not.
+VERSION = 1
+
+# Where a percentile axis has its points: as many between 90 and 99 as between 99 and 99.9.
+PERCENTILES = (
+    *(0.0, 1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0),
+    *(90.0, 92.5, 95.0, 96.5, 97.5, 98.5, 99.0, 99.25, 99.5, 99.65, 99.75, 99.85),
+    *(99.9, 99.925, 99.95, 99.965, 99.975, 99.985, 99.99, 99.995, 99.999),
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +60,13 @@ class Row:
     rate: Figure | None
     cpu: Figure | None
     failure: str | None = None
-    percentiles: dict[str, Figure | None] = field(default_factory=dict)
-    """By their JSON names, each round's own."""
+    latency: dict[str, Figure | None] = field(default_factory=dict)
+    """Percentiles of each round's own, by their JSON names."""
     others: dict[str, Figure | None] = field(default_factory=dict)
     """Further figures by their JSON names; None where they are not known."""
 
 
-PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}
+LATENCY = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}
 OTHERS: dict[str, Callable[[Sample], float | None]] = {
     "bytes_per_second": lambda s: s.bytes_per_second,
     "client_cpu_per_call": lambda s: s.client_cpu / s.calls,
@@ -83,11 +101,11 @@ def _row(results: Results, scenario: Scenario, rounds: list[Round], peer: str) -
         rate=Figure.of(s.rate for s in samples),
         cpu=Figure.of(s.cpu_per_call for s in samples),
         failure=failure,
-        percentiles={
+        latency={
             name: Figure.of(
                 p / 1e9 for s in samples if (p := s.latencies.percentile(percent)) is not None
             )
-            for name, percent in PERCENTILES.items()
+            for name, percent in LATENCY.items()
         },
         others={
             name: Figure.of(value for s in samples if (value := figure(s)) is not None)
@@ -132,13 +150,13 @@ def further_ratios(row: Row, base: Row | None) -> dict[str, float | None]:
     def ratio(name: str) -> float | None:
         if base is None:
             return None
-        ours, theirs = ({**r.percentiles, **r.others}[name] for r in (row, base))
+        ours, theirs = ({**r.latency, **r.others}[name] for r in (row, base))
         if ours is None or theirs is None or not ours.median or not theirs.median:
             return None
         better = ours.median / theirs.median
         return better if name in _MORE_IS_BETTER else 1 / better
 
-    return {name: ratio(name) for name in (*row.percentiles, *row.others)}
+    return {name: ratio(name) for name in (*row.latency, *row.others)}
 
 
 def baseline(measured: list[Row], name: str = BASELINE) -> Row | None:
@@ -211,11 +229,16 @@ def notes(results: Results, machine: dict[str, str]) -> list[str]:
     disturbed = sum(r.disturbed for r in every)
     lacking = [s.title for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
     busy = ", one busy process beside on each core" if plan.beside_busy else ""
+    ways = {offer.target.partition(":")[0]: offer for offer in localrpc.transports()}
+    names = dict.fromkeys(peer.partition("?")[0] for peer in plan.peers)
+    how = "; ".join(f"{name}: {ways[name].technique}" for name in names if name in ways)
     lines = [
         f"Placement: {plan.placement.value}{busy}. Rounds: {plan.rounds}, interleaved; a slice: "
         f"{plan.seconds * 1000:.0f} ms; {results.seconds:.0f} s in all.",
         ", ".join(f"{key} {value}" for key, value in machine.items()),
     ]
+    if how:
+        lines.append(f"How they travel: {how}.")
     if shares:
         lines.append(
             f"Other processes used {statistics.median(shares):.1%} of the machine in the median "
@@ -235,9 +258,15 @@ def notes(results: Results, machine: dict[str, str]) -> list[str]:
 
 
 def as_json(results: Results, machine: dict[str, str], command: list[str]) -> dict[str, Any]:
-    """All that was measured: seconds, calls per second; every round, dropped ones marked."""
+    """All that was measured: seconds, calls per second; every round, dropped ones marked.
+
+    `localrpc.bench.document` reads it back.
+    """
     plan = results.plan
     return {
+        "format": FORMAT,
+        "version": VERSION,
+        "ended": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "machine": machine,
         "placement": plan.placement.value,
@@ -247,34 +276,80 @@ def as_json(results: Results, machine: dict[str, str], command: list[str]) -> di
         "seconds": results.seconds,
         "interrupted": results.interrupted,
         "baseline": plan.baseline,
+        "notes": notes(results, machine),
         "scenarios": {
             scenario.name: {
                 "title": scenario.title,
                 "unit": scenario.unit,
-                "peers": _peers_json(rows(results, scenario), plan.baseline),
+                "kind": type(scenario).__name__.lower(),
+                "parameters": _parameters(scenario),
                 "message_size": scenario.message_size,
-                "rounds": [_round_json(r) for r in results.rounds.get(scenario.name, ())],
+                "peers": _peers_json(results, scenario),
+                "rounds": _rounds_json(results, scenario.name),
             }
             for scenario in plan.scenarios
         },
     }
 
 
-def _peers_json(measured: list[Row], name: str) -> dict[str, Any]:
-    base = baseline(measured, name)
+def _parameters(scenario: Scenario) -> dict[str, Any]:
+    """What tells scenarios of one kind apart: size, threads and the like."""
+    values = {
+        f.name: getattr(scenario, f.name)
+        for f in fields(scenario)
+        if f.name not in ("name", "title")
+    }
     return {
-        row.peer: {
+        name: value.name.lower() if isinstance(value, Enum) else value
+        for name, value in values.items()
+        if isinstance(value, (int, float, str, Enum, type(None)))
+    }
+
+
+def _peers_json(results: Results, scenario: Scenario) -> dict[str, Any]:
+    measured = rows(results, scenario)
+    kept = results.kept(scenario.name)
+    base = baseline(measured, results.plan.baseline)
+    answer = {}
+    for row in measured:
+        pooled = _pooled(r.samples[row.peer] for r in kept if row.peer in r.samples)
+        answer[row.peer] = {
             "p50": _figure_json(row.p50),
             "p99": row.p99,
             "calls_per_second": _figure_json(row.rate),
             "cpu_per_call": _figure_json(row.cpu),
-            "percentiles": {name: _figure_json(f) for name, f in row.percentiles.items()},
+            "percentiles": _percentiles_json(pooled),
+            "latency": {name: _figure_json(f) for name, f in row.latency.items()},
             **{name: _figure_json(figure) for name, figure in row.others.items()},
             "times_better": {**further_ratios(row, base), **ratios(row, base)},
             "failure": row.failure,
         }
-        for row in measured
-    }
+    return answer
+
+
+def _percentiles_json(latencies: Latencies) -> list[list[float]]:
+    """Pairs of percent and seconds, as far as there are calls enough; the last is the maximum."""
+    return [
+        [percent, nanoseconds / 1e9]
+        for percent, nanoseconds in zip(
+            (*PERCENTILES, 100.0), percentiles(latencies, (*PERCENTILES, 100.0)), strict=True
+        )
+        if nanoseconds is not None
+    ]
+
+
+def percentiles(latencies: Latencies, percents: Iterable[float]) -> list[int | None]:
+    """What `latencies.percentile` says for each, sorting the latencies only once."""
+    ordered = sorted(latencies)
+    reached = list(accumulate(latencies[nanoseconds] for nanoseconds in ordered))
+    calls = reached[-1] if reached else 0
+
+    def at(percent: float) -> int | None:
+        if not calls or (50 < percent < 100 and round(calls * (100 - percent), 6) < 100):
+            return None
+        return ordered[bisect_left(reached, math.ceil(round(calls * percent / 100, 6)))]
+
+    return [at(percent) for percent in percents]
 
 
 def _figure_json(figure: Figure | None) -> dict[str, float] | None:
@@ -283,24 +358,24 @@ def _figure_json(figure: Figure | None) -> dict[str, float] | None:
     return {"median": figure.median, "low": figure.low, "high": figure.high}
 
 
-def _round_json(round_: Round) -> dict[str, Any]:
+def _rounds_json(results: Results, scenario: str) -> list[dict[str, Any]]:
+    kept = {id(round_) for round_ in results.kept(scenario)}
+    return [
+        _round_json(round_, kept=id(round_) in kept) for round_ in results.rounds.get(scenario, ())
+    ]
+
+
+def _round_json(round_: Round, *, kept: bool) -> dict[str, Any]:
     return {
+        "kept": kept,
         "disturbed": round_.disturbed,
         "others_share": round_.others,
-        "samples": {
-            peer: {
-                "calls": sample.calls,
-                "seconds": sample.seconds,
-                "client_cpu": sample.client_cpu,
-                "server_cpu": sample.server_cpu,
-                "p50_ns": sample.latencies.percentile(50),
-                "p90_ns": sample.latencies.percentile(90),
-                "p99_ns": sample.latencies.percentile(99),
-                "p99.9_ns": sample.latencies.percentile(99.9),
-                "max_ns": sample.latencies.percentile(100),
-                "memory": sample.memory,
-                "context_switches": sample.switches,
-            }
-            for peer, sample in round_.samples.items()
-        },
+        "samples": {peer: _sample_json(sample) for peer, sample in round_.samples.items()},
     }
+
+
+def _sample_json(sample: Sample) -> dict[str, Any]:
+    counted = {f.name: getattr(sample, f.name) for f in fields(sample) if f.name != "latencies"}
+    names = {"p50_ns": 50.0, "p99_ns": 99.0, "p999_ns": 99.9, "max_ns": 100.0}
+    tails = percentiles(sample.latencies, names.values())
+    return {**counted, **dict(zip(names, tails, strict=True))}

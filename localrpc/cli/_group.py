@@ -20,6 +20,7 @@ class Entry:
 COMMANDS = {
     "bench": Entry("bench", "bench", "Measure each transport, and grpcio beside it."),
     "doctor": Entry("doctor", "cli", "Say what this machine allows, and how to fix the rest."),
+    "transports": Entry("transports", "cli", "List the ways to talk, and what this machine has."),
     "generate": Entry("generate", "codegen", "Write typed Python for .proto files."),
 }
 

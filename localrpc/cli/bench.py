@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console, RenderableType
@@ -14,7 +15,12 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from localrpc.bench import checks, machine, report
+from localrpc.bench import checks, machine
+from localrpc.bench import compare as comparing
+from localrpc.bench import report as rendering
+from localrpc.bench.document import Document, UnreadableDocument, load, parse
+from localrpc.bench.history import DEFAULT, DIRECTORY, History
+from localrpc.bench.output import Outputs
 from localrpc.bench.peers import default_peers, find_peer, known_peers
 from localrpc.bench.runner import BASELINE, Clock, Placement, Plan, Progress, Results, Runner
 from localrpc.bench.scenarios import (
@@ -31,6 +37,8 @@ from localrpc.bench.scenarios import (
 )
 from localrpc.bench.service import ServicePeer, load_request
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 # Of the 60 seconds that --quick promises: what the planned rounds may take, and
 # what all of it may, with repeated rounds. The rest is for starting and ending.
 _QUICK_ROUNDS = 35.0
@@ -41,7 +49,51 @@ _TOTAL = 570.0
 _WIDTH = 140
 
 
-@click.command()
+def _output_options(command: F) -> F:
+    for name, metavar, what in reversed(
+        (
+            ("--csv", "FILE", "Write the figures to FILE."),
+            ("--markdown", "FILE", "Write a table for a README to FILE."),
+            ("--report", "FILE.html", "Write a report to look at: one file that needs no network."),
+            ("--plots", "DIR", "Draw plots into DIR, as PNG and SVG."),
+        )
+    ):
+        directory = metavar == "DIR"
+        kind = click.Path(dir_okay=directory, file_okay=not directory, path_type=Path)
+        command = click.option(name, type=kind, metavar=metavar, help=what)(command)
+    return command
+
+
+def _comparison_options(command: F) -> F:
+    for option in (
+        click.option(
+            "--fail-on",
+            type=click.Choice(["regression", "change", "never"]),
+            default="regression",
+            show_default=True,
+            help="What beyond the noise makes the comparison's exit code 1.",
+        ),
+        click.option(
+            "--threshold",
+            type=click.FloatRange(0),
+            default=comparing.THRESHOLD * 100,
+            show_default=True,
+            metavar="PERCENT",
+            help="Smaller changes count as noise.",
+        ),
+        click.option(
+            "--confidence",
+            type=click.FloatRange(0.5, 0.9999),
+            default=comparing.CONFIDENCE,
+            show_default=True,
+            help="Of the test. 0.99 needs five rounds on each side, 0.9 three.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(invoke_without_command=True, subcommand_metavar="[COMMAND ...]")
 @click.option("--quick", is_flag=True, help="All of it in less than a minute.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option(
@@ -158,9 +210,34 @@ _WIDTH = 140
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write every round to FILE too.",
+    help="Write every round to FILE; `report` and `compare` read it.",
 )
+@_output_options
+@click.option(
+    "--save-baseline",
+    is_flag=False,
+    flag_value=DEFAULT,
+    metavar="[NAME]",
+    help=f"Keep this run in the project's history, as its newest of that name ({DEFAULT}).",
+)
+@click.option(
+    "--against-baseline",
+    is_flag=False,
+    flag_value=DEFAULT,
+    metavar="[NAME]",
+    help=f"Compare with the newest that was saved under that name ({DEFAULT}).",
+)
+@click.option(
+    "--baseline-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DIRECTORY,
+    show_default=True,
+    help="Where the history is.",
+)
+@_comparison_options
+@click.pass_context
 def bench(
+    context: click.Context,
     *,
     quick: bool,
     rounds: int,
@@ -182,12 +259,25 @@ def bench(
     data: str,
     server_pid: int | None,
     json_file: Path | None,
+    csv: Path | None,
+    markdown: Path | None,
+    report: Path | None,
+    plots: Path | None,
+    save_baseline: str | None,
+    against_baseline: str | None,
+    baseline_dir: Path,
+    fail_on: str,
+    threshold: float,
+    confidence: float,
 ) -> None:
     """Measure calls over every transport and over grpcio's Unix socket, side by side.
 
     Every peer gets a server process and a client process. Rounds in which other
     processes used the machine are dropped and repeated.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context, context.invoked_subcommand)
+        return
     try:
         chosen = [
             *(one for name in scenarios for one in find_scenarios(name)),
@@ -217,6 +307,8 @@ def bench(
             )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    outputs = _ready(Outputs(json_file, csv, markdown, report, plots))
+    saved, against = _histories(baseline_dir, save_baseline, against_baseline)
     plan = Plan(
         peers=tuple(names),
         # What two options ask for is measured once.
@@ -237,14 +329,22 @@ def bench(
         plan = replace(plan, budget=_TOTAL)
     results = _run(plan)
     facts = machine.describe()
-    _print(report.render(results, facts))
-    if json_file is not None:
-        document = report.as_json(results, facts, sys.argv)
-        document["doctor"] = checks.as_json(checks.examine())
-        json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    _print(rendering.render(results, facts))
+    document = rendering.as_json(results, facts, ["localrpc", *sys.argv[1:]])
+    document["doctor"] = checks.as_json(checks.examine())
+    _write(outputs, document)
+    if saved is not None and not results.interrupted:
+        click.echo(f"Saved {saved.save(document)}", err=True)
+    failed = bool(results.failures)
+    if against is not None:
+        comparison = comparing.compare(
+            against, parse(document), confidence=confidence, threshold=threshold / 100
+        )
+        _print(comparing.render(comparison))
+        failed = failed or _fails(comparison, fail_on)
     if results.interrupted:
         sys.exit(130)
-    if results.failures:
+    if failed:
         sys.exit(1)
 
 
@@ -282,6 +382,110 @@ def _list(context: click.Context) -> None:
         what.add_row(name, "all of " + ", ".join(one.name for one in sweep))
     Console().print(peers, what)
     context.exit()
+
+
+@bench.command("report")
+@click.argument("results", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@_output_options
+def report_(*, results: Path, **files: Path | None) -> None:
+    """Make a report, plots or tables of RESULTS, which --json has written."""
+    outputs = _ready(Outputs(**files))
+    if not outputs:
+        raise click.UsageError("say what to make: --report, --plots, --markdown or --csv")
+    _write(outputs, _load(results).raw)
+
+
+@bench.command("compare")
+@click.argument("before", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.argument("after", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.option(
+    "--figure",
+    "figures",
+    type=click.Choice(comparing.COMPARED),
+    multiple=True,
+    help="Only this one. May be repeated.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_comparison_options
+def compare_(
+    *,
+    before: Path,
+    after: Path,
+    figures: tuple[str, ...],
+    as_json: bool,
+    fail_on: str,
+    threshold: float,
+    confidence: float,
+) -> None:
+    """Say what changed between two runs, and whether it is beyond the noise.
+
+    The exit code is 1 if something became worse beyond the noise, and 0 otherwise.
+    """
+    comparison = comparing.compare(
+        _load(before),
+        _load(after),
+        confidence=confidence,
+        threshold=threshold / 100,
+        figures=figures or comparing.COMPARED,
+    )
+    if as_json:
+        click.echo(json.dumps(comparing.as_json(comparison), indent=1))
+    else:
+        _print(comparing.render(comparison))
+    if _fails(comparison, fail_on):
+        sys.exit(1)
+
+
+def _refuse_options(context: click.Context, command: str) -> None:
+    """`bench --quick compare` would measure nothing, so it is an error."""
+    given = click.core.ParameterSource.COMMANDLINE
+    for parameter in context.command.params:
+        if context.get_parameter_source(parameter.name or "") is given:
+            raise click.UsageError(
+                f"{parameter.opts[0]} has to follow, or to go without, {command}"
+            )
+
+
+def _ready(outputs: Outputs) -> Outputs:
+    """Finds out before the run what would fail after it."""
+    if lacks := outputs.lacks():
+        raise click.ClickException(f"this output needs {lacks}: pip install 'localrpc[bench]'")
+    try:
+        outputs.check()
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    return outputs
+
+
+def _write(outputs: Outputs, document: dict[str, Any]) -> None:
+    for file in outputs.write(document):
+        click.echo(f"Wrote {file}", err=True)
+
+
+def _histories(
+    directory: Path, save: str | None, against: str | None
+) -> tuple[History | None, Document | None]:
+    """Where to save, and what to compare with: read first, so that a run may do both."""
+    try:
+        return (
+            History(directory, save) if save is not None else None,
+            History(directory, against).newest() if against is not None else None,
+        )
+    except (UnreadableDocument, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _load(path: Path) -> Document:
+    try:
+        return load(path)
+    except UnreadableDocument as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _fails(comparison: comparing.Comparison, fail_on: str) -> bool:
+    worse = comparison.count(comparing.Verdict.WORSE)
+    better = comparison.count(comparing.Verdict.BETTER)
+    return bool({"regression": worse, "change": worse + better, "never": 0}[fail_on])
 
 
 def _run(plan: Plan) -> Results:

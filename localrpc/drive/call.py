@@ -22,6 +22,7 @@ from localrpc.drive.endings import (
     CHANNEL_CLOSED,
     COLLECTED,
     DEADLINE_EXCEEDED,
+    SOCKET_CLOSED,
     TOO_MANY,
     debug_text,
     deserialize,
@@ -374,7 +375,9 @@ class ClientCall:
         keeper = self.keeper
         code, details = failure(result, size, keeper.options.max_receive, closed=keeper.closed)
         session = session or self.session
-        if result == lib.LR_PROTOCOL and session is not None:
+        if session is not None and (
+            result == lib.LR_PROTOCOL or (details == SOCKET_CLOSED[1] and session.faulty())
+        ):
             details = f"{keeper.address}: {session.reason()}"
         return code, details
 

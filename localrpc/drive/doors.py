@@ -6,6 +6,7 @@ import logging
 import os
 import selectors
 import threading
+from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
@@ -17,15 +18,50 @@ _logger = _log.logger("server")
 _trace = _log.logger("wire")
 
 
+class Guests:
+    """How many connections each user has, those that are still being greeted included."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._count: Counter[int] = Counter()
+
+    def enter(self, uid: int) -> str | None:
+        """One more; or why not."""
+        with self._lock:
+            if self._count[uid] < self._most:
+                self._count[uid] += 1
+                return None
+        return (
+            f"uid {uid} has {self._most} connections, the most that this server allows one user"
+            " (localrpc.max_connections_per_user)"
+        )
+
+    def count(self, uid: int) -> None:
+        """One more, whatever the limit."""
+        with self._lock:
+            self._count[uid] += 1
+
+    def leave(self, uid: int) -> None:
+        with self._lock:
+            self._count[uid] -= 1
+            if self._count[uid] <= 0:
+                del self._count[uid]
+
+
 class Doors:
     """Listeners, and the clients that have not yet introduced themselves.
 
     `admit` gets each greeted connection, on this thread; `lost` is called for a
-    listener's only client when that is turned away.
+    listener's only client when that is turned away. `guests` are counted from
+    here on.
     """
 
-    def __init__(self, admit: Callable[[Connection], None], lost: Callable[[], None]) -> None:
+    def __init__(
+        self, admit: Callable[[Connection], None], lost: Callable[[], None], guests: Guests
+    ) -> None:
         self._admit = admit
+        self._guests = guests
         self._lost = lost
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
@@ -112,6 +148,7 @@ class Doors:
             return  # closed meanwhile
         for greeting in arrived:
             self._greetings[greeting] = listener
+            greeting.enter = self._guests.enter
             self._advance(greeting)
 
     def _advance(self, greeting: Greeting) -> None:
@@ -133,8 +170,10 @@ class Doors:
             connection = None
         listener = self._greetings.pop(greeting)
         if connection is None:
-            self._turned_away(listener)
+            self._turned_away(greeting, listener)
         else:
+            if greeting.entered is None:  # it had no reason to ask
+                self._guests.count(connection.peer.uid)
             connection.security = listener.security
             connection.single = listener.single
             _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
@@ -149,10 +188,12 @@ class Doors:
             listener = self._greetings.pop(greeting)
             self._forget(descriptor)
             greeting.close()
-            self._turned_away(listener)
+            self._turned_away(greeting, listener)
         return min((max(0.0, each.deadline - now) for each in self._greetings), default=None)
 
-    def _turned_away(self, listener: Listener) -> None:
+    def _turned_away(self, greeting: Greeting, listener: Listener) -> None:
+        if greeting.entered is not None:
+            self._guests.leave(greeting.entered)
         if listener.single:
             self._lost()
 

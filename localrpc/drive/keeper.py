@@ -11,14 +11,13 @@ from time import monotonic
 
 import grpc
 
-from localrpc import transports
 from localrpc.address import Address
 from localrpc.drive.core import NEVER, patience
 from localrpc.drive.courier import Courier
 from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
 from localrpc.options import Options
-from localrpc.transports.base import Transport
+from localrpc.transports import Transport, transport_for
 
 Connectivity = grpc.ChannelConnectivity
 Subscriber = Callable[[grpc.ChannelConnectivity], None]
@@ -45,9 +44,7 @@ class Keeper:
     ) -> None:
         self.address = address
         self.options = options
-        self._transport = transport or transports.transport_for(address.scheme).for_channel(
-            address, options
-        )
+        self._transport = transport or transport_for(address.scheme).for_channel(address, options)
         self._numbers: dict[str, int] = {}
         self._set_up()
         self.closed = False

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from localrpc import _log, transports
+from localrpc import _log
 from localrpc.address import Address
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
-from localrpc.drive.doors import Doors
+from localrpc.drive.doors import Doors, Guests
 from localrpc.drive.executors import Workers, workers_for
 from localrpc.drive.notify import notify
+from localrpc.errors import ListenError
 from localrpc.options import Options
-from localrpc.transports.base import Connection
+from localrpc.transports import Connection, transport_for
 from localrpc.wire import codec
 
 _logger = _log.logger("server")
@@ -49,12 +50,14 @@ class Serving:
         if raw == ffi.NULL:
             raise MemoryError("no memory for a server's engine")
         self.engine: Any = own_engine(raw)
+        lib.lr_limit_users(raw, options.max_calls_per_user, options.max_memory_per_user)
         self.options = options
         self.connections: dict[int, Connection] = {}
         self.callback_lock = threading.Lock()
         self._lock = threading.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
-        self._doors = Doors(self._admit, self._lost_one)
+        self._guests = Guests(options.max_connections_per_user)
+        self._doors = Doors(self._admit, self._lost_one, self._guests)
         self._sources = 0
         self._activated = False
         self._started = False
@@ -78,7 +81,10 @@ class Serving:
 
         `security` is what calls that come in there find in their auth_context().
         """
-        listener = transports.transport_for(address.scheme).listen(address, self.options)
+        transport = transport_for(address.scheme)
+        if self.options.access.others and (reason := transport.closed_to_others(address)):
+            raise ListenError(str(address), reason)
+        listener = transport.listen(address, self.options)
         with self._lock:
             self._sources += 1
             self._activated |= listener.activated
@@ -109,12 +115,15 @@ class Serving:
 
     def _admit(self, connection: Connection) -> None:
         with self._lock:
-            number = lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window)
+            number = lib.lr_engine_admit(
+                self.engine, connection.link.take(), connection.hello.window, connection.peer.uid
+            )
             if number >= 0:
                 self.connections[number] = connection
         if number < 0:
             if not self._stopped:  # a server that has stopped meanwhile refuses rightly
                 _logger.error("a connection was refused by the core (%d)", number)
+            self._guests.leave(connection.peer.uid)
             connection.close()
 
     def stay(self) -> None:
@@ -154,6 +163,7 @@ class Serving:
                     if io.raw.size == lib.LR_PROTOCOL:
                         reason = io.buf[: io.raw.count].decode()
                         _logger.error("%s: %s; closed", connection.peer_name, reason)
+                    self._guests.leave(connection.peer.uid)
                     connection.close()
                     if connection.single:
                         self._lost_one()

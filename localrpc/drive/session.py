@@ -74,6 +74,10 @@ class Session:
         lib.lr_engine_error(self.engine, text, 200)
         return bytes(ffi.string(text)).decode("utf-8", "replace")
 
+    def faulty(self) -> bool:
+        """Whether that is a fault of what carried it, such as a full disk."""
+        return bool(lib.lr_engine_faulty(self.engine) > 0)
+
     def flush(self) -> None:
         """See to it that what was sent goes out, though nobody waits for anything.
 

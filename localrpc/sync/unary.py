@@ -174,16 +174,11 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             except ChannelClosed:
                 raise ValueError("Cannot invoke RPC on closed channel!") from None
             self._bind(session)
-            length = self._finish_unary(
-                session,
-                io,
-                _lr_unary(
-                    session.engine, io.raw, self._number,
-                    head or NULL, len(head), message, len(message), deadline,
-                ),
-                message,
-                deadline,
+            length = _lr_unary(
+                session.engine, io.raw, self._number,
+                head or NULL, len(head), message, len(message), deadline,
             )  # fmt: skip
+            length = self._finish_unary(session, io, length, head, message, deadline)
             if length not in _LOST:
                 break
             self._keeper.lost(session)
@@ -207,7 +202,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     ) -> Any:
         """The rest of a call whose first try on the hot path brought no answer."""
         session = self._session
-        length = self._finish_unary(session, io, length, message, deadline)
+        length = self._finish_unary(session, io, length, b"", message, deadline)
         if length in _LOST:
             self._keeper.lost(session)
             idle_ios.append(io)
@@ -217,12 +212,19 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         return self._outcome(session, io, length, deadline)[0]
 
     def _finish_unary(
-        self, session: Session, io: Io, length: int, message: bytes, deadline: int
+        self, session: Session, io: Io, length: int, head: bytes, message: bytes, deadline: int
     ) -> int:
         """Wait on while the core only lets Python see its signals."""
+        engine, raw = session.engine, io.raw
         try:
             while length == _AGAIN:
-                length = lib.lr_unary_wait(session.engine, io.raw, message, len(message), deadline)
+                if raw.call:
+                    length = lib.lr_unary_wait(engine, raw, message, len(message), deadline)
+                else:  # It waited for room, and nothing has been sent: begin again.
+                    length = _lr_unary(
+                        engine, raw, self._number,
+                        head or NULL, len(head), message, len(message), deadline,
+                    )  # fmt: skip
         except BaseException:
             lib.lr_cancel(session.engine, io.raw.call, 1, NULL, 0)
             if lib.lr_release(session.engine, io.raw.call) == lib.LR_LATER:

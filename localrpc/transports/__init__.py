@@ -1,6 +1,12 @@
-"""The doors: one file per transport, found by a target's scheme."""
+"""The doors: one file per transport, found by a target's scheme.
+
+The package can be called: then it is localrpc.transports().
+"""
 
 from __future__ import annotations
+
+import sys
+from types import ModuleType
 
 from localrpc.errors import AddressError
 from localrpc.transports.base import (
@@ -8,10 +14,13 @@ from localrpc.transports.base import (
     ConnectionFacts,
     Greeting,
     Listener,
+    Offer,
     PeerCredentials,
+    Scope,
     Transport,
 )
 from localrpc.transports.fd import FdTransport
+from localrpc.transports.file import FileTransport
 from localrpc.transports.inproc import InprocTransport
 from localrpc.transports.mq import MqTransport
 from localrpc.transports.pipe import PipeTransport
@@ -25,8 +34,11 @@ __all__ = [
     "ConnectionFacts",
     "Greeting",
     "Listener",
+    "Offer",
     "PeerCredentials",
+    "Scope",
     "Transport",
+    "offers",
     "transport_for",
     "transports",
 ]
@@ -40,6 +52,7 @@ _TRANSPORTS: dict[str, Transport] = {
         PipeTransport(),
         MqTransport(),
         SysvMqTransport(),
+        FileTransport(),
         TcpTransport(),
         InprocTransport(),
         FdTransport(),
@@ -59,3 +72,32 @@ def transport_for(scheme: str) -> Transport:
     except KeyError:
         known = ", ".join(f"{known}:" for known in _TRANSPORTS)
         raise AddressError(f"unknown scheme {scheme!r}; localrpc knows {known}") from None
+
+
+def _remote() -> Offer:
+    """What grpcio carries, on a floor above."""
+    return Offer(
+        target="grpc:TARGET",
+        scope=Scope.NETWORK,
+        direction="full duplex",
+        technique="HTTP/2, by grpcio itself: the way off the machine",
+        credentials="none but those of grpc's credentials, such as TLS",
+        zero_copy=False,
+        limits={},
+    )
+
+
+def offers() -> tuple[Offer, ...]:
+    """See localrpc.transports."""
+    ours = [offer for transport in _TRANSPORTS.values() for offer in transport.offers()]
+    return (*ours, _remote())
+
+
+class _Package(ModuleType):
+    """Importing this package hides the function of the same name in localrpc."""
+
+    def __call__(self) -> tuple[Offer, ...]:
+        return offers()
+
+
+sys.modules[__name__].__class__ = _Package

@@ -7,7 +7,9 @@ behind when anything fails.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from localrpc._core.links import Link
 from localrpc.address import Address
@@ -63,6 +65,10 @@ class Greeting(ABC):
 
     deadline: float
     """On time.monotonic()'s clock; past it, close()."""
+    enter: Callable[[int], str | None] = staticmethod(lambda uid: None)
+    """Asked once, for a client whose user may come at all: why it may not come now."""
+    entered: int | None = None
+    """The uid for which that said yes."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -107,6 +113,54 @@ class Listener(ABC):
         """Stop listening and remove the name if it is still ours; idempotent."""
 
 
+class Scope(Enum):
+    """Between which processes a kind of target carries calls."""
+
+    PROCESS = "one process"
+    FAMILY = "parent and child"
+    USER = "any processes of one user"
+    MACHINE = "any processes of this machine"
+    NETWORK = "any machines"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A kind of target, and what this machine has for it now; the words are for people."""
+
+    target: str
+    """How it is spelled."""
+    scope: Scope
+    direction: str
+    technique: str
+    credentials: str
+    """What each side knows of the other, and from where."""
+    zero_copy: bool
+    """Whether messages get across without a copy by the kernel."""
+    limits: Mapping[str, int]
+    """By the system's names, or localrpc's own; -1 for no limit."""
+    missing: str = ""
+    """Why it is not available, and what to do about it."""
+
+    @property
+    def scheme(self) -> str:
+        return self.target.partition(":")[0]
+
+    @property
+    def available(self) -> bool:
+        return not self.missing
+
+
+def what_is_missing(probe: Callable[[], object]) -> str:
+    """Why `probe` fails, for an Offer; empty if it does not."""
+    try:
+        probe()
+    except OSError as error:
+        return error.strerror or str(error)
+    except MemoryError:
+        return "no memory"
+    return ""
+
+
 class Transport(ABC):
     """One scheme. Stateless but for what for_channel() returns: one instance serves all threads."""
 
@@ -121,6 +175,17 @@ class Transport(ABC):
 
     def close(self) -> None:  # noqa: B027
         """The channel is closed. Idempotent, and nothing for a transport of many channels."""
+
+    @abstractmethod
+    def offers(self) -> tuple[Offer, ...]:
+        """Its kinds of targets, as this machine is now."""
+
+    def closed_to_others(self, address: Address) -> str | None:
+        """Why other users cannot come in there, whatever the options; None if they can."""
+        return (
+            f"{self.scheme}: is for one user, and the options allow others in; serve them at"
+            " unix:PATH, unix-abstract:NAME, shm:/PATH or tcp:HOST:PORT"
+        )
 
     @abstractmethod
     def listen(self, address: Address, options: Options) -> Listener:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from localrpc.options import Options
 from localrpc.transports.base import PeerCredentials
 from localrpc.transports.sockdiag import inode_of_other_end
 
 _UCRED = struct.Struct("3i")
-# linux/socket.h since 6.5; Python has no name for it.
+# linux/socket.h, since 6.5 and 4.13; Python has no names for them.
 _SO_PEERPIDFD = 77
+_SO_PEERGROUPS = 59
+_MOST_GROUPS = 256
+"""Python's getsockopt() gives 1,024 bytes."""
 
 
 def peer_credentials(sock: socket.socket) -> PeerCredentials:
@@ -68,25 +73,79 @@ def watch_peer(sock: socket.socket, peer: PeerCredentials, pid: int) -> tuple[Pe
     return found, pidfd
 
 
-def refusal_of_client(peer: PeerCredentials) -> str | None:
-    """Why a server of this user does not serve this peer; None if it does."""
+def peer_groups(sock: socket.socket) -> Iterable[int]:
+    """The groups of the process that called connect(), beside its first.
+
+    Of one with more than 256 only the first counts.
+    """
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _MOST_GROUPS)
+    except OSError as error:
+        if error.errno not in (errno.ERANGE, errno.ENOPROTOOPT):
+            raise
+        return ()
+    return struct.unpack(f"{len(raw) // 4}I", raw)
+
+
+def groups_of_user(uid: int) -> Iterable[int]:
+    """What the system's database says, where the kernel does not tell a process's own."""
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(uid)
+    except (KeyError, OverflowError):
+        return ()
+    return os.getgrouplist(entry.pw_name, entry.pw_gid)
+
+
+def _no_groups() -> Iterable[int]:
+    return ()
+
+
+def refusal_of_client(
+    peer: PeerCredentials,
+    options: Options,
+    groups: Callable[[], Iterable[int]] = _no_groups,
+) -> str | None:
+    """Why a server of this user does not serve this peer; None if it does.
+
+    `groups` is asked for the peer's further groups, if groups matter.
+    """
     own = os.geteuid()
-    if peer.uid in (own, 0):
+    access = options.access
+    if peer.uid in (own, 0) or peer.uid in access.users:
         return None
+    if access.everybody and peer.uid >= 0:
+        return None
+    if access.groups and not access.groups.isdisjoint((peer.gid, *groups())):
+        return None
+    if access.others:
+        return (
+            f"this server belongs to uid {own}, and its options localrpc.allow_users and"
+            f" localrpc.allow_groups do not allow uid {peer.uid}"
+        )
     return (
         f"this server belongs to uid {own} and serves only that user, not uid {peer.uid};"
-        f" run client and server as the same user"
+        f" run client and server as the same user, or allow others with localrpc.allow_users"
     )
 
 
-def refusal_of_server(peer: PeerCredentials) -> str | None:
-    """Why a client of this user does not talk to this peer; root may dial whom it likes."""
+def refusal_of_server(peer: PeerCredentials, options: Options) -> str | None:
+    """Why a client of this user does not talk to this peer.
+
+    Unless localrpc.server_user says whose server it must be, root may dial whom it likes.
+    """
     own = os.geteuid()
+    if options.server_users is not None:
+        if peer.uid in options.server_users:
+            return None
+        wanted = " or ".join(map(str, sorted(options.server_users)))
+        return f"the server belongs to uid {peer.uid}, not to uid {wanted} (localrpc.server_user)"
     if own == 0 or peer.uid in (own, 0):
         return None
     return (
-        f"the server belongs to uid {peer.uid} and this process to uid {own};"
-        f" run client and server as the same user"
+        f"the server belongs to uid {peer.uid} and this process to uid {own}; run client and"
+        f" server as the same user, or say whose it is with the option localrpc.server_user"
     )
 
 

@@ -9,6 +9,7 @@ import socket
 import time
 import weakref
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 from localrpc import _log
@@ -24,6 +25,7 @@ from localrpc.transports.base import (
 )
 from localrpc.transports.credentials import (
     peer_credentials,
+    peer_groups,
     refusal_of_client,
     watch_peer,
 )
@@ -118,9 +120,11 @@ class MediumGreeting(Greeting, Generic[M]):
     def _recognise(self) -> PeerCredentials:
         if self._peer is None:
             self._peer = self.identify()
-            if refusal := self.objection(self._peer):
+            uid = self._peer.uid
+            if refusal := self.objection(self._peer) or self.enter(uid):
                 self._refuse(refusal)
                 raise GreetingError(f"refused: {refusal}")
+            self.entered = uid
         return self._peer
 
     def _read(self) -> Hello:
@@ -148,7 +152,11 @@ class MediumGreeting(Greeting, Generic[M]):
 
     def objection(self, peer: PeerCredentials) -> str | None:
         """Why this client is not served; None if it is."""
-        return refusal_of_client(peer)
+        return refusal_of_client(peer, self.options, lambda: self.groups(peer))
+
+    def groups(self, peer: PeerCredentials) -> Iterable[int]:
+        """The groups of a client beside its first."""
+        return ()
 
     @abstractmethod
     def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
@@ -202,6 +210,9 @@ class SocketGreeting(MediumGreeting[SocketMedium]):
 
     def identify(self) -> PeerCredentials:
         return peer_credentials(self.medium.sock)
+
+    def groups(self, peer: PeerCredentials) -> Iterable[int]:
+        return peer_groups(self.medium.sock)
 
     def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
         return watch_peer(self.medium.sock, peer, hello.pid)

@@ -14,8 +14,8 @@ import socket
 from localrpc.address import Address
 from localrpc.errors import AddressError, ConnectError, ListenError
 from localrpc.options import Options
-from localrpc.transports import handed, tcp
-from localrpc.transports.base import Connection, Listener, Transport
+from localrpc.transports import handed, limits, tcp
+from localrpc.transports.base import Connection, Listener, Offer, Scope, Transport
 from localrpc.transports.credentials import peer_credentials
 from localrpc.transports.door import SocketGreeting, SocketListener, forget_after_fork
 from localrpc.transports.greet import Road
@@ -30,6 +30,22 @@ class _OneClientListener(HandoverListener):
 
 class FdTransport(Transport):
     scheme = "fd"
+
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            Offer(
+                target="fd:N",
+                scope=Scope.MACHINE,
+                direction="full duplex",
+                technique="a Unix or TCP socket that somebody else has made",
+                credentials="as with unix: and tcp:",
+                zero_copy=False,
+                limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
+            ),
+        )
+
+    def closed_to_others(self, address: Address) -> str | None:
+        return None  # who has made the socket has said who can get to it
 
     def listen(self, address: Address, options: Options) -> Listener:
         try:

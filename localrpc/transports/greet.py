@@ -58,7 +58,7 @@ class Road(Generic[M]):
     identify: Callable[[M], PeerCredentials]
     """Who answers; raises GreetingError when it cannot be told."""
     peer_name: str
-    objection: Callable[[PeerCredentials], str | None] = refusal_of_server
+    objection: Callable[[PeerCredentials, Options], str | None] = refusal_of_server
     """Why this client does not talk to that server; None if it does."""
     watch: Callable[[M, PeerCredentials, Hello], tuple[PeerCredentials, int]] = _pidfd_of_socket
     """What is known of the server after its HELLO, and a pidfd or -1."""
@@ -196,7 +196,8 @@ def _connect(name: str | bytes, address: Address, until: float) -> socket.socket
     fix = {
         errno.ENOENT: f"no server listens on {where}: start it, or check the name",
         errno.ECONNREFUSED: f"nobody listens on {where} any more: start the server again",
-        errno.EACCES: f"{where} is not this user's: run client and server as the same user",
+        errno.EACCES: f"{where} is not this user's: run client and server as the same user, or"
+        " let the server allow this one (localrpc.allow_users) and listen where both can get to",
         errno.EPROTOTYPE: f"{where} is another kind of socket",
         errno.EAGAIN: f"the server on {where} does not take connections: it is stopped or swamped",
     }.get(number, where)
@@ -213,7 +214,7 @@ def _greet(
     memory_refusal: str,
 ) -> Connection:
     if not road.identified_late:
-        peer = _recognise(road, medium)
+        peer = _recognise(road, medium, options)
     offer: dict[str, Any] = {}
     if memory is not None:
         offer["ring_size"] = memory.ring_size
@@ -228,7 +229,7 @@ def _greet(
         theirs = _await_hello(medium, road.alive(), until, fds)
         agree(hello, theirs)  # a refusal may be believed, whoever says it
         if road.identified_late:
-            peer = _recognise(road, medium)
+            peer = _recognise(road, medium, options)
         if memory is not None and not theirs.ring_size:
             memory_refusal = theirs.memory_refusal or "the server did not take it"
             memory = None
@@ -252,9 +253,9 @@ def _greet(
         return Connection(link=link, facts=facts, **fields)
 
 
-def _recognise(road: Road[M], medium: M) -> PeerCredentials:
+def _recognise(road: Road[M], medium: M, options: Options) -> PeerCredentials:
     peer = road.identify(medium)
-    if refusal := road.objection(peer):
+    if refusal := road.objection(peer, options):
         raise GreetingError(refusal)
     return peer
 

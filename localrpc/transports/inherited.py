@@ -17,11 +17,14 @@ from typing import NamedTuple
 from localrpc.address import Address
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
+from localrpc.transports import limits
 from localrpc.transports.base import (
     Connection,
     Greeting,
     Listener,
+    Offer,
     PeerCredentials,
+    Scope,
     Transport,
 )
 from localrpc.transports.credentials import identified, open_pidfd_of_holder
@@ -77,6 +80,25 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def limits_of_pipes() -> dict[str, int]:
+    return {
+        **limits.settings("fs", "pipe-max-size", "pipe-user-pages-soft", "pipe-user-pages-hard"),
+        "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+    }
+
+
+def offer() -> Offer:
+    return Offer(
+        target="pipe:",
+        scope=Scope.FAMILY,
+        direction="two one-way channels",
+        technique="pipes inherited from the parent, by fork or spawn",
+        credentials="who has the pipes is who was given them; pid, uid: by /proc",
+        zero_copy=False,
+        limits=limits_of_pipes(),
+    )
 
 
 def make_pair() -> Pair:
@@ -216,7 +238,7 @@ class ToChild(Transport):
             connect=lambda until: medium,
             identify=lambda medium: _owner(rx),
             peer_name=f"unix:pid={self._pid}",
-            objection=lambda peer: None,
+            objection=lambda peer, options: None,
             # A wrapper may stand between us and who really answers.
             watch=lambda medium, peer, hello: identified(
                 peer, hello.pid, lambda pid: _open_pidfd(rx, pid)
@@ -242,6 +264,9 @@ class ToChild(Transport):
 
     def _is_over(self) -> bool:
         return bool(self._ending) or self._closed
+
+    def offers(self) -> tuple[Offer, ...]:
+        return (offer(),)
 
     def listen(self, address: Address, options: Options) -> Listener:
         raise ListenError(str(address), NO_SERVER)

@@ -13,7 +13,15 @@ import threading
 from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
-from localrpc.transports.base import Connection, Listener, PeerCredentials, Transport
+from localrpc.transports import limits
+from localrpc.transports.base import (
+    Connection,
+    Listener,
+    Offer,
+    PeerCredentials,
+    Scope,
+    Transport,
+)
 from localrpc.transports.door import SocketGreeting, peer_name
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.handover import HandoverListener
@@ -79,6 +87,22 @@ def connect(address: Address) -> socket.socket:
 class InprocTransport(Transport):
     scheme = "inproc"
 
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            Offer(
+                target="inproc:NAME",
+                scope=Scope.PROCESS,
+                direction="full duplex",
+                technique="a pair of Unix sockets within one process",
+                credentials="the process itself",
+                zero_copy=False,
+                limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
+            ),
+        )
+
+    def closed_to_others(self, address: Address) -> str | None:
+        return None  # no other process comes in at all
+
     def listen(self, address: Address, options: Options) -> Listener:
         with _lock:
             if address.body in _listeners:
@@ -95,7 +119,7 @@ class InprocTransport(Transport):
             connect=lambda until: SocketMedium(connect(address)),
             identify=lambda medium: _this_process(),
             peer_name=peer_name(_this_process()),
-            objection=lambda peer: None,
+            objection=lambda peer, options: None,
             watch=lambda medium, peer, hello: (peer, -1),
         )
         return dial_road(road, address, options, deadline)

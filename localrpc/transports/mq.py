@@ -19,8 +19,17 @@ from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.errors import ConnectError, LimitReached, ListenError
 from localrpc.options import Options
-from localrpc.transports import records
-from localrpc.transports.base import Connection, Greeting, Listener, PeerCredentials, Transport
+from localrpc.transports import limits, records
+from localrpc.transports.base import (
+    Connection,
+    Greeting,
+    Listener,
+    Offer,
+    PeerCredentials,
+    Scope,
+    Transport,
+    what_is_missing,
+)
 from localrpc.transports.credentials import open_pidfd_of_holder
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Descriptors, Medium
@@ -40,6 +49,10 @@ _DEPTH = 3
 """Messages in a queue: a user's 819,200 bytes hold 32 queues of so many, of 8 KiB each."""
 _SIZE = 8192
 _KNOCKS = 10
+_NOT_IN_KERNEL = (
+    "this kernel, or the sandbox around it, has no POSIX message queues"
+    " (CONFIG_POSIX_MQUEUE); use another transport"
+)
 _FRAME_MAX = 4096 + 16  # a HELLO
 
 
@@ -59,7 +72,9 @@ class _Queue:
             raise FileNotFoundError(errno.ENOENT, f"no queue {name}") from None
         except posix_ipc.PermissionsError:
             raise PermissionError(errno.EACCES, f"the queue {name} is somebody else's") from None
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.ENOSYS:
+                raise OSError(errno.ENOSYS, _NOT_IN_KERNEL) from None
             # posix_ipc has one text for three limits, and that of another one.
             raise OSError(errno.ENOSPC, _limit()) from None
         queue.block = False
@@ -84,11 +99,8 @@ class _Queue:
 
 
 def _setting(name: str, default: int) -> int:
-    try:
-        with open(f"/proc/sys/fs/mqueue/{name}") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return default
+    found = limits.setting(f"fs/mqueue/{name}")
+    return default if found is None else found
 
 
 def _limit() -> str:
@@ -97,9 +109,7 @@ def _limit() -> str:
         os.close(os.open("/dev/null", os.O_RDONLY))
     except OSError as error:
         return f"{error.strerror}: raise the limit on descriptors (ulimit -n)"
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_MSGQUEUE)
+    soft = limits.rlimit("RLIMIT_MSGQUEUE")
     return (
         f"no more message queues: this user's are limited to {soft} bytes in all (ulimit -q) and"
         f" the system's to {_setting('queues_max', 256)} (sysctl fs.mqueue.queues_max); close"
@@ -119,6 +129,14 @@ def _remove(queues: list[str]) -> None:
 
 
 registered = Registered(".mq", _remove)
+
+
+def _try_queue() -> None:
+    name = _name(new_token(), "try")
+    try:
+        os.close(_Queue(name, depth=1, size=KNOCK_SIZE).fd)
+    finally:
+        _remove([name])
 
 
 def _owner(fd: int) -> PeerCredentials:
@@ -215,6 +233,25 @@ class _MqListener(MeetingListener):
 
 class MqTransport(Transport):
     scheme = "mq"
+
+    def offers(self) -> tuple[Offer, ...]:
+        names = ("queues_max", "msg_max", "msgsize_max")
+        return (
+            Offer(
+                target="mq:NAME",
+                scope=Scope.USER,
+                direction="two one-way channels",
+                technique="POSIX message queues, one each way",
+                credentials="uid, gid: who made the queues; pid: who has them open, by /proc",
+                zero_copy=False,
+                limits={
+                    **limits.settings("fs/mqueue", *names),
+                    "RLIMIT_MSGQUEUE": limits.rlimit("RLIMIT_MSGQUEUE"),
+                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+                },
+                missing=what_is_missing(_try_queue),
+            ),
+        )
 
     def listen(self, address: Address, options: Options) -> Listener:
         name = _name(new_token(), "door")

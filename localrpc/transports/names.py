@@ -14,6 +14,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from localrpc.address import SUN_PATH_MAX
 from localrpc.errors import AddressInUse, ListenError
@@ -58,53 +59,76 @@ def check_runtime_directory(*, create: bool) -> str:
     false.
     """
     path = runtime_directory()
+    directory = _Directory("the runtime directory", path, *_RUNTIME_FIXES)
     if not path.startswith("/"):
-        raise _refused(path, errno.EINVAL, "is not absolute; give LOCALRPC_RUNTIME_DIR a full path")
+        raise directory.refused(
+            errno.EINVAL, "is not absolute; give LOCALRPC_RUNTIME_DIR a full path"
+        )
     if create:
-        _make(path)
-    try:
-        facts = os.lstat(path)
-        if stat.S_ISLNK(facts.st_mode) and "LOCALRPC_RUNTIME_DIR" in os.environ:
-            facts = os.stat(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _refused(path, error.errno, f"cannot be used: {error.strerror}") from None
-    if not stat.S_ISDIR(facts.st_mode):
-        raise _refused(path, errno.ENOTDIR, f"is not a directory; {_FIX}")
-    if facts.st_uid != os.geteuid():
-        raise _refused(
-            path, errno.EPERM, f"belongs to uid {facts.st_uid}, not to {os.geteuid()}; {_FIX}"
-        )
-    if facts.st_mode & 0o077:
-        raise _refused(
-            path,
-            errno.EPERM,
-            f"is open to others (mode {stat.S_IMODE(facts.st_mode):04o}); run chmod 700 on it",
-        )
+        directory.make()
+    directory.check(may_be_link="LOCALRPC_RUNTIME_DIR" in os.environ)
     return path
 
 
-_FIX = "remove it, or set LOCALRPC_RUNTIME_DIR to a directory of your own"
+def check_directory(what: str, path: str, *, create: bool) -> bool:
+    """The same of any other; whether it was made just now."""
+    directory = _Directory(what, path, "use another directory", "choose another directory")
+    made = create and directory.make()
+    directory.check(may_be_link=True)
+    return made
 
 
-def _refused(path: str, number: int | None, why: str) -> DirectoryRefused:
-    return DirectoryRefused(number or errno.EPERM, f"the runtime directory {path} {why}")
+_RUNTIME_FIXES = (
+    "remove it, or set LOCALRPC_RUNTIME_DIR to a directory of your own",
+    "set LOCALRPC_RUNTIME_DIR to a directory that can",
+)
 
 
-def _make(path: str) -> None:
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise _refused(
-            path,
-            error.errno,
-            f"cannot be made: {error.strerror}; set LOCALRPC_RUNTIME_DIR to a directory that can",
-        ) from None
-    # A umask of 0777 is nobody's wish for a directory of their own.
-    os.chmod(path, 0o700)
+class _Directory(NamedTuple):
+    """A directory that is to be its user's alone; every method raises DirectoryRefused."""
+
+    what: str
+    path: str
+    fix: str
+    fix_making: str
+
+    def refused(self, number: int | None, why: str) -> DirectoryRefused:
+        return DirectoryRefused(number or errno.EPERM, f"{self.what} {self.path} {why}")
+
+    def make(self) -> bool:
+        try:
+            os.mkdir(self.path, 0o700)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise self.refused(
+                error.errno, f"cannot be made: {error.strerror}; {self.fix_making}"
+            ) from None
+        # A umask of 0777 is nobody's wish for a directory of their own.
+        os.chmod(self.path, 0o700)
+        return True
+
+    def check(self, *, may_be_link: bool) -> None:
+        """Raises FileNotFoundError when it is not there."""
+        try:
+            facts = os.lstat(self.path)
+            if stat.S_ISLNK(facts.st_mode) and may_be_link:
+                facts = os.stat(self.path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self.refused(error.errno, f"cannot be used: {error.strerror}") from None
+        if not stat.S_ISDIR(facts.st_mode):
+            raise self.refused(errno.ENOTDIR, f"is not a directory; {self.fix}")
+        if facts.st_uid != os.geteuid():
+            raise self.refused(
+                errno.EPERM, f"belongs to uid {facts.st_uid}, not to {os.geteuid()}; {self.fix}"
+            )
+        if facts.st_mode & 0o077:
+            raise self.refused(
+                errno.EPERM,
+                f"is open to others (mode {stat.S_IMODE(facts.st_mode):04o}); run chmod 700 on it",
+            )
 
 
 @contextlib.contextmanager
@@ -134,9 +158,10 @@ def locked(directory: str) -> Iterator[None]:
         os.close(fd)
 
 
-def take(path: str, target: str) -> tuple[socket.socket, Identity]:
+def take(path: str, target: str, *, others: bool = False) -> tuple[socket.socket, Identity]:
     """A socket that listens under `path`, which was free or a dead server's.
 
+    With `others` every user may connect to it, and is to be asked who it is.
     Raises AddressInUse for a live server's, ListenError for everything else.
     """
     directory = os.path.dirname(path) or "."
@@ -149,6 +174,8 @@ def take(path: str, target: str) -> tuple[socket.socket, Identity]:
             sock.bind(path)
             facts = os.lstat(path)
             sock.listen(_BACKLOG)
+            if others:
+                _open_to_all(path, (facts.st_dev, facts.st_ino))
     except OSError as error:
         sock.close()
         raise ListenError(target, _bind_reason(path, directory, error)) from error
@@ -156,6 +183,18 @@ def take(path: str, target: str) -> tuple[socket.socket, Identity]:
         sock.close()
         raise
     return sock, (facts.st_dev, facts.st_ino)
+
+
+def _open_to_all(path: str, identity: Identity) -> None:
+    """Whatever the umask says; and not what somebody has put in the socket's place."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        facts = os.fstat(fd)
+        if (facts.st_dev, facts.st_ino) != identity:
+            raise OSError(errno.EBUSY, "somebody else has taken the name meanwhile")
+        os.chmod(f"/proc/self/fd/{fd}", 0o666)
+    finally:
+        os.close(fd)
 
 
 def _bind_reason(path: str, directory: str, error: OSError) -> str:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from localrpc.address import Address
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
-from localrpc.transports.base import Connection, Listener, Transport
+from localrpc.transports.base import Connection, Listener, Offer, Transport
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Medium
 
@@ -54,6 +54,10 @@ class Once(Transport, Generic[M]):
             self._changed.notify_all()
         if connection is not None:
             connection.close()
+
+    def offers(self) -> tuple[Offer, ...]:
+        """None of its own: the transport that made it has said it."""
+        return ()
 
     def listen(self, address: Address, options: Options) -> Listener:
         raise ListenError(str(address), "this is a channel's")

@@ -20,8 +20,20 @@ from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
 from localrpc.transports import inherited, names, records
-from localrpc.transports.base import Connection, Greeting, Listener, PeerCredentials, Transport
-from localrpc.transports.credentials import identified, open_pidfd_of_holder
+from localrpc.transports.base import (
+    Connection,
+    Greeting,
+    Listener,
+    Offer,
+    PeerCredentials,
+    Scope,
+    Transport,
+)
+from localrpc.transports.credentials import (
+    identified,
+    open_pidfd_of_holder,
+    refusal_of_server,
+)
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
 from localrpc.transports.meeting import (
@@ -104,6 +116,24 @@ class _FifoListener(MeetingListener):
 class PipeTransport(Transport):
     scheme = "pipe"
 
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            inherited.offer(),
+            Offer(
+                target="pipe:PATH",
+                scope=Scope.USER,
+                direction="two one-way channels",
+                technique="named FIFOs, two for each client",
+                credentials="uid: who made the FIFOs; pid: who has them open, by /proc",
+                zero_copy=False,
+                limits=inherited.limits_of_pipes(),
+            ),
+        )
+
+    def closed_to_others(self, address: Address) -> str | None:
+        # Who has inherited pipes has them from whoever may call.
+        return super().closed_to_others(address) if address.body else None
+
     def listen(self, address: Address, options: Options) -> Listener:
         if not address.body:
             return inherited.listen(address, options)
@@ -131,6 +161,13 @@ class PipeTransport(Transport):
             raise ConnectError(str(address), inherited.NO_SERVER)
         with contextlib.ExitStack() as stack:
             knocker = stack.enter_context(_knocker(address))
+            # Before it hears of us at all.
+            try:
+                refusal = refusal_of_server(_owner(knocker, address.body), options)
+            except GreetingError as error:
+                refusal = str(error)
+            if refusal:
+                raise ConnectError(str(address), f"connect failed: {refusal}")
             road = Road(
                 connect=lambda until: _connect(address, knocker, stack, until),
                 identify=lambda medium: _owner(knocker, address.body),
@@ -158,8 +195,6 @@ def _knocker(address: Address) -> Iterator[int]:
         }.get(error.errno or 0, path)
         raise ConnectError(str(address), f"connect failed: {error.strerror} ({fix})") from None
     try:
-        if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-            raise ConnectError(str(address), f"connect failed: {path} is not a FIFO")
         yield fd
     finally:
         os.close(fd)
@@ -173,7 +208,11 @@ def _connect(
     both = ends(address.body, token)
     directory = os.path.dirname(address.body) or "."
     with names.locked(directory):
-        record = records.make(f"{address.body}.{token}{records.SUFFIX}", *both)
+        try:
+            record = records.make(f"{address.body}.{token}{records.SUFFIX}", *both)
+        except PermissionError:
+            reason = f"the directory {directory} cannot be written, and clients make FIFOs there"
+            raise ConnectError(str(address), f"connect failed: {reason}") from None
     stack.callback(record.remove)
     stack.callback(_remove, [*both])
     with Descriptors() as fds:

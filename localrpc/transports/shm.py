@@ -7,16 +7,19 @@ import os
 
 from localrpc._core import links
 from localrpc._core.links import Link
-from localrpc.address import RING_MAX, RING_MIN, Address
+from localrpc.address import RING_DEFAULT, RING_MAX, RING_MIN, SUN_PATH_MAX, Address
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
-from localrpc.transports import memory, names
+from localrpc.transports import limits, memory, names
 from localrpc.transports.base import (
     Connection,
     ConnectionFacts,
     Listener,
+    Offer,
     PeerCredentials,
+    Scope,
     Transport,
+    what_is_missing,
 )
 from localrpc.transports.credentials import open_peer_pidfd
 from localrpc.transports.door import SocketGreeting, SocketListener, peer_name
@@ -212,6 +215,34 @@ class _ShmGreeting(SocketGreeting):
 class ShmTransport(Transport):
     scheme = "shm"
 
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            Offer(
+                target="shm:NAME",
+                scope=Scope.MACHINE,
+                direction="two one-way rings",
+                technique="rings in shared memory, one each way",
+                credentials="pid, uid, gid, groups: SO_PEERCRED, SO_PEERGROUPS",
+                zero_copy=True,
+                limits={
+                    "ring bytes, least": RING_MIN,
+                    "ring bytes, default": RING_DEFAULT,
+                    "ring bytes, most": RING_MAX,
+                    "name bytes": SUN_PATH_MAX,
+                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+                },
+                missing=what_is_missing(_try_memory),
+            ),
+        )
+
+    def closed_to_others(self, address: Address) -> str | None:
+        if address.body.startswith("/"):
+            return None
+        return (
+            "the runtime directory is closed to other users, and the options allow some; name a"
+            " socket where they can get to it: shm:/PATH"
+        )
+
     def listen(self, address: Address, options: Options) -> Listener:
         try:
             _wake(address)
@@ -219,7 +250,7 @@ class ShmTransport(Transport):
             path = _path(address, create=True)
         except (OSError, ValueError) as error:
             raise ListenError(str(address), _reason(error)) from None
-        sock, identity = names.take(path, str(address))
+        sock, identity = names.take(path, str(address), others=options.access.others)
         return SocketListener(address, options, sock, _ShmGreeting, path, identity)
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
@@ -242,6 +273,17 @@ class ShmTransport(Transport):
             return dial_socket(path, address, options, deadline, _Rings(address))
         except MemoryRefused as refusal:
             return dial_socket(path, address, options, deadline, None, f"on the client: {refusal}")
+
+
+def _try_memory() -> None:
+    try:
+        os.close(memory.create_ring(RING_MIN))
+    except OSError as error:
+        reason = (
+            f"no sealed memory (memfd_create: {error.strerror}): calls stay on the socket, as with"
+            " unix:; the kernel needs CONFIG_MEMFD_CREATE, a container room in its memory"
+        )
+        raise OSError(error.errno, reason) from None
 
 
 def _path(address: Address, *, create: bool) -> str:

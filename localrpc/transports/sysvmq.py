@@ -21,8 +21,17 @@ from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.errors import ConnectError, LimitReached, ListenError
 from localrpc.options import Options
-from localrpc.transports import records
-from localrpc.transports.base import Connection, Greeting, Listener, PeerCredentials, Transport
+from localrpc.transports import limits, records
+from localrpc.transports.base import (
+    Connection,
+    Greeting,
+    Listener,
+    Offer,
+    PeerCredentials,
+    Scope,
+    Transport,
+    what_is_missing,
+)
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Medium
 from localrpc.transports.meeting import (
@@ -54,15 +63,17 @@ def _check(result: int) -> int:
             f"no more System V message queues: the system's are limited to {_setting('msgmni')}"
             " (ipcs -q shows them, sysctl kernel.msgmni raises the limit)",
         )
+    if -result == errno.ENOSYS:
+        raise OSError(
+            errno.ENOSYS,
+            "this kernel, or the sandbox around it, has no System V message queues"
+            " (CONFIG_SYSVIPC); use another transport",
+        )
     raise OSError(-result, os.strerror(-result))
 
 
 def _setting(name: str) -> int:
-    try:
-        with open(f"/proc/sys/kernel/{name}") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 8192
+    return limits.setting(f"kernel/{name}") or 8192
 
 
 def _new_key() -> int:
@@ -266,7 +277,9 @@ class SysvMedium(Medium):
     def open_link(self, pidfd: int, address: Address) -> Link:
         record, self._record = self._record, None
         self._porter.close()
-        size = min(lib.LR_SYSV_MAX, _setting("msgmax"), _facts(self._tx).bytes // 2)
+        size = min(lib.LR_SYSV_MAX, _setting("msgmax"))
+        with contextlib.suppress(OSError):  # gone again: the link will say so
+            size = min(size, _facts(self._tx).bytes // 2)
         return links.open_sysv(
             rx_id=self._rx,
             tx_id=self._tx,
@@ -314,9 +327,9 @@ class _SysvListener(MeetingListener):
         return self._porter.bell
 
     def _read(self) -> bytes:
-        came = self._porter.take()
+        came = [knock for knock in self._porter.take() if knock]  # empty: the queue is gone
         if not came:
-            if self._porter.over:
+            if self._porter.over and self._record.fd >= 0:
                 _logger.error("%s: somebody has removed its queue: nobody can come", self.address)
             raise BlockingIOError(errno.EAGAIN, "nobody knocks")
         return b"".join(knock.ljust(KNOCK_SIZE, b"\0") for knock in came)
@@ -345,6 +358,23 @@ class _SysvListener(MeetingListener):
 
 class SysvMqTransport(Transport):
     scheme = "sysvmq"
+
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            Offer(
+                target="sysvmq:NAME",
+                scope=Scope.USER,
+                direction="two one-way channels",
+                technique="System V message queues, one each way",
+                credentials="uid, gid: who made the queues; pid: who sent last",
+                zero_copy=False,
+                limits={
+                    **limits.settings("kernel", "msgmax", "msgmnb", "msgmni"),
+                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+                },
+                missing=what_is_missing(lambda: _drop(_make(_new_key()))),
+            ),
+        )
 
     def listen(self, address: Address, options: Options) -> Listener:
         key = _new_key()

@@ -14,18 +14,27 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
-from localrpc.transports.base import Connection, Listener, PeerCredentials, Transport
+from localrpc.transports import limits
+from localrpc.transports.base import (
+    Connection,
+    Listener,
+    Offer,
+    PeerCredentials,
+    Scope,
+    Transport,
+    what_is_missing,
+)
 from localrpc.transports.credentials import (
+    groups_of_user,
     identified,
     open_pidfd_of_holder,
-    refusal_of_client,
     refusal_of_server,
 )
 from localrpc.transports.door import SocketGreeting, SocketListener
@@ -46,8 +55,6 @@ _ELSEWHERE = (
     "is not of this machine alone; add ?interfaces=any if that is meant (nothing is encrypted"
     " there and nobody's user is known), or use 127.0.0.1"
 )
-
-_Refusal = Callable[[PeerCredentials], str | None]
 
 _Place = tuple[socket.AddressFamily, Any]
 """A family and what bind() and connect() take in it."""
@@ -110,11 +117,9 @@ def _watch(
     return identified(peer, hello.pid, lambda pid: open_pidfd_of_holder(pid, device, holder.inode))
 
 
-def _objection(address: Address, refusal: _Refusal, peer: PeerCredentials) -> str | None:
-    """None for a peer elsewhere, if the target allows them: it has no user here to compare."""
-    if peer.uid == _UNKNOWN and address.elsewhere:
-        return None
-    return refusal(peer)
+def _welcome_from_elsewhere(address: Address, peer: PeerCredentials) -> bool:
+    """Whether it has no user here to compare, and the target allows that."""
+    return peer.uid == _UNKNOWN and address.elsewhere
 
 
 class TcpGreeting(SocketGreeting):
@@ -132,7 +137,12 @@ class TcpGreeting(SocketGreeting):
         return peer
 
     def objection(self, peer: PeerCredentials) -> str | None:
-        return _objection(self.address, refusal_of_client, peer)
+        if _welcome_from_elsewhere(self.address, peer):
+            return None
+        return super().objection(peer)
+
+    def groups(self, peer: PeerCredentials) -> Iterable[int]:
+        return groups_of_user(peer.uid)
 
     def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
         return _watch(self.medium, peer, hello)
@@ -143,6 +153,26 @@ class TcpGreeting(SocketGreeting):
 
 class TcpTransport(Transport):
     scheme = "tcp"
+
+    def offers(self) -> tuple[Offer, ...]:
+        return (
+            Offer(
+                target="tcp:HOST:PORT",
+                scope=Scope.MACHINE,
+                direction="full duplex",
+                technique="a TCP connection over the loopback interface",
+                credentials="uid, and the pid of one's own user's: sock_diag",
+                zero_copy=False,
+                limits={
+                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+                    **limits.settings("net/core", "somaxconn", "wmem_max"),
+                },
+                missing=what_is_missing(_try_loopback),
+            ),
+        )
+
+    def closed_to_others(self, address: Address) -> str | None:
+        return None
 
     def listen(self, address: Address, options: Options) -> Listener:
         try:
@@ -176,7 +206,7 @@ def road(
         connect=lambda until: SocketMedium(connect(until)),
         identify=_identify,
         peer_name=peer_name,
-        objection=partial(_objection, address, refusal_of_server),
+        objection=partial(_refusal, address),
         watch=_watch,
         identified_late=True,
     )
@@ -187,6 +217,19 @@ def check_place(address: Address, sock: socket.socket) -> None:
     place = sock.getsockname()[0]
     if not address.elsewhere and not _is_loopback(place):
         raise ValueError(f"{place} {_ELSEWHERE}")
+
+
+def _try_loopback() -> None:
+    with socket.socket(socket.AF_INET, _KIND) as sock:
+        try:
+            sock.bind(("127.0.0.1", 0))
+        except OSError as error:
+            reason = f"127.0.0.1 is not to be had ({error.strerror}): ip link set lo up"
+            raise OSError(error.errno, reason) from None
+
+
+def _refusal(address: Address, peer: PeerCredentials, options: Options) -> str | None:
+    return None if _welcome_from_elsewhere(address, peer) else refusal_of_server(peer, options)
 
 
 def _listen(family: socket.AddressFamily, place: Any) -> socket.socket:

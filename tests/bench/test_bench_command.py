@@ -10,9 +10,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from localrpc.bench.rpc import LocalrpcPeer
 from localrpc.bench.runner import Worker
+from localrpc.cli.bench import bench as command
+from tests.bench.documents import document
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTO = ROOT / "localrpc" / "bench" / "bench.proto"
@@ -92,8 +95,8 @@ def test_scenarios_can_be_made_by_number(tmp_path: Path) -> None:
     assert shm["bytes_per_second"]["median"] == pytest.approx(
         2048 * shm["calls_per_second"]["median"]
     )
-    assert shm["percentiles"]["p50"] == shm["p50"]
-    assert shm["percentiles"]["max"]["median"] >= shm["percentiles"]["p90"]["median"]
+    assert shm["latency"]["p50"] == shm["p50"]
+    assert shm["latency"]["max"]["median"] >= shm["latency"]["p90"]["median"]
     assert shm["memory"]["median"] == pytest.approx(
         shm["client_memory"]["median"] + shm["server_memory"]["median"]
     )
@@ -131,3 +134,62 @@ def test_an_unknown_option_of_a_transport_is_said() -> None:
     done = bench("--transport", "shm?bell=loud")
     assert done.returncode == 2
     assert "unknown option 'bell'" in done.stderr
+
+
+QUICKEST = ("--rounds", "1", "--seconds", "0.02", "--peer", "grpcio", "--scenario", "unary")
+
+
+def test_one_run_gives_every_output_and_a_baseline(tmp_path: Path) -> None:
+    history = tmp_path / "history"
+    files = {kind: tmp_path / f"run.{kind}" for kind in ("json", "csv", "html")}
+    done = bench(
+        *QUICKEST,
+        *("--json", files["json"], "--csv", files["csv"], "--report", files["html"]),
+        *("--plots", tmp_path / "plots", "--baseline-dir", history, "--save-baseline"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(file.stat().st_size for file in files.values())
+    assert (tmp_path / "plots" / "percentiles-unary.svg").exists()
+    assert len(list((history / "main").iterdir())) == 1
+    again = bench(*QUICKEST, "--baseline-dir", history, "--against-baseline")
+    # One round has no noise to be beyond of.
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "too few rounds" in again.stdout
+
+
+def test_a_report_is_made_of_a_document_later(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(document(peers=("shm", "grpcio"), calls=200)))
+    report = tmp_path / "report.html"
+    done = bench("report", results, "--report", report)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"Wrote {report}\n"
+    assert "<!doctype html>" in report.read_text()
+    assert "say what to make" in bench("report", results).stderr
+
+
+def test_what_would_fail_after_the_run_fails_before_it(tmp_path: Path) -> None:
+    done = bench("--report", tmp_path / "no" / "report.html")
+    assert done.returncode == 1
+    assert "there is no folder" in done.stderr.splitlines()[-1]
+    done = bench("--baseline-dir", tmp_path, "--against-baseline", "never")
+    assert done.returncode == 1
+    assert "no baseline 'never'" in done.stderr.splitlines()[-1]
+
+
+def test_options_of_a_run_do_not_go_with_a_command() -> None:
+    done = bench("--quick", "compare", __file__, __file__)
+    assert done.returncode == 2
+    assert "--quick has to follow, or to go without, compare" in done.stderr
+
+
+def test_a_missing_extra_is_one_line_with_the_command_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for option, package in (("--report", "jinja2"), ("--plots", "matplotlib")):
+        done = CliRunner().invoke(command, [option, str(tmp_path / "out")])
+        assert done.exit_code == 1
+        assert done.output.splitlines() == [
+            f"Error: this output needs {package}: pip install 'localrpc[bench]'"
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from functools import partial
@@ -12,6 +13,8 @@ import grpc
 import pytest
 
 import localrpc
+from localrpc._core import lib
+from localrpc.drive.core import SIGNAL_CHECK
 from tests.peers import processes
 from tests.peers.journal import PATIENCE, Journal, Pen
 from tests.peers.processes import Peer
@@ -19,6 +22,7 @@ from tests.peers.scenes import LARGE, Stage
 from tests.peers.station import Station
 
 Code = grpc.StatusCode
+MIB = 1 << 20
 TIMEOUT = 0.2
 BOUND = 5.0
 """Seconds that "on time" may take on a machine under load; tests/soak measures."""
@@ -149,3 +153,27 @@ def test_a_new_client_of_a_stopped_server_waits_for_its_deadline(target: str) ->
         assert error.code() is Code.DEADLINE_EXCEEDED
         server.go_on()
         assert echo(b"x", timeout=PATIENCE) == b"x"
+
+
+def test_a_call_that_waits_for_room_keeps_its_connection(target: str) -> None:
+    with processes.server(target) as server, localrpc.insecure_channel(target) as channel:
+        echo: Any = channel.unary_unary("/station/echo")
+        assert echo(b"before") == b"before"
+        keeper = channel._keeper  # type: ignore[attr-defined]
+        session = keeper.peek()
+        server.stop()
+        with futures.ThreadPoolExecutor(20) as threads:
+            # These fill the link: the last of them waits for room.
+            others = [threads.submit(echo, bytes([n]) * MIB) for n in range(20)]
+            # The main thread comes back from its wait now and then, for Python's signals.
+            lib.lr_signal_check(1_000_000)
+            try:
+                going_on = threading.Timer(0.2, server.go_on)
+                going_on.start()
+                assert echo(b"x" * 10_000, timeout=PATIENCE) == b"x" * 10_000
+            finally:
+                lib.lr_signal_check(int((SIGNAL_CHECK or 0) * 1e9))
+                going_on.join()
+            for number, other in enumerate(others):
+                assert other.result(PATIENCE) == bytes([number]) * MIB
+        assert keeper.peek() is session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMAND = [sys.executable, "-c", "from localrpc.cli import main; main()"]
+WAYS = ["pipe", "shm", "unix", "unix-abstract", "fifo", "mq", "sysvmq", "tcp", "grpc"]
 GREETINGS = """\
 Hello, Ada!
 Hello, Ada!
@@ -32,7 +34,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the examples with their generated code."""
     copy = tmp_path_factory.mktemp("examples") / "examples"
     shutil.copytree(EXAMPLES, copy, ignore=shutil.ignore_patterns("generated", "__pycache__"))
-    for name in ("greeter", "search"):
+    for name in ("greeter", "search", "gather"):
         folder = copy / name
         (folder / "generated").mkdir()
         generate = [*COMMAND, "generate", "-I", str(folder), str(folder / f"{name}.proto")]
@@ -74,7 +76,28 @@ def test_the_search_finds_the_same_over_every_transport(examples: Path, tmp_path
     assert {"shm", "unix", "tcp", "grpcio"} <= set(done.stdout.split())
 
 
-@pytest.mark.parametrize("name", ["greeter", "search"])
+@pytest.mark.parametrize(
+    "way",
+    WAYS,
+)
+def test_what_several_have_found_is_gathered_over_every_transport(examples: Path, way: str) -> None:
+    run = [sys.executable, str(examples / "gather/run.py"), "--over", way]
+    run += ["--workers", "3", "--below", "20000"]
+    done = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)
+    assert f"\n{way}: 3 workers" in done.stdout
+    found = "together 2,262 primes below 20,000, their sum 21,171,191; the longest gap is 52"
+    assert f"{found}, after 19,609" in done.stdout
+
+
+def test_every_way_to_gather_is_tested(examples: Path) -> None:
+    help_ = [sys.executable, str(examples / "gather/run.py"), "--help"]
+    said = subprocess.run(help_, check=True, capture_output=True, text=True).stdout
+    listed = re.search(r"--over \{(.*?)\}", "".join(said.split()).replace("--over{", "--over {"))
+    assert listed is not None
+    assert listed[1].split(",") == WAYS
+
+
+@pytest.mark.parametrize("name", ["greeter", "search", "gather"])
 def test_a_type_checker_accepts_the_examples(examples: Path, name: str) -> None:
     check = [sys.executable, "-m", "mypy", "--strict", "."]
     done = subprocess.run(check, cwd=examples / name, capture_output=True, text=True)

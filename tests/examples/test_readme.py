@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import localrpc
 import localrpc.cli.bench
 import localrpc.cli.generate
 from localrpc.address import RING_MAX, RING_MIN, SCHEMES, parse_target
@@ -90,6 +92,37 @@ def test_every_option_of_ours_is_explained_and_exists() -> None:
     assert bounds is not None
     sizes = [parse_target(f"shm:x?ring={bound}").ring_size for bound in bounds.groups()]
     assert sizes == [RING_MIN, RING_MAX]
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """The cells of the table that begins with this line."""
+    _, _, rest = README.read_text().partition(f"\n{heading}\n")
+    assert rest, heading
+    lines = itertools.takewhile(lambda line: line.startswith("|"), rest.splitlines())
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines][1:]
+
+
+def test_the_transports_are_those_that_there_are_in_their_own_words() -> None:
+    head = "| target | between | how calls travel | direction | without copy |"
+    told = rows_of(f"{head} what each side knows of the other |")
+    assert told == [
+        [
+            offer.target,
+            offer.scope.value,
+            offer.technique,
+            offer.direction,
+            "yes" if offer.zero_copy else "no",
+            offer.credentials,
+        ]
+        for offer in localrpc.transports()
+    ]
+
+
+def test_what_was_measured_is_called_what_it_is() -> None:
+    head = "| target | how calls travel | unary, 64 B: p50 | calls/s, 8 threads |"
+    techniques = {offer.target: offer.technique for offer in localrpc.transports()}
+    for target, how, *_ in rows_of(f"{head} server streaming, 64 B | echo of 1 MiB |"):
+        assert target.startswith("grpcio") or techniques[target] == how
 
 
 def test_every_flag_that_is_named_exists() -> None:

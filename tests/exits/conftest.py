@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import fresh_target
 
-_KINDS = ["shm-eventfd", "shm-signal", "shm-futex", "unix", "pipe", "mq", "sysvmq", "tcp"]
+_KINDS = ["shm-eventfd", "shm-signal", "shm-futex", "unix", "pipe", "mq", "sysvmq", "file", "tcp"]
 
 
 @pytest.fixture(params=_KINDS)

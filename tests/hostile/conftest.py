@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import distinct_target as target
 from tests.forks.conftest import journal, stage, station
 from tests.peers.journal import PATIENCE, Journal
 from tests.peers.scenes import Stage
 
-__all__ = ["bystander", "journal", "stage", "station"]
+__all__ = ["bystander", "journal", "stage", "station", "target"]
 
 
 @pytest.fixture

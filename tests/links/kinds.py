@@ -53,6 +53,9 @@ KINDS = {
     "pipe": Kind("pipe:{tmp}/link", wakeup="pipe"),
     "mq": Kind("mq:link", wakeup="mqueue"),
     "sysvmq": Kind("sysvmq:link", wakeup="sysvmq"),
+    "file": Kind("file:{tmp}/link", wakeup="inotify"),
+    "file-rename": Kind("file:{tmp}/link?write=rename", wakeup="inotify"),
+    "file-poll": Kind("file:{tmp}/link?watch=poll&interval=1", wakeup="poll"),
     "tcp": Kind("tcp:127.0.0.1:{port}", wakeup="socket"),
     "inproc": Kind("inproc:{tmp}/link", wakeup="socket"),
 }
@@ -126,8 +129,9 @@ class End:
 
 
 def _greet(listener: Listener) -> Connection:
-    select.select([listener], [], [], PATIENCE)
-    (greeting,) = listener.accept()
+    while not (greetings := listener.accept()):
+        assert select.select([listener], [], [], PATIENCE)[0]
+    (greeting,) = greetings
     while (connection := greeting.advance()) is None:
         select.select([greeting], [], [], PATIENCE)
     return connection

@@ -63,6 +63,7 @@ CANDIDATES = (
     Backend("pipe", "localrpc", lambda path: f"pipe:{path}"),
     Backend("mq", "localrpc", lambda path: f"mq:{os.path.basename(path)}"),
     Backend("sysvmq", "localrpc", lambda path: f"sysvmq:{os.path.basename(path)}"),
+    Backend("file", "localrpc", lambda path: f"file:{path}"),
     Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port()}", REFERENCE_TCP),
     Backend("grpc", "localrpc", lambda path: f"grpc:unix:{path}", by_grpcio=True),
     Backend(

@@ -146,7 +146,9 @@ def outcome(script: str, *arguments: str, **kwargs: Any) -> str:
     return printed.strip()
 
 
-def as_ordinary_user(action: Callable[[], str]) -> str:
+def as_ordinary_user(
+    action: Callable[[], str], uid: int = NOBODY, groups: tuple[int, ...] = ()
+) -> str:
     """What `action` returns in a forked child that is not root, or the error it raises.
 
     Forked and not exec'd: this interpreter may be where only root can read it.
@@ -156,9 +158,9 @@ def as_ordinary_user(action: Callable[[], str]) -> str:
     if child == 0:
         try:
             if os.geteuid() == 0:
-                os.setgroups([])
-                os.setgid(NOBODY)
-                os.setuid(NOBODY)
+                os.setgroups(groups)
+                os.setgid(uid)
+                os.setuid(uid)
             said = action()
         except BaseException as error:
             said = f"{type(error).__name__} {error}"

@@ -452,8 +452,8 @@ def test_one_user_and_root(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: own)
     other = PeerCredentials(1, peer, peer)
-    assert (refusal_of_client(other) is None) is server_serves
-    assert (refusal_of_server(other) is None) is client_dials
+    assert (refusal_of_client(other, Options()) is None) is server_serves
+    assert (refusal_of_server(other, Options()) is None) is client_dials
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

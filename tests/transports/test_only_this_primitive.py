@@ -15,7 +15,7 @@ from tests.peers import seccomp
 
 from .doors import ROOT
 
-WITHOUT_SOCKETS = ("pipe", "mq", "sysvmq")
+WITHOUT_SOCKETS = ("pipe", "mq", "sysvmq", "file")
 SUITES = ("tests/links/test_conformance.py", "tests/rpc")
 
 needs_seccomp = pytest.mark.skipif(

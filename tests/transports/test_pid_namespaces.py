@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from localrpc._core import lib
+from localrpc.errors import ConnectError
 from localrpc.transports import PeerCredentials
 from localrpc.transports.credentials import open_peer_pidfd
+from tests.links.kinds import End
 
 from .doors import DIAL, ROOT, SERVE_ONE, Doorman, dial, readable
 
@@ -126,3 +129,38 @@ def test_a_pidfd_tells_of_the_peers_death(tmp_path: Path) -> None:
                 child.kill()
                 assert readable(pidfd)
                 os.close(pidfd)
+
+
+@unshared
+def test_a_fifos_client_in_an_inner_namespace_connects_and_its_end_is_seen(tmp_path: Path) -> None:
+    target = f"pipe:{tmp_path}/door"
+    with Doorman(target) as doorman, _in_a_namespace(DIAL, target) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("connected")
+        # The pid that it says is none of ours.
+        assert doorman.connection().peer == PeerCredentials(0, os.geteuid(), os.getegid())
+        child.kill()
+        assert End(doorman.connection()).receive() == lib.LR_CLOSED
+
+
+@unshared
+@pytest.mark.parametrize("kind", ["mq", "sysvmq"])
+def test_a_queues_client_in_an_inner_namespace_is_refused_with_the_reason(kind: str) -> None:
+    with Doorman(f"{kind}:door") as doorman, _in_a_namespace(DIAL, f"{kind}:door") as child:
+        assert child.stdout is not None
+        said = child.stdout.readline()
+        child.communicate()
+        assert said.startswith("refused")
+        assert "both have to be in one PID namespace" in said
+        assert not doorman.connections
+
+
+@unshared
+@pytest.mark.parametrize("kind", ["mq", "sysvmq"])
+def test_a_client_outside_a_servers_namespace_is_refused_with_the_reason(kind: str) -> None:
+    with _in_a_namespace(SERVE_ONE, f"{kind}:door") as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "listening\n"
+        with pytest.raises(ConnectError, match="both have to be in one PID namespace"):
+            dial(f"{kind}:door")
+        child.kill()

@@ -32,6 +32,9 @@ from localrpc.errors import AddressError
         ("unix:/with%20space%3Fand%25", "unix", "/with space?and%"),
         ("unix-abstract:name", "unix-abstract", "name"),
         ("unix-abstract://name", "unix-abstract", "name"),
+        ("file:spool", "file", "spool"),
+        ("file:/run/me/spool/", "file", "/run/me/spool"),
+        ("file:///run/me/spool?watch=poll", "file", "/run/me/spool"),
         ("tcp:127.0.0.1:5000", "tcp", "127.0.0.1:5000"),
         ("tcp://localhost:0", "tcp", "localhost:0"),
         ("tcp:[::1]:65535?spin=off", "tcp", "[::1]:65535"),
@@ -52,6 +55,15 @@ def test_a_target_is_scheme_and_body(text: str, scheme: str, body: str) -> None:
     address = parse_target(text)
     assert (address.scheme, address.body, address.text) == (scheme, body, text)
     assert str(address) == text
+
+
+def test_a_spools_options_have_values_and_defaults() -> None:
+    plain = parse_target("file:a")
+    assert (plain.polls, plain.interval_ms) == (False, 20)
+    assert (plain.batches, plain.heartbeat_ms) == (False, 1000)
+    given_all = parse_target("file:a?watch=poll&interval=5&write=rename&heartbeat=200")
+    assert (given_all.polls, given_all.interval_ms) == (True, 5)
+    assert (given_all.batches, given_all.heartbeat_ms) == (True, 200)
 
 
 def test_options_have_defaults() -> None:
@@ -119,6 +131,13 @@ def test_an_option_has_its_value(query: str, attribute: str, value: object) -> N
         ("fd:" + "x" * 256, ["LISTEN_FDNAMES"]),
         ("fd:3?wakeup=signal", ["unknown option 'wakeup'", "?spin=", "?interfaces="]),
         ("inproc:a%00b", ["'\\x00'", "not allowed"]),
+        ("file:", ["empty name", "file:DIR"]),
+        ("file:/", ["root directory"]),
+        ("file://relative", ["must be absolute", "file:DIR"]),
+        ("file:a?watch=dnotify", ["watch='dnotify'", "inotify or poll"]),
+        ("file:a?write=twice", ["write='twice'", "append or rename"]),
+        ("file:a?interval=0", ["interval='0'", "milliseconds from 1 to 60000"]),
+        ("file:a?heartbeat=1s", ["heartbeat='1s'", "milliseconds from 1 to 60000"]),
         ("shm:", ["empty name", "shm:NAME"]),
         ("shm://", ["empty name"]),
         ("unix:", ["empty name", "unix:PATH"]),

@@ -96,6 +96,16 @@ def test_the_last_of_two_values_counts() -> None:
         (("localrpc.window", 1), ValueError, ["65536"]),
         (("localrpc.shared_memory", 2), ValueError, ["between 0 and 1"]),
         (("localrpc.connect_timeout_ms", 0), ValueError, ["between 1"]),
+        (("localrpc.allow_users", "nobody-at-all"), ValueError, ["no user 'nobody-at-all'"]),
+        (("localrpc.allow_groups", ["no-such"]), ValueError, ["no group 'no-such'"]),
+        (("localrpc.allow_users", -1), ValueError, ["no number of a user"]),
+        (("localrpc.allow_users", 1 << 32), ValueError, ["no number of a user"]),
+        (("localrpc.allow_users", ""), ValueError, ["no user ''"]),
+        (("localrpc.allow_users", None), TypeError, ["names or numbers of users"]),
+        (("localrpc.allow_users", True), TypeError, ["expected a user, got True"]),
+        (("localrpc.allow_groups", [1.5]), TypeError, ["expected a group, got 1.5"]),
+        (("localrpc.server_user", "*"), ValueError, ["whose server"]),
+        (("localrpc.max_calls_per_user", 0), ValueError, ["between 1"]),
     ],
 )
 def test_a_mistake_in_localrpcs_own_is_named(
@@ -105,6 +115,30 @@ def test_a_mistake_in_localrpcs_own_is_named(
         parse_options([pair])
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "users"),
+    [
+        (1000, {1000}),
+        ("root", {0}),
+        ("root, 7", {0, 7}),
+        (b"7,8", {7, 8}),
+        (["root", 7, "8"], {0, 7, 8}),
+        ([], set()),
+    ],
+)
+def test_users_are_names_or_numbers(value: Any, users: set[int]) -> None:
+    access = parse_options([("localrpc.allow_users", value)]).access
+    assert set(access.users) == users
+    assert access.others is bool(users)
+    assert not access.everybody
+
+
+@pytest.mark.parametrize("key", ["localrpc.allow_users", "localrpc.allow_groups"])
+@pytest.mark.parametrize("value", ["*", ["root", "*"]])
+def test_a_star_is_everybody(key: str, value: Any) -> None:
+    assert parse_options([(key, value)]).access.everybody
 
 
 def test_the_user_agent_has_the_programs_parts() -> None:

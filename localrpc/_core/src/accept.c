@@ -107,7 +107,7 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 			call->method = call->conn->names[call->number].id;
 		if (opened) {
 			hand_over(call, io, opened->data, opened->count, opened->size);
-			call->conn->queued -= opened->size;
+			lr_conn_refund(call->conn, opened->size);
 			call->opened = NULL;
 			free(opened);
 		} else {
@@ -116,6 +116,36 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 		return 1;
 	}
 	return 0;
+}
+
+static void turn_away(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call, int flags,
+	uint32_t code, const char *text)
+{
+	struct iovec iov[2] = {{&code, 4}, {(void *)(uintptr_t)text, strlen(text)}};
+
+	lr_conn_post(conn, LR_T_RESET, flags, call->wire, iov, 2);
+	lr_call_free(e, call);
+}
+
+/* Whether the call is one too many, or too late: then its client is told, and it is gone. */
+static bool refuse(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call)
+{
+	const struct lr_user *user = conn->user;
+	char text[160];
+
+	if (e->refusing)
+		snprintf(text, sizeof text, "the server is shutting down");
+	else if (e->queued_calls >= LR_MAX_QUEUED_CALLS)
+		snprintf(text, sizeof text, "too many calls wait for a thread of the server");
+	else if (user && e->user_calls >= 0 && user->calls > e->user_calls)
+		snprintf(text, sizeof text,
+			"uid %lld has %lld calls in progress, the most that this server allows one user"
+			" (localrpc.max_calls_per_user)",
+			(long long)user->uid, (long long)e->user_calls);
+	else
+		return false;
+	turn_away(e, conn, call, e->refusing ? LR_F_UNSEEN : 0, e->refusing ? 14 : 8, text);
+	return true;
 }
 
 int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
@@ -156,17 +186,8 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	call->open_flags = f->h.flags & (LR_F_MESSAGE | LR_F_END | LR_F_BIG);
 	if (e->max_calls >= 0 && e->live > e->max_calls)
 		call->open_flags |= LR_F_REFUSED;
-	if (e->refusing || e->queued_calls >= LR_MAX_QUEUED_CALLS) {
-		static const char going[] = "the server is shutting down";
-		static const char full[] = "too many calls wait for a thread of the server";
-		uint32_t code = e->refusing ? 14 : 8;
-		const char *text = e->refusing ? going : full;
-		struct iovec iov[2] = {{&code, 4}, {(void *)(uintptr_t)text, strlen(text)}};
-
-		lr_conn_post(conn, LR_T_RESET, e->refusing ? LR_F_UNSEEN : 0, call->wire, iov, 2);
-		lr_call_free(e, call);
+	if (refuse(e, conn, call))
 		return 0;
-	}
 	e->stats.calls++;
 	if (f->h.flags & LR_F_BIG) {
 		r = lr_message(e, call, f, at, why);
@@ -194,13 +215,18 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		hand_over(call, w->io, f->payload + 16, head, at - 16);
 		return 0;
 	}
-	if (conn->queued + (at - 16) > LR_MAX_CONN_BYTES ||
-	    !(call->opened = lr_item_new(LR_K_CALL, f->payload + 16, at - 16))) {
+	if (!lr_conn_may_queue(conn, at - 16)) {
+		turn_away(e, conn, call, 0, 8,
+			"too much of what this user has sent waits for the server's handlers"
+			" (localrpc.max_memory_per_user)");
+		return 0;
+	}
+	if (!(call->opened = lr_item_new(LR_K_CALL, f->payload + 16, at - 16))) {
 		lr_call_free(e, call);
 		return LR_NOMEM;
 	}
 	call->opened->count = head;
-	conn->queued += at - 16;
+	lr_conn_charge(conn, at - 16);
 	lr_queue_push(e, call);
 	lr_wake_worker(e);
 	return 0;

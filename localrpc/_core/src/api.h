@@ -74,6 +74,10 @@
 #define LR_BATCH 256
 #define LR_SCRATCH 131072    /* lr_io.buf holds at least this much */
 #define LR_SYSV_MAX 8192     /* the most we put into one System V message */
+#define LR_SPOOL_SEGMENT 262144 /* bytes of a spool file that is appended to */
+#define LR_SPOOL_SEGMENTS 16    /* of them in one direction: 4 MiB */
+#define LR_SPOOL_BATCH 131072   /* the most in one that is renamed into place */
+#define LR_SPOOL_BATCHES 32
 #define LR_PAGE 4096         /* the control page at the start of a ring's memory */
 
 #define LR_CLIENT 0
@@ -129,8 +133,15 @@ struct lr_msgq {
 	uint64_t bytes;
 };
 
+/* How a spool's side lets the other know that it lives. */
+struct lr_spool_pulse {
+	uint32_t interval_ms;
+	uint32_t peer_interval_ms;
+};
+
 struct lr_engine;
 struct lr_link;
+struct lr_spool;
 
 /* Links. They own the descriptors they are given, also when opening fails. */
 struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
@@ -163,6 +174,28 @@ int lr_msgctl_stat(int id, struct lr_msgq *facts);
 int lr_msgsnd(int id, const char *data, uint32_t size); /* never blocks: -EAGAIN */
 int lr_msgrcv(int id, char *data, uint32_t room, int wait);
 
+/* Spools: a folder with up/ and down/, and a record of each side's, `client` and `server`.
+ * What returns int gives a negative errno for an error. */
+#define LR_SPOOL_OUR_BATCHES 1   /* we write by rename */
+#define LR_SPOOL_THEIR_BATCHES 2 /* the peer does */
+#define LR_SPOOL_NEAR 4          /* the peer is on this kernel, which knows its locks */
+#define LR_SPOOL_MADE 8          /* the folder above goes with the last connection */
+/* Readable when something comes in `folder`, or goes in `other` (or NULL); or every interval,
+ * if that is not 0. A descriptor, never blocking, to be read until it is empty; with
+ * `other` it rings once at first. */
+int lr_spool_bell(const char *folder, int batches, const char *other, uint32_t interval_ms);
+/* Owns the record's descriptor and the bell, also when it fails. */
+struct lr_spool *lr_spool_open(const char *path, int role, uint32_t flags, int record_fd,
+	int bell_fd, char *error, int error_size);
+int lr_spool_read(struct lr_spool *spool, char *data, uint32_t room); /* 0 at the end, -EAGAIN */
+int lr_spool_write(struct lr_spool *spool, const char *data, uint32_t size);
+void lr_spool_close(struct lr_spool *spool);
+/* The link takes the spool and pidfd; with `pulse` (or NULL) there is no pidfd. */
+struct lr_link *lr_spool_link(struct lr_spool *spool, int pidfd,
+	const struct lr_spool_pulse *pulse, int64_t spin_us, char *error, int error_size);
+/* A connection's folder, and with `parent` the one above if that is empty then. */
+void lr_spool_remove(const char *path, int parent);
+
 /* A bare link, without an engine: 1 done, 0 not now, or LR_CLOSED, LR_PROTOCOL.
  * lr_link_recv puts type in io->kind, call in io->call, the payload in buf[:size]. */
 int lr_link_send(struct lr_link *link, int type, int flags, uint64_t call,
@@ -179,6 +212,11 @@ int64_t lr_floor_ping(struct lr_link *link, struct lr_io *io, const char *data, 
 struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive,
 	int64_t max_calls);
 int64_t lr_engine_add(struct lr_engine *engine, struct lr_link *link, uint64_t peer_window);
+/* As lr_engine_add, for a client of that user (-1: not known), for whom limits are counted. */
+int64_t lr_engine_admit(struct lr_engine *engine, struct lr_link *link, uint64_t peer_window,
+	int64_t uid);
+/* Calls not yet released, -1 for any number, and bytes not yet taken, of each user. */
+int lr_limit_users(struct lr_engine *engine, int64_t calls, uint64_t bytes);
 void lr_engine_close(struct lr_engine *engine);
 void lr_engine_free(struct lr_engine *engine);
 void lr_engine_disown(struct lr_engine *engine); /* in a forked child: close what it has of the links */
@@ -187,6 +225,8 @@ void lr_engine_stats(struct lr_engine *engine, struct lr_stats *stats);
 int64_t lr_live(struct lr_engine *engine); /* calls not yet released */
 int lr_conn_drop(struct lr_engine *engine, uint32_t conn);
 int lr_engine_error(struct lr_engine *engine, char *text, int size); /* why the last connection ended */
+/* 1 if that is a fault of the system that carried it, rather than the end of the peer. */
+int lr_engine_faulty(struct lr_engine *engine);
 /* A server's: refuse new calls and say so; LR_K_DRAINED follows. Then end what goes on. */
 int lr_goaway(struct lr_engine *engine, const char *block, uint32_t len);
 int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uint32_t len);
@@ -195,7 +235,7 @@ int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uin
  * metadata, call released), or a negative result. LR_FULL: also released; buf
  * holds io->size bytes of message (LR_F_MESSAGE says whether there is one),
  * io->head of trailer, io->count of initial metadata. After LR_AGAIN go on with
- * lr_unary_wait and the same message; after LR_SLOW the call is live as
+ * lr_unary_wait and the same message, or with lr_unary if io->call is 0; after LR_SLOW the call is live as
  * io->call and lr_recv brings all of it. lr_open sets io->call; io->resumed
  * must be 0 at its first call. */
 int lr_method(struct lr_engine *engine, uint32_t number, const char *name, uint32_t len);

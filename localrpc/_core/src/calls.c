@@ -131,7 +131,7 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 	if (item == call->big) {
 		if (item->mem) {
 			free(item->mem);
-			call->conn->queued -= size;
+			lr_conn_refund(call->conn, size);
 		}
 		item->mem = dest;
 		item->lent = true;
@@ -148,7 +148,7 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 			item->mem = malloc(size);
 			if (item->mem) {
 				memcpy(item->mem, dest, item->got);
-				call->conn->queued += size;
+				lr_conn_charge(call->conn, size);
 			} else {
 				call->state |= CALL_CANCELLED;
 			}

@@ -222,7 +222,7 @@ int64_t lr_unary(struct lr_engine *e, struct lr_io *io, uint32_t method, const c
 		call->state |= CALL_UNARY;
 		r = wait_unary(e, io, call, msg, msg_len, deadline);
 	} else if (r == LR_AGAIN) {
-		io->call = 0; /* nothing was sent: lr_unary_wait says LR_UNSENT */
+		io->call = 0; /* nothing was sent */
 	}
 	lr_leave(e);
 	return r;

@@ -3,6 +3,16 @@
 
 #include <unistd.h>
 
+/* The link says that it is closed. */
+void lr_conn_end(struct lr_conn *conn)
+{
+	const char *fault = atomic_load(&conn->link->fault);
+
+	if (!conn->dead)
+		conn->engine->faulty = fault != NULL;
+	lr_conn_die(conn, LR_CLOSED, "%s", fault ? fault : "the peer has closed the connection");
+}
+
 /* `grown` bytes more, or fewer, are posted on it. */
 static void count_posted(struct lr_conn *conn, int64_t grown)
 {
@@ -31,7 +41,7 @@ static void flush_posted(struct lr_conn *conn)
 		if (r == 0)
 			return;
 		if (r < 0) {
-			lr_conn_die(conn, LR_CLOSED, "the peer has closed the connection");
+			lr_conn_end(conn);
 			return;
 		}
 		lr_owe(conn);
@@ -67,9 +77,11 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 			lr_conn_warm(conn);
 			lr_nudge(conn->engine);
 		}
-	} else if (r < 0)
+	} else if (r < 0) {
 		/* What the peer said before it went is still to be read: the reader buries it. */
+		lr_conn_warm(conn); /* a cold one hears nothing of a fault of its own */
 		lr_nudge(conn->engine);
+	}
 	return r;
 }
 
@@ -317,6 +329,28 @@ void lr_conn_unref(struct lr_conn *conn)
 	e->conns[conn->slot] = NULL;
 	e->stats.conns--;
 	free(conn);
+}
+
+bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size)
+{
+	const struct lr_user *user = conn->user;
+
+	return conn->queued + size <= LR_MAX_CONN_BYTES &&
+	       (!user || user->queued + size <= conn->engine->user_bytes);
+}
+
+void lr_conn_charge(struct lr_conn *conn, uint64_t size)
+{
+	conn->queued += size;
+	if (conn->user)
+		conn->user->queued += size;
+}
+
+void lr_conn_refund(struct lr_conn *conn, uint64_t size)
+{
+	conn->queued -= size;
+	if (conn->user)
+		conn->user->queued -= size;
 }
 
 struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id)

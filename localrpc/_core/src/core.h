@@ -2,10 +2,10 @@
  * core.h - what the files of the core share: frames, links, time, doorbells.
  *
  * Floors, lowest first: util.c (time, futex, fork), ring.c and stream.c (one
- * link kind each; the second over socket.c, pipe.c, mqueue.c, sysv.c), table.c
- * (calls, messages), conn.c (one link and what waits to be sent on it), wake.c,
- * read.c, futex.c, sleep.c, lead.c and service.c (who reads, who sleeps, who is
- * woken), dispatch.c and accept.c (a frame's effect), send.c
+ * link kind each; the second over socket.c, pipe.c, mqueue.c, sysv.c, spool.c),
+ * table.c (calls, messages), conn.c (one link and what waits to be sent on it),
+ * wake.c, read.c, futex.c, sleep.c, lead.c and service.c (who reads, who sleeps,
+ * who is woken), dispatch.c and accept.c (a frame's effect), send.c
  * and calls.c (either side of a call), client.c, server.c, life.c.
  */
 #ifndef LR_CORE_H
@@ -137,6 +137,7 @@ struct lr_link {
 	bool lazy;       /* arming costs a thread's work: not to be done for each handler */
 	bool unfinished; /* a frame was taken and is not all out: room() goes on with it */
 	uint64_t owes;   /* the epoch in which the reader sleeps and has not been rung; or 0 */
+	_Atomic(const char *) fault; /* why it is closed, if it was not the peer; or NULL */
 	_Atomic uint16_t peer_cpu;
 	_Atomic uint64_t bells; /* times we rang */
 };
@@ -170,6 +171,7 @@ struct lr_medium {
 	int room_fd;    /* writable when there is room; -1 after a hang_up that closed it */
 	uint32_t grain; /* read() needs this much room at least */
 	bool lazy;      /* arm() has work done by another thread */
+	_Atomic(const char *) fault; /* why it is LR_CLOSED, if not because of the peer; or NULL */
 };
 
 /* Takes the medium and pidfd, also when it fails: NULL with errno. */

@@ -63,7 +63,7 @@ static int deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, con
 			return 0;
 		}
 	}
-	if (call->conn->queued + size > LR_MAX_CONN_BYTES)
+	if (!lr_conn_may_queue(call->conn, size))
 		return LR_NOMEM;
 	item = lr_item_new(kind, data, size);
 	if (!item)
@@ -251,12 +251,12 @@ static int on_data(struct lr_engine *e, struct lr_call *call, const struct lr_fr
 		return LR_PROTOCOL;
 	}
 	if (!big->mem) {
-		if (call->conn->queued + big->size > LR_MAX_CONN_BYTES)
+		if (!lr_conn_may_queue(call->conn, big->size))
 			return LR_NOMEM;
 		big->mem = malloc(big->size);
 		if (!big->mem)
 			return LR_NOMEM;
-		call->conn->queued += big->size;
+		lr_conn_charge(call->conn, big->size);
 	}
 	memcpy(big->mem + big->got, f->payload, size);
 	big->got += size;
@@ -278,7 +278,7 @@ static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, cons
 			at = &(*at)->next;
 		if (*at) {
 			if (call->big->mem && !call->big->lent)
-				call->conn->queued -= call->big->size;
+				lr_conn_refund(call->conn, call->big->size);
 			*at = NULL;
 			call->last = at;
 			lr_item_free(call->big);
@@ -348,11 +348,24 @@ static int on_goaway(struct lr_engine *e)
 	return 0;
 }
 
+/* The call ends, and the others of its connection go on. */
+static void no_memory_for(struct lr_engine *e, struct lr_call *call)
+{
+	static const char text[] = "too much of what this user has sent waits for the server's handlers"
+				   " (localrpc.max_memory_per_user)";
+
+	lr_call_cancel(e, call, 8, text, sizeof text - 1);
+	if (call->state & CALL_DEFERRED) { /* nobody has it yet */
+		call->state &= ~(uint32_t)CALL_DEFERRED;
+		lr_call_free(e, call);
+	}
+}
+
 int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
 	const char **why)
 {
 	bool server = e->role == LR_SERVER;
-	struct lr_call *call;
+	struct lr_call *call = NULL;
 	int r = 0;
 
 	*why = "a frame of unknown type";
@@ -420,6 +433,10 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 		break;
 	default:
 		return LR_PROTOCOL;
+	}
+	if (r == LR_NOMEM && server && call) {
+		no_memory_for(e, call);
+		return 0;
 	}
 	if (r == LR_NOMEM)
 		*why = "more was sent than this side keeps";

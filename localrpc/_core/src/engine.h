@@ -104,8 +104,17 @@ struct lr_out {
 	uint8_t data[];
 };
 
+/* Who is at the other end of some connections of a server's: limits are counted for each. */
+struct lr_user {
+	struct lr_user *next;
+	int64_t uid;
+	int64_t calls;   /* not yet released */
+	uint64_t queued; /* as lr_conn.queued, of all its connections */
+};
+
 struct lr_conn {
 	struct lr_engine *engine;
+	struct lr_user *user; /* NULL: nobody counts */
 	struct lr_link *link;
 	uint32_t id, slot;
 	uint32_t refs; /* one of the table, one of the hot list, one per call */
@@ -163,6 +172,9 @@ struct lr_engine {
 	uint32_t ncalls;
 	struct lr_call *free_calls;
 	int64_t live;
+	struct lr_user *users; /* as many as ever came: they stay */
+	int64_t user_calls;    /* the most each may have, -1: any number */
+	uint64_t user_bytes;
 
 	struct lr_conn **conns;
 	uint32_t nconns;
@@ -173,6 +185,7 @@ struct lr_engine {
 	uint32_t dying; /* dead and not yet buried */
 
 	char reason[160]; /* of the connection that died last */
+	bool faulty;      /* that was its link's fault, and not the peer's end */
 
 	struct lr_waiter *leader, *first, *last;
 	uint32_t workers; /* inside lr_next, leading or parked */
@@ -227,6 +240,9 @@ int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
 void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
 void lr_conn_warm(struct lr_conn *conn); /* have the leader take it among the hot ones */
+bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size);
+void lr_conn_charge(struct lr_conn *conn, uint64_t size); /* so much is queued */
+void lr_conn_refund(struct lr_conn *conn, uint64_t size);
 bool lr_conn_choked(const struct lr_conn *conn);
 bool lr_conn_stuck(const struct lr_conn *conn);
 bool lr_conn_unsent(const struct lr_conn *conn);
@@ -235,6 +251,7 @@ bool lr_conn_arm_room(struct lr_conn *conn);
 void lr_conn_disarm_room(struct lr_conn *conn);
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+void lr_conn_end(struct lr_conn *conn); /* the same, for what its link says */
 void lr_conn_bury(struct lr_engine *e); /* the leader's, or nobody leads */
 void lr_conn_unref(struct lr_conn *conn);
 struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);

@@ -29,6 +29,8 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 	e->window = window;
 	e->max_receive = max_receive;
 	e->max_calls = max_calls;
+	e->user_calls = -1;
+	e->user_bytes = UINT64_MAX;
 	e->fork_generation = lr_fork_generation();
 	e->queue_last = &e->queue;
 	e->told_last = &e->told;
@@ -84,13 +86,41 @@ static int watch_conn(struct lr_engine *e, struct lr_conn *conn)
 	return 0;
 }
 
-int64_t lr_engine_add(struct lr_engine *e, struct lr_link *link, uint64_t peer_window)
+static struct lr_user *user_of(struct lr_engine *e, int64_t uid)
 {
-	struct lr_conn *conn, **conns;
+	struct lr_user *user = e->users;
+
+	while (user && user->uid != uid)
+		user = user->next;
+	if (!user && (user = calloc(1, sizeof *user))) {
+		user->uid = uid;
+		user->next = e->users;
+		e->users = user;
+	}
+	return user;
+}
+
+int lr_limit_users(struct lr_engine *e, int64_t calls, uint64_t bytes)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	e->user_calls = calls;
+	e->user_bytes = bytes;
+	lr_leave(e);
+	return 0;
+}
+
+static int64_t add(struct lr_engine *e, struct lr_link *link, uint64_t peer_window,
+	const int64_t *uid)
+{
+	struct lr_conn *conn = NULL, **conns;
+	struct lr_user *user = NULL;
 	uint32_t slot = 0;
 	int r = lr_enter(e);
 
-	if (r < 0 || !(conn = calloc(1, sizeof *conn))) {
+	if (r < 0 || (uid && !(user = user_of(e, *uid))) || !(conn = calloc(1, sizeof *conn))) {
 		link->ops->destroy(link);
 		if (r == 0)
 			lr_leave(e);
@@ -106,6 +136,7 @@ int64_t lr_engine_add(struct lr_engine *e, struct lr_link *link, uint64_t peer_w
 		}
 	}
 	conn->engine = e;
+	conn->user = user;
 	conn->link = link;
 	conn->slot = slot;
 	conn->id = (e->conn_generation++ & 0xfff) << 20 | slot;
@@ -128,6 +159,17 @@ int64_t lr_engine_add(struct lr_engine *e, struct lr_link *link, uint64_t peer_w
 	lr_nudge(e);
 	lr_leave(e);
 	return conn->id;
+}
+
+int64_t lr_engine_add(struct lr_engine *e, struct lr_link *link, uint64_t peer_window)
+{
+	return add(e, link, peer_window, NULL);
+}
+
+int64_t lr_engine_admit(struct lr_engine *e, struct lr_link *link, uint64_t peer_window,
+	int64_t uid)
+{
+	return add(e, link, peer_window, &uid);
 }
 
 void lr_engine_close(struct lr_engine *e)
@@ -204,6 +246,11 @@ void lr_engine_free(struct lr_engine *e)
 		free(e->calls[i] - e->calls[i]->index % 64);
 	for (uint32_t i = 0; i < e->ninterned; i++)
 		free(e->interned[i].text);
+	while (e->users) {
+		struct lr_user *user = e->users;
+		e->users = user->next;
+		free(user);
+	}
 	free(e->interned);
 	free(e->calls);
 	free(e->conns);
@@ -279,6 +326,17 @@ int lr_engine_error(struct lr_engine *e, char *text, int size)
 	lr_fill_error(text, size, "%s", e->reason);
 	lr_leave(e);
 	return 0;
+}
+
+int lr_engine_faulty(struct lr_engine *e)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	r = e->faulty;
+	lr_leave(e);
+	return r;
 }
 
 int lr_goaway(struct lr_engine *e, const char *block, uint32_t len)

@@ -86,7 +86,7 @@ int lr_drain(struct lr_engine *e, struct lr_waiter *w)
 		if (r == LR_PROTOCOL)
 			lr_conn_die(conn, r, "the peer broke the protocol: a frame that cannot be");
 		else if (r < 0 || (r == 0 && conn->eof_seen))
-			lr_conn_die(conn, LR_CLOSED, "the peer has closed the connection");
+			lr_conn_end(conn);
 		if (conn->dead)
 			count++; /* something happened: look again */
 		else if (count && lr_ready(e, w))

@@ -72,6 +72,7 @@ static int fill(struct stream *s)
 		return 0;
 	}
 	s->eof = true;
+	atomic_store(&s->link.fault, atomic_load(&m->fault));
 	return LR_CLOSED;
 }
 
@@ -180,6 +181,7 @@ static ssize_t push(struct stream *s, const struct iovec *iov, int count)
 		return n;
 	s->broken = true;
 	s->link.unfinished = false;
+	atomic_store(&s->link.fault, atomic_load(&s->medium->fault));
 	return LR_CLOSED;
 }
 

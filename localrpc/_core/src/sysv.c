@@ -68,6 +68,7 @@ static void *carry(void *argument)
 	struct queues *q = p->of;
 	bool receives = p == &q->receiver;
 	uint32_t state;
+	ssize_t done;
 
 	for (;;) {
 		uint32_t out = OUT;
@@ -77,11 +78,12 @@ static void *carry(void *argument)
 			lr_futex_wait(&p->state, state, 0);
 		}
 		if (receives)
-			p->size = msgrcv(q->rx, p->load, q->medium.grain, 0, 0);
+			done = msgrcv(q->rx, p->load, q->medium.grain, 0, 0);
 		else
-			p->size = msgsnd(q->tx, p->load, (size_t)p->size, 0);
-		if (p->size < 0 && errno == EINTR && receives)
-			continue;
+			done = msgsnd(q->tx, p->load, (size_t)p->size, 0);
+		if (done < 0 && errno == EINTR)
+			continue; /* the load is still to be carried */
+		p->size = done;
 		/* SYNC no-lost-load: state, then the bell; who is about to sleep on the
 		 * bell looks at the state first, in queue_arm() and queue_writable(). */
 		if (!atomic_compare_exchange_strong(&p->state, &out, receives ? BACK : RESTING))
@@ -348,8 +350,9 @@ int lr_msgctl_stat(int id, struct lr_msgq *facts)
 
 	if (msgctl(id, IPC_STAT, &ds) < 0)
 		return -errno;
-	facts->uid = ds.msg_perm.uid;
-	facts->gid = ds.msg_perm.gid;
+	/* Who made it: the owner is what msgctl(2) has last been told. */
+	facts->uid = ds.msg_perm.cuid;
+	facts->gid = ds.msg_perm.cgid;
 	facts->mode = ds.msg_perm.mode;
 	facts->sender = ds.msg_lspid;
 	facts->bytes = ds.msg_qbytes;

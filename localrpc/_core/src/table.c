@@ -53,6 +53,8 @@ struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn)
 	call->timeout_us = -1;
 	conn->refs++;
 	e->live++;
+	if (conn->user)
+		conn->user->calls++;
 	return call;
 }
 
@@ -94,7 +96,7 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 		lr_item_free(item);
 	free(call->status);
 	if (call->opened) {
-		conn->queued -= call->opened->size;
+		lr_conn_refund(conn, call->opened->size);
 		free(call->opened);
 	}
 	call->state = 0;
@@ -103,6 +105,8 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 		call->generation = 1;
 	call->next = e->free_calls;
 	e->free_calls = call;
+	if (conn->user)
+		conn->user->calls--;
 	if (--e->live == 0 && e->refusing)
 		lr_service_again(e);
 	lr_conn_unref(conn);
@@ -135,7 +139,7 @@ void lr_item_append(struct lr_call *call, struct lr_item *item)
 	*call->last = item;
 	call->last = &item->next;
 	if (item->kind != LR_K_BIG)
-		call->conn->queued += item->size;
+		lr_conn_charge(call->conn, item->size);
 }
 
 struct lr_item *lr_item_pop(struct lr_call *call)
@@ -149,10 +153,8 @@ struct lr_item *lr_item_pop(struct lr_call *call)
 		call->last = &call->first;
 	if (item == call->big)
 		call->big = NULL;
-	if (item->kind != LR_K_BIG)
-		call->conn->queued -= item->size;
-	else if (item->mem && !item->lent)
-		call->conn->queued -= item->size;
+	if (item->kind != LR_K_BIG || (item->mem && !item->lent))
+		lr_conn_refund(call->conn, item->size);
 	return item;
 }
 

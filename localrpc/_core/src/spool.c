@@ -1,0 +1,670 @@
+/*
+ * spool.c - a medium: files in a directory, which one side writes and the other
+ * reads and removes.
+ *
+ * A connection is a folder: up/ is what the client writes, down/ what the server
+ * writes. The files in them are numbered from 0 and have one writer each. By
+ * appending, a file is a segment of LR_SPOOL_SEGMENT bytes; by rename, it is a
+ * batch that was written under another name and is never changed. The reader
+ * removes what it has read: that is all the acknowledgement there is, and the
+ * writer keeps LR_SPOOL_SEGMENTS or LR_SPOOL_BATCHES files there at most.
+ *
+ * A file's size is what has been published: append and rename are in order for
+ * every process of one machine. Nothing in the bytes is trusted here, and only
+ * regular files are opened.
+ *
+ * Each side has a record, client or server beside the two folders, locked with
+ * flock(2) while it lives. To hang up is to rename it to `end` in the folder that
+ * one writes, which takes no room on a full disk. Who closes last, or finds the
+ * other dead, removes the folder.
+ *
+ * The bell is an inotify descriptor, or a timer where the kernel does not see the
+ * other's writes. inotify drops an event that is like the last one that was not
+ * read, so who is about to sleep reads them all, and then looks at the files.
+ */
+#include "core.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define END "end"
+#define FRESH "new" /* a batch that is being written */
+#define MOST_SILENT 5 /* heartbeats that may stay out */
+#define NAME 24
+
+/* Where no pid can be seen: a thread that touches our record and watches the peer's. */
+struct pulse {
+	pthread_t thread;
+	bool beats;
+	_Atomic uint32_t stop;
+	int ours, theirs; /* records */
+	bool near;        /* on the same kernel: a lock says whether it lives */
+	int64_t interval, patience;
+	int dead_fd; /* an eventfd */
+};
+
+struct lr_spool {
+	struct lr_medium medium;
+	char *path;
+	uint32_t role, flags;
+	int record_fd;
+	int pidfd; /* the link's */
+	bool linked;
+	uint32_t fork_generation;
+	struct pulse pulse;
+	char fault[120];
+
+	/* The reader's. */
+	int in_dir, in_fd;
+	uint64_t in_number, in_at;
+	bool ended;
+
+	/* The writer's. */
+	_Alignas(64) int out_dir;
+	int out_fd;
+	uint64_t out_number, out_at;
+	uint64_t oldest; /* of our files, the first that may not be read yet */
+	bool hung_up;
+};
+
+static void name_of(char *name, uint64_t number)
+{
+	snprintf(name, NAME, "%llu", (unsigned long long)number);
+}
+
+static bool exists(int dir, const char *name)
+{
+	struct stat st;
+	return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static bool exists_number(int dir, uint64_t number)
+{
+	char name[NAME];
+	name_of(name, number);
+	return exists(dir, name);
+}
+
+/* Either side may find one: the first stays. */
+static ssize_t fail(struct lr_spool *s, const char *what, int number)
+{
+	if (!atomic_load(&s->medium.fault)) {
+		snprintf(s->fault, sizeof s->fault, "the spool %s: %s", what, strerror(number));
+		atomic_store(&s->medium.fault, s->fault);
+	}
+	return LR_CLOSED;
+}
+
+/* ---- reading ---- */
+
+static bool in_batches(const struct lr_spool *s)
+{
+	return s->flags & LR_SPOOL_THEIR_BATCHES;
+}
+
+/* 1: in_fd is the file in_number; 0: there is none yet; LR_CLOSED. */
+static int open_next(struct lr_spool *s)
+{
+	char name[NAME];
+	struct stat st;
+
+	name_of(name, s->in_number);
+	s->in_fd = openat(s->in_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (s->in_fd < 0)
+		return errno == ENOENT ? 0 : (int)fail(s, "cannot be read", errno);
+	if (fstat(s->in_fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return (int)fail(s, "holds something that is not a file of its own", EINVAL);
+	return 1;
+}
+
+/* It has been read: say so by removing it. */
+static int retire(struct lr_spool *s)
+{
+	char name[NAME];
+
+	name_of(name, s->in_number++);
+	close(s->in_fd);
+	s->in_fd = -1;
+	s->in_at = 0;
+	if (unlinkat(s->in_dir, name, 0) < 0 && errno != ENOENT)
+		return (int)fail(s, "cannot be cleared", errno);
+	return 0;
+}
+
+static ssize_t spool_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+{
+	struct lr_spool *s = (struct lr_spool *)m;
+
+	*emptied = true; /* spool_arm() looks again */
+	for (;;) {
+		size_t left = LR_SPOOL_SEGMENT - s->in_at;
+		ssize_t got;
+		int r;
+
+		if (s->in_fd < 0 && (r = open_next(s)) <= 0)
+			return r < 0 || s->ended || atomic_load(&m->fault) ? LR_CLOSED : 0;
+		got = pread(s->in_fd, at, room < left ? room : left, (off_t)s->in_at);
+		if (got < 0)
+			return fail(s, "cannot be read", errno);
+		s->in_at += (uint64_t)got;
+		if ((in_batches(s) && (size_t)got < room) || s->in_at == LR_SPOOL_SEGMENT) {
+			if (retire(s) < 0)
+				return LR_CLOSED;
+			if (got == 0)
+				continue; /* the next batch */
+		}
+		if (got)
+			return got;
+		return s->ended || atomic_load(&m->fault) ? LR_CLOSED : 0;
+	}
+}
+
+static bool has_come(struct lr_spool *s)
+{
+	struct stat st;
+
+	if (s->in_fd < 0)
+		return exists_number(s->in_dir, s->in_number);
+	return in_batches(s) || (fstat(s->in_fd, &st) == 0 && (uint64_t)st.st_size > s->in_at);
+}
+
+static void hush(int bell)
+{
+	char events[4096];
+
+	while (read(bell, events, sizeof events) > 0)
+		;
+}
+
+static bool has_ended(int dir)
+{
+	struct stat st;
+	return exists(dir, END) || (fstat(dir, &st) == 0 && st.st_nlink == 0);
+}
+
+static bool spool_arm(struct lr_medium *m)
+{
+	struct lr_spool *s = (struct lr_spool *)m;
+
+	/* First the bell: what comes after this rings it again. */
+	hush(m->bell_fd);
+	/* The end is renamed there after the last byte, so it is looked for first. */
+	if (has_ended(s->in_dir))
+		s->ended = true;
+	return !s->ended && !has_come(s) && !atomic_load(&m->fault);
+}
+
+static bool spool_over(struct lr_medium *m)
+{
+	return has_ended(((struct lr_spool *)m)->in_dir);
+}
+
+static bool is_dead(const struct lr_spool *s)
+{
+	struct pollfd p = {.fd = s->pidfd, .events = POLLIN};
+	return s->pidfd >= 0 && poll(&p, 1, 0) > 0;
+}
+
+/* A spool takes what nobody will read, so ask before a call opens. */
+static bool spool_gone(struct lr_medium *m)
+{
+	return spool_over(m) || is_dead((struct lr_spool *)m);
+}
+
+/* ---- writing ---- */
+
+/* May there be one more file of ours? */
+static bool may_begin(struct lr_spool *s, uint64_t next, uint64_t most)
+{
+	while (next - s->oldest >= most && !exists_number(s->out_dir, s->oldest))
+		s->oldest++;
+	return next - s->oldest < most;
+}
+
+/* As much of iov as makes `most` bytes, from byte `skip` of the first on. */
+static int cut(struct iovec *out, const struct iovec *iov, int count, size_t skip, size_t most)
+{
+	int n = 0;
+
+	for (; n < count && most; n++, skip = 0) {
+		out[n].iov_base = (uint8_t *)iov[n].iov_base + skip;
+		out[n].iov_len = iov[n].iov_len - skip < most ? iov[n].iov_len - skip : most;
+		most -= out[n].iov_len;
+	}
+	return n;
+}
+
+/* The file that is being written can take bytes, or there is a new one: 1, 0, LR_CLOSED. */
+static int open_out(struct lr_spool *s)
+{
+	bool batches = s->flags & LR_SPOOL_OUR_BATCHES;
+	char name[NAME] = FRESH;
+
+	if (s->out_fd >= 0 && s->out_at == LR_SPOOL_SEGMENT) {
+		close(s->out_fd);
+		s->out_fd = -1;
+		s->out_number++;
+	}
+	if (s->out_fd >= 0)
+		return 1;
+	if (!may_begin(s, s->out_number, batches ? LR_SPOOL_BATCHES : LR_SPOOL_SEGMENTS))
+		return 0;
+	if (!batches)
+		name_of(name, s->out_number);
+	s->out_fd = openat(s->out_dir, name,
+		O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	s->out_at = 0;
+	if (s->out_fd >= 0)
+		return 1;
+	return errno == ENOENT ? LR_CLOSED : (int)fail(s, "cannot be written", errno);
+}
+
+/* A batch is whole: let it be seen. */
+static int publish(struct lr_spool *s)
+{
+	char name[NAME];
+
+	name_of(name, s->out_number++);
+	close(s->out_fd);
+	s->out_fd = -1;
+	if (renameat(s->out_dir, FRESH, s->out_dir, name) == 0)
+		return 0;
+	return errno == ENOENT ? LR_CLOSED : (int)fail(s, "cannot be written", errno);
+}
+
+static ssize_t spool_write(struct lr_medium *m, const struct iovec *iov, int count)
+{
+	struct lr_spool *s = (struct lr_spool *)m;
+	bool batches = s->flags & LR_SPOOL_OUR_BATCHES;
+	size_t most = batches ? LR_SPOOL_BATCH : LR_SPOOL_SEGMENT;
+	size_t done = 0, at = 0; /* bytes that are out; in iov[0] */
+	struct iovec part[LR_MAX_IOV + 1];
+
+	if (s->hung_up || atomic_load(&m->fault))
+		return LR_CLOSED;
+	while (count) {
+		ssize_t n;
+		int r;
+
+		if (iov->iov_len == at) {
+			iov++;
+			count--;
+			at = 0;
+			continue;
+		}
+		if ((r = open_out(s)) <= 0)
+			return done ? (ssize_t)done : r;
+		n = writev(s->out_fd, part, cut(part, iov, count, at, most - s->out_at));
+		if (n < 0) {
+			if (errno == EINTR)
+				continue;
+			fail(s, "cannot be written", errno);
+			return done && !batches ? (ssize_t)done : LR_CLOSED;
+		}
+		s->out_at += (uint64_t)n;
+		done += (size_t)n;
+		for (at += (size_t)n; count && at >= iov->iov_len; count--)
+			at -= iov++->iov_len;
+		if (batches && (count == 0 || s->out_at == most) && publish(s) < 0)
+			return LR_CLOSED;
+	}
+	return (ssize_t)done;
+}
+
+static bool spool_writable(struct lr_medium *m)
+{
+	struct lr_spool *s = (struct lr_spool *)m;
+
+	if (s->hung_up || atomic_load(&m->fault) || has_ended(s->out_dir))
+		return true; /* the write that follows says so */
+	if (s->flags & LR_SPOOL_OUR_BATCHES)
+		return may_begin(s, s->out_number, LR_SPOOL_BATCHES);
+	if (s->out_fd >= 0 && s->out_at < LR_SPOOL_SEGMENT)
+		return true;
+	return may_begin(s, s->out_number + (s->out_fd >= 0), LR_SPOOL_SEGMENTS);
+}
+
+/* ---- heartbeats ---- */
+
+static bool is_free(int record)
+{
+	if (record < 0 || flock(record, LOCK_SH | LOCK_NB) < 0)
+		return false;
+	flock(record, LOCK_UN);
+	return true;
+}
+
+static void *beat(void *argument)
+{
+	struct pulse *p = argument;
+	static const uint64_t one = 1;
+	struct timespec last = {0};
+	int64_t heard = lr_now(), now, until;
+	struct stat st;
+
+	for (;;) {
+		futimens(p->ours, NULL);
+		now = lr_now();
+		if (fstat(p->theirs, &st) == 0 && memcmp(&st.st_mtim, &last, sizeof last)) {
+			last = st.st_mtim;
+			heard = now;
+		}
+		if ((p->near && is_free(p->theirs)) || now - heard > p->patience)
+			break;
+		until = now + p->interval;
+		while (!atomic_load(&p->stop) && lr_now() < until)
+			lr_futex_wait(&p->stop, 0, until);
+		if (atomic_load(&p->stop))
+			return NULL;
+	}
+	if (write(p->dead_fd, &one, sizeof one) < 0)
+		return NULL; /* it says so already */
+	return NULL;
+}
+
+static int begin_pulse(struct lr_spool *s, const struct lr_spool_pulse *how)
+{
+	struct pulse *p = &s->pulse;
+	sigset_t all, before;
+	pthread_attr_t attr;
+	int dead = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	p->ours = s->record_fd;
+	p->near = s->flags & LR_SPOOL_NEAR;
+	p->interval = how->interval_ms * LR_MS;
+	p->patience = how->peer_interval_ms * MOST_SILENT * LR_MS;
+	p->dead_fd = dead < 0 ? -1 : fcntl(dead, F_DUPFD_CLOEXEC, 0);
+	if (p->dead_fd >= 0) {
+		/* The program's signals are not for this thread. */
+		sigfillset(&all);
+		pthread_sigmask(SIG_SETMASK, &all, &before);
+		pthread_attr_init(&attr);
+		pthread_attr_setstacksize(&attr, 64 << 10);
+		p->beats = pthread_create(&p->thread, &attr, beat, p) == 0;
+		pthread_attr_destroy(&attr);
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
+	if (p->beats)
+		return dead;
+	if (p->dead_fd >= 0)
+		close(p->dead_fd);
+	if (dead >= 0)
+		close(dead);
+	return -1;
+}
+
+static void end_pulse(struct lr_spool *s)
+{
+	struct pulse *p = &s->pulse;
+
+	if (!p->beats)
+		return;
+	if (s->fork_generation == lr_fork_generation()) {
+		atomic_store(&p->stop, 1);
+		lr_futex_wake(&p->stop);
+		pthread_join(p->thread, NULL);
+	}
+	close(p->dead_fd);
+	p->beats = false;
+}
+
+/* ---- the end ---- */
+
+static const char *ours(const struct lr_spool *s)
+{
+	return s->role == LR_CLIENT ? "client" : "server";
+}
+
+static const char *theirs(const struct lr_spool *s)
+{
+	return s->role == LR_CLIENT ? "server" : "client";
+}
+
+static void spool_hang_up(struct lr_medium *m)
+{
+	struct lr_spool *s = (struct lr_spool *)m;
+	char record[PATH_MAX];
+
+	if (s->hung_up || s->fork_generation != lr_fork_generation())
+		return;
+	s->hung_up = true;
+	snprintf(record, sizeof record, "%s/%s", s->path, ours(s));
+	/* Where that fails, somebody has removed the folder. */
+	renameat(AT_FDCWD, record, s->out_dir, END);
+}
+
+static void empty(const char *path, const char *name)
+{
+	char full[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+	int fd;
+
+	snprintf(full, sizeof full, "%s/%s", path, name);
+	fd = open(full, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	dir = fd < 0 ? NULL : fdopendir(fd);
+	if (!dir) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			unlinkat(fd, entry->d_name, 0);
+	closedir(dir);
+	rmdir(full);
+}
+
+void lr_spool_remove(const char *path, int parent)
+{
+	static const char *const files[] = {"%s/client", "%s/server", "%s/knock", "%s.knock"};
+	char full[PATH_MAX];
+	char *slash;
+
+	empty(path, "up");
+	empty(path, "down");
+	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+		snprintf(full, sizeof full, files[i], path);
+		unlink(full);
+	}
+	rmdir(path);
+	if (!parent)
+		return;
+	snprintf(full, sizeof full, "%s", path);
+	if ((slash = strrchr(full, '/'))) {
+		*slash = 0;
+		rmdir(full); /* as long as there is something in it, it stays */
+	}
+}
+
+/* Is nobody there who would remove the folder after us? */
+static bool is_last(const struct lr_spool *s)
+{
+	char record[PATH_MAX];
+	int fd;
+	bool last;
+
+	if (has_ended(s->in_dir) || is_dead(s))
+		return true;
+	snprintf(record, sizeof record, "%s/%s", s->path, theirs(s));
+	fd = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return true; /* a server that has never entered, or an end just now */
+	last = (s->flags & LR_SPOOL_NEAR) && is_free(fd);
+	close(fd);
+	return last;
+}
+
+static void close_if(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+static void spool_close(struct lr_medium *m)
+{
+	struct lr_spool *s = (struct lr_spool *)m;
+
+	end_pulse(s);
+	spool_hang_up(m);
+	if (s->fork_generation == lr_fork_generation() && is_last(s))
+		lr_spool_remove(s->path, s->flags & LR_SPOOL_MADE);
+	close_if(s->pulse.theirs);
+	close_if(s->in_fd);
+	close_if(s->out_fd);
+	close_if(s->in_dir);
+	close_if(s->out_dir);
+	close_if(s->record_fd);
+	close_if(m->bell_fd);
+	free(s->path);
+	free(s);
+}
+
+static const struct lr_medium_ops spool_ops = {
+	.read = spool_read,
+	.write = spool_write,
+	.writable = spool_writable,
+	.gone = spool_gone,
+	.over = spool_over,
+	.arm = spool_arm,
+	.hang_up = spool_hang_up,
+	.close = spool_close,
+};
+
+/* ---- the beginning ---- */
+
+int lr_spool_bell(const char *folder, int batches, const char *other, uint32_t interval_ms)
+{
+	int fd;
+
+	if (interval_ms) {
+		struct itimerspec when = {
+			.it_interval = {interval_ms / 1000, interval_ms % 1000 * 1000000L}};
+
+		when.it_value = when.it_interval;
+		fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+		if (fd >= 0 && timerfd_settime(fd, 0, &when, NULL) == 0)
+			return fd;
+	} else {
+		/* A segment is written to under its name; a batch, and an end, come by rename. */
+		uint32_t mask = IN_ONLYDIR | IN_MOVED_TO | (batches ? 0 : IN_MODIFY);
+
+		fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+		if (fd >= 0 && inotify_add_watch(fd, folder, mask) >= 0 &&
+		    (!other || inotify_add_watch(fd, other, IN_ONLYDIR | IN_DELETE) >= 0)) {
+			/* What has come before does not ring: let the end of another watch do so. */
+			if (other)
+				inotify_rm_watch(fd, inotify_add_watch(fd, "/", IN_DELETE_SELF));
+			return fd;
+		}
+	}
+	{
+		int saved = errno;
+		close_if(fd);
+		return -saved;
+	}
+}
+
+static int open_dir(const char *path, const char *name)
+{
+	char full[PATH_MAX];
+
+	snprintf(full, sizeof full, "%s/%s", path, name);
+	return open(full, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+struct lr_spool *lr_spool_open(const char *path, int role, uint32_t flags, int record_fd,
+	int bell_fd, char *error, int error_size)
+{
+	struct lr_spool *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
+	bool client = role == LR_CLIENT;
+
+	if (s) {
+		memset(s, 0, sizeof *s);
+		s->path = strdup(path);
+		s->in_dir = open_dir(path, client ? "down" : "up");
+		s->out_dir = open_dir(path, client ? "up" : "down");
+	}
+	if (!s || !s->path || s->in_dir < 0 || s->out_dir < 0) {
+		int saved = s && s->path ? errno : ENOMEM;
+
+		lr_fill_error(error, error_size, "%s", strerror(saved));
+		if (s) {
+			close_if(s->in_dir);
+			close_if(s->out_dir);
+			free(s->path);
+		}
+		free(s);
+		close(record_fd);
+		close(bell_fd);
+		errno = saved;
+		return NULL;
+	}
+	s->medium = (struct lr_medium){.ops = &spool_ops, .bell_fd = bell_fd, .room_fd = -1,
+		/* Batches are few: then frames are gathered while there is no room. */
+		.grain = flags & LR_SPOOL_OUR_BATCHES ? 4096 : 1};
+	s->role = (uint32_t)role;
+	s->flags = flags;
+	s->record_fd = record_fd;
+	s->pidfd = s->pulse.theirs = s->in_fd = s->out_fd = -1;
+	s->fork_generation = lr_fork_generation();
+	return s;
+}
+
+int lr_spool_read(struct lr_spool *s, char *data, uint32_t room)
+{
+	bool emptied;
+	ssize_t got;
+
+	while ((got = spool_read(&s->medium, (uint8_t *)data, room, &emptied)) == 0)
+		if (spool_arm(&s->medium))
+			return -EAGAIN;
+	if (got > 0)
+		return (int)got;
+	return atomic_load(&s->medium.fault) ? -EIO : 0;
+}
+
+int lr_spool_write(struct lr_spool *s, const char *data, uint32_t size)
+{
+	struct iovec iov = {(void *)(uintptr_t)data, size};
+	ssize_t n;
+
+	errno = EPIPE;
+	n = spool_write(&s->medium, &iov, 1);
+	return n < 0 ? -errno : (int)n;
+}
+
+void lr_spool_close(struct lr_spool *s)
+{
+	spool_close(&s->medium);
+}
+
+struct lr_link *lr_spool_link(struct lr_spool *s, int pidfd, const struct lr_spool_pulse *pulse,
+	int64_t spin_us, char *error, int error_size)
+{
+	if (pulse) {
+		char record[PATH_MAX];
+
+		/* If it has just been renamed, the end that it is now will be seen. */
+		snprintf(record, sizeof record, "%s/%s", s->path, theirs(s));
+		s->pulse.theirs = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		if (s->pulse.theirs >= 0 && (pidfd = begin_pulse(s, pulse)) < 0) {
+			int saved = errno;
+			lr_fill_error(error, error_size, "%s", strerror(saved));
+			spool_close(&s->medium);
+			errno = saved;
+			return NULL;
+		}
+	}
+	s->pidfd = pidfd;
+	return lr_stream_new(&s->medium, pidfd, spin_us, error, error_size);
+}

@@ -1,0 +1,247 @@
+"""What changed between two runs, and whether it is more than noise.
+
+A run's kept rounds are its sample. Two runs are compared figure by figure with
+the exact Mann-Whitney test: of all ways to deal the rounds of both to two
+hands, how many set the hands apart as far as they are? A change is beyond the
+noise if these are at most 1 - confidence of all, and if the medians differ by
+more than a threshold, because two runs on one machine differ by a little that
+the rounds within a run do not show.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .document import MEASURES, Document, Section, form
+
+CONFIDENCE = 0.99
+THRESHOLD = 0.05
+COMPARED = ("p50", "p99", "rate", "cpu")
+
+
+class Verdict(Enum):
+    BETTER = "better"
+    WORSE = "worse"
+    SAME = "within noise"
+    UNKNOWN = "too few rounds"
+
+
+@dataclass(frozen=True)
+class Change:
+    """`change` is relative: 0.2 is 20 % more, be that better or worse."""
+
+    scenario: str
+    peer: str
+    figure: str
+    before: float
+    after: float
+    change: float
+    p: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`remarks` are what else differs, so that the figures may: machine, versions, placement."""
+
+    changes: list[Change]
+    titles: dict[str, str]
+    remarks: list[str]
+    confidence: float
+    threshold: float
+
+    def count(self, verdict: Verdict) -> int:
+        return sum(change.verdict is verdict for change in self.changes)
+
+
+def compare(
+    before: Document,
+    after: Document,
+    *,
+    confidence: float = CONFIDENCE,
+    threshold: float = THRESHOLD,
+    figures: tuple[str, ...] = COMPARED,
+) -> Comparison:
+    """What both have: same scenario, same peer."""
+    changes = []
+    titles = {}
+    for new in after.sections:
+        old = before.section(new.name)
+        if old is None:
+            continue
+        titles[new.name] = new.title
+        for peer in new.peers:
+            if peer in old.peers:
+                changes += _changes(old, new, peer, confidence, threshold, figures)
+    return Comparison(changes, titles, _remarks(before, after), confidence, threshold)
+
+
+def _changes(
+    old: Section,
+    new: Section,
+    peer: str,
+    confidence: float,
+    threshold: float,
+    figures: tuple[str, ...],
+) -> list[Change]:
+    changes = []
+    for key in figures:
+        first = old.peers[peer].rounds.get(key, [])
+        second = new.peers[peer].rounds.get(key, [])
+        if not first or not second:
+            continue
+        before, after = statistics.median(first), statistics.median(second)
+        if not before:
+            continue
+        change = after / before - 1
+        p = mann_whitney(first, second)
+        if least_p(len(first), len(second)) > 1 - confidence + 1e-12:
+            verdict = Verdict.UNKNOWN
+        elif p > 1 - confidence + 1e-12 or abs(change) <= threshold:
+            verdict = Verdict.SAME
+        elif (change > 0) == MEASURES[key].more_is_better:
+            verdict = Verdict.BETTER
+        else:
+            verdict = Verdict.WORSE
+        changes.append(Change(new.name, peer, key, before, after, change, p, verdict))
+    return changes
+
+
+def least_p(first: int, second: int) -> float:
+    """The smallest p that so many rounds can give: all of one above all of the other."""
+    return min(1.0, 2 / math.comb(first + second, first))
+
+
+# Up to here the exact test is counted out; above it the normal approximation is good to
+# better than the confidence anybody asks for.
+_EXACT = 24
+
+
+def mann_whitney(first: list[float], second: list[float]) -> float:
+    """The two-sided p of both lists being dealt from one; ties count half."""
+    n, m = len(first), len(second)
+    # Twice U, so that ties stay whole numbers.
+    twice_u = sum(2 * (a > b) + (a == b) for a in first for b in second)
+    distance = abs(twice_u - n * m)
+    ranks = _twice_ranks([*first, *second])
+    if n + m <= _EXACT:
+        # ways[k][s]: how many choices of k values have ranks that sum to s.
+        ways: list[dict[int, int]] = [{0: 1}] + [{} for _ in range(n)]
+        for rank in ranks:
+            for k in range(n, 0, -1):
+                for total, count in ways[k - 1].items():
+                    ways[k][total + rank] = ways[k].get(total + rank, 0) + count
+        middle = n * (n + m + 1)
+        extreme = sum(c for total, c in ways[n].items() if abs(total - middle) >= distance)
+        return extreme / math.comb(n + m, n)
+    mean = (n + m + 1) / 2
+    variance = sum((rank / 2 - mean) ** 2 for rank in ranks) / (n + m - 1)
+    sigma = math.sqrt(n * m * variance / (n + m))
+    if not sigma:
+        return 1.0
+    return math.erfc(max(0.0, distance / 2 - 0.5) / sigma / math.sqrt(2))
+
+
+def _twice_ranks(values: list[float]) -> list[int]:
+    ordered = sorted(values)
+    places: dict[float, list[int]] = {}
+    for place, value in enumerate(ordered, start=1):
+        places.setdefault(value, []).append(place)
+    return [places[value][0] + places[value][-1] for value in ordered]
+
+
+def _remarks(before: Document, after: Document) -> list[str]:
+    facts = {**before.machine, **after.machine}
+    remarks = [
+        f"{key}: {before.machine.get(key, 'not said')} before, "
+        f"{after.machine.get(key, 'not said')} after"
+        for key in facts
+        if before.machine.get(key) != after.machine.get(key)
+    ]
+    for key in ("placement", "beside_busy", "slice_seconds"):
+        old, new = before.raw.get(key), after.raw.get(key)
+        if old != new:
+            remarks.append(f"{key.replace('_', ' ')}: {old} before, {new} after")
+    for document, which in ((before, "before"), (after, "after")):
+        rounds = [r for s in document.raw["scenarios"].values() for r in s.get("rounds") or ()]
+        disturbed = sum(bool(r.get("kept") and r.get("disturbed")) for r in rounds)
+        if disturbed:
+            remarks.append(
+                f"{disturbed} of the {sum(bool(r.get('kept')) for r in rounds)} rounds that "
+                f"count {which} were disturbed by other processes"
+            )
+    return remarks
+
+
+def method(comparison: Comparison) -> str:
+    chance = len(comparison.changes) * (1 - comparison.confidence)
+    return (
+        f"Beyond noise: an exact Mann-Whitney test of the rounds at {comparison.confidence:.3g} "
+        f"confidence, and medians more than {comparison.threshold:.0%} apart. The test alone "
+        f"would find about {chance:.1f} of {len(comparison.changes)} by chance."
+    )
+
+
+_STYLES = {
+    Verdict.BETTER: "green",
+    Verdict.WORSE: "bold red",
+    Verdict.SAME: "dim",
+    Verdict.UNKNOWN: "yellow",
+}
+
+
+def render(comparison: Comparison) -> RenderableType:
+    table = Table(header_style="bold", pad_edge=False)
+    table.add_column("scenario")
+    table.add_column("peer", no_wrap=True)
+    table.add_column("figure", no_wrap=True)
+    for column in ("before", "after", "change", "p"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    last = None
+    for change in comparison.changes:
+        if last is not None and last != change.scenario:
+            table.add_section()
+        table.add_row(
+            "" if last == change.scenario else comparison.titles[change.scenario],
+            change.peer,
+            MEASURES[change.figure].title,
+            form(change.figure, change.before),
+            form(change.figure, change.after),
+            f"{change.change:+.1%}",
+            f"{change.p:.3f}",
+            Text(change.verdict.value, style=_STYLES[change.verdict]),
+        )
+        last = change.scenario
+    parts: list[RenderableType] = [table]
+    parts += [Text(f"Mind: {remark}", style="yellow") for remark in comparison.remarks]
+    parts.append(Text(summary(comparison)))
+    parts.append(Text(method(comparison)))
+    return Group(*parts)
+
+
+def summary(comparison: Comparison) -> str:
+    if not comparison.changes:
+        return "Nothing to compare: the two runs share no scenario and peer."
+    counts = {verdict: comparison.count(verdict) for verdict in Verdict}
+    return ", ".join(f"{number} {verdict.value}" for verdict, number in counts.items()) + "."
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "confidence": comparison.confidence,
+        "threshold": comparison.threshold,
+        "method": method(comparison),
+        "remarks": comparison.remarks,
+        "changes": [
+            {**asdict(change), "verdict": change.verdict.value} for change in comparison.changes
+        ],
+    }

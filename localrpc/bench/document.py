@@ -1,0 +1,300 @@
+"""A benchmark's JSON, read back: what reports, plots, CSV and comparisons are made of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .report import FORMAT, VERSION, Figure
+from .runner import BASELINE
+
+# The parameters that a plot can have as its axis, and what the axis says.
+SIZE = ("size",)
+CLIENTS = ("clients", "threads", "concurrency", "callers", "tasks", "processes")
+
+
+class UnreadableDocument(ValueError):
+    """The text says which file, and why."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A kind of figure: `unit` is s, /s, B/s or B; the rest says how it is shown."""
+
+    key: str
+    title: str
+    unit: str
+    more_is_better: bool = False
+
+
+MEASURES = {
+    measure.key: measure
+    for measure in (
+        Measure("p50", "p50", "s"),
+        Measure("p90", "p90", "s"),
+        Measure("p99", "p99", "s"),
+        Measure("p999", "p99.9", "s"),
+        Measure("max", "max", "s"),
+        Measure("rate", "per second", "/s", more_is_better=True),
+        Measure("bytes", "payload per second", "B/s", more_is_better=True),
+        Measure("cpu", "CPU", "s"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One peer in one scenario; `rounds` has the values of the rounds that count."""
+
+    peer: str
+    figures: dict[str, Figure] = field(default_factory=dict)
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+    percentiles: list[tuple[float, float]] = field(default_factory=list)
+    failure: str | None = None
+
+    def median(self, key: str) -> float | None:
+        return self.figures[key].median if key in self.figures else None
+
+    def percentile(self, percent: float) -> float | None:
+        return next((seconds for at, seconds in self.percentiles if at == percent), None)
+
+
+@dataclass(frozen=True)
+class Section:
+    """One scenario. `kind` and `parameters` tell which other scenarios differ in one thing only."""
+
+    name: str
+    title: str
+    unit: str
+    kind: str
+    parameters: dict[str, Any]
+    peers: dict[str, Measured]
+
+    @property
+    def clients(self) -> int:
+        """How many call at once."""
+        values = [self.parameters.get(name) for name in CLIENTS]
+        return next((value for value in values if isinstance(value, int)), 1)
+
+    @property
+    def main(self) -> str:
+        """The figure that says most: latency, unless there is a crowd or a stream."""
+        return "rate" if self.unit == "message" or self.clients > 1 else "p50"
+
+    def ratio(self, peer: str, base: str, key: str) -> float | None:
+        """How many times better than `base`: above 1 is better."""
+        if peer not in self.peers or base not in self.peers:
+            return None
+        ours, theirs = self.peers[peer].median(key), self.peers[base].median(key)
+        if not ours or not theirs:
+            return None
+        return ours / theirs if MEASURES[key].more_is_better else theirs / ours
+
+
+@dataclass(frozen=True)
+class Family:
+    """Scenarios that differ in one parameter only, in its order."""
+
+    title: str
+    parameter: str
+    members: list[tuple[int, Section]]
+
+
+@dataclass(frozen=True)
+class Document:
+    raw: dict[str, Any]
+    sections: list[Section]
+
+    @property
+    def baseline(self) -> str:
+        return str(self.raw.get("baseline") or BASELINE)
+
+    @property
+    def machine(self) -> dict[str, str]:
+        return {key: str(value) for key, value in (self.raw.get("machine") or {}).items()}
+
+    @property
+    def notes(self) -> list[str]:
+        return [str(note) for note in self.raw.get("notes") or ()]
+
+    @property
+    def peers(self) -> list[str]:
+        return list(dict.fromkeys(peer for section in self.sections for peer in section.peers))
+
+    def section(self, name: str) -> Section | None:
+        return next((section for section in self.sections if section.name == name), None)
+
+    def families(self, parameters: tuple[str, ...]) -> list[Family]:
+        """Groups of two scenarios or more along the first of `parameters` that they have."""
+        groups: dict[tuple[Any, ...], list[tuple[int, Section]]] = {}
+        for section in self.sections:
+            along = next((p for p in parameters if _is_number(section.parameters.get(p))), None)
+            if along is None:
+                continue
+            rest = {k: v for k, v in section.parameters.items() if k != along}
+            key = (section.kind, along, json.dumps(rest, sort_keys=True))
+            groups.setdefault(key, []).append((section.parameters[along], section))
+        families = []
+        for (_, along, _), members in groups.items():
+            members.sort(key=lambda member: member[0])
+            if len({value for value, _ in members}) > 1:
+                families.append(
+                    Family(_family_title(members[0][1].title, along, members[0][0]), along, members)
+                )
+        return families
+
+
+def load(path: Path) -> Document:
+    """The document in a file; raises UnreadableDocument."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableDocument(f"{path}: {error}") from error
+    except ValueError as error:
+        raise UnreadableDocument(f"{path} is not JSON: {error}") from error
+    try:
+        return parse(raw)
+    except UnreadableDocument as error:
+        raise UnreadableDocument(f"{path} {error}") from None
+
+
+def parse(raw: Any) -> Document:
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise UnreadableDocument("is no result of `localrpc bench --json`")
+    version = raw.get("version")
+    if version != VERSION:
+        raise UnreadableDocument(f"has version {version}; this localrpc reads {VERSION}")
+    try:
+        sections = [_section(name, one) for name, one in raw["scenarios"].items()]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableDocument(f"is damaged: {error!r}") from error
+    return Document(raw, sections)
+
+
+def _section(name: str, raw: dict[str, Any]) -> Section:
+    parameters = raw.get("parameters") or {}
+    size = parameters.get("size")
+    return Section(
+        name=name,
+        title=raw["title"],
+        unit=raw.get("unit", "call"),
+        kind=raw.get("kind", name),
+        parameters=parameters,
+        peers={
+            peer: _measured(peer, one, raw.get("rounds") or [], size if _is_number(size) else None)
+            for peer, one in raw["peers"].items()
+        },
+    )
+
+
+def _measured(peer: str, raw: dict[str, Any], rounds: list[Any], size: int | None) -> Measured:
+    samples = [r["samples"][peer] for r in rounds if r.get("kept") and peer in r["samples"]]
+    values = {key: list(_values(samples, get)) for key, get in _OF_A_SAMPLE.items()}
+    percentiles = [(percent, seconds) for percent, seconds in raw.get("percentiles") or ()]
+    at = dict(percentiles)
+    figures = {
+        "p50": _figure(raw.get("p50")),
+        "p90": _pooled(at.get(90.0), []),
+        "p99": _pooled(raw.get("p99"), values["p99"]),
+        "p999": _pooled(at.get(99.9), values["p999"]),
+        "max": _pooled(at.get(100.0), values["max"]),
+        "rate": _figure(raw.get("calls_per_second")),
+        "cpu": _figure(raw.get("cpu_per_call")),
+    }
+    rate = figures["rate"]
+    if rate is not None and size is not None:
+        figures["bytes"] = Figure(rate.median * size, rate.low * size, rate.high * size)
+    return Measured(
+        peer=peer,
+        figures={key: figure for key, figure in figures.items() if figure is not None},
+        rounds={key: some for key, some in values.items() if some},
+        percentiles=percentiles,
+        failure=raw.get("failure"),
+    )
+
+
+def _nanoseconds(key: str) -> Callable[[dict[str, Any]], float | None]:
+    return lambda sample: sample[key] / 1e9 if sample.get(key) is not None else None
+
+
+_OF_A_SAMPLE: dict[str, Callable[[dict[str, Any]], float | None]] = {
+    "p50": _nanoseconds("p50_ns"),
+    "p99": _nanoseconds("p99_ns"),
+    "p999": _nanoseconds("p999_ns"),
+    "max": _nanoseconds("max_ns"),
+    "rate": lambda sample: sample["calls"] / sample["seconds"],
+    "cpu": lambda sample: (sample["client_cpu"] + sample["server_cpu"]) / sample["calls"],
+}
+
+
+def _values(
+    samples: list[dict[str, Any]], get: Callable[[dict[str, Any]], float | None]
+) -> Iterator[float]:
+    for sample in samples:
+        value = get(sample)
+        if value is not None:
+            yield value
+
+
+def _figure(raw: Any) -> Figure | None:
+    return None if raw is None else Figure(raw["median"], raw["low"], raw["high"])
+
+
+def _pooled(value: float | None, rounds: list[float]) -> Figure | None:
+    """A figure of all rounds together, which those of the single rounds surround."""
+    if value is None:
+        return None
+    return Figure(value, min([value, *rounds]), max([value, *rounds]))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _family_title(title: str, parameter: str, value: int) -> str:
+    """ "unary, 64 B raw bytes" is "unary, raw bytes" where the size is what changes."""
+    number = size(value) if parameter in SIZE else str(value)
+    return re.sub(rf"\b{number}( |$)", "", title).strip(", ")
+
+
+def duration(seconds: float) -> str:
+    """Three digits and the unit that suits them."""
+    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= factor:
+            return f"{_three(seconds / factor)} {unit}"
+    return f"{_three(seconds / 1e-9)} ns"
+
+
+def amount(value: float, unit: str) -> str:
+    """`unit` is /s, B/s or B, or empty; thousands are decimal."""
+    for prefix, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            return f"{_three(value / factor)} {prefix}{unit}"
+    return f"{_three(value)} {unit}".strip()
+
+
+def size(value: int) -> str:
+    """Bytes as the scenarios are called by: 64 B, 4 KiB, 1 MiB."""
+    for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if value >= 1 << shift:
+            return f"{value / (1 << shift):g} {unit}"
+    return f"{value} B"
+
+
+def form(key: str, value: float) -> str:
+    unit = MEASURES[key].unit
+    return duration(value) if unit == "s" else amount(value, unit)
+
+
+def times(ratio: float) -> str:
+    return f"{_three(ratio)}×"
+
+
+def _three(value: float) -> str:
+    if value >= 99.95:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"

@@ -1,0 +1,169 @@
+"""A headless Chromium, driven through the pipe that it offers for its DevTools protocol."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
+_SWITCHES = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe"),
+)
+_PATIENCE = 60.0
+
+
+class Page:
+    """One page of a Chromium of its own. Everything that it logs or requests is kept."""
+
+    def __init__(self, directory: Path, width: int, height: int, *, dark: bool = False) -> None:
+        assert PROGRAM is not None
+        theirs_in, self._out = os.pipe()
+        self._in, theirs_out = os.pipe()
+        # Chromium reads from descriptor 3 and writes to 4, which might be taken here.
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)]
+
+        def arrange() -> None:
+            os.dup2(high[0], 3)
+            os.dup2(high[1], 4)
+
+        self._process = subprocess.Popen(
+            [PROGRAM, *_SWITCHES, f"--user-data-dir={directory}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(3, 4),
+            preexec_fn=arrange,
+        )
+        for fd in (theirs_in, theirs_out, *high):
+            os.close(fd)
+        self._buffer = b""
+        self._number = 0
+        self._session: str | None = None
+        self._events: list[str] = []
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.ask(f"{domain}.enable")
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+
+    def open(self, file: Path) -> None:
+        self.ask("Page.navigate", url=file.absolute().as_uri())
+        while "Page.loadEventFired" not in self._events:
+            self._take(self._receive())
+
+    def ask(self, method: str, **parameters: Any) -> Any:
+        self._number += 1
+        question = {"id": self._number, "method": method, "params": parameters}
+        if self._session is not None:
+            question["sessionId"] = self._session
+        os.write(self._out, json.dumps(question).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                return answer["result"]
+            self._take(answer)
+
+    def run(self, script: str) -> Any:
+        """What an expression is worth."""
+        answer = self.ask(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
+        if "exceptionDetails" in answer:
+            raise RuntimeError(str(answer["exceptionDetails"]))
+        return answer["result"].get("value")
+
+    def point(self, selector: str, part: float = 0.5) -> None:
+        """Moves the pointer to an element, `part` of its width from its left."""
+        x, y = self._find(selector, part)
+        self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def click(self, selector: str) -> None:
+        x, y = self._find(selector, 0.5)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def tap(self, selector: str) -> None:
+        x, y = self._find(selector, 0.5)
+        self.ask("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def _find(self, selector: str, part: float) -> tuple[float, float]:
+        place = self.run(
+            f"""(async () => {{
+              const element = document.querySelector({json.dumps(selector)});
+              element.scrollIntoView({{block: "center", inline: "nearest", behavior: "instant"}});
+              // Scrolling is told to the page with its next frame.
+              await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+              const box = element.getBoundingClientRect();
+              return [box.left + box.width * {part}, box.top + box.height / 2];
+            }})()"""
+        )
+        return place[0], place[1]
+
+    def screenshot(self, file: Path) -> None:
+        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=True)
+        file.write_bytes(base64.b64decode(shot["data"]))
+
+    def close(self) -> None:
+        try:
+            self._session = None
+            self.ask("Browser.close")
+        except (OSError, RuntimeError, EOFError):
+            self._process.kill()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._in)
+        os.close(self._out)
+
+    def _receive(self) -> dict[str, Any]:
+        deadline = time.monotonic() + _PATIENCE
+        while b"\0" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._in], [], [], left)[0]:
+                raise RuntimeError("Chromium gives no answer")
+            chunk = os.read(self._in, 1 << 20)
+            if not chunk:
+                raise EOFError("Chromium has ended")
+            self._buffer += chunk
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        message: dict[str, Any] = json.loads(text)
+        return message
+
+    def _take(self, event: dict[str, Any]) -> None:
+        method, about = event.get("method", ""), event.get("params", {})
+        self._events.append(method)
+        if method == "Network.requestWillBeSent":
+            self.requests.append(about["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.errors.append(str(about["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled":
+            self.errors.append(str(about["args"]))
+        elif method == "Log.entryAdded":
+            self.errors.append(about["entry"]["text"])

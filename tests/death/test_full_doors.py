@@ -1,0 +1,46 @@
+"""A stopped server's door fills up: who knocks there waits, but not beyond a deadline."""
+
+from __future__ import annotations
+
+from concurrent import futures
+from typing import Any
+
+import grpc
+import pytest
+
+import localrpc
+from tests.conftest import fresh_target
+from tests.peers import processes
+from tests.transports import meetings
+
+
+@pytest.fixture(params=meetings.KINDS)
+def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+    return fresh_target(request.param, runtime_directory)
+
+
+def test_a_stopped_servers_full_door_is_a_deadline_exceeded(target: str) -> None:
+    with processes.server(target) as server:
+        server.stop()
+        with meetings.door_of(target) as door:
+            door.fill()
+        with localrpc.insecure_channel(target) as channel:
+            echo: Any = channel.unary_unary("/station/echo")
+            with pytest.raises(grpc.RpcError) as caught:
+                echo(b"", timeout=0.1)
+            error: Any = caught.value
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            server.go_on()
+            assert echo(b"x", timeout=20) == b"x"
+
+
+def test_who_waits_at_a_full_door_is_let_in_once_there_is_room(target: str) -> None:
+    with processes.server(target) as server, futures.ThreadPoolExecutor(1) as pool:
+        server.stop()
+        with meetings.door_of(target) as door:
+            door.fill()
+        with localrpc.insecure_channel(target) as channel:
+            echo: Any = channel.unary_unary("/station/echo")
+            call = pool.submit(echo, b"x", timeout=20)
+            server.go_on()
+            assert call.result() == b"x"

@@ -1,0 +1,479 @@
+"""What a spool alone has: files that come and go, a disk that fills, and signs of life."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import signal
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import localrpc
+from localrpc._core import lib
+from localrpc._core.links import spool_bell
+from localrpc.address import parse_target
+from localrpc.errors import AddressInUse, ConnectError, ListenError
+from localrpc.options import Options
+from localrpc.transports import file, transport_for
+from tests.links.kinds import End, Frame, Kind, pair
+from tests.strangers import SpoolVisitor
+
+from .doors import DIAL, HOLD, SERVE_ONE, Doorman, dial, run_python, wait_until
+from .test_pid_namespaces import _in_a_namespace, unshared
+
+APPEND, RENAME = "", "?write=rename"
+BATCH = lib.LR_SPOOL_SEGMENT * lib.LR_SPOOL_SEGMENTS
+MESSAGE = lib.LR_T_MESSAGE
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> str:
+    return str(tmp_path / "spool")
+
+
+def folders(path: str) -> list[str]:
+    """The folders of connections."""
+    return [f"{path}/{name}" for name in os.listdir(path) if len(name) == 16]
+
+
+def used(path: str) -> int:
+    """Bytes of all files below."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(f"{folder}/{name}").st_size
+    return total
+
+
+def pidfds() -> int:
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            count += os.readlink(f"/proc/self/fd/{number}") == "anon_inode:[pidfd]"
+    return count
+
+
+@contextlib.contextmanager
+def echoing(target: str) -> Iterator[Any]:
+    """A channel to a server that gives back what it gets."""
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details: Any) -> Any:
+            if details.method == "/e/unary":
+                return grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+            return grpc.stream_stream_rpc_method_handler(lambda requests, _: requests)
+
+    before = pidfds()
+    server = localrpc.server(futures.ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((Handler(),))
+    server.add_insecure_port(target)
+    server.start()
+    try:
+        with localrpc.insecure_channel(target) as channel:
+            yield channel
+    finally:
+        server.stop(None).wait()
+        # The server's thread lets the connection go a moment later.
+        wait_until(lambda: pidfds() <= before)
+
+
+# ---- modes ----
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "write=append",
+        "write=rename",
+        "watch=poll&interval=1",
+        "watch=poll&interval=1&write=rename",
+        "spin=off",
+    ],
+)
+def test_calls_of_every_kind_and_size_pass(spool: str, query: str) -> None:
+    with echoing(f"file:{spool}?{query}") as channel:
+        unary, stream = channel.unary_unary("/e/unary"), channel.stream_stream("/e/stream")
+        for size in (0, 1, 1000, lib.LR_SPOOL_SEGMENT, 3_000_000):
+            sent = os.urandom(size)
+            assert unary(sent, timeout=60) == sent
+        messages = [os.urandom(20_000) for _ in range(400)]
+        assert list(stream(iter(messages), timeout=60)) == messages
+    assert not os.path.exists(spool)
+
+
+def test_each_side_writes_in_its_own_way(spool: str) -> None:
+    with Doorman(f"file:{spool}?write=rename") as doorman:
+        client = End(dial(f"file:{spool}?watch=poll&interval=1"))
+        server = End(doorman.connection())
+        for number in range(50):
+            sent = Frame(MESSAGE, 1, number, bytes(60_000))
+            for one, other in ((client, server), (server, client)):
+                assert one.try_send(sent) == 1
+                other.expect(sent)
+        client.close()
+
+
+def test_without_an_inotify_instance_files_are_polled(
+    spool: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bell(*args: Any, interval_ms: int, **more: Any) -> int:
+        if not interval_ms:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return spool_bell(*args, interval_ms=interval_ms, **more)
+
+    monkeypatch.setattr(file, "spool_bell", bell)
+    with echoing(f"file:{spool}?interval=1") as channel:
+        assert channel.unary_unary("/e/unary")(b"x", timeout=60) == b"x"
+        assert channel.facts.wakeup == "poll"
+    assert caplog.text.count("max_user_instances") == 1
+
+
+# ---- the directory ----
+
+
+def test_the_directory_is_made_for_its_user_and_goes_with_the_last(spool: str) -> None:
+    with Doorman(f"file:{spool}") as doorman:
+        assert stat.S_IMODE(os.stat(spool).st_mode) == 0o700
+        connection = dial(f"file:{spool}")
+        doorman.connection()
+    assert folders(spool)
+    connection.close()
+    assert not os.path.exists(spool)
+
+
+def test_what_else_is_in_the_directory_stays(spool: str) -> None:
+    os.mkdir(spool, 0o700)
+    Path(spool, "notes.txt").write_text("mine")
+    os.mkdir(f"{spool}/folder")
+    with Doorman(f"file:{spool}") as doorman:
+        connection = dial(f"file:{spool}")
+        doorman.connection()
+        connection.close()
+    assert sorted(os.listdir(spool)) == ["folder", "notes.txt"]
+
+
+def test_a_directory_that_is_open_to_others_is_refused(spool: str) -> None:
+    os.mkdir(spool)
+    os.chmod(spool, 0o755)
+    target = f"file:{spool}"
+    with pytest.raises(ListenError, match=r"open to others .* chmod 700"):
+        Doorman(target)
+    with pytest.raises(ConnectError, match="open to others"):
+        dial(target)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories away")
+def test_a_directory_of_somebody_elses_is_refused(spool: str) -> None:
+    os.mkdir(spool, 0o700)
+    os.chown(spool, 65534, 65534)
+    with pytest.raises(ListenError, match="belongs to uid 65534"):
+        Doorman(f"file:{spool}")
+    with pytest.raises(ConnectError, match="belongs to uid 65534"):
+        dial(f"file:{spool}")
+
+
+def test_a_name_has_one_server(spool: str) -> None:
+    with Doorman(f"file:{spool}"), pytest.raises(AddressInUse):
+        Doorman(f"file:{spool}")
+
+
+def test_without_a_server_it_is_said_which_one_is_missing(spool: str) -> None:
+    with pytest.raises(ConnectError, match="no server listens on"):
+        dial(f"file:{spool}")
+    with run_python(HOLD, f"file:{spool}") as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "listening\n"
+        holder.kill()
+    with pytest.raises(ConnectError, match=r"nobody listens on .* any more"):
+        dial(f"file:{spool}")
+    Doorman(f"file:{spool}").close()
+    assert not os.path.exists(spool)
+
+
+def test_who_waits_at_a_door_that_closes_is_told(spool: str) -> None:
+    address = parse_target(f"file:{spool}")
+    listener = transport_for("file").listen(address, Options())
+    with futures.ThreadPoolExecutor(1) as pool:
+        dialled = pool.submit(dial, f"file:{spool}")
+        wait_until(lambda: any(name.endswith(".knock") for name in os.listdir(spool)))
+        listener.close()
+        assert isinstance(dialled.exception(), ConnectError)
+    assert not os.path.exists(spool)
+
+
+# ---- the disk ----
+
+
+@pytest.mark.parametrize("query", [APPEND, RENAME])
+def test_a_slow_reader_does_not_fill_the_disk(tmp_path: Path, query: str) -> None:
+    with pair(Kind("file:{tmp}/spool" + query, wakeup="inotify"), tmp_path) as (client, server):
+        (folder,) = folders(f"{tmp_path}/spool")
+        sent = received = most = 0
+        for size in itertools.cycle((100, 65536, 3000)):
+            payload = bytes(size)
+            if client.try_send(Frame(MESSAGE, 1, sent, payload)) == 1:
+                sent += 1
+                continue
+            most = max(most, used(f"{folder}/up"))
+            if sent > 2000:
+                break
+            got = server.receive()
+            assert isinstance(got, Frame)
+            assert got.call == received
+            received += 1
+        assert lib.LR_SPOOL_SEGMENT < most <= BATCH
+        while received < sent:
+            assert isinstance(server.receive(), Frame)
+            received += 1
+        # What was read is gone, but for the file that is being written.
+        assert used(f"{folder}/up") <= lib.LR_SPOOL_SEGMENT
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[str]:
+    """A directory on a disk of one MiB."""
+    path = str(tmp_path / "disk")
+    os.mkdir(path, 0o700)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "localrpc-test", path],
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("a small disk needs root")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+@pytest.mark.parametrize("query", [APPEND, RENAME])
+def test_a_full_disk_ends_the_call_and_says_so(small_disk: str, query: str) -> None:
+    with echoing(f"file:{small_disk}{query}") as channel:
+        unary = channel.unary_unary("/e/unary")
+        assert unary(b"x", timeout=60) == b"x"
+        taken = os.open(f"{small_disk}/filler", os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(taken, bytes(4096))
+        os.close(taken)
+        with pytest.raises(grpc.RpcError) as caught:
+            unary(bytes(200_000), timeout=60)
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert "No space left on device" in error.details()
+        os.unlink(f"{small_disk}/filler")
+        assert unary(b"x", timeout=60, wait_for_ready=True) == b"x"
+    assert os.listdir(small_disk) == []
+
+
+# ---- strangers ----
+
+
+def test_a_door_that_is_no_spools_is_left_alone(spool: str) -> None:
+    os.mkdir(spool, 0o700)
+    Path(spool, "door").write_text("oak")
+    with pytest.raises(ListenError, match="exists and is not a spool's"):
+        Doorman(f"file:{spool}")
+    with pytest.raises(ConnectError, match="is not a spool's"):
+        dial(f"file:{spool}")
+    assert Path(spool, "door").read_text() == "oak"
+
+
+def test_a_knock_without_a_folder_and_a_damaged_record_harm_nobody(spool: str) -> None:
+    with Doorman(f"file:{spool}") as doorman:
+        Path(spool, f"{'a' * 16}.knock").touch()
+        stranger = SpoolVisitor(parse_target(f"file:{spool}"))
+        Path(stranger.folder, "client").write_text("not\na\nrecord")
+        with stranger:
+            dial(f"file:{spool}").close()
+            doorman.connection()
+            wait_until(lambda: not any(name.endswith(".knock") for name in os.listdir(spool)))
+    Doorman(f"file:{spool}").close()
+    # Whichever server made the directory takes it away, if it is empty by then.
+    assert not os.path.exists(spool) or os.listdir(spool) == []
+
+
+def put_folder(path: str) -> None:
+    os.mkdir(path)
+
+
+def put_link(path: str) -> None:
+    os.symlink("/etc/passwd", path)
+
+
+@pytest.mark.parametrize("put", [put_folder, put_link, os.mkfifo])
+def test_what_is_no_file_in_the_place_of_one_ends_the_connection(tmp_path: Path, put: Any) -> None:
+    kind = Kind("file:{tmp}/spool?write=rename", wakeup="inotify")
+    with pair(kind, tmp_path) as (_, server):
+        (folder,) = folders(f"{tmp_path}/spool")
+        put(f"{folder}/up/1")
+        assert server.receive() == lib.LR_CLOSED
+        if put is put_folder:
+            os.rmdir(f"{folder}/up/1")
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 100])
+def test_a_frame_that_was_cut_is_not_believed(tmp_path: Path, size: int) -> None:
+    with pair(Kind("file:{tmp}/spool", wakeup="inotify"), tmp_path) as (client, server):
+        (folder,) = folders(f"{tmp_path}/spool")
+        header = (200).to_bytes(4, "little") + bytes([MESSAGE, 1]) + bytes(10)
+        with open(f"{folder}/up/0", "ab") as segment:
+            segment.write((header + bytes(200))[:size])
+        assert server.receive(0.01) == lib.LR_TIMEOUT
+        client.close()
+        assert server.receive() == lib.LR_CLOSED
+
+
+# ---- leftovers ----
+
+
+def test_a_killed_client_leaves_nothing(spool: str) -> None:
+    with Doorman(f"file:{spool}") as doorman, run_python(DIAL, f"file:{spool}") as client:
+        server = End(doorman.connection())
+        assert server.connection.peer.pid == client.pid
+        client.kill()
+        assert server.receive() == lib.LR_CLOSED
+        server.close()
+        assert folders(spool) == []
+
+
+def test_a_killed_servers_folder_goes_with_its_client_and_its_door_with_the_next(
+    spool: str,
+) -> None:
+    with run_python(SERVE_ONE, f"file:{spool}") as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "listening\n"
+        client = End(dial(f"file:{spool}"))
+        assert client.connection.peer.pid == server.pid
+        server.kill()
+        assert client.receive() == lib.LR_CLOSED
+        with Doorman(f"file:{spool}"):
+            assert folders(spool)  # its client lives
+        client.close()
+    assert not os.path.exists(spool)
+
+
+def test_when_both_are_killed_the_next_server_clears_up(spool: str) -> None:
+    with (
+        run_python(SERVE_ONE, f"file:{spool}") as server,
+        run_python(DIAL, f"file:{spool}") as client,
+    ):
+        for one, word in ((server, "listening"), (server, "connected"), (client, "connected")):
+            assert one.stdout is not None
+            assert one.stdout.readline().startswith(word)
+        # Stopped first, so that neither sees the other's death.
+        for one in (server, client):
+            one.send_signal(signal.SIGSTOP)
+        for one in (server, client):
+            one.kill()
+    assert folders(spool)
+    Doorman(f"file:{spool}").close()
+    assert not os.path.exists(spool)
+
+
+# ---- signs of life ----
+
+
+@pytest.fixture
+def strange_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every record of this process is of another PID namespace."""
+    boot, _ = file._world()
+    numbers = itertools.count()
+    monkeypatch.setattr(file, "_world", lambda: file.World(boot, f"pid:[{next(numbers)}]"))
+
+
+BEAT = "?heartbeat=50"
+
+
+@pytest.mark.usefixtures("strange_worlds")
+def test_who_beats_lives_though_it_says_nothing(tmp_path: Path) -> None:
+    kind = Kind("file:{tmp}/spool" + BEAT, wakeup="inotify")
+    with pair(kind, tmp_path) as (client, server):
+        assert client.connection.peer.pid == server.connection.peer.pid == 0
+        # For longer than a silence may last.
+        (folder,) = folders(f"{tmp_path}/spool")
+        for name in ("client", "server") * 6:
+            record = Path(folder, name)
+            before = record.stat().st_mtime_ns
+            wait_until(lambda record=record, before=before: record.stat().st_mtime_ns > before)  # type: ignore[misc]
+        sent = Frame(MESSAGE, 1, 1, b"still here")
+        assert client.try_send(sent) == 1
+        server.expect(sent)
+
+
+@pytest.mark.usefixtures("strange_worlds")
+def test_a_killed_peers_lock_tells_of_its_death(spool: str) -> None:
+    # The heartbeats could be missed for an hour.
+    target = f"file:{spool}?heartbeat=100"
+    with (
+        Doorman(target) as doorman,
+        run_python(DIAL, f"file:{spool}?heartbeat=60000") as client,
+    ):
+        server = End(doorman.connection())
+        client.kill()
+        assert server.receive() == lib.LR_CLOSED
+        server.close()
+        assert folders(spool) == []
+
+
+@pytest.mark.usefixtures("strange_worlds")
+def test_silence_tells_of_a_death_that_no_lock_tells_of(spool: str) -> None:
+    with Doorman(f"file:{spool}{BEAT}") as doorman, run_python(DIAL, f"file:{spool}{BEAT}") as peer:
+        server = End(doorman.connection())
+        peer.send_signal(signal.SIGSTOP)
+        assert server.receive() == lib.LR_CLOSED
+        server.close()
+        peer.kill()
+    assert not os.path.exists(spool) or os.listdir(spool)
+
+
+@unshared
+def test_a_client_in_an_inner_namespace_is_served_and_its_death_is_seen(spool: str) -> None:
+    target = f"file:{spool}{BEAT}"
+    with Doorman(target) as doorman, _in_a_namespace(DIAL, target) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("connected")
+        server = End(doorman.connection())
+        assert server.connection.peer.pid == 0
+        assert server.connection.peer.uid == os.geteuid()
+        child.kill()
+        assert server.receive() == lib.LR_CLOSED
+
+
+# ---- forks ----
+
+
+def test_a_forked_child_disturbs_neither_files_nor_locks(tmp_path: Path) -> None:
+    with pair(Kind("file:{tmp}/spool", wakeup="inotify"), tmp_path) as (client, server):
+        child = os.fork()
+        if child == 0:
+            client.close()
+            server.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        sent = Frame(MESSAGE, 1, 1, b"still here")
+        assert client.try_send(sent) == 1
+        server.expect(sent)
+
+
+def test_a_waiting_reader_sleeps_until_something_comes(tmp_path: Path) -> None:
+    kind = Kind("file:{tmp}/spool?spin=off", wakeup="inotify")
+    with pair(kind, tmp_path) as (client, server):
+        got: list[Frame | int] = []
+        reading = threading.Thread(target=lambda: got.append(server.receive(None)))
+        reading.start()
+        sent = Frame(MESSAGE, 1, 1, b"x")
+        assert client.try_send(sent) == 1
+        reading.join()
+        assert got == [sent]

@@ -1,0 +1,121 @@
+"""What localrpc.transports() says of this machine, and of one that lacks something."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import posix_ipc
+import pytest
+from click.testing import CliRunner
+
+import localrpc
+from localrpc._core import lib
+from localrpc.address import SCHEMES
+from localrpc.cli._group import commands
+from localrpc.transports import Scope, limits
+
+
+def offer(target: str) -> Any:
+    return {offer.target: offer for offer in localrpc.transports()}[target]
+
+
+def test_every_scheme_is_offered_and_nothing_else() -> None:
+    assert {offer.scheme for offer in localrpc.transports()} == set(SCHEMES)
+
+
+def test_a_target_is_spelled_as_errors_spell_it() -> None:
+    spelled = {offer.target for offer in localrpc.transports()}
+    assert {scheme.example for scheme in SCHEMES.values()} <= spelled
+
+
+def test_importing_the_package_of_that_name_does_not_hide_the_function() -> None:
+    import localrpc.transports as package
+
+    assert callable(package)
+    assert localrpc.transports() == package.offers()
+
+
+def test_scopes_are_told_apart() -> None:
+    assert offer("shm:NAME").scope is Scope.MACHINE
+    assert offer("pipe:").scope is Scope.FAMILY
+    assert offer("mq:NAME").scope is Scope.USER
+    assert offer("grpc:TARGET").scope is Scope.NETWORK
+
+
+def test_limits_are_the_systems_as_they_are_now() -> None:
+    most = int(Path("/proc/sys/fs/pipe-max-size").read_text())
+    assert offer("pipe:PATH").limits["pipe-max-size"] == most
+    assert offer("unix:PATH").limits["RLIMIT_NOFILE"] == limits.rlimit("RLIMIT_NOFILE")
+    assert {"msgmax", "msgmnb", "msgmni"} <= set(offer("sysvmq:NAME").limits)
+
+
+def test_asking_leaves_nothing_behind() -> None:
+    before = len(os.listdir("/proc/self/fd")), _queues()
+    localrpc.transports()
+    assert (len(os.listdir("/proc/self/fd")), _queues()) == before
+
+
+def _queues() -> str:
+    own = f" {os.geteuid()} "
+    lines = Path("/proc/sysvipc/msg").read_text().splitlines()
+    return "".join(line for line in lines if own in line)
+
+
+def _lacking(number: int) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("target", "module", "name", "lack", "words"),
+    [
+        ("shm:NAME", os, "memfd_create", _lacking(errno.ENOSYS), "calls stay on the socket"),
+        ("shm:NAME", os, "posix_fallocate", _lacking(errno.ENOSPC), "No space left"),
+        ("mq:NAME", posix_ipc, "MessageQueue", _lacking(errno.ENOSYS), "CONFIG_POSIX_MQUEUE"),
+        ("mq:NAME", posix_ipc, "MessageQueue", _lacking(errno.EMFILE), "ulimit -q"),
+        ("tcp:HOST:PORT", socket.socket, "bind", _lacking(errno.EADDRNOTAVAIL), "set lo up"),
+    ],
+)
+def test_what_is_missing_is_told_with_the_fix(
+    target: str, module: Any, name: str, lack: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, name, lack)
+    found = offer(target)
+    assert not found.available
+    assert words in found.missing
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSYS, "SYSVIPC"), (errno.ENOSPC, "msgmni")])
+def test_missing_system_v_queues_are_told(
+    number: int, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from localrpc.transports import sysvmq
+
+    class Lacking:
+        lr_msgctl_remove = lib.lr_msgctl_remove
+
+        def lr_msgget(self, key: int, make: int) -> int:
+            return -number
+
+    monkeypatch.setattr(sysvmq, "lib", Lacking())
+    assert words in offer("sysvmq:NAME").missing
+
+
+def test_the_command_prints_them_all_for_people_and_for_programs() -> None:
+    run = CliRunner().invoke
+    table = run(commands, ["transports"])
+    assert table.exit_code == 0
+    listed = json.loads(run(commands, ["transports", "--json"]).output)
+    assert [entry["target"] for entry in listed] == [
+        offer.target for offer in localrpc.transports()
+    ]
+    for entry in listed:
+        assert entry["target"] in table.output
+        assert entry["scope"] in {scope.value for scope in Scope}
