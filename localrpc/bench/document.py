@@ -23,7 +23,7 @@ class UnreadableDocument(ValueError):
 
 @dataclass(frozen=True)
 class Measure:
-    """A kind of figure: `unit` is s, /s, B/s, B or nothing; the rest says how it is shown."""
+    """A kind of figure: `unit` is s, /s, B/s or B; the rest says how it is shown."""
 
     key: str
     title: str
@@ -42,9 +42,6 @@ MEASURES = {
         Measure("rate", "per second", "/s", more_is_better=True),
         Measure("bytes", "payload per second", "B/s", more_is_better=True),
         Measure("cpu", "CPU", "s"),
-        Measure("memory", "memory", "B"),
-        Measure("switches", "context switches", ""),
-        Measure("syscalls", "system calls", ""),
     )
 }
 
@@ -145,9 +142,9 @@ class Document:
         for (_, along, _), members in groups.items():
             members.sort(key=lambda member: member[0])
             if len({value for value, _ in members}) > 1:
-                # The last of many, because the first may say "1 thread".
-                value, section = members[0 if along in SIZE else -1]
-                families.append(Family(_family_title(section.title, along, value), along, members))
+                families.append(
+                    Family(_family_title(members[0][1].title, along, members[0][0]), along, members)
+                )
         return families
 
 
@@ -201,19 +198,15 @@ def _measured(peer: str, raw: dict[str, Any], rounds: list[Any], size: int | Non
     at = dict(percentiles)
     figures = {
         "p50": _figure(raw.get("p50")),
-        "p90": _pooled(at.get(90.0), values["p90"]),
+        "p90": _pooled(at.get(90.0), []),
         "p99": _pooled(raw.get("p99"), values["p99"]),
         "p999": _pooled(at.get(99.9), values["p999"]),
         "max": _pooled(at.get(100.0), values["max"]),
         "rate": _figure(raw.get("calls_per_second")),
-        "bytes": _figure(raw.get("bytes_per_second")),
         "cpu": _figure(raw.get("cpu_per_call")),
-        "memory": _figure(raw.get("memory")),
-        "switches": _figure(raw.get("context_switches_per_call")),
-        "syscalls": _figure(raw.get("syscalls_per_call")),
     }
     rate = figures["rate"]
-    if figures["bytes"] is None and rate is not None and size is not None:
+    if rate is not None and size is not None:
         figures["bytes"] = Figure(rate.median * size, rate.low * size, rate.high * size)
     return Measured(
         peer=peer,
@@ -230,22 +223,11 @@ def _nanoseconds(key: str) -> Callable[[dict[str, Any]], float | None]:
 
 _OF_A_SAMPLE: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "p50": _nanoseconds("p50_ns"),
-    "p90": _nanoseconds("p90_ns"),
     "p99": _nanoseconds("p99_ns"),
     "p999": _nanoseconds("p999_ns"),
     "max": _nanoseconds("max_ns"),
     "rate": lambda sample: sample["calls"] / sample["seconds"],
-    "bytes": lambda sample: (
-        sample["calls"] * sample["size"] / sample["seconds"] if sample.get("size") else None
-    ),
     "cpu": lambda sample: (sample["client_cpu"] + sample["server_cpu"]) / sample["calls"],
-    "memory": lambda sample: sample.get("memory"),
-    "switches": lambda sample: (
-        sample["context_switches"] / sample["calls"]
-        if sample.get("context_switches") is not None
-        else None
-    ),
-    "syscalls": lambda sample: sample.get("syscalls_per_call"),
 }
 
 
@@ -275,8 +257,7 @@ def _is_number(value: Any) -> bool:
 
 def _family_title(title: str, parameter: str, value: int) -> str:
     """ "unary, 64 B raw bytes" is "unary, raw bytes" where the size is what changes."""
-    # "64 B, 64 clients": the other 64 is a size.
-    number = size(value) if parameter in SIZE else rf"{value}(?! B\b)"
+    number = size(value) if parameter in SIZE else str(value)
     return re.sub(rf"\b{number}( |$)", "", title).strip(", ")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
@@ -80,7 +81,6 @@ class ExchangeClient(Client):
     def __init__(self, dial: Callable[[str], Conversation]) -> None:
         self._dial = dial
         self._own = threading.local()
-        self._conversation("raw")
 
     def _conversation(self, kind: str) -> Conversation:
         conversation: Conversation | None = getattr(self._own, kind, None)
@@ -281,11 +281,15 @@ class QueuesPeer(ExchangePeer):
 
         token = os.urandom(8).hex()
         names = [f"/localrpc-bench-{directory.name}-{token}-{end}" for end in ("up", "down")]
-        # Of two messages: a user has room for few queues.
-        up, down = (
-            posix_ipc.MessageQueue(name, posix_ipc.O_CREX, mode=0o600, max_messages=2)
-            for name in names
-        )
+        try:
+            # Of two messages: a user has room for few queues.
+            up, down = (
+                posix_ipc.MessageQueue(name, posix_ipc.O_CREX, mode=0o600, max_messages=2)
+                for name in names
+            )
+        except OSError:
+            # posix_ipc has another limit's text for this one.
+            raise OSError(errno.ENOSPC, "no room for more queues: raise ulimit -q") from None
         sock = _dialled(self.path(directory, kind))
         sock.sendall(" ".join(names).encode())
         sock.recv(1)

@@ -233,8 +233,35 @@ class _CapnpClient(Client):
         self.driver.run(close())
 
 
-_MANY = 128
+_MANY = 80
 """Clients, which iceoryx2 wants to know beforehand."""
+
+
+@cache
+def _open_services(directory: Path, name: str) -> tuple[Any, Any, Any, Any]:
+    """What a process has of a request, its answer and the events of both: one node for all."""
+    iox: Any = import_module("iceoryx2")
+    iox.set_log_level(iox.LogLevel.Fatal)
+    config = iox.config.default()
+    # Not the machine's own folder: what a kill leaves behind goes with ours.
+    config.global_cfg.root_path = iox.Path.new(str(directory / "iceoryx2"))
+    node = iox.NodeBuilder.new().config(config).create(iox.ServiceType.Ipc)
+    both = [
+        node.service_builder(iox.ServiceName.new(f"{name}/{end}"))
+        .event()
+        .max_listeners(_MANY)
+        .max_notifiers(_MANY)
+        .open_or_create()
+        for end in ("asked", "answered")
+    ]
+    Bytes = iox.Slice[ctypes.c_uint8]
+    service = (
+        node.service_builder(iox.ServiceName.new(name))
+        .request_response(Bytes, Bytes)
+        .max_clients(_MANY)
+        .open_or_create()
+    )
+    return iox, service, both[0], both[1]
 
 
 class Iceoryx2Peer(ExchangePeer):
@@ -245,33 +272,9 @@ class Iceoryx2Peer(ExchangePeer):
     module = "iceoryx2"
     package = "iceoryx2"
 
-    def _open(self, directory: Path, name: str) -> tuple[Any, Any, Any, Any]:
-        iox: Any = import_module(self.module)
-        iox.set_log_level(iox.LogLevel.Fatal)
-        config = iox.config.default()
-        # Not the machine's own folder: what a kill leaves behind goes with ours.
-        config.global_cfg.root_path = iox.Path.new(str(directory / "iceoryx2"))
-        node = iox.NodeBuilder.new().config(config).create(iox.ServiceType.Ipc)
-        both = [
-            node.service_builder(iox.ServiceName.new(f"{name}/{end}"))
-            .event()
-            .max_listeners(_MANY)
-            .max_notifiers(_MANY)
-            .open_or_create()
-            for end in ("asked", "answered")
-        ]
-        Bytes = iox.Slice[ctypes.c_uint8]
-        service = (
-            node.service_builder(iox.ServiceName.new(name))
-            .request_response(Bytes, Bytes)
-            .max_clients(_MANY)
-            .open_or_create()
-        )
-        return iox, service, both[0], both[1]
-
     @contextmanager
     def listen(self, directory: Path, kind: str, handle: Handle) -> Iterator[None]:
-        iox, service, asked, answered = self._open(directory, f"{directory.name}/{kind}")
+        iox, service, asked, answered = _open_services(directory, f"{directory.name}/{kind}")
         server = (
             service.server_builder()
             .initial_max_slice_len(4096)
@@ -299,7 +302,7 @@ class Iceoryx2Peer(ExchangePeer):
             thread.join()
 
     def dial(self, directory: Path, kind: str) -> Conversation:
-        return _Iceoryx2(*self._open(directory, f"{directory.name}/{kind}"))
+        return _Iceoryx2(*_open_services(directory, f"{directory.name}/{kind}"))
 
 
 def _bytes(payload: Any) -> bytes:

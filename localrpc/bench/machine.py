@@ -6,6 +6,8 @@ import contextlib
 import os
 import platform
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -52,6 +54,49 @@ def process_memory(pid: int | None) -> int | None:
     except OSError:
         return None
     return sum(int(kib) * 1024 for kib in re.findall(r"Pss_(?:Anon|Shmem):\s+(\d+)", text))
+
+
+class SyscallCounter:
+    """Counts the system calls of some processes while it is entered, by perf-stat(1).
+
+    `count` is None where the kernel does not let this user count them.
+    """
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self._command = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter"]
+        # perf counts as long as its command lives, and starts before it does.
+        self._command += ["-p", ",".join(map(str, pids)), "--", "sh", "-c", "echo; exec cat"]
+        self.count: int | None = None
+
+    def __enter__(self) -> SyscallCounter:
+        self._perf = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._perf.stdout is not None
+        self._perf.stdout.readline()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        said = self._perf.communicate()
+        found = re.search(r"^(\d+),", said[1], re.M)
+        self.count = int(found[1]) if found else None
+
+
+def why_no_syscalls() -> str | None:
+    """Why they cannot be counted here, and what to do; None if they can."""
+    if shutil.which("perf") is None:
+        return "counting system calls needs perf: apt-get install linux-perf, or your system's like"
+    with SyscallCounter([os.getpid()]) as counter:
+        os.stat("/")
+    if counter.count is None:
+        return (
+            "perf may not count system calls here: be root, or sysctl kernel.perf_event_paranoid=-1"
+        )
+    return None
 
 
 def _idle() -> float:

@@ -60,14 +60,13 @@ class Row:
     rate: Figure | None
     cpu: Figure | None
     failure: str | None = None
-    percentiles: dict[str, Figure | None] = field(default_factory=dict)
-    """By their JSON names, each round's own."""
+    latency: dict[str, Figure | None] = field(default_factory=dict)
+    """Percentiles of each round's own, by their JSON names."""
     others: dict[str, Figure | None] = field(default_factory=dict)
     """Further figures by their JSON names; None where they are not known."""
 
 
-# Each round's own, by their names in the document.
-_OF_ROUNDS = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p999": 99.9, "max": 100.0}
+LATENCY = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}
 OTHERS: dict[str, Callable[[Sample], float | None]] = {
     "bytes_per_second": lambda s: s.bytes_per_second,
     "client_cpu_per_call": lambda s: s.client_cpu / s.calls,
@@ -76,7 +75,6 @@ OTHERS: dict[str, Callable[[Sample], float | None]] = {
     "client_memory": lambda s: s.client_memory,
     "server_memory": lambda s: s.server_memory,
     "context_switches_per_call": lambda s: s.switches_per_call,
-    "syscalls_per_call": lambda s: s.syscalls_per_call,
 }
 _MORE_IS_BETTER = {"bytes_per_second"}
 
@@ -103,17 +101,22 @@ def _row(results: Results, scenario: Scenario, rounds: list[Round], peer: str) -
         rate=Figure.of(s.rate for s in samples),
         cpu=Figure.of(s.cpu_per_call for s in samples),
         failure=failure,
-        percentiles={
+        latency={
             name: Figure.of(
                 p / 1e9 for s in samples if (p := s.latencies.percentile(percent)) is not None
             )
-            for name, percent in _OF_ROUNDS.items()
+            for name, percent in LATENCY.items()
         },
         others={
             name: Figure.of(value for s in samples if (value := figure(s)) is not None)
             for name, figure in OTHERS.items()
-        },
+        }
+        | {"syscalls_per_call": Figure.of(_one(results.syscalls.get((peer, scenario.name))))},
     )
+
+
+def _one(value: float | None) -> list[float]:
+    return [] if value is None else [value]
 
 
 def _pooled(samples: Iterable[Sample]) -> Latencies:
@@ -147,13 +150,13 @@ def further_ratios(row: Row, base: Row | None) -> dict[str, float | None]:
     def ratio(name: str) -> float | None:
         if base is None:
             return None
-        ours, theirs = ({**r.percentiles, **r.others}[name] for r in (row, base))
+        ours, theirs = ({**r.latency, **r.others}[name] for r in (row, base))
         if ours is None or theirs is None or not ours.median or not theirs.median:
             return None
         better = ours.median / theirs.median
         return better if name in _MORE_IS_BETTER else 1 / better
 
-    return {name: ratio(name) for name in (*row.percentiles, *row.others)}
+    return {name: ratio(name) for name in (*row.latency, *row.others)}
 
 
 def baseline(measured: list[Row], name: str = BASELINE) -> Row | None:
@@ -316,9 +319,7 @@ def _peers_json(results: Results, scenario: Scenario) -> dict[str, Any]:
             "calls_per_second": _figure_json(row.rate),
             "cpu_per_call": _figure_json(row.cpu),
             "percentiles": _percentiles_json(pooled),
-            "percentiles_of_rounds": {
-                name: _figure_json(figure) for name, figure in row.percentiles.items()
-            },
+            "latency": {name: _figure_json(f) for name, f in row.latency.items()},
             **{name: _figure_json(figure) for name, figure in row.others.items()},
             "times_better": {**further_ratios(row, base), **ratios(row, base)},
             "failure": row.failure,
@@ -375,10 +376,6 @@ def _round_json(round_: Round, *, kept: bool) -> dict[str, Any]:
 
 def _sample_json(sample: Sample) -> dict[str, Any]:
     counted = {f.name: getattr(sample, f.name) for f in fields(sample) if f.name != "latencies"}
-    tails = percentiles(sample.latencies, _OF_ROUNDS.values())
-    return {
-        **counted,
-        **{f"{name}_ns": value for name, value in zip(_OF_ROUNDS, tails, strict=True)},
-        "memory": sample.memory,
-        "context_switches": sample.switches,
-    }
+    names = {"p50_ns": 50.0, "p99_ns": 99.0, "p999_ns": 99.9, "max_ns": 100.0}
+    tails = percentiles(sample.latencies, names.values())
+    return {**counted, **dict(zip(names, tails, strict=True))}

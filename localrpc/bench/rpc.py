@@ -140,7 +140,13 @@ class RpcClient(Client):
 
     def _open(self, server: str) -> grpc.Channel:
         channel = self._channels.enter_context(self._dial(server))
-        grpc.channel_ready_future(channel).result(timeout=TIMEOUT)
+        try:
+            grpc.channel_ready_future(channel).result(timeout=TIMEOUT)
+        except grpc.FutureTimeoutError:
+            # A call says why.
+            method: Any = channel.unary_unary(ECHO)
+            method(b"", timeout=TIMEOUT)
+            raise
         return channel
 
     def unary(self, size: int, dress: Dress) -> Call:

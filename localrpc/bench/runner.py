@@ -17,7 +17,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
-from .machine import Meter, Usage
+from .machine import Meter, SyscallCounter, Usage
 from .peer import Peer
 from .peers import find_peer
 from .sample import Failure, Sample, Slice, Unsupported
@@ -25,11 +25,17 @@ from .scenarios import Scenario
 
 # What a slice may take beyond its own time before its peer counts as stuck.
 _PATIENCE = 20.0
+# What a slice takes besides, in seconds: its first call, and the reading of figures.
+_BESIDE = 0.02
+# The longest slice for system calls to be counted in.
+_COUNTED = 0.1
 # Part of a slice that is spent before it.
 WARM_UP = 0.2
 
 
 BASELINE = "grpcio"
+# Rounds in all, as a multiple of those that were asked for: disturbed ones are made again.
+REPEATS = 2
 
 
 class Placement(Enum):
@@ -67,6 +73,7 @@ class Plan:
     server_pid: int | None = None
     """Of a server that was running before."""
     baseline: str = BASELINE
+    syscalls: bool = False
 
     @property
     def slices(self) -> int:
@@ -106,6 +113,8 @@ class Results:
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     failures: dict[tuple[str, str | None], str] = field(default_factory=dict)
     unsupported: set[tuple[str, str]] = field(default_factory=set)
+    syscalls: dict[tuple[str, str], float] = field(default_factory=dict)
+    """For each call, both processes together, by peer and scenario."""
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -209,13 +218,18 @@ class Progress:
 
 
 class Clock:
-    """Reckons the time that is left: by what slices of the same scenario have taken."""
+    """Reckons the time that is left.
+
+    By what slices of the same scenario have taken, and by how many rounds of all
+    were disturbed, which are made again.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._begun = time.monotonic()
-        self._guess = plan.seconds + warm_up(plan.seconds)
-        self._peers = len(plan.peers)
-        self._rounds = {scenario.name: plan.rounds for scenario in plan.scenarios}
+        self._plan = plan
+        self._guess = (plan.seconds + warm_up(plan.seconds) + _BESIDE) * len(plan.peers)
+        self._clean = {scenario.name: 0 for scenario in plan.scenarios}
+        self._made = dict(self._clean)
         self._taken: dict[str, float] = {}
 
     @property
@@ -223,19 +237,29 @@ class Clock:
         return time.monotonic() - self._begun
 
     def note(self, scenario: str, seconds: float, *, disturbed: bool) -> None:
-        """A round has taken so long; a disturbed one is still to be made."""
+        """A round has taken so long."""
         self._taken[scenario] = seconds
-        if not disturbed:
-            self._rounds[scenario] -= 1
+        self._made[scenario] += 1
+        self._clean[scenario] += not disturbed
+
+    def cost(self, scenario: str) -> float:
+        """Seconds that the next round of it takes."""
+        return self._taken.get(scenario, self._guess)
+
+    def _rounds(self, scenario: str) -> float:
+        """How many more of it there are to be."""
+        wanted = self._plan.rounds - self._clean[scenario]
+        # As if a few had been clean before: one disturbed round says little.
+        share = (sum(self._clean.values()) + 5) / (sum(self._made.values()) + 5)
+        return min(wanted / share, REPEATS * self._plan.rounds - self._made[scenario])
 
     def progress(self, what: str, start: float = 0.0) -> Progress:
         """`start` is seconds that starting still takes."""
-        unknown = self._guess * self._peers
-        left = sum(
-            max(0, rounds) * self._taken.get(scenario, unknown)
-            for scenario, rounds in self._rounds.items()
-        )
-        return Progress(what, self.spent, left + start)
+        left = sum(self._rounds(scenario) * self.cost(scenario) for scenario in self._clean)
+        spent = self.spent
+        if self._plan.budget is not None:
+            left = min(left, max(0.0, self._plan.budget - spent))
+        return Progress(what, spent, left + start)
 
 
 class Runner:
@@ -255,6 +279,8 @@ class Runner:
                 stack.callback(shutil.rmtree, directory, ignore_errors=True)
                 self._start(stack, directory, results, clock)
                 self._rounds(results, clock)
+                if self._plan.syscalls:
+                    self._count_syscalls(results, clock)
         except KeyboardInterrupt:
             results.interrupted = True
         results.seconds = clock.spent
@@ -320,14 +346,13 @@ class Runner:
     def _rounds(self, results: Results, clock: Clock) -> None:
         """Disturbed rounds are repeated, up to as many as were asked for."""
         plan = self._plan
-        for number in range(2 * plan.rounds):
+        for number in range(REPEATS * plan.rounds):
             wanting = [s for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
             for scenario in wanting:
                 measured = results.rounds.setdefault(scenario.name, [])
-                if measured and plan.budget is not None and number >= plan.rounds:
-                    cost = (plan.seconds + warm_up(plan.seconds)) * len(self._pairs)
-                    if clock.spent + 1.5 * cost > plan.budget:
-                        return
+                more = 1.2 * clock.cost(scenario.name)
+                if measured and plan.budget is not None and clock.spent + more > plan.budget:
+                    return
                 again = " again (disturbed)" if number >= plan.rounds else ""
                 what = f"round {number + 1}{again}: {scenario.title}"
                 self._progress(clock.progress(what))
@@ -352,9 +377,26 @@ class Runner:
                 usage.append(meter.usage())
         return Round(samples, tuple(usage))
 
-    def _measure(self, peer: str, scenario: Scenario, results: Results) -> Sample | None:
+    def _count_syscalls(self, results: Results, clock: Clock) -> None:
+        """In slices of their own: being counted costs time."""
+        seconds = min(_COUNTED, self._plan.seconds)
+        for scenario in self._plan.scenarios:
+            for peer, pair in list(self._pairs.items()):
+                if (peer, scenario.name) in results.failures.keys() | results.unsupported:
+                    continue
+                self._progress(clock.progress(f"system calls: {peer}, {scenario.title}"))
+                pids = [pair.client.pid, *([pair.server_pid] if pair.server_pid else [])]
+                with SyscallCounter(pids) as counter:
+                    sample = self._measure(peer, scenario, results, Slice(0, seconds, None))
+                if sample is not None and counter.count is not None:
+                    results.syscalls[peer, scenario.name] = counter.count / sample.calls
+
+    def _measure(
+        self, peer: str, scenario: Scenario, results: Results, slice_: Slice | None = None
+    ) -> Sample | None:
         pair = self._pairs[peer]
-        slice_ = Slice(warm_up(self._plan.seconds), self._plan.seconds, pair.server_pid)
+        seconds = self._plan.seconds
+        slice_ = slice_ or Slice(warm_up(seconds), seconds, pair.server_pid)
         patience = slice_.warm_up + slice_.seconds + _PATIENCE
         try:
             answer = pair.client.ask((scenario, slice_), patience)

@@ -51,8 +51,6 @@ class Sample:
     client_switches: int | None = None
     server_switches: int | None = None
     size: int = 0
-    syscalls_per_call: float | None = None
-    """Of both processes together, from a slice of its own."""
 
     @property
     def rate(self) -> float:

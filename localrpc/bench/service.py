@@ -107,7 +107,6 @@ class ServicePeer(Peer):
 class _ServiceClient(Client):
     def __init__(self, channel: grpc.Channel, request: Request) -> None:
         self._channel = channel
-        grpc.channel_ready_future(channel).result(timeout=TIMEOUT)
         self._message, answer = request.load()
         self._method: Any = channel.unary_unary(
             request.method,
@@ -120,7 +119,7 @@ class _ServiceClient(Client):
             raise UnsupportedScenario
         timeout = TIMEOUT if dress is Dress.TIMEOUT else None
         call = partial(self._method, self._message, timeout=timeout)
-        call()
+        call()  # a call that fails does so now
         return call
 
     def close(self) -> None:

@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from .peer import Client, Peer, UnsupportedScenario
 from .sample import Failure, Slice, Unsupported
 from .scenarios import Scenario
@@ -49,7 +51,13 @@ def measure(peer: Peer, directory: Path, pipe: Any) -> None:
                 pipe.send(Unsupported())
             except Exception as error:
                 traceback.print_exc()
-                pipe.send(Failure(f"{type(error).__name__}: {error}"))
+                pipe.send(_failure(error))
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        return Failure(f"{error.code().name}: {error.details()}")
+    return Failure(f"{type(error).__name__}: {error}")
 
 
 def main() -> None:
@@ -62,7 +70,7 @@ def main() -> None:
         return
     except Exception as error:
         traceback.print_exc()
-        pipe.send(Failure(f"{type(error).__name__}: {error}"))
+        pipe.send(_failure(error))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from localrpc.bench import checks, machine
 from localrpc.bench import compare as comparing
-from localrpc.bench import machine
 from localrpc.bench import report as rendering
-from localrpc.bench.document import MEASURES, Document, UnreadableDocument, load, parse
+from localrpc.bench.document import Document, UnreadableDocument, load, parse
 from localrpc.bench.history import DEFAULT, DIRECTORY, History
 from localrpc.bench.output import Outputs
 from localrpc.bench.peers import default_peers, find_peer, known_peers
-from localrpc.bench.runner import BASELINE, Placement, Plan, Progress, Results, Runner
+from localrpc.bench.runner import BASELINE, Clock, Placement, Plan, Progress, Results, Runner
 from localrpc.bench.scenarios import (
     KNOWN,
     SCENARIOS,
@@ -41,8 +41,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Of the 60 seconds that --quick promises: what the planned rounds may take, and
 # what all of it may, with repeated rounds. The rest is for starting and ending.
-_QUICK_ROUNDS = 40.0
-_QUICK_TOTAL = 52.0
+_QUICK_ROUNDS = 35.0
+_QUICK_TOTAL = 50.0
+# What a run may take with its repeated rounds, unless more than that is asked for.
+_TOTAL = 570.0
 # What the table needs: lines that a narrow terminal wraps say more than columns cut off.
 _WIDTH = 140
 
@@ -164,6 +166,11 @@ def _comparison_options(command: F) -> F:
     help="So many clients that call in turn. May be repeated.",
 )
 @click.option(
+    "--syscalls",
+    is_flag=True,
+    help="Count system calls, too, in slices of their own at the end (needs perf).",
+)
+@click.option(
     "--baseline",
     metavar="PEER",
     help="What the others are compared with: grpcio, or the first --target.",
@@ -243,6 +250,7 @@ def bench(
     threads: tuple[int, ...],
     rates: tuple[float, ...],
     clients: tuple[int, ...],
+    syscalls: bool,
     baseline: str | None,
     targets: tuple[str, ...],
     proto: Path | None,
@@ -279,6 +287,8 @@ def bench(
             *map(clients_of, clients),
         ]
         Placement(placement).cores()
+        if syscalls and (why := machine.why_no_syscalls()):
+            raise ValueError(why)
         if targets:
             if peers or sizes:
                 raise ValueError("--target measures one request: without --peer and --size")
@@ -311,13 +321,17 @@ def bench(
         services=services,
         server_pid=server_pid,
         baseline=baseline or BASELINE,
+        syscalls=syscalls,
     )
     if quick:
         plan = plan.shortened(_QUICK_ROUNDS)
+    elif Clock(plan).progress("").left < _TOTAL:
+        plan = replace(plan, budget=_TOTAL)
     results = _run(plan)
     facts = machine.describe()
     _print(rendering.render(results, facts))
     document = rendering.as_json(results, facts, ["localrpc", *sys.argv[1:]])
+    document["doctor"] = checks.as_json(checks.examine())
     _write(outputs, document)
     if saved is not None and not results.interrupted:
         click.echo(f"Saved {saved.save(document)}", err=True)
@@ -332,6 +346,42 @@ def bench(
         sys.exit(130)
     if failed:
         sys.exit(1)
+
+
+def _services(
+    targets: tuple[str, ...],
+    proto: Path | None,
+    include: tuple[Path, ...],
+    method: str | None,
+    data: str,
+) -> dict[str, ServicePeer]:
+    if proto is None or method is None:
+        raise ValueError("--target needs --proto FILE and --method /PKG.SERVICE/METHOD")
+    request = load_request(proto, include, method, data)
+    return {target: ServicePeer(target, request) for target in targets}
+
+
+def _own(scenario: Scenario, peer: ServicePeer) -> Scenario:
+    """The scenario with the user's request in place of an echo's."""
+    changes: dict[str, Any] = {
+        "title": scenario.title.replace("64 B", peer.request.method),
+        "size": peer.request_size,
+    }
+    return replace(scenario, **changes)
+
+
+def _list(context: click.Context) -> None:
+    peers = Table("peer", "what", "here", title="Peers", header_style="bold", title_justify="left")
+    for name in known_peers():
+        peer = find_peer(name)
+        peers.add_row(name, peer.what, peer.missing or "yes")
+    what = Table("scenario", "what", title="Scenarios", header_style="bold", title_justify="left")
+    for scenario in KNOWN.values():
+        what.add_row(scenario.name, scenario.title)
+    for name, sweep in SWEEPS.items():
+        what.add_row(name, "all of " + ", ".join(one.name for one in sweep))
+    Console().print(peers, what)
+    context.exit()
 
 
 @bench.command("report")
@@ -351,9 +401,9 @@ def report_(*, results: Path, **files: Path | None) -> None:
 @click.option(
     "--figure",
     "figures",
-    type=click.Choice(list(MEASURES)),
+    type=click.Choice(comparing.COMPARED),
     multiple=True,
-    help=f"Only this one, instead of {', '.join(comparing.COMPARED)}. May be repeated.",
+    help="Only this one. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_comparison_options
@@ -436,42 +486,6 @@ def _fails(comparison: comparing.Comparison, fail_on: str) -> bool:
     worse = comparison.count(comparing.Verdict.WORSE)
     better = comparison.count(comparing.Verdict.BETTER)
     return bool({"regression": worse, "change": worse + better, "never": 0}[fail_on])
-
-
-def _services(
-    targets: tuple[str, ...],
-    proto: Path | None,
-    include: tuple[Path, ...],
-    method: str | None,
-    data: str,
-) -> dict[str, ServicePeer]:
-    if proto is None or method is None:
-        raise ValueError("--target needs --proto FILE and --method /PKG.SERVICE/METHOD")
-    request = load_request(proto, include, method, data)
-    return {target: ServicePeer(target, request) for target in targets}
-
-
-def _own(scenario: Scenario, peer: ServicePeer) -> Scenario:
-    """The scenario with the user's request in place of an echo's."""
-    changes: dict[str, Any] = {
-        "title": scenario.title.replace("64 B", peer.request.method),
-        "size": peer.request_size,
-    }
-    return replace(scenario, **changes)
-
-
-def _list(context: click.Context) -> None:
-    peers = Table("peer", "what", "here", title="Peers", header_style="bold", title_justify="left")
-    for name in known_peers():
-        peer = find_peer(name)
-        peers.add_row(name, peer.what, peer.missing or "yes")
-    what = Table("scenario", "what", title="Scenarios", header_style="bold", title_justify="left")
-    for scenario in KNOWN.values():
-        what.add_row(scenario.name, scenario.title)
-    for name, sweep in SWEEPS.items():
-        what.add_row(name, "all of " + ", ".join(one.name for one in sweep))
-    Console().print(peers, what)
-    context.exit()
 
 
 def _run(plan: Plan) -> Results:

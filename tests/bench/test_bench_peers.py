@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from localrpc.bench.machine import why_no_syscalls
 from localrpc.bench.peer import Client, Peer
 from localrpc.bench.peers import default_peers, find_peer, known_peers
 from localrpc.bench.runner import Plan, Results, Runner
@@ -66,6 +67,16 @@ def test_a_sample_says_what_both_sides_used() -> None:
     assert sample.memory > 2 * 1024 * 1024
     assert sample.switches_per_call is not None
     assert sample.bytes_per_second == pytest.approx(64 * sample.rate)
+
+
+def test_system_calls_are_counted_in_slices_of_their_own() -> None:
+    if why := why_no_syscalls():
+        pytest.skip(why)
+    plan = Plan(("socket", "floor-copy"), (KNOWN["raw"],), 1, 0.05, syscalls=True)
+    results = Runner(plan, lambda progress: None).run()
+    # A send and a receive on either side, and what a handing over of the GIL takes.
+    assert 4 <= results.syscalls["socket", "raw"] < 20
+    assert results.syscalls["floor-copy", "raw"] < 0.5
 
 
 class Absent(Peer):

@@ -9,7 +9,7 @@ import pytest
 
 from localrpc.bench.peer import Client
 from localrpc.bench.peers import find_peer
-from localrpc.bench.runner import Plan, Results, Runner, Worker, WorkerFailed
+from localrpc.bench.runner import Clock, Plan, Results, Runner, Worker, WorkerFailed
 from localrpc.bench.sample import Sample, Slice
 from localrpc.bench.scenarios import SCENARIOS, Scenario
 
@@ -43,6 +43,32 @@ def test_every_round_has_a_slice_of_every_peer() -> None:
     for round_ in results.rounds["unary"]:
         assert round_.samples["grpcio"].calls > 0
         assert round_.samples["grpcio"].server_cpu > 0
+
+
+def test_the_time_left_is_reckoned_from_what_rounds_have_taken() -> None:
+    plan = Plan(("shm", "grpcio"), (UNARY, SCENARIOS["raw"]), rounds=3, seconds=1.0)
+    clock = Clock(plan)
+    assert clock.progress("").left == pytest.approx(2 * 3 * 2 * 1.22, rel=0.01)
+    clock.note("unary", 4.0, disturbed=False)
+    clock.note("raw", 1.0, disturbed=False)
+    assert clock.progress("").left == pytest.approx(2 * 4.0 + 2 * 1.0)
+
+
+def test_the_time_left_has_room_for_rounds_that_will_be_made_again() -> None:
+    clock = Clock(Plan(("shm",), (UNARY,), rounds=10, seconds=1.0))
+    clock.note("unary", 1.0, disturbed=True)
+    assert clock.progress("").left == pytest.approx(12.0)
+    for _ in range(17):
+        clock.note("unary", 1.0, disturbed=True)
+    assert clock.progress("").left == pytest.approx(2.0)  # there are twice as many at most
+    short = Clock(Plan(("shm",), (UNARY,), rounds=10, seconds=1.0, budget=5.0))
+    assert short.progress("").left == pytest.approx(5.0, abs=0.1)
+
+
+def test_a_budget_ends_the_rounds_but_every_scenario_has_one() -> None:
+    plan = Plan(("grpcio",), (UNARY, SCENARIOS["raw"]), rounds=50, seconds=0.02, budget=0.0)
+    results = Runner(plan, lambda progress: None).run()
+    assert {name: len(rounds) for name, rounds in results.rounds.items()} == {"unary": 1, "raw": 1}
 
 
 def test_a_peer_that_does_not_start_is_a_failure_with_its_reason() -> None:

@@ -43,15 +43,14 @@
     "/s": [["G/s", 1e9], ["M/s", 1e6], ["k/s", 1e3], ["/s", 1]],
     "B/s": [["GB/s", 1e9], ["MB/s", 1e6], ["kB/s", 1e3], ["B/s", 1]],
     "B": [["GB", 1e9], ["MB", 1e6], ["kB", 1e3], ["B", 1]],
-    "": [["", 1]],
   };
   const text = (value, unit) => {
     const [number, name] = scaled(value, STEPS[unit]);
-    return `${three(number)} ${name}`.trim();
+    return `${three(number)} ${name}`;
   };
   const round = (value, unit) => {
     const [number, name] = scaled(value * 1.0000001, STEPS[unit]);
-    return `${Number(number.toPrecision(3))} ${name}`.trim();
+    return `${Number(number.toPrecision(3))} ${name}`;
   };
   const bytes = (value) => {
     const [unit, shift] = [["GiB", 30], ["MiB", 20], ["KiB", 10], ["B", 0]].find(([, n]) => value >= 2 ** n) || ["B", 0];
