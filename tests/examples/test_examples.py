@@ -15,7 +15,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMAND = [sys.executable, "-c", "from localrpc.cli import main; main()"]
-WAYS = ["pipe", "shm", "unix", "unix-abstract", "fifo", "mq", "sysvmq", "tcp", "grpc"]
+WAYS = ["pipe", "shm", "unix", "unix-abstract", "fifo", "mq", "sysvmq", "file", "tcp", "grpc"]
 GREETINGS = """\
 Hello, Ada!
 Hello, Ada!

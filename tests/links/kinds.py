@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from localrpc._core import Io, lib
 from localrpc.address import SCHEMES, parse_target
 from localrpc.options import Options, parse_options
-from localrpc.transports import Connection, Listener, transport_for
+from localrpc.transports import Connection, Greeting, Listener, transport_for
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -128,12 +128,19 @@ class End:
         self.connection.close()
 
 
+def _readable(waited_for: Listener | Greeting) -> bool:
+    """Not by select(2): a test run may have more than 1,024 descriptors open."""
+    poller = select.poll()
+    poller.register(waited_for.fileno(), select.POLLIN)
+    return bool(poller.poll(PATIENCE * 1000))
+
+
 def _greet(listener: Listener) -> Connection:
     while not (greetings := listener.accept()):
-        assert select.select([listener], [], [], PATIENCE)[0]
+        assert _readable(listener)
     (greeting,) = greetings
     while (connection := greeting.advance()) is None:
-        select.select([greeting], [], [], PATIENCE)
+        _readable(greeting)
     return connection
 
 

@@ -101,8 +101,10 @@ def _names(runtime: str) -> Counter[str]:
     """Sockets, FIFOs, spool folders and what is in them."""
     found: Counter[str] = Counter()
     for folder, folders, files in os.walk(runtime):
+        # An empty spool may be the user's own: whoever made it is not always the last in it.
+        kept = [n for n in folders if not n.endswith(".spool") or os.listdir(f"{folder}/{n}")]
         found.update(
-            _nameless(os.path.relpath(f"{folder}/{name}", runtime)) for name in folders + files
+            _nameless(os.path.relpath(f"{folder}/{name}", runtime)) for name in kept + files
         )
     return found
 

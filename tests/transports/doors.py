@@ -122,13 +122,22 @@ class Doorman:
         self.close()
 
 
+class Child(subprocess.Popen[str]):
+    """Killed where a test fails: it might wait for ever for what does not come."""
+
+    def __exit__(self, kind: Any, *details: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *details)
+
+
 def run_python(script: str, *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
     """A child with pipes for stdin and stdout, and this checkout on its path."""
     environment = dict(os.environ, **kwargs.pop("env", {}))
     environment["PYTHONPATH"] = os.pathsep.join(
         [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     )
-    return subprocess.Popen(
+    return Child(
         [sys.executable, "-c", script, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

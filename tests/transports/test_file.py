@@ -365,18 +365,18 @@ def test_a_killed_servers_folder_goes_with_its_client_and_its_door_with_the_next
 
 
 def test_when_both_are_killed_the_next_server_clears_up(spool: str) -> None:
-    with (
-        run_python(SERVE_ONE, f"file:{spool}") as server,
-        run_python(DIAL, f"file:{spool}") as client,
-    ):
-        for one, word in ((server, "listening"), (server, "connected"), (client, "connected")):
-            assert one.stdout is not None
-            assert one.stdout.readline().startswith(word)
-        # Stopped first, so that neither sees the other's death.
-        for one in (server, client):
-            one.send_signal(signal.SIGSTOP)
-        for one in (server, client):
-            one.kill()
+    with run_python(SERVE_ONE, f"file:{spool}") as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "listening\n"
+        with run_python(DIAL, f"file:{spool}") as client:
+            for one in (server, client):
+                assert one.stdout is not None
+                assert one.stdout.readline().startswith("connected")
+            # Stopped first, so that neither sees the other's death.
+            for one in (server, client):
+                one.send_signal(signal.SIGSTOP)
+            for one in (server, client):
+                one.kill()
     assert folders(spool)
     Doorman(f"file:{spool}").close()
     assert not os.path.exists(spool)
