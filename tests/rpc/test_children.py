@@ -54,10 +54,9 @@ SERVE = PROGRAM + "server.wait_for_termination()"
 STUBBORN = (
     PROGRAM
     + """
-import time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 while True:
-    time.sleep(60)
+    signal.pause()
 """
 )
 

@@ -41,9 +41,9 @@ def who(request, context):
 
 def fork(request, context):
     if (heir := os.fork()) == 0:
-        import time
-        time.sleep(60)
-        os._exit(0)
+        import signal
+        signal.alarm(60)  # in case nobody ends it
+        signal.pause()
     return b"%d" % heir
 
 methods = {
