@@ -14,6 +14,7 @@ import pytest
 
 from localrpc.address import SCHEMES
 from localrpc.transports import mq, sysvmq
+from tests import own_ipc
 from tests.ports import free_port
 
 TARGETS = {
@@ -48,6 +49,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
+    """Each process that runs tests has queues and segments of its own."""
+    with own_ipc.entered():
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -110,7 +110,7 @@ class SpoolVisitor:
         os.mkdir(self.folder, 0o700)
         for name in ("up", "down"):
             os.mkdir(f"{self.folder}/{name}", 0o700)
-        own = file.Side.own(address, made=False)
+        own = file.Side.own(address)
         self.record = records.make(f"{self.folder}/client", *own.lines())
         self._fd = os.open(f"{self.folder}/up/0", _FRESH, 0o600)
         os.close(os.open(f"{self.folder}/knock", _FRESH, 0o600))
@@ -152,7 +152,7 @@ class SpoolPlace:
     def __init__(self, address: Address) -> None:
         self._path = address.body
         os.mkdir(self._path, 0o700)
-        own = file.Side.own(address, made=False)
+        own = file.Side.own(address)
         self._door = records.make(f"{self._path}/door", *own.lines())
         self._bell = spool_bell(self._path, batches=True, interval_ms=0)
 

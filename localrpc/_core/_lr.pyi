@@ -79,7 +79,6 @@ class _Lib:
     LR_SPOOL_OUR_BATCHES: int
     LR_SPOOL_THEIR_BATCHES: int
     LR_SPOOL_NEAR: int
-    LR_SPOOL_MADE: int
     def lr_ring_open(
         self,
         memory: int,
@@ -165,7 +164,7 @@ class _Lib:
         error_size: int,
         /,
     ) -> _Pointer: ...
-    def lr_spool_remove(self, path: _Pointer, parent: int, /) -> None: ...
+    def lr_spool_remove(self, path: _Pointer, /) -> None: ...
     def lr_link_send(
         self, link: _Pointer, type: int, flags: int, call: int, payload: _Pointer, len: int, /
     ) -> int: ...

@@ -17,6 +17,11 @@ from localrpc.transports.base import Connection, Greeting, Listener
 _logger = _log.logger("server")
 _trace = _log.logger("wire")
 
+_FIRST_LOOK = 0.1
+"""Seconds. A process that was killed takes a moment to let go of what it had locked."""
+_LOOKS = 8
+"""Looks at what clients may have left, each after twice the pause before: 25 s in all."""
+
 
 class Guests:
     """How many connections each user has, those that are still being greeted included."""
@@ -70,6 +75,8 @@ class Doors:
         self._selector: selectors.BaseSelector | None = None
         self._bell = -1
         self._closing = False
+        self._looks = 0
+        self._look_at: float | None = None
 
     def add(self, listener: Listener) -> None:
         """Also after open()."""
@@ -83,6 +90,32 @@ class Doors:
         self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._run, name="localrpc-doors", daemon=True)
         self._thread.start()
+
+    def look_around(self) -> None:
+        """Somebody has come or gone: have the listeners clear up after who never got in."""
+        with self._lock:
+            self._looks = 0
+            if self._look_at is not None:
+                return
+            self._look_at = monotonic() + _FIRST_LOOK
+        self._ring()
+
+    def _tidy(self) -> float | None:
+        """A look, if it is time for one; seconds until the next."""
+        with self._lock:
+            if self._look_at is None:
+                return None
+            if (left := self._look_at - monotonic()) > 0:
+                return left
+            listeners = list(self._listeners)
+            self._looks += 1
+            pause = _FIRST_LOOK * 2**self._looks
+            self._look_at = monotonic() + pause
+        again = [listener.tidy() for listener in listeners]
+        with self._lock:
+            if self._looks and (not any(again) or self._looks >= _LOOKS):
+                self._look_at = None
+            return None if self._look_at is None else pause
 
     def close(self) -> None:
         """Stop listening and give the names back, before this returns. Idempotent."""
@@ -124,7 +157,8 @@ class Doors:
                     selector.register(listener.fileno(), selectors.EVENT_READ, listener)
                 except (ValueError, OSError):
                     pass  # closed meanwhile
-            for key, _ in selector.select(self._expire()):
+            pauses = [pause for pause in (self._expire(), self._tidy()) if pause is not None]
+            for key, _ in selector.select(min(pauses, default=None)):
                 if key.data is None:
                     os.eventfd_read(self._bell)
                 elif isinstance(key.data, Listener):
@@ -150,6 +184,8 @@ class Doors:
             self._greetings[greeting] = listener
             greeting.enter = self._guests.enter
             self._advance(greeting)
+        if arrived:
+            self.look_around()
 
     def _advance(self, greeting: Greeting) -> None:
         assert self._selector is not None
@@ -194,6 +230,7 @@ class Doors:
     def _turned_away(self, greeting: Greeting, listener: Listener) -> None:
         if greeting.entered is not None:
             self._guests.leave(greeting.entered)
+        self.look_around()
         if listener.single:
             self._lost()
 

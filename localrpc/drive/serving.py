@@ -165,6 +165,7 @@ class Serving:
                         _logger.error("%s: %s; closed", connection.peer_name, reason)
                     self._guests.leave(connection.peer.uid)
                     connection.close()
+                    self._doors.look_around()
                     if connection.single:
                         self._lost_one()
             elif kind == lib.LR_K_DRAINED:

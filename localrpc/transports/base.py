@@ -108,6 +108,14 @@ class Listener(ABC):
     def accept(self) -> list[Greeting]:
         """Everybody who waits at the door; never blocks, never raises for one of them."""
 
+    def tidy(self) -> bool:
+        """Clear up after clients that were killed before they were let in; never blocks.
+
+        Called for a while after somebody has come or gone, as long as it is true:
+        that somebody is on the way in who may be killed yet.
+        """
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """Stop listening and remove the name if it is still ours; idempotent."""

@@ -71,25 +71,23 @@ class Side(NamedTuple):
     batches: bool
     """Whether it writes by rename."""
     heartbeat_ms: int
-    made: bool
-    """Whether a server made the directory, so that it goes with the last connection."""
 
     @staticmethod
-    def own(address: Address, *, made: bool) -> Side:
-        return Side(os.getpid(), _world(), address.batches, address.heartbeat_ms, made)
+    def own(address: Address) -> Side:
+        return Side(os.getpid(), _world(), address.batches, address.heartbeat_ms)
 
     def lines(self) -> list[str]:
-        numbers = self.pid, self.batches, self.heartbeat_ms, self.made
+        numbers = self.pid, self.batches, self.heartbeat_ms
         return [_MAGIC, *self.world, *(str(int(number)) for number in numbers)]
 
     @staticmethod
     def parse(lines: list[str]) -> Side:
         """Raises ValueError."""
         magic, boot, namespace, *texts = lines
-        pid, batches, heartbeat, made = map(int, texts)
+        pid, batches, heartbeat = map(int, texts)
         if magic != _MAGIC or not 0 < heartbeat <= 60_000:
             raise ValueError("not a spool's record")
-        return Side(pid, World(boot, namespace), bool(batches), heartbeat, bool(made))
+        return Side(pid, World(boot, namespace), bool(batches), heartbeat)
 
     def is_near(self, other: Side) -> bool:
         """On one kernel, which knows the locks of both."""
@@ -162,7 +160,7 @@ class SpoolMedium(Medium):
         except BaseException:
             record.remove()
             raise
-        flags = own.batches * lib.LR_SPOOL_OUR_BATCHES | own.made * lib.LR_SPOOL_MADE
+        flags = own.batches * lib.LR_SPOOL_OUR_BATCHES
         flags |= theirs.batches * lib.LR_SPOOL_THEIR_BATCHES
         flags |= own.is_near(theirs) * lib.LR_SPOOL_NEAR
         self._spool = Spool(
@@ -212,8 +210,9 @@ class SpoolMedium(Medium):
         self._spool.close()
 
 
-def _remove(path: str, *, made: bool = False) -> None:
-    lib.lr_spool_remove(os.fsencode(path), made)
+def _remove(path: str) -> None:
+    """A connection's folder, and with the last one DIR if a server made that."""
+    lib.lr_spool_remove(os.fsencode(path))
 
 
 class _SpoolListener(MeetingListener):
@@ -278,6 +277,10 @@ class _SpoolListener(MeetingListener):
             os.mknod(record, 0o600)
             os.rename(record, os.path.join(path, "down", "end"))
 
+    def _sweep(self) -> bool:
+        with names.locked(self._path, patience=0):
+            return _sweep(self._path, self._own)
+
     def _give_back(self) -> None:
         self._given_back = True
         self._record.remove()
@@ -286,9 +289,8 @@ class _SpoolListener(MeetingListener):
         self._record.close()
         fd, self._fd = self._fd, -1
         os.close(fd)
-        if self._given_back and self._own.made:
-            with contextlib.suppress(OSError):
-                os.rmdir(self._path)
+        if self._given_back:
+            names.leave_directory(self._path)
 
 
 class FileTransport(Transport):
@@ -325,11 +327,11 @@ class FileTransport(Transport):
         raise AssertionError
 
     def _listen(self, address: Address, options: Options, path: str) -> Listener:
-        made = names.check_directory("the spool", path, create=True)
+        names.check_directory("the spool", path, create=True)
         door = os.path.join(path, "door")
         with names.locked(path):
             try:
-                before, lives = _read(door)
+                _, lives = _read(door)
             except FileNotFoundError:
                 pass
             except ValueError:
@@ -338,11 +340,10 @@ class FileTransport(Transport):
             else:
                 if lives:
                     raise AddressInUse(str(address), names.IN_USE)
-                made |= before.made
                 os.unlink(door)
-            made |= _sweep(path)
-            own = Side.own(address, made=made)
+            own = Side.own(address)
             record = records.make(door, *own.lines())
+            _sweep(path)
         try:
             return _SpoolListener(address, options, path, own, record)
         except BaseException:
@@ -401,7 +402,7 @@ def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]
         names.check_directory("the spool", path, create=False)
         with names.locked(path):
             theirs, server = _find(address, path)
-            own = Side.own(address, made=theirs.made)
+            own = Side.own(address)
             os.mkdir(folder, 0o700)
             try:
                 os.mkdir(os.path.join(folder, "up"), 0o700)
@@ -409,7 +410,7 @@ def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]
                 record = records.make(os.path.join(folder, "client"), *own.lines())
                 medium = SpoolMedium(address, folder, lib.LR_CLIENT, own, theirs, record)
             except BaseException:
-                _remove(folder, made=own.made)
+                _remove(folder)
                 raise
     except FileNotFoundError:
         _find(address, path)  # raises, because a server that goes takes its directory with it
@@ -417,12 +418,14 @@ def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]
     return medium, server
 
 
-def _sweep(path: str) -> bool:
+def _sweep(path: str, by: Side | None = None) -> bool:
     """Remove what dead processes have left; the directory is locked.
 
-    Whether a server that is no more had made the directory.
+    Whether there are clients who live, and whom no server has taken in. A server
+    that is in use has it done `by` its side, which spares those of other kernels:
+    their locks may not be seen from here.
     """
-    made = False
+    waiting = False
     tokens = {
         match[1]
         for name in os.listdir(path)
@@ -430,12 +433,18 @@ def _sweep(path: str) -> bool:
     }
     for token in tokens:
         folder = os.path.join(path, token)
-        lives = False
-        for record in ("client", "server", "up/end", "down/end"):
-            with contextlib.suppress(OSError, ValueError):
-                side, here = _read(os.path.join(folder, record))
-                made |= side.made
-                lives |= here
-        if not lives:
+        client, *others = (
+            _lives(os.path.join(folder, record), by)
+            for record in ("client", "server", "up/end", "down/end")
+        )
+        if not (client or any(others)):
             _remove(folder)
-    return made
+        waiting |= client and not any(others)
+    return waiting
+
+
+def _lives(record: str, by: Side | None) -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        side, lives = _read(record)
+        return lives or (by is not None and not by.is_near(side))
+    return False

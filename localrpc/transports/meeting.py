@@ -9,6 +9,7 @@ them.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import select
@@ -201,10 +202,23 @@ class MeetingListener(Listener):
             self._knocks.skipped = 0
         return greetings
 
+    def tidy(self) -> bool:
+        with self._lock:
+            if self._closed:
+                return False
+            try:
+                return self._sweep()
+            except TimeoutError:
+                return True  # somebody else is at it, or is stopped: another time
+            except OSError:
+                return False
+
     def close(self) -> None:
         with self._lock:
             if self._closed:
                 return
+            with contextlib.suppress(OSError):
+                self._sweep()
             self._give_back()
             # Who has knocked and was not let in is to see an end, not to wait for one.
             while (data := self._read_last()) is not None:
@@ -234,6 +248,13 @@ class MeetingListener(Listener):
     @abstractmethod
     def _enter(self, token: str) -> Greeting:
         """Open that client's pair. Raises OSError or GreetingError."""
+
+    @abstractmethod
+    def _sweep(self) -> bool:
+        """Remove what killed clients have left; whether there are living ones on the way in.
+
+        Raises TimeoutError at once if somebody else has the directory's lock, or OSError.
+        """
 
     @abstractmethod
     def _give_back(self) -> None:
@@ -277,6 +298,13 @@ class Registered:
         """Clear up after every dead server and client of this kind; `directory` is locked."""
         records.sweep(directory, f"*{self._suffix}", self._remove)
         records.sweep(directory, f"*{self._suffix}.*{records.SUFFIX}", self._remove)
+
+    def sweep_clients(self, address: Address) -> bool:
+        """As sweep(), for the clients of one place, at once. Raises OSError."""
+        path = self._path(address, create=False)
+        directory, name = os.path.split(path)
+        with names.locked(directory, patience=0):
+            return records.sweep(directory, f"{glob.escape(name)}.*{records.SUFFIX}", self._remove)
 
     def find(self, address: Address) -> tuple[str, int]:
         """The place, and the server's pid. Raises ConnectError."""

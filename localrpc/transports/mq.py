@@ -221,6 +221,9 @@ class _MqListener(MeetingListener):
             medium, self.address, self._options, owner, lambda pid: _open_pidfd(rx.fd, pid)
         )
 
+    def _sweep(self) -> bool:
+        return registered.sweep_clients(self.address)
+
     def _give_back(self) -> None:
         _remove([self._name])
         self._record.remove()

@@ -20,6 +20,7 @@ from localrpc.address import SUN_PATH_MAX
 from localrpc.errors import AddressInUse, ListenError
 
 _LOCK_PATIENCE = 10.0
+"""Seconds."""
 _BACKLOG = 1024
 
 Identity = tuple[int, int]
@@ -70,12 +71,26 @@ def check_runtime_directory(*, create: bool) -> str:
     return path
 
 
-def check_directory(what: str, path: str, *, create: bool) -> bool:
-    """The same of any other; whether it was made just now."""
+def check_directory(what: str, path: str, *, create: bool) -> None:
+    """The same of any other; one that is made here is marked, for leave_directory()."""
     directory = _Directory(what, path, "use another directory", "choose another directory")
-    made = create and directory.make()
+    if create:
+        directory.make(_MARK)
     directory.check(may_be_link=True)
-    return made
+
+
+def leave_directory(path: str) -> None:
+    """Remove it if check_directory() has made it and nothing is in it; never raises OSError.
+
+    The mark is in the directory itself, so that a kill at any moment loses neither.
+    """
+    with contextlib.suppress(OSError):
+        if os.lstat(path).st_mode & _MARK:
+            os.rmdir(path)
+
+
+_MARK = stat.S_ISVTX
+"""The sticky bit: without meaning where only one user can write."""
 
 
 _RUNTIME_FIXES = (
@@ -95,18 +110,17 @@ class _Directory(NamedTuple):
     def refused(self, number: int | None, why: str) -> DirectoryRefused:
         return DirectoryRefused(number or errno.EPERM, f"{self.what} {self.path} {why}")
 
-    def make(self) -> bool:
+    def make(self, mark: int = 0) -> None:
         try:
-            os.mkdir(self.path, 0o700)
+            os.mkdir(self.path, 0o700 | mark)
         except FileExistsError:
-            return False
+            return
         except OSError as error:
             raise self.refused(
                 error.errno, f"cannot be made: {error.strerror}; {self.fix_making}"
             ) from None
         # A umask of 0777 is nobody's wish for a directory of their own.
-        os.chmod(self.path, 0o700)
-        return True
+        os.chmod(self.path, 0o700 | mark)
 
     def check(self, *, may_be_link: bool) -> None:
         """Raises FileNotFoundError when it is not there."""
@@ -132,21 +146,22 @@ class _Directory(NamedTuple):
 
 
 @contextlib.contextmanager
-def locked(directory: str) -> Iterator[None]:
+def locked(directory: str, *, patience: float = _LOCK_PATIENCE) -> Iterator[None]:
+    """Raises TimeoutError when somebody keeps it for `patience` seconds."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        patience = time.monotonic() + _LOCK_PATIENCE
+        until = time.monotonic() + patience
         while True:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 # Not a blocking flock: its holder may be stopped, or no friend of ours.
-                if time.monotonic() > patience:
+                if time.monotonic() >= until:
                     raise TimeoutError(
                         errno.ETIMEDOUT,
                         f"another process has kept the directory {directory} locked for"
-                        f" {_LOCK_PATIENCE:.0f} s",
+                        f" {patience:g} s",
                     ) from None
                 time.sleep(0.002)
         try:

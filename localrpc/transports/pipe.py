@@ -105,6 +105,11 @@ class _FifoListener(MeetingListener):
             medium, self.address, self._options, owner, lambda pid: _pidfd_of(rx, pid)
         )
 
+    def _sweep(self) -> bool:
+        path = self.address.body
+        with names.locked(os.path.dirname(path) or ".", patience=0):
+            return _sweep(path)
+
     def _give_back(self) -> None:
         names.give_back(self.address.body, self._identity)
 
@@ -142,8 +147,7 @@ class PipeTransport(Transport):
         try:
             with names.locked(directory):
                 _clear(path, str(address))
-                pattern = f"{glob.escape(os.path.basename(path))}.*{records.SUFFIX}"
-                records.sweep(directory, pattern, _remove)
+                _sweep(path)
                 os.mkfifo(path, 0o600)
                 try:
                     # Writing too: without a writer it would be at its end for ever.
@@ -247,6 +251,12 @@ def _remove(paths: list[str]) -> None:
         with contextlib.suppress(OSError):
             if stat.S_ISFIFO(os.lstat(path).st_mode):
                 os.unlink(path)
+
+
+def _sweep(path: str) -> bool:
+    """Remove what killed clients have left; the directory is locked. Whether living ones dial."""
+    directory, name = os.path.split(path)
+    return records.sweep(directory or ".", f"{glob.escape(name)}.*{records.SUFFIX}", _remove)
 
 
 def _clear(path: str, target: str) -> None:

@@ -75,19 +75,23 @@ def read(path: str) -> tuple[list[str], bool]:
         os.close(fd)
 
 
-def sweep(directory: str, pattern: str, remove: Callable[[list[str]], None]) -> None:
+def sweep(directory: str, pattern: str, remove: Callable[[list[str]], None]) -> bool:
     """Have `remove` clear up after every dead process with a record of such a name.
 
-    The caller holds the directory's lock. Never raises OSError.
+    The caller holds the directory's lock. Never raises OSError. Whether there are
+    living ones.
     """
+    some_live = False
     with contextlib.suppress(OSError):
         for name in fnmatch.filter(os.listdir(directory), pattern):
             path = os.path.join(directory, name)
             with contextlib.suppress(OSError):
                 lines, lives = read(path)
+                some_live |= lives
                 if not lives:
                     remove(lines)
                     os.unlink(path)
+    return some_live
 
 
 SUFFIX = ".made"

@@ -345,6 +345,9 @@ class _SysvListener(MeetingListener):
         medium = SysvMedium(rx, _find(down), (-1, path), waits=False)
         return _SysvGreeting(medium, self.address, self._options, _owner(rx), _open_pidfd)
 
+    def _sweep(self) -> bool:
+        return registered.sweep_clients(self.address)
+
     def _give_back(self) -> None:
         self._record.remove()
         self._porter.bring_rest()

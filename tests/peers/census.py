@@ -11,12 +11,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
+from tests import own_ipc
 from tests.peers.journal import PATIENCE
 
 RING = r"localrpc-ring|/dev/shm/localrpc-|/SYSV6c72"
 """In /proc/PID/maps: a mapping of a ring, whatever it is made of."""
-_OWN_IPC = os.environ.get("LOCALRPC_OWN_IPC")
-"""Where POSIX queues are mounted, if this run has queues and segments to itself (tests/run)."""
 
 started: set[str] = set()
 """Processes of this run, also those that are dead."""
@@ -31,9 +30,9 @@ class Census(NamedTuple):
     mappings: int
     names: Counter[str]
     shared_memory: frozenset[str]
-    posix_queues: frozenset[str]
-    sysv_queues: frozenset[str]
-    sysv_segments: frozenset[str]
+    posix_queues: Counter[str]
+    sysv_queues: int
+    sysv_segments: int
     sockets: Counter[str]
     processes: frozenset[str]
 
@@ -62,14 +61,14 @@ def await_same(before: Census) -> None:
     pause = threading.Event()
     while True:
         gc.collect()  # a thread that has just ended may have held the last reference
-        more = _more(before, take())
+        more = difference(before, take())
         if not more:
             return
         assert monotonic() < until, f"left over: {more}"
         pause.wait(0.02)
 
 
-def _more(before: Census, after: Census) -> dict[str, object]:
+def difference(before: Census, after: Census) -> dict[str, object]:
     more: dict[str, object] = {}
     each: Any
     for field, *each in zip(Census._fields, before, after, strict=True):
@@ -101,29 +100,23 @@ def _names(runtime: str) -> Counter[str]:
     """Sockets, FIFOs, spool folders and what is in them."""
     found: Counter[str] = Counter()
     for folder, folders, files in os.walk(runtime):
-        # An empty spool may be the user's own: whoever made it is not always the last in it.
-        kept = [n for n in folders if not n.endswith(".spool") or os.listdir(f"{folder}/{n}")]
         found.update(
-            _nameless(os.path.relpath(f"{folder}/{name}", runtime)) for name in kept + files
+            _nameless(os.path.relpath(f"{folder}/{name}", runtime)) for name in folders + files
         )
     return found
 
 
-def _posix_queues() -> frozenset[str]:
-    """They do not say whose they are."""
-    return frozenset(os.listdir(_OWN_IPC) if _OWN_IPC else ())
+def _posix_queues() -> Counter[str]:
+    """They do not say whose they are, so only in a namespace of this run's own."""
+    names = os.listdir(own_ipc.posix_queues) if own_ipc.posix_queues else ()
+    return Counter(_nameless(name) for name in names)
 
 
-def _sysv(table: str) -> frozenset[str]:
-    """By key and number, if this run has the tables to itself: they do not say whose they are."""
-    if not _OWN_IPC:
-        return frozenset()
-    head, *rows = Path(f"/proc/sysvipc/{table}").read_text().splitlines()
-    number, found = head.split()[1], set()
-    for row in rows:
-        columns = dict(zip(head.split(), row.split(), strict=True))
-        found.add(f"key {columns['key']}, {number} {columns[number]}")
-    return frozenset(found)
+def _sysv(table: str) -> int:
+    """How many there are; they do not say whose either."""
+    if own_ipc.posix_queues is None:
+        return 0
+    return len(Path(f"/proc/sysvipc/{table}").read_text().splitlines()) - 1
 
 
 def _sockets(runtime: str) -> Counter[str]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import grpc
+
+import localrpc
 from localrpc.address import parse_target
 from localrpc.options import Options, parse_options
 from localrpc.transports import Connection, Greeting, transport_for
@@ -50,22 +55,22 @@ class Doorman:
         self.errors: list[Exception] = []
         self.greetings: list[Greeting] = []
         self.listener = transport_for(address.scheme).listen(address, options)
-        self._stop = os.eventfd(0)
+        self._stop = stop = os.eventfd(0)
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, args=(stop,))
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self, stop: int) -> None:
         while True:
             poller = select.poll()
-            poller.register(self._stop, select.POLLIN)
+            poller.register(stop, select.POLLIN)
             poller.register(self.listener.fileno(), select.POLLIN)
             for greeting in self.greetings:
                 poller.register(greeting.fileno(), select.POLLIN)
             soonest = min((greeting.deadline for greeting in self.greetings), default=None)
             left = None if soonest is None else max(0.0, soonest - time.monotonic()) * 1000 + 1
             ready = {fd for fd, _ in poller.poll(left)}
-            if self._stop in ready:
+            if stop in ready:
                 return
             with self._changed:
                 for greeting in list(self.greetings):
@@ -101,9 +106,12 @@ class Doorman:
         return self.errors[number]
 
     def close(self) -> None:
-        os.eventfd_write(self._stop, 1)
+        stop, self._stop = self._stop, -1
+        if stop < 0:
+            return
+        os.eventfd_write(stop, 1)
         self._thread.join()
-        os.close(self._stop)
+        os.close(stop)
         self.listener.close()
         for greeting in self.greetings:
             greeting.close()
@@ -120,6 +128,29 @@ class Doorman:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def serving(target: str, *handlers: grpc.GenericRpcHandler) -> Iterator[None]:
+    """A whole server, with the handlers."""
+    before = pidfds()
+    server = localrpc.server(futures.ThreadPoolExecutor(4), handlers)
+    server.add_insecure_port(target)
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop(None).wait()
+        # The server's thread lets the connections go a moment later.
+        wait_until(lambda: pidfds() <= before)
+
+
+def pidfds() -> int:
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            count += os.readlink(f"/proc/self/fd/{number}") == "anon_inode:[pidfd]"
+    return count
 
 
 class Child(subprocess.Popen[str]):

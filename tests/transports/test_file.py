@@ -28,7 +28,7 @@ from localrpc.transports import file, transport_for
 from tests.links.kinds import End, Frame, Kind, pair
 from tests.strangers import SpoolVisitor
 
-from .doors import DIAL, HOLD, SERVE_ONE, Doorman, dial, run_python, wait_until
+from .doors import DIAL, HOLD, SERVE_ONE, Doorman, dial, run_python, serving, wait_until
 from .test_pid_namespaces import _in_a_namespace, unshared
 
 APPEND, RENAME = "", "?write=rename"
@@ -56,14 +56,6 @@ def used(path: str) -> int:
     return total
 
 
-def pidfds() -> int:
-    count = 0
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the listing's own
-            count += os.readlink(f"/proc/self/fd/{number}") == "anon_inode:[pidfd]"
-    return count
-
-
 @contextlib.contextmanager
 def echoing(target: str) -> Iterator[Any]:
     """A channel to a server that gives back what it gets."""
@@ -74,18 +66,8 @@ def echoing(target: str) -> Iterator[Any]:
                 return grpc.unary_unary_rpc_method_handler(lambda request, _: request)
             return grpc.stream_stream_rpc_method_handler(lambda requests, _: requests)
 
-    before = pidfds()
-    server = localrpc.server(futures.ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers((Handler(),))
-    server.add_insecure_port(target)
-    server.start()
-    try:
-        with localrpc.insecure_channel(target) as channel:
-            yield channel
-    finally:
-        server.stop(None).wait()
-        # The server's thread lets the connection go a moment later.
-        wait_until(lambda: pidfds() <= before)
+    with serving(target, Handler()), localrpc.insecure_channel(target) as channel:
+        yield channel
 
 
 # ---- modes ----
@@ -144,12 +126,25 @@ def test_without_an_inotify_instance_files_are_polled(
 
 def test_the_directory_is_made_for_its_user_and_goes_with_the_last(spool: str) -> None:
     with Doorman(f"file:{spool}") as doorman:
-        assert stat.S_IMODE(os.stat(spool).st_mode) == 0o700
+        assert stat.S_IMODE(os.stat(spool).st_mode) == 0o1700
         connection = dial(f"file:{spool}")
         doorman.connection()
     assert folders(spool)
     connection.close()
     assert not os.path.exists(spool)
+
+
+def test_a_directory_that_a_killed_server_has_made_goes_with_the_next(spool: str) -> None:
+    os.mkdir(spool, 0o1700)  # it had not got further, or had removed all else
+    Doorman(f"file:{spool}").close()
+    assert not os.path.exists(spool)
+
+
+def test_a_directory_of_the_users_stays(spool: str) -> None:
+    os.mkdir(spool, 0o700)
+    with Doorman(f"file:{spool}"):
+        dial(f"file:{spool}").close()
+    assert os.listdir(spool) == []
 
 
 def test_what_else_is_in_the_directory_stays(spool: str) -> None:
@@ -300,8 +295,7 @@ def test_a_knock_without_a_folder_and_a_damaged_record_harm_nobody(spool: str) -
             doorman.connection()
             wait_until(lambda: not any(name.endswith(".knock") for name in os.listdir(spool)))
     Doorman(f"file:{spool}").close()
-    # Whichever server made the directory takes it away, if it is empty by then.
-    assert not os.path.exists(spool) or os.listdir(spool) == []
+    assert not os.path.exists(spool)
 
 
 def put_folder(path: str) -> None:
@@ -380,6 +374,52 @@ def test_when_both_are_killed_the_next_server_clears_up(spool: str) -> None:
     assert folders(spool)
     Doorman(f"file:{spool}").close()
     assert not os.path.exists(spool)
+
+
+DIE = """
+import os, signal, sys
+from localrpc.address import parse_target
+from localrpc.options import Options
+from localrpc.transports import file, records, transport_for
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[2] == "half made":
+    records.make = die
+elif sys.argv[2] == "before the knock":
+    os.rename = die
+else:
+    rename = os.rename
+    os.rename = lambda *names: (rename(*names), die())
+address = parse_target(sys.argv[1])
+transport_for(address.scheme).dial(address, Options(), None)
+"""
+
+
+@pytest.mark.parametrize("where", ["half made", "before the knock", "after the knock"])
+def test_a_server_clears_up_after_killed_clients_when_the_next_one_comes(
+    spool: str, where: str
+) -> None:
+    with serving(f"file:{spool}"):
+        with run_python(DIE, f"file:{spool}", where) as client:
+            client.communicate()
+            assert client.returncode == -signal.SIGKILL
+        dial(f"file:{spool}").close()
+        wait_until(lambda: os.listdir(spool) == ["door"])
+    assert not os.path.exists(spool)
+
+
+def test_clients_of_other_kernels_are_spared(spool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = parse_target(f"file:{spool}")
+    listener = transport_for("file").listen(address, Options())
+    monkeypatch.setattr(file, "_world", lambda: file.World("another", "pid:[1]"))
+    stranger = SpoolVisitor(address)
+    stranger.record.close()  # so does its lock look from here
+    assert listener.tidy()
+    assert os.path.exists(stranger.folder)
+    with stranger:
+        listener.close()
 
 
 # ---- signs of life ----

@@ -35,6 +35,7 @@ from .doors import (
     reachable,
     readable,
     run_python,
+    serving,
     wait_until,
 )
 
@@ -410,6 +411,48 @@ def test_what_a_killed_client_leaves_is_swept_by_the_next_start(
         holder.kill()
     Doorman(target).close()
     assert meetings.entries(target, tmp_path) == set()
+
+
+@pytest.mark.parametrize("where", STEPS)
+def test_a_server_clears_up_after_killed_clients_when_the_next_one_comes(
+    target: str, where: str, tmp_path: Path
+) -> None:
+    with serving(target):
+        before = meetings.entries(target, tmp_path)
+        with run_python(DIE, target, where) as client:
+            client.communicate()
+            assert client.returncode == -signal.SIGKILL
+        dial(target).close()
+        wait_until(lambda: meetings.entries(target, tmp_path) == before)
+    assert meetings.entries(target, tmp_path) == set()
+
+
+@pytest.mark.parametrize("where", STEPS)
+def test_a_server_that_stops_clears_up_after_killed_clients(
+    target: str, where: str, tmp_path: Path
+) -> None:
+    listener = transport_for(parse_target(target).scheme).listen(parse_target(target), Options())
+    with run_python(DIE, target, where) as client:
+        client.communicate()
+        assert client.returncode == -signal.SIGKILL
+    listener.close()
+    assert meetings.entries(target, tmp_path) == set()
+
+
+def test_a_server_spares_who_is_on_the_way_in(target: str) -> None:
+    address = parse_target(target)
+    listener = transport_for(address.scheme).listen(address, Options())
+    with futures.ThreadPoolExecutor(1) as pool:
+        dialled = pool.submit(dial, target)
+        assert readable(listener.fileno())
+        assert listener.tidy()
+        (greeting,) = listener.accept()
+        while (connection := greeting.advance()) is None:
+            assert readable(greeting.fileno())
+        dialled.result(20).close()
+    connection.close()
+    assert not listener.tidy()
+    listener.close()
 
 
 def test_a_client_that_is_killed_before_its_hello_harms_nobody(target: str, tmp_path: Path) -> None:

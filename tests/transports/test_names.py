@@ -220,7 +220,7 @@ def test_closing_leaves_a_successors_name_alone(tmp_path: Path) -> None:
     with Doorman(target) as old:
         (tmp_path / "socket").unlink()
         with Doorman(target) as new:
-            old.listener.close()
+            old.close()
             dial(target).close()
             new.connection()
 

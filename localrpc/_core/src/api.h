@@ -179,7 +179,6 @@ int lr_msgrcv(int id, char *data, uint32_t room, int wait);
 #define LR_SPOOL_OUR_BATCHES 1   /* we write by rename */
 #define LR_SPOOL_THEIR_BATCHES 2 /* the peer does */
 #define LR_SPOOL_NEAR 4          /* the peer is on this kernel, which knows its locks */
-#define LR_SPOOL_MADE 8          /* the folder above goes with the last connection */
 /* Readable when something comes in `folder`, or goes in `other` (or NULL); or every interval,
  * if that is not 0. A descriptor, never blocking, to be read until it is empty; with
  * `other` it rings once at first. */
@@ -193,8 +192,8 @@ void lr_spool_close(struct lr_spool *spool);
 /* The link takes the spool and pidfd; with `pulse` (or NULL) there is no pidfd. */
 struct lr_link *lr_spool_link(struct lr_spool *spool, int pidfd,
 	const struct lr_spool_pulse *pulse, int64_t spin_us, char *error, int error_size);
-/* A connection's folder, and with `parent` the one above if that is empty then. */
-void lr_spool_remove(const char *path, int parent);
+/* A connection's folder, and the one above if that is empty then and has the sticky bit. */
+void lr_spool_remove(const char *path);
 
 /* A bare link, without an engine: 1 done, 0 not now, or LR_CLOSED, LR_PROTOCOL.
  * lr_link_recv puts type in io->kind, call in io->call, the payload in buf[:size]. */

@@ -464,10 +464,11 @@ static void empty(const char *path, const char *name)
 	rmdir(full);
 }
 
-void lr_spool_remove(const char *path, int parent)
+void lr_spool_remove(const char *path)
 {
 	static const char *const files[] = {"%s/client", "%s/server", "%s/knock", "%s.knock"};
 	char full[PATH_MAX];
+	struct stat st;
 	char *slash;
 
 	empty(path, "up");
@@ -477,13 +478,13 @@ void lr_spool_remove(const char *path, int parent)
 		unlink(full);
 	}
 	rmdir(path);
-	if (!parent)
-		return;
 	snprintf(full, sizeof full, "%s", path);
-	if ((slash = strrchr(full, '/'))) {
-		*slash = 0;
-		rmdir(full); /* as long as there is something in it, it stays */
-	}
+	if (!(slash = strrchr(full, '/')))
+		return;
+	*slash = 0;
+	/* A server marks so what it has made. As long as there is something in it, it stays. */
+	if (lstat(full, &st) == 0 && st.st_mode & S_ISVTX)
+		rmdir(full);
 }
 
 /* Is nobody there who would remove the folder after us? */
@@ -517,7 +518,7 @@ static void spool_close(struct lr_medium *m)
 	end_pulse(s);
 	spool_hang_up(m);
 	if (s->fork_generation == lr_fork_generation() && is_last(s))
-		lr_spool_remove(s->path, s->flags & LR_SPOOL_MADE);
+		lr_spool_remove(s->path);
 	close_if(s->pulse.theirs);
 	close_if(s->in_fd);
 	close_if(s->out_fd);

@@ -1,0 +1,57 @@
+"""The census sees what could be left over: or the tests of leftovers would say nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import posix_ipc
+import pytest
+
+from localrpc._core import lib
+from tests import own_ipc
+from tests.peers import census
+
+KEY = 0x6C720001
+
+
+def posix_queue() -> Callable[[], object]:
+    queue = posix_ipc.MessageQueue("/localrpc-census", posix_ipc.O_CREX)
+    queue.close()
+    return lambda: posix_ipc.unlink_message_queue("/localrpc-census")
+
+
+def sysv_queue() -> Callable[[], object]:
+    number = lib.lr_msgget(KEY, 1)
+    return lambda: lib.lr_msgctl_remove(number)
+
+
+def sysv_segment() -> Callable[[], object]:
+    number = lib.lr_sysv_create(KEY, 4096)
+    return lambda: lib.lr_sysv_remove(number)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have an IPC namespace")
+@pytest.mark.parametrize("make", [posix_queue, sysv_queue, sysv_segment])
+def test_a_queue_or_segment_that_is_left_is_seen(make: Callable[[], Callable[[], object]]) -> None:
+    assert own_ipc.posix_queues is not None
+    before = census.take()
+    remove = make()
+    assert list(census.difference(before, census.take())) == [make.__name__ + "s"]
+    remove()
+    census.await_same(before)
+
+
+@pytest.mark.parametrize("name", ["a.sock", "b.spool/", "c.spool/0/up/0", "d.fifo.0.made"])
+def test_a_name_that_is_left_is_seen(name: str, runtime_directory: str) -> None:
+    before = census.take()
+    path = Path(runtime_directory, name)
+    (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+    if not name.endswith("/"):
+        path.touch()
+    assert list(census.difference(before, census.take())) == ["names"]
+    while path != Path(runtime_directory):
+        path.rmdir() if path.is_dir() else path.unlink()
+        path = path.parent
+    census.await_same(before)
