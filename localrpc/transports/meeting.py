@@ -294,6 +294,13 @@ class Registered:
         except OSError as error:
             raise ListenError(str(address), error.strerror or str(error)) from error
 
+    def give_up(self, address: Address, record: records.Record) -> None:
+        """Nobody finds the place by `record` any more, which stays until that is gone."""
+        path = self.client_record(address, new_token())
+        with contextlib.suppress(OSError):
+            os.rename(record.path, path)
+            record.path = path
+
     def sweep(self, directory: str) -> None:
         """Clear up after every dead server and client of this kind; `directory` is locked."""
         records.sweep(directory, f"*{self._suffix}", self._remove)

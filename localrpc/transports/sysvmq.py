@@ -349,10 +349,11 @@ class _SysvListener(MeetingListener):
         return registered.sweep_clients(self.address)
 
     def _give_back(self) -> None:
-        self._record.remove()
+        registered.give_up(self.address, self._record)
         self._porter.bring_rest()
         _drop(self._queue)
         self._porter.dismiss()
+        self._record.remove()
 
     def _close(self) -> None:
         self._record.close()

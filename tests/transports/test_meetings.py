@@ -16,11 +16,14 @@ import grpc
 import pytest
 
 import localrpc
+from localrpc._core import lib
 from localrpc.address import parse_target
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
 from localrpc.transports import PeerCredentials, records, sysvmq, transport_for
 from localrpc.transports.meeting import KNOCK_SIZE, Knocks, encode_knock, new_token
+from tests.links.kinds import End, Frame
+from tests.peers import census
 
 from . import meetings
 from .doors import (
@@ -465,6 +468,58 @@ def test_a_client_that_is_killed_before_its_hello_harms_nobody(target: str, tmp_
         goes_on(doorman, target)
     Doorman(target).close()
     assert meetings.entries(target, tmp_path) == set()
+
+
+DIE_CLOSING = """
+import os, signal, sys
+from localrpc.address import parse_target
+from localrpc.options import Options
+from localrpc.transports import records, sysvmq, transport_for
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+address = parse_target(sys.argv[1])
+listener = transport_for(address.scheme).listen(address, Options())
+steps = iter(range(int(sys.argv[2])))
+for owner, name in ((os, "unlink"), (os, "rename"), (sysvmq, "_drop"), (records.Record, "remove")):
+    def step(*args, call=getattr(owner, name)):
+        if next(steps, None) is None:
+            die()
+        return call(*args)
+    setattr(owner, name, step)
+listener.close()
+"""
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_server_that_is_killed_while_it_closes_leaves_nothing_to_the_next_but_one(
+    target: str, steps: int, tmp_path: Path
+) -> None:
+    before = census.take().sysv_queues
+    with run_python(DIE_CLOSING, target, str(steps)) as server:
+        server.communicate()
+        assert server.returncode in (0, -signal.SIGKILL)
+    Doorman(target).close()
+    assert meetings.entries(target, tmp_path) == set()
+    assert census.take().sysv_queues == before
+
+
+def test_what_a_client_has_left_to_its_server_to_read_goes_with_the_next(
+    target: str, tmp_path: Path
+) -> None:
+    before = census.take().sysv_queues
+    with run_python(SERVE_ONE, target) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "listening\n"
+        client = End(dial(target))
+        assert server.stdout.readline().startswith("connected")
+        assert client.try_send(Frame(lib.LR_T_MESSAGE, 1, 0, b"never read")) == 1
+        client.close()
+        server.kill()
+    Doorman(target).close()
+    assert meetings.entries(target, tmp_path) == set()
+    assert census.take().sysv_queues == before
 
 
 def test_killed_servers_and_clients_leave_nothing_for_long(target: str, tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ struct lr_link *lr_pipe_open(int rx_fd, int tx_fd, int keep_fd, int pidfd, int64
 /* tx_fd is open for reading, too. */
 struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us, char *error,
 	int error_size);
-/* Queues by their ids, removed with the link, and so is the file `record` (or NULL). */
+/* Queues by their ids, removed with both sides' links, and so is the file `record` (or NULL). */
 struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int record_fd,
 	const char *record, int64_t spin_us, char *error, int error_size);
 void lr_link_close(struct lr_link *link);

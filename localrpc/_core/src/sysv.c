@@ -51,7 +51,7 @@ struct queues {
 	bool hung_up;
 	int pidfd; /* the link's */
 	uint32_t fork_generation;
-	int record_fd; /* names the queues, and goes with the link; -1: it is the peer's */
+	int record_fd; /* names the queues, and goes with them; -1: it is the peer's */
 	char *record;
 };
 
@@ -259,6 +259,7 @@ static void queue_hang_up(struct lr_medium *m)
 static void queue_close(struct lr_medium *m)
 {
 	struct queues *q = (struct queues *)m;
+	struct msqid_ds ds;
 
 	if (q->fork_generation == lr_fork_generation()) {
 		queue_hang_up(m);
@@ -266,7 +267,10 @@ static void queue_close(struct lr_medium *m)
 			msgctl(q->tx, IPC_RMID, NULL);
 		dismiss(&q->receiver);
 		dismiss(&q->sender);
-		if (q->record && (q->record_fd >= 0 || queue_gone(m)))
+		/* While the peer has something to read, the record is for whoever finds
+		 * it dead. We remove our queue, then look at the peer's; it does the
+		 * same: at least one of us sees both gone. */
+		if (q->record && msgctl(q->tx, IPC_STAT, &ds) < 0)
 			unlink(q->record);
 	}
 	if (q->record_fd >= 0)
