@@ -131,7 +131,11 @@ struct lr_link {
 	int signo;    /* the signal that wakes our sleepers, 0: the bell */
 	const _Atomic uint32_t *futex; /* what the peer changes when it rings, or NULL */
 	int64_t spin; /* ns; -1 auto; LR_SPIN_ALWAYS */
-	bool edge;      /* an edge was taken from epoll: only a read tells what is there */
+	/* An edge was taken from epoll, or epoll was not asked: only a read tells what is
+	 * there. Without it a peek may spare the read that would find nothing. Who reads
+	 * clears it first: an edge that is taken meanwhile is of bytes that the read sees,
+	 * or sets it again. */
+	_Atomic bool edge;
 	uint32_t piece; /* the most one DATA frame of ours carries */
 	uint32_t stride; /* who waits for room waits for this much: one wake-up, many frames */
 	bool lazy;       /* arming costs a thread's work: not to be done for each handler */

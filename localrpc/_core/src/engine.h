@@ -27,6 +27,7 @@ enum { AWAKE, ON_EPOLL, ON_FUTEXES };
 
 #define LR_HOT 64
 #define LR_WAKES 32
+#define LR_EVENTS 16 /* taken from epoll at once */
 #define LR_MAX_QUEUED_CALLS 10000
 #define LR_MAX_CONN_BYTES (512u << 20) /* queued for one connection, all calls */
 #define LR_MAX_POSTED (1u << 20)       /* answers that a peer leaves unread, then it is choked */

@@ -62,10 +62,17 @@ static int64_t wait_limit(const struct lr_waiter *w, int64_t deadline, bool *cut
 	return at;
 }
 
+/* Read once more: epoll is not asked again. */
+static void distrust(struct lr_engine *e)
+{
+	for (uint32_t i = 0; i < e->nhot; i++)
+		atomic_store(&e->hot[i]->link->edge, true);
+}
+
 /* Read for everybody until w has what it wants. */
 static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 {
-	struct epoll_event events[16];
+	struct epoll_event events[LR_EVENTS];
 	int r, n;
 
 	for (;;) {
@@ -85,6 +92,8 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		if (atomic_exchange(&e->look, 0)) {
 			/* Somebody rang while we were busy with the hot ones. */
 			n = lr_wait_events(e->epoll_fd, events, 1, NULL);
+			if (n == LR_EVENTS) /* there may be more, and nobody rings for those again */
+				atomic_store(&e->look, 1);
 		} else {
 			budget = lr_may_sleep ? 0 : lr_spin_budget(e, w);
 			r = budget ? lr_spin(e, budget, deadline, tx_wanted) : 0;
@@ -116,6 +125,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 			return 1;
 		if (r == LR_TIMEOUT || (r == LR_AGAIN && !w->deaf)) {
 			/* What came meanwhile is still taken. */
+			distrust(e);
 			lr_drain(e, w);
 			return lr_ready(e, w) ? 1 : r;
 		}
@@ -241,6 +251,7 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		if (deadline == 1 || (deadline && lr_now() >= deadline)) {
 			if (!e->leader) {
 				take_lead(e, w);
+				distrust(e);
 				lr_drain(e, w);
 				lr_pump(e);
 				leave_lead(e);

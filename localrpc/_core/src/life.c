@@ -405,6 +405,7 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 	char byte;
 	int r;
 
+	atomic_store(&link->edge, true); /* nobody else asks the kernel what has come */
 	while ((r = link->ops->peek(link, &frame)) == 0) {
 		int64_t now = lr_now();
 		if (ended)
@@ -426,6 +427,7 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 			if (fds[2].revents)
 				ended = true;
 		}
+		atomic_store(&link->edge, true);
 		link->ops->disarm(link);
 	}
 	if (r < 0)

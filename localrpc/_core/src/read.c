@@ -133,7 +133,7 @@ void lr_handle_events(struct lr_engine *e, const struct epoll_event *events, int
 		else if (kind == EVENT_BELL && lr_conn_choked(conn) && conn->link->ops->over)
 			conn->eof_seen = conn->link->ops->over(conn->link);
 		/* Whoever took the edge may be gone before it reads. */
-		conn->link->edge = true;
+		atomic_store(&conn->link->edge, true);
 		lr_heat(e, conn);
 	}
 	for (uint32_t i = 0; i < e->nhot; i++) {

@@ -1,10 +1,13 @@
 /* service.c - the background thread: ends, deadlines, and promoting a leader. */
 #include "engine.h"
 
+#include <poll.h>
 #include <time.h>
 #include <unistd.h>
 
 #define HANDLER_GRACE (100 * LR_US) /* for a leader that is out, before another is promoted */
+#define IN_VAIN 8                   /* wake-ups in a row for which there was nothing to do */
+#define NAP LR_MS                   /* after so many: the pause between two of them */
 
 static int64_t next_deadline(const struct lr_engine *e)
 {
@@ -70,8 +73,8 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 	return 0;
 }
 
-/* Something came while nobody led: give the leader a moment, then promote. */
-static void promote(struct lr_engine *e)
+/* Something came, maybe while nobody led: give the leader a moment, then promote. Was it needed? */
+static bool promote(struct lr_engine *e)
 {
 	struct timespec grace = {0, HANDLER_GRACE};
 	struct lr_waiter w = {.wants = WANT_SERVICE, .deaf = true};
@@ -79,27 +82,70 @@ static void promote(struct lr_engine *e)
 
 	if (e->leader) {
 		/* It reads, or rings again when it goes out. */
-		if (atomic_load(&e->sleeping) == ON_FUTEXES)
-			lr_kick_leader(e); /* that does not tell it what epoll does */
-		return;
+		if (atomic_load(&e->sleeping) != ON_FUTEXES)
+			return false;
+		lr_kick_leader(e); /* that does not tell it what epoll does */
+		return true;
 	}
 	lr_leave(e);
 	clock_nanosleep(CLOCK_MONOTONIC, 0, &grace, NULL);
 	pthread_mutex_lock(&e->lock);
 	if (e->leader || e->lead_count != count)
-		return;
+		return false;
 	e->stats.promotions++;
-	if (e->first) {
+	if (e->first)
 		lr_wake(e, e->first);
+	else /* Every thread is busy with a handler: read for them, take no call. */
+		lr_wait(e, &w, next_deadline(e));
+	return true;
+}
+
+/*
+ * Every frame wakes us, because the kernel does not know who leads. Where the
+ * leader was always there, or back in time, that is a waste of what may be the
+ * only core: hear of frames once in a while only, and of all else at once.
+ */
+static void nap(struct lr_engine *e, int64_t deadline)
+{
+	struct pollfd others[2] = {
+		{.fd = e->service_kick, .events = POLLIN}, {.fd = e->service_alarm, .events = POLLIN}};
+	int64_t ns = NAP;
+	struct timespec pause;
+
+	if (deadline && deadline - lr_now() < ns)
+		ns = deadline - lr_now();
+	if (ns <= 0)
 		return;
-	}
-	/* Every thread is busy with a handler: read for them, take no call. */
-	lr_wait(e, &w, next_deadline(e));
+	pause = (struct timespec){0, ns};
+	ppoll(others, 2, &pause, NULL);
+}
+
+/*
+ * Does whoever leads see what this tells? Of a hot connection, that it has frames, and
+ * before it goes out it reads what has come since its last read. Of all else only if it
+ * asks epoll, which it does not while it is busy with those.
+ */
+static bool tell_leader(struct lr_engine *e, const struct epoll_event *event)
+{
+	int kind = (int)(event->data.u64 & 0xff);
+	struct lr_conn *conn;
+
+	if (kind == EVENT_KICK || kind == EVENT_ALARM)
+		return true;
+	conn = lr_conn_get(e, (uint32_t)(event->data.u64 >> 8));
+	if (!conn || conn->dead)
+		return true;
+	if (kind != EVENT_BELL || event->events & (EPOLLHUP | EPOLLERR) || !conn->hot ||
+	    lr_conn_choked(conn))
+		return false;
+	atomic_store(&conn->link->edge, true);
+	return true;
 }
 
 static int serve_service(struct lr_engine *e, struct lr_io *io)
 {
-	struct epoll_event events[16];
+	struct epoll_event events[LR_EVENTS];
+	uint32_t in_vain = 0;
 	uint64_t count;
 	int n, kind;
 
@@ -115,6 +161,8 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 		atomic_store(&e->service_sleeping, 1);
 		n = 0;
 		work = atomic_exchange(&e->service_work, 0);
+		if (!work && in_vain >= IN_VAIN)
+			nap(e, deadline);
 		if (!work)
 			n = lr_wait_events(e->service_epoll, events, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
@@ -128,10 +176,11 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 				continue; /* taken back meanwhile */
 		}
 		pthread_mutex_lock(&e->lock);
-		if (work || n > 0) {
-			atomic_store(&e->look, 1);
-			promote(e);
-		}
+		for (int i = 0; i < n; i++)
+			if (!tell_leader(e, &events[i]))
+				atomic_store(&e->look, 1);
+		if (work || n > 0)
+			in_vain = promote(e) ? 0 : in_vain + 1;
 	}
 }
 

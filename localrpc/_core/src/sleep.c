@@ -127,13 +127,13 @@ int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
 #ifdef SYS_epoll_pwait2
 	static _Atomic int old_kernel;
 	if (!atomic_load_explicit(&old_kernel, memory_order_relaxed)) {
-		n = syscall(SYS_epoll_pwait2, epoll, events, 16, timeout, mask, (size_t)8);
+		n = syscall(SYS_epoll_pwait2, epoll, events, LR_EVENTS, timeout, mask, (size_t)8);
 		if (n >= 0 || errno != ENOSYS)
 			return n < 0 ? -errno : (int)n;
 		atomic_store(&old_kernel, 1);
 	}
 #endif
-	n = epoll_pwait(epoll, events, 16,
+	n = epoll_pwait(epoll, events, LR_EVENTS,
 		timeout ? (int)(ns > 2000000000000 ? INT_MAX : (ns + LR_MS - 1) / LR_MS) : -1, mask);
 	return n < 0 ? -errno : (int)n;
 }

@@ -61,7 +61,7 @@ static int fill(struct stream *s)
 	}
 	if (s->capacity - s->end < m->grain)
 		return 1; /* full: there is something to consume first */
-	s->link.edge = false; /* what comes after this read gives another */
+	atomic_store(&s->link.edge, false); /* what comes after this read gives another */
 	got = m->ops->read(m, s->buffer + s->end, s->capacity - s->end, &s->drained);
 	if (got > 0) {
 		s->end += (uint32_t)got;
@@ -74,6 +74,12 @@ static int fill(struct stream *s)
 	s->eof = true;
 	atomic_store(&s->link.fault, atomic_load(&m->fault));
 	return LR_CLOSED;
+}
+
+/* The last read has emptied the medium, and no edge has told of more since: spare the next. */
+static bool is_empty(const struct stream *s)
+{
+	return s->drained && !atomic_load(&s->link.edge);
 }
 
 /* 1: *frame is set; 0: more bytes are needed; LR_PROTOCOL. */
@@ -123,6 +129,8 @@ static int stream_peek(struct lr_link *link, struct lr_frame *frame)
 	while ((r = parse(s, frame)) == 0) {
 		if (s->eof)
 			return LR_CLOSED;
+		if (is_empty(s))
+			return 0;
 		r = fill(s);
 		if (r <= 0)
 			return r;
@@ -161,9 +169,15 @@ static bool stream_arm(struct lr_link *link, uint32_t sleeper)
 	struct lr_medium *m = s->medium;
 	struct lr_frame frame;
 	(void)sleeper;
+	if (s->eof || parse(s, &frame) != 0)
+		return false;
 	/* The edge is the medium's: there will be one if all that had come was read. */
-	return s->drained && !link->edge && !s->eof && parse(s, &frame) == 0 &&
-	       (!m->ops->arm || m->ops->arm(m));
+	if (!is_empty(s) && fill(s) != 0)
+		return false;
+	if (!m->ops->arm || m->ops->arm(m))
+		return s->drained;
+	atomic_store(&link->edge, true); /* something is there, whatever epoll says */
+	return false;
 }
 
 static void stream_disarm(struct lr_link *link)
