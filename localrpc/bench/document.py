@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .plan import BASELINE
 from .report import FORMAT, VERSION, Figure
-from .runner import BASELINE
 
 # The parameters that a plot can have as its axis, and what the axis says.
 SIZE = ("size",)

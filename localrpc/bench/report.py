@@ -18,7 +18,8 @@ from rich.text import Text
 
 import localrpc
 
-from .runner import BASELINE, Results, Round
+from .plan import BASELINE
+from .results import Results, Round
 from .sample import Latencies, Sample
 from .scenarios import Scenario
 

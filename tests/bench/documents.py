@@ -6,8 +6,9 @@ import random
 from typing import Any
 
 from localrpc.bench.machine import Usage
+from localrpc.bench.plan import Plan
 from localrpc.bench.report import as_json
-from localrpc.bench.runner import Plan, Results, Round
+from localrpc.bench.results import Results, Round
 from localrpc.bench.sample import Latencies, Sample
 from localrpc.bench.scenarios import KIB, MIB, SCENARIOS, Raw, Scenario, Threads, Unary
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from localrpc.bench.halves import Worker
 from localrpc.bench.rpc import LocalrpcPeer
-from localrpc.bench.runner import Worker
 from localrpc.cli.bench import bench as command
 from tests.bench.documents import document
 

@@ -9,8 +9,9 @@ import pytest
 from localrpc.bench.machine import Meter, Usage
 from localrpc.bench.peer import message
 from localrpc.bench.peers import find_peer, known_peers
+from localrpc.bench.plan import Placement, Plan
 from localrpc.bench.report import as_json, baseline, notes, ratios, rows
-from localrpc.bench.runner import Placement, Plan, Results, Round
+from localrpc.bench.results import Results, Round
 from localrpc.bench.sample import Latencies, Sample, repeat
 from localrpc.bench.scenarios import SCENARIOS
 

@@ -11,7 +11,9 @@ import pytest
 from localrpc.bench.machine import why_no_syscalls
 from localrpc.bench.peer import Client, Peer
 from localrpc.bench.peers import default_peers, find_peer, known_peers
-from localrpc.bench.runner import Plan, Results, Runner
+from localrpc.bench.plan import Plan
+from localrpc.bench.results import Results
+from localrpc.bench.runner import Runner
 from localrpc.bench.scenarios import KNOWN, Scenario, clients_of, threads_of, unary_of
 
 RPC = ["shm", "grpcio", "grpcio-tcp", "grpcio-aio", "grpcio-tcp-aio"]

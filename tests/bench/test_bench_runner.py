@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from localrpc.bench.halves import Worker, WorkerFailed
 from localrpc.bench.peer import Client
 from localrpc.bench.peers import find_peer
-from localrpc.bench.runner import Clock, Plan, Results, Runner, Worker, WorkerFailed
+from localrpc.bench.plan import Clock, Plan
+from localrpc.bench.results import Results
+from localrpc.bench.runner import Runner
 from localrpc.bench.sample import Sample, Slice
 from localrpc.bench.scenarios import SCENARIOS, Scenario
 

@@ -20,7 +20,9 @@ from localrpc.bench.document import Document, UnreadableDocument, parse
 from localrpc.bench.history import DEFAULT, DIRECTORY, History
 from localrpc.bench.output import Outputs
 from localrpc.bench.peers import default_peers, find_peer, known_peers
-from localrpc.bench.runner import BASELINE, Clock, Placement, Plan, Progress, Results, Runner
+from localrpc.bench.plan import BASELINE, Clock, Placement, Plan, Progress
+from localrpc.bench.results import Results
+from localrpc.bench.runner import Runner
 from localrpc.bench.scenarios import (
     KNOWN,
     SCENARIOS,
