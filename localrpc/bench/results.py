@@ -37,8 +37,8 @@ class Results:
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     failures: dict[tuple[str, str | None], str] = field(default_factory=dict)
     unsupported: set[tuple[str, str]] = field(default_factory=set)
-    syscalls: dict[tuple[str, str], float] = field(default_factory=dict)
-    """For each call, both processes together, by peer and scenario."""
+    syscalls: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """For each call, both processes together, by peer and scenario: one for each round."""
     seconds: float = 0.0
     interrupted: bool = False
 

@@ -153,7 +153,7 @@ class Runner:
                 with SyscallCounter(pids) as counter:
                     sample = self._measure(peer, scenario, results, Slice(0, seconds, None))
                 if sample is not None and counter.count is not None:
-                    results.syscalls[peer, scenario.name] = counter.count / sample.calls
+                    results.syscalls[peer, scenario.name] = [counter.count / sample.calls]
 
     def _measure(
         self, peer: str, scenario: Scenario, results: Results, slice_: Slice | None = None

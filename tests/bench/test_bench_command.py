@@ -101,7 +101,7 @@ def test_scenarios_can_be_made_by_number(tmp_path: Path) -> None:
         shm["client_memory"]["median"] + shm["server_memory"]["median"]
     )
     assert shm["times_better"]["max"] > 0
-    assert peers["socket"]["times_better"]["rate"] == 1
+    assert peers["socket"]["times_better"]["calls_per_second"] == 1
 
 
 def test_a_service_of_ones_own_is_measured_where_it_runs(tmp_path: Path) -> None:

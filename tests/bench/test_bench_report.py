@@ -13,6 +13,7 @@ import pytest
 
 from localrpc.bench.document import parse
 from localrpc.bench.html import render
+from localrpc.bench.measures import MEASURES
 from localrpc.bench.plots import draw
 from localrpc.bench.scenarios import SCENARIOS, Threads, Unary
 from tests.bench.chromium import PROGRAM, Page
@@ -164,6 +165,25 @@ def test_the_table_is_sorted_by_its_headings(page: Page) -> None:
     assert page.run("document.querySelector('#table .failed').innerText") == (
         "failed: no more </script><b>message queues</b>"
     )
+
+
+@in_chromium
+def test_every_figure_is_in_the_table_with_its_spread_and_ratio(page: Page) -> None:
+    heads = page.run("[...document.querySelectorAll('#table th')].map((c) => c.innerText)")
+    assert heads == ["peer", *(m.title for m in MEASURES.values() if not m.detail)]
+    cells = page.run(
+        "[...document.querySelectorAll('#table tbody tr:first-child td')].slice(1)"
+        ".map((cell) => [...cell.querySelectorAll('small')].map((s) => s.innerText))"
+    )
+    for title, (spread, ratio) in zip(heads[1:], cells, strict=True):
+        assert " – " in spread, title
+        assert ratio.endswith("×"), title
+    page.run(
+        "(() => { const s = document.querySelector('#baseline'); s.value = 'shm';"
+        " s.dispatchEvent(new Event('change')); })()"
+    )
+    # Nothing is better or worse than itself.
+    assert page.run("document.querySelector('#table tbody td:nth-child(2) .times').innerText") == ""
 
 
 def test_the_report_asks_nothing_of_anybody(html: Path) -> None:

@@ -10,6 +10,7 @@ import click
 
 from localrpc.bench import compare as comparing
 from localrpc.bench.document import Document, UnreadableDocument, load
+from localrpc.bench.measures import MEASURES
 from localrpc.bench.output import Outputs
 
 from .outcome import comparison_options, fails, output_options, ready, show, write
@@ -32,9 +33,9 @@ def report_(*, results: Path, **files: Path | None) -> None:
 @click.option(
     "--figure",
     "figures",
-    type=click.Choice(comparing.COMPARED),
+    type=click.Choice(list(MEASURES)),
     multiple=True,
-    help="Only this one. May be repeated.",
+    help=f"Instead of {', '.join(comparing.COMPARED)}. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @comparison_options
