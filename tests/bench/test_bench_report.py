@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from localrpc.bench.checks import as_json
+from localrpc.bench.checks.finding import warning
 from localrpc.bench.document import parse
 from localrpc.bench.html import render
 from localrpc.bench.measures import MEASURES
@@ -206,10 +209,10 @@ def test_words_name_the_best_for_each_use(raw: dict[str, Any]) -> None:
 def test_a_document_with_nothing_measured_is_a_report_still() -> None:
     made = document(peers=("shm",), scenarios=(SCENARIOS["unary"],))
     made["scenarios"]["unary"]["peers"]["shm"] = {"failure": "its server ended"}
-    made["doctor"] = [{"what": "pidfd", "state": "works"}]
+    made["doctor"] = as_json([replace(warning("1 core", "they take turns"), name="cores")])
     text = render(parse(made))
     assert "shm failed in unary, 64 B: its server ended" in text
-    assert "pidfd" in text
+    assert "<dt>cores</dt><dd>warning · 1 core · they take turns</dd>" in text
 
 
 def test_plots_are_written_as_png_and_svg(tmp_path: Path) -> None:

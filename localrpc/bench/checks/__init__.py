@@ -53,4 +53,8 @@ def examine(system: System | None = None) -> list[Finding]:
 
 
 def as_json(findings: list[Finding]) -> list[dict[str, Any]]:
-    return [{**asdict(finding), "verdict": finding.verdict.value} for finding in findings]
+    return [
+        # What it is about comes first, as where it is shown.
+        {"name": finding.name, **asdict(finding), "verdict": finding.verdict.value}
+        for finding in findings
+    ]
