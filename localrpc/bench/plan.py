@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -16,8 +16,14 @@ BASELINE = "grpcio"
 REPEATS = 2
 # Part of a slice that is spent before it.
 WARM_UP = 0.2
-# What a slice takes besides, in seconds: its first call, and the reading of figures.
+# The longest slice for system calls to be counted in.
+COUNTED = 0.1
+# In seconds, what is taken besides: by a slice for its first call and the reading of
+# figures, by counting for perf's own start, by a half of a peer for Python's.
 _BESIDE = 0.02
+_PERF = 0.15
+_START = 0.3
+_SHORTEST = 0.02
 
 
 class Placement(Enum):
@@ -61,10 +67,34 @@ class Plan:
     def slices(self) -> int:
         return self.rounds * len(self.scenarios) * len(self.peers)
 
-    def shortened(self, seconds: float) -> Plan:
-        """This plan with slices so short that all rounds take about so many seconds."""
-        each = seconds / self.slices / (1 + WARM_UP)
-        return replace(self, seconds=min(self.seconds, max(0.02, each)))
+    @property
+    def slice_cost(self) -> float:
+        """Seconds of a slice with all that it takes besides."""
+        return self.seconds + warm_up(self.seconds) + _BESIDE
+
+    @property
+    def counting_cost(self) -> float:
+        """Seconds of a slice in which system calls are counted."""
+        return min(COUNTED, self.seconds) + _PERF if self.syscalls else 0.0
+
+    @property
+    def start_cost(self) -> float:
+        return 2 * _START * len(self.peers)
+
+    @property
+    def cost(self) -> float:
+        """Seconds for all of it, if no round has to be made again."""
+        return self.start_cost + self.slices * (self.slice_cost + self.counting_cost)
+
+    def fitted(self, seconds: float) -> Plan:
+        """This plan with slices so short that it costs no more than so many seconds.
+
+        A slice is never too short to measure anything, whatever that costs.
+        """
+        besides = self.start_cost + self.slices * (self.counting_cost + _BESIDE)
+        each = (seconds - besides) / self.slices / (1 + WARM_UP)
+        # Whole milliseconds, as they are shown.
+        return replace(self, seconds=min(self.seconds, max(_SHORTEST, int(each * 1000) / 1000)))
 
 
 def warm_up(seconds: float) -> float:
@@ -87,31 +117,59 @@ class Progress:
 class Clock:
     """Reckons the time that is left.
 
-    By what slices of the same scenario have taken, and by how many rounds of all
-    were disturbed, which are made again.
+    By what slices of the same scenario have taken (of a new one: what those of the
+    others have), and by how many rounds of all were disturbed, which are made again.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._begun = time.monotonic()
+    def __init__(self, plan: Plan, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._begun = now()
         self._plan = plan
-        self._guess = (plan.seconds + warm_up(plan.seconds) + _BESIDE) * len(plan.peers)
         self._clean = {scenario.name: 0 for scenario in plan.scenarios}
         self._made = dict(self._clean)
         self._taken: dict[str, float] = {}
+        self._current: tuple[str, float] | None = None
+        self._uncounted = plan.slices if plan.syscalls else 0
 
     @property
     def spent(self) -> float:
-        return time.monotonic() - self._begun
+        return self._now() - self._begun
 
-    def note(self, scenario: str, seconds: float, *, disturbed: bool) -> None:
-        """A round has taken so long."""
-        self._taken[scenario] = seconds
+    def begin(self, scenario: str) -> None:
+        """A round of it begins."""
+        self._current = scenario, self._now()
+
+    def end(self, *, disturbed: bool) -> None:
+        """The round that was begun is over."""
+        assert self._current is not None
+        (scenario, begun), self._current = self._current, None
+        self._taken[scenario] = self._now() - begun
         self._made[scenario] += 1
         self._clean[scenario] += not disturbed
 
-    def cost(self, scenario: str) -> float:
+    def note_counted(self) -> None:
+        """The system calls of one more slice are counted, or never will be."""
+        self._uncounted -= 1
+
+    def allows(self, scenario: str) -> bool:
+        """Whether the budget has room for another round of it."""
+        if self._plan.budget is None:
+            return True
+        # With a little to spare: no two rounds take the same.
+        return self.spent + 1.2 * self._cost(scenario) + self._counting <= self._plan.budget
+
+    def _cost(self, scenario: str) -> float:
         """Seconds that the next round of it takes."""
-        return self._taken.get(scenario, self._guess)
+        known = self._taken.get(scenario)
+        if known is not None:
+            return known
+        # As if two others had taken what was planned: a single one may be out of the way.
+        planned = self._plan.slice_cost * len(self._plan.peers)
+        return (2 * planned + sum(self._taken.values())) / (2 + len(self._taken))
+
+    @property
+    def _counting(self) -> float:
+        return self._uncounted * self._plan.counting_cost
 
     def _rounds(self, scenario: str) -> float:
         """How many more of it there are to be."""
@@ -120,10 +178,14 @@ class Clock:
         share = (sum(self._clean.values()) + 5) / (sum(self._made.values()) + 5)
         return min(wanted / share, REPEATS * self._plan.rounds - self._made[scenario])
 
-    def progress(self, what: str, start: float = 0.0) -> Progress:
-        """`start` is seconds that starting still takes."""
-        left = sum(self._rounds(scenario) * self.cost(scenario) for scenario in self._clean)
+    def progress(self, what: str, halves: int = 0) -> Progress:
+        """`halves` of peers have still to start."""
+        rounds = sum(self._rounds(scenario) * self._cost(scenario) for scenario in self._clean)
+        left = rounds + self._counting + halves * _START
+        if self._current is not None:
+            scenario, begun = self._current
+            left -= min(self._now() - begun, self._cost(scenario))
         spent = self.spent
         if self._plan.budget is not None:
             left = min(left, max(0.0, self._plan.budget - spent))
-        return Progress(what, spent, left + start)
+        return Progress(what, spent, left)

@@ -39,6 +39,8 @@ class Results:
     unsupported: set[tuple[str, str]] = field(default_factory=set)
     syscalls: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """For each call, both processes together, by peer and scenario: one for each round."""
+    latest: str | None = None
+    """The scenario of the last round."""
     seconds: float = 0.0
     interrupted: bool = False
 

@@ -15,19 +15,19 @@ from .halves import Pair, Worker, WorkerFailed
 from .machine import Meter, SyscallCounter, Usage
 from .peer import Peer
 from .peers import find_peer
-from .plan import REPEATS, Clock, Plan, Progress, warm_up
+from .plan import COUNTED, REPEATS, Clock, Plan, Progress, warm_up
 from .results import Results, Round
 from .sample import Failure, Sample, Slice, Unsupported
 from .scenarios import Scenario
 
 # What a slice may take beyond its own time before its peer counts as stuck.
 _PATIENCE = 20.0
-# The longest slice for system calls to be counted in.
-_COUNTED = 0.1
 
 
 class Runner:
     def __init__(self, plan: Plan, progress: Callable[[Progress], None]) -> None:
+        self.results = Results(plan)
+        """What has been measured so far; run() fills it."""
         self._plan = plan
         self._progress = progress
         self._pairs: dict[str, Pair] = {}
@@ -35,22 +35,22 @@ class Runner:
 
     def run(self) -> Results:
         """Everything that the plan asks for, or what was measured until Ctrl-C."""
-        results = Results(self._plan)
+        results = self.results
         clock = Clock(self._plan)
         try:
             with ExitStack() as stack:
                 directory = Path(tempfile.mkdtemp(prefix="localrpc-bench-"))
                 stack.callback(shutil.rmtree, directory, ignore_errors=True)
-                self._start(stack, directory, results, clock)
-                self._rounds(results, clock)
-                if self._plan.syscalls:
-                    self._count_syscalls(results, clock)
+                self._start(stack, directory, clock)
+                self._rounds(clock)
+                if self._plan.syscalls and not results.interrupted:
+                    self._count_syscalls(clock)
         except KeyboardInterrupt:
             results.interrupted = True
         results.seconds = clock.spent
         return results
 
-    def _start(self, stack: ExitStack, directory: Path, results: Results, clock: Clock) -> None:
+    def _start(self, stack: ExitStack, directory: Path, clock: Clock) -> None:
         """All servers at once, then all clients: most of it is Python's own start."""
         plan = self._plan
         server_cores, client_cores = plan.placement.cores()
@@ -59,18 +59,14 @@ class Runner:
             try:
                 peer = plan.services.get(name) or find_peer(name)
             except ValueError as error:
-                results.failures[name, None] = str(error)
+                self.results.failures[name, None] = str(error)
                 continue
             if peer.missing:
-                results.failures[name, None] = peer.missing
+                self.results.failures[name, None] = peer.missing
             else:
                 peers[name] = peer
-        servers = self._start_halves(
-            "server", peers, server_cores, stack, directory, results, clock
-        )
-        clients = self._start_halves(
-            "client", peers, client_cores, stack, directory, results, clock
-        )
+        servers = self._start_halves("server", peers, server_cores, stack, directory, clock)
+        clients = self._start_halves("client", peers, client_cores, stack, directory, clock)
         for name, client in clients.items():
             server = servers.get(name)
             self._pairs[name] = Pair(server, client, server.pid if server else plan.server_pid)
@@ -84,7 +80,6 @@ class Runner:
         cores: set[int],
         stack: ExitStack,
         directory: Path,
-        results: Results,
         clock: Clock,
     ) -> dict[str, Worker]:
         """Those that are ready; a peer that is not is left out of `peers` from now on."""
@@ -94,70 +89,82 @@ class Runner:
                 continue
             workers[name] = Worker(role, peer, directory, cores)
             stack.callback(workers[name].close)
-        more = 2 if role == "server" else 1
+        others = len(peers) if role == "server" else 0
         for number, (name, worker) in enumerate(list(workers.items())):
-            start = 0.3 * (more * len(peers) - number)
-            self._progress(clock.progress(f"starting {name}", start))
+            halves = len(workers) - number + others
+            self._progress(clock.progress(f"starting {name}", halves))
             try:
                 failure = worker.answer(_PATIENCE)
                 if isinstance(failure, Failure):
                     raise WorkerFailed(failure)
             except WorkerFailed as error:
-                results.failures[name, None] = str(error)
+                self.results.failures[name, None] = str(error)
                 del workers[name], peers[name]
         return workers
 
-    def _rounds(self, results: Results, clock: Clock) -> None:
+    def _rounds(self, clock: Clock) -> None:
         """Disturbed rounds are repeated, up to as many as were asked for."""
-        plan = self._plan
+        plan, results = self._plan, self.results
         for number in range(REPEATS * plan.rounds):
             wanting = [s for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
             for scenario in wanting:
                 measured = results.rounds.setdefault(scenario.name, [])
-                more = 1.2 * clock.cost(scenario.name)
-                if measured and plan.budget is not None and clock.spent + more > plan.budget:
+                if measured and not clock.allows(scenario.name):
                     return
-                again = " again (disturbed)" if number >= plan.rounds else ""
-                what = f"round {number + 1}{again}: {scenario.title}"
-                self._progress(clock.progress(what))
-                before = clock.spent
-                round_ = self._round(scenario, results, number)
+                clock.begin(scenario.name)
+                round_ = self._round(scenario, number, clock)
                 measured.append(round_)
-                clock.note(scenario.name, clock.spent - before, disturbed=round_.disturbed)
+                results.latest = scenario.name
+                clock.end(disturbed=round_.disturbed)
+                if results.interrupted:
+                    return
 
-    def _round(self, scenario: Scenario, results: Results, number: int) -> Round:
+    def _round(self, scenario: Scenario, number: int, clock: Clock) -> Round:
+        """Ctrl-C ends it early: what it has until then counts."""
         samples: dict[str, Sample] = {}
         usage: list[Usage] = []
+        again = " again (disturbed)" if number >= self._plan.rounds else ""
+        what = f"round {number + 1}{again}: {scenario.title}"
+        try:
+            for peer in self._turns(scenario, number):
+                self._progress(clock.progress(f"{what}, {peer}"))
+                meter = Meter(self._pids)
+                sample = self._measure(peer, scenario)
+                if sample is not None:
+                    samples[peer] = sample
+                    usage.append(meter.usage())
+        except KeyboardInterrupt:
+            self.results.interrupted = True
+        return Round(samples, tuple(usage))
+
+    def _turns(self, scenario: Scenario, number: int) -> Iterator[str]:
+        """The peers that are still to be measured, each round beginning with another."""
         order = list(self._pairs)
         # Whoever goes first pays for what the previous scenario left in the caches.
         turn = number % max(1, len(order))
         for peer in order[turn:] + order[:turn]:
-            if (peer, scenario.name) in results.failures.keys() | results.unsupported:
-                continue
-            meter = Meter(self._pids)
-            answer = self._measure(peer, scenario, results)
-            if isinstance(answer, Sample):
-                samples[peer] = answer
-                usage.append(meter.usage())
-        return Round(samples, tuple(usage))
+            out = self.results.failures.keys() | self.results.unsupported
+            if peer in self._pairs and (peer, scenario.name) not in out:
+                yield peer
 
-    def _count_syscalls(self, results: Results, clock: Clock) -> None:
-        """In slices of their own: being counted costs time."""
-        seconds = min(_COUNTED, self._plan.seconds)
-        for scenario in self._plan.scenarios:
-            for peer, pair in list(self._pairs.items()):
-                if (peer, scenario.name) in results.failures.keys() | results.unsupported:
-                    continue
-                self._progress(clock.progress(f"system calls: {peer}, {scenario.title}"))
-                pids = [pair.client.pid, *([pair.server_pid] if pair.server_pid else [])]
-                with SyscallCounter(pids) as counter:
-                    sample = self._measure(peer, scenario, results, Slice(0, seconds, None))
-                if sample is not None and counter.count is not None:
-                    results.syscalls[peer, scenario.name] = [counter.count / sample.calls]
+    def _count_syscalls(self, clock: Clock) -> None:
+        """In slices of their own, as many as there are rounds: being counted costs time."""
+        seconds = min(COUNTED, self._plan.seconds)
+        for number in range(self._plan.rounds):
+            for scenario in self._plan.scenarios:
+                for peer in self._turns(scenario, number):
+                    what = f"system calls, round {number + 1}: {scenario.title}, {peer}"
+                    self._progress(clock.progress(what))
+                    pair = self._pairs[peer]
+                    pids = [pair.client.pid, *([pair.server_pid] if pair.server_pid else [])]
+                    with SyscallCounter(pids) as counter:
+                        sample = self._measure(peer, scenario, Slice(0, seconds, None))
+                    clock.note_counted()
+                    if sample is not None and counter.count is not None:
+                        counts = self.results.syscalls.setdefault((peer, scenario.name), [])
+                        counts.append(counter.count / sample.calls)
 
-    def _measure(
-        self, peer: str, scenario: Scenario, results: Results, slice_: Slice | None = None
-    ) -> Sample | None:
+    def _measure(self, peer: str, scenario: Scenario, slice_: Slice | None = None) -> Sample | None:
         pair = self._pairs[peer]
         seconds = self._plan.seconds
         slice_ = slice_ or Slice(warm_up(seconds), seconds, pair.server_pid)
@@ -165,14 +172,14 @@ class Runner:
         try:
             answer = pair.client.ask((scenario, slice_), patience)
         except WorkerFailed as error:
-            results.failures[peer, None] = str(error)
+            self.results.failures[peer, None] = str(error)
             del self._pairs[peer]
             return None
         if isinstance(answer, Unsupported):
-            results.unsupported.add((peer, scenario.name))
+            self.results.unsupported.add((peer, scenario.name))
             return None
         if isinstance(answer, Failure):
-            results.failures[peer, scenario.name] = str(answer)
+            self.results.failures[peer, scenario.name] = str(answer)
             return None
         sample: Sample = answer
         return sample

@@ -293,6 +293,7 @@ SWEEPS: dict[str, tuple[Scenario, ...]] = {
 _SWEPT = _named(*(one for sweep in SWEEPS.values() for one in sweep))
 # 1 MiB is one of the nine already.
 KNOWN = {**SCENARIOS, **MORE, **_SWEPT, **SCENARIOS}
+SWEEPS["all"] = tuple(KNOWN.values())
 
 
 def find_scenarios(name: str) -> tuple[Scenario, ...]:

@@ -13,7 +13,7 @@ from localrpc.bench.document import Document, UnreadableDocument, load
 from localrpc.bench.measures import MEASURES
 from localrpc.bench.output import Outputs
 
-from .outcome import comparison_options, fails, output_options, ready, show, write
+from .outcome import color_option, comparison_options, fails, output_options, ready, show, write
 
 
 @click.command("report")
@@ -39,6 +39,7 @@ def report_(*, results: Path, **files: Path | None) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @comparison_options
+@color_option
 def compare_(
     *,
     before: Path,

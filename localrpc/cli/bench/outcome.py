@@ -84,5 +84,29 @@ def fails(comparison: comparing.Comparison, fail_on: str) -> bool:
     return bool({"regression": worse, "change": worse + better, "never": 0}[fail_on])
 
 
+_NO_COLOR = f"{__name__}.no_color"
+
+
+def color_option(command: F) -> F:
+    def refuse(context: click.Context, _: click.Parameter, asked: bool) -> None:
+        if asked:
+            context.meta[_NO_COLOR] = True
+
+    return click.option(
+        "--no-color",
+        is_flag=True,
+        # Before --list, which prints.
+        is_eager=True,
+        expose_value=False,
+        callback=refuse,
+        help="Without colours, as with NO_COLOR set, and as into files and pipes.",
+    )(command)
+
+
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    plain = click.get_current_context().meta.get(_NO_COLOR)
+    return Console(stderr=stderr, width=width, no_color=plain)
+
+
 def show(what: RenderableType) -> None:
-    Console(width=max(_WIDTH, Console().width)).print(what)
+    console(width=max(_WIDTH, console().width)).print(what)

@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from localrpc.bench import checks, machine
@@ -20,9 +17,7 @@ from localrpc.bench.document import Document, UnreadableDocument, parse
 from localrpc.bench.history import DEFAULT, DIRECTORY, History
 from localrpc.bench.output import Outputs
 from localrpc.bench.peers import default_peers, find_peer, known_peers
-from localrpc.bench.plan import BASELINE, Clock, Placement, Plan, Progress
-from localrpc.bench.results import Results
-from localrpc.bench.runner import Runner
+from localrpc.bench.plan import BASELINE, Placement, Plan
 from localrpc.bench.scenarios import (
     KNOWN,
     SCENARIOS,
@@ -37,14 +32,24 @@ from localrpc.bench.scenarios import (
 )
 from localrpc.bench.service import ServicePeer, load_request
 
-from .outcome import comparison_options, fails, output_options, ready, show, write
+from .live import describe, watched
+from .outcome import (
+    color_option,
+    comparison_options,
+    console,
+    fails,
+    output_options,
+    ready,
+    show,
+    write,
+)
 
-# Of the 60 seconds that --quick promises: what the planned rounds may take, and
-# what all of it may, with repeated rounds. The rest is for starting and ending.
-_QUICK_ROUNDS = 35.0
-_QUICK_TOTAL = 50.0
-# What a run may take with its repeated rounds, unless more than that is asked for.
-_TOTAL = 570.0
+# In seconds: a slice, if there is time for it.
+_SLICE = 1.0
+# What the planned rounds may take, and what all of it may, with repeated rounds. The
+# rest of a minute is for starting and ending, and of ten minutes too.
+_QUICK_ROUNDS, _QUICK_TOTAL = 36.0, 44.0
+_ROUNDS, _TOTAL = 480.0, 570.0
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[COMMAND ...]")
@@ -53,9 +58,8 @@ _TOTAL = 570.0
 @click.option(
     "--seconds",
     type=click.FloatRange(0.01),
-    default=1.0,
-    show_default=True,
-    help="Length of one slice: one peer, one scenario, one round. --quick chooses its own.",
+    help="Length of one slice: one peer, one scenario, one round. As long as all of it takes "
+    "less than ten minutes (--quick: one), but not longer than a second, if it is not said.",
 )
 @click.option(
     "--placement",
@@ -189,13 +193,14 @@ _TOTAL = 570.0
     help="Where the history is.",
 )
 @comparison_options
+@color_option
 @click.pass_context
 def bench(
     context: click.Context,
     *,
     quick: bool,
     rounds: int,
-    seconds: float,
+    seconds: float | None,
     placement: str,
     beside_busy: bool,
     peers: tuple[str, ...],
@@ -268,20 +273,17 @@ def bench(
         # What two options ask for is measured once.
         scenarios=tuple({one.name: one for one in chosen or SCENARIOS.values()}.values()),
         rounds=rounds,
-        seconds=seconds,
+        seconds=_SLICE if seconds is None else seconds,
         placement=Placement(placement),
         beside_busy=beside_busy,
-        budget=_QUICK_TOTAL if quick else None,
         services=services,
         server_pid=server_pid,
         baseline=baseline or BASELINE,
         syscalls=syscalls,
     )
-    if quick:
-        plan = plan.shortened(_QUICK_ROUNDS)
-    elif Clock(plan).progress("").left < _TOTAL:
-        plan = replace(plan, budget=_TOTAL)
-    results = _run(plan)
+    plan = timed(plan, quick=quick, asked=seconds is not None)
+    click.echo(describe(plan), err=True)
+    results = watched(plan, console(stderr=True))
     facts = machine.describe()
     show(rendering.render(results, facts))
     document = rendering.as_json(results, facts, ["localrpc", *sys.argv[1:]])
@@ -300,6 +302,15 @@ def bench(
         sys.exit(130)
     if failed:
         sys.exit(1)
+
+
+def timed(plan: Plan, *, quick: bool, asked: bool) -> Plan:
+    """The plan with slices that fit the time, unless their length was `asked` for."""
+    if quick:
+        return replace(plan.fitted(_QUICK_ROUNDS), budget=_QUICK_TOTAL)
+    if not asked:
+        plan = plan.fitted(_ROUNDS)
+    return replace(plan, budget=_TOTAL) if plan.cost <= _ROUNDS else plan
 
 
 def _services(
@@ -334,7 +345,7 @@ def _list(context: click.Context) -> None:
         what.add_row(scenario.name, scenario.title)
     for name, sweep in SWEEPS.items():
         what.add_row(name, "all of " + ", ".join(one.name for one in sweep))
-    Console().print(peers, what)
+    console().print(peers, what)
     context.exit()
 
 
@@ -359,24 +370,3 @@ def _histories(
         )
     except (UnreadableDocument, ValueError) as error:
         raise click.ClickException(str(error)) from None
-
-
-def _run(plan: Plan) -> Results:
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-        transient=True,
-        # Drawing costs the processor that is being measured.
-        refresh_per_second=2,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("starting", total=1.0, left="")
-
-        def draw(progress: Progress) -> None:
-            left = f"{int(progress.left // 60)}:{int(progress.left % 60):02d} left"
-            bar.update(task, description=progress.what, completed=progress.share, left=left)
-
-        return Runner(plan, draw).run()
