@@ -18,11 +18,10 @@ REPEATS = 2
 WARM_UP = 0.2
 # The longest slice for system calls to be counted in.
 COUNTED = 0.1
-# In seconds, what is taken besides: by a slice for its first call and the reading of
-# figures, by counting for perf's own start, by a half of a peer for Python's.
-_BESIDE = 0.02
+# In seconds, what is taken besides: by counting for perf's own start, by a half of a
+# peer for Python's.
 _PERF = 0.15
-_START = 0.3
+_START = 0.2
 _SHORTEST = 0.02
 
 
@@ -67,10 +66,9 @@ class Plan:
     def slices(self) -> int:
         return self.rounds * len(self.scenarios) * len(self.peers)
 
-    @property
-    def slice_cost(self) -> float:
-        """Seconds of a slice with all that it takes besides."""
-        return self.seconds + warm_up(self.seconds) + _BESIDE
+    def round_cost(self, scenario: Scenario) -> float:
+        """Seconds of a slice of each peer, with all that they take besides."""
+        return (self.seconds + warm_up(self.seconds) + scenario.beside) * len(self.peers)
 
     @property
     def counting_cost(self) -> float:
@@ -84,14 +82,15 @@ class Plan:
     @property
     def cost(self) -> float:
         """Seconds for all of it, if no round has to be made again."""
-        return self.start_cost + self.slices * (self.slice_cost + self.counting_cost)
+        rounds = self.rounds * sum(map(self.round_cost, self.scenarios))
+        return self.start_cost + rounds + self.slices * self.counting_cost
 
     def fitted(self, seconds: float) -> Plan:
         """This plan with slices so short that it costs no more than so many seconds.
 
         A slice is never too short to measure anything, whatever that costs.
         """
-        besides = self.start_cost + self.slices * (self.counting_cost + _BESIDE)
+        besides = self.cost - self.slices * (self.seconds + warm_up(self.seconds))
         each = (seconds - besides) / self.slices / (1 + WARM_UP)
         # Whole milliseconds, as they are shown.
         return replace(self, seconds=min(self.seconds, max(_SHORTEST, int(each * 1000) / 1000)))
@@ -117,15 +116,17 @@ class Progress:
 class Clock:
     """Reckons the time that is left.
 
-    By what slices of the same scenario have taken (of a new one: what those of the
-    others have), and by how many rounds of all were disturbed, which are made again.
+    By what rounds of the same scenario have taken (of a new one: what was planned, as
+    far as the others went as planned), and by how many of all were disturbed, which
+    are made again.
     """
 
     def __init__(self, plan: Plan, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._begun = now()
         self._plan = plan
-        self._clean = {scenario.name: 0 for scenario in plan.scenarios}
+        self._planned = {one.name: plan.round_cost(one) for one in plan.scenarios}
+        self._clean = dict.fromkeys(self._planned, 0)
         self._made = dict(self._clean)
         self._taken: dict[str, float] = {}
         self._current: tuple[str, float] | None = None
@@ -139,11 +140,11 @@ class Clock:
         """A round of it begins."""
         self._current = scenario, self._now()
 
-    def end(self, *, disturbed: bool) -> None:
-        """The round that was begun is over."""
+    def end(self, *, disturbed: bool, once: float = 0.0) -> None:
+        """The round that was begun is over; it took `once` for what will not come again."""
         assert self._current is not None
         (scenario, begun), self._current = self._current, None
-        self._taken[scenario] = self._now() - begun
+        self._taken[scenario] = self._now() - begun - once
         self._made[scenario] += 1
         self._clean[scenario] += not disturbed
 
@@ -164,8 +165,8 @@ class Clock:
         if known is not None:
             return known
         # As if two others had taken what was planned: a single one may be out of the way.
-        planned = self._plan.slice_cost * len(self._plan.peers)
-        return (2 * planned + sum(self._taken.values())) / (2 + len(self._taken))
+        ratios = [taken / self._planned[name] for name, taken in self._taken.items()]
+        return self._planned[scenario] * (2 + sum(ratios)) / (2 + len(ratios))
 
     @property
     def _counting(self) -> float:

@@ -112,15 +112,20 @@ class Runner:
                 if measured and not clock.allows(scenario.name):
                     return
                 clock.begin(scenario.name)
-                round_ = self._round(scenario, number, clock)
+                round_, failing = self._round(scenario, number, clock)
                 measured.append(round_)
                 results.latest = scenario.name
-                clock.end(disturbed=round_.disturbed)
+                # What failed is not tried again.
+                clock.end(disturbed=round_.disturbed, once=failing)
                 if results.interrupted:
                     return
 
-    def _round(self, scenario: Scenario, number: int, clock: Clock) -> Round:
-        """Ctrl-C ends it early: what it has until then counts."""
+    def _round(self, scenario: Scenario, number: int, clock: Clock) -> tuple[Round, float]:
+        """The round, and seconds that it spent on what failed.
+
+        Ctrl-C ends it early: what it has until then counts.
+        """
+        failing = 0.0
         samples: dict[str, Sample] = {}
         usage: list[Usage] = []
         again = " again (disturbed)" if number >= self._plan.rounds else ""
@@ -129,13 +134,16 @@ class Runner:
             for peer in self._turns(scenario, number):
                 self._progress(clock.progress(f"{what}, {peer}"))
                 meter = Meter(self._pids)
+                before = clock.spent
                 sample = self._measure(peer, scenario)
                 if sample is not None:
                     samples[peer] = sample
                     usage.append(meter.usage())
+                else:
+                    failing += clock.spent - before
         except KeyboardInterrupt:
             self.results.interrupted = True
-        return Round(samples, tuple(usage))
+        return Round(samples, tuple(usage)), failing
 
     def _turns(self, scenario: Scenario, number: int) -> Iterator[str]:
         """The peers that are still to be measured, each round beginning with another."""

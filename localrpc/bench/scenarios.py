@@ -31,6 +31,11 @@ class Scenario(ABC):
         """Bytes of a message, 0 where that says nothing."""
         return int(getattr(self, "size", 0))
 
+    @property
+    def beside(self) -> float:
+        """Seconds that a slice takes besides, more or less: its first call and its last."""
+        return 0.02 + 0.035 * self.message_size / MIB
+
     @abstractmethod
     def measure(self, client: Client, slice_: Slice) -> Sample:
         """One slice, after a warm-up of its own."""
@@ -140,6 +145,10 @@ class Clients(Scenario):
 
     size: int
     clients: int
+
+    @property
+    def beside(self) -> float:
+        return super().beside + 0.006 * self.clients
 
     def measure(self, client: Client, slice_: Slice) -> Sample:
         with ExitStack() as stack:

@@ -19,11 +19,12 @@ _SHOWN = {"p50": microseconds, "rate": count, "cpu": microseconds}
 
 def describe(plan: Plan) -> str:
     """What is going to be run, and how long that takes."""
+    about = min(plan.cost, plan.budget or plan.cost)
     longest = f", {clock_text(plan.budget)} at the most" if plan.budget is not None else ""
     return (
         f"{_many(len(plan.peers), 'peer')}, {_many(len(plan.scenarios), 'scenario')}, "
         f"{_many(plan.rounds, 'round')} of slices of {plan.seconds * 1000:.0f} ms: "
-        f"about {clock_text(plan.cost)}{longest}"
+        f"about {clock_text(about)}{longest}"
     )
 
 
