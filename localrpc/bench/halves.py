@@ -26,6 +26,8 @@ class Worker:
         self._what = f"{peer.name}'s {role}"
         self._pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 (closed with the worker)
+        # Ours are found in the run's folder; a service that runs already is where it was.
+        names = {"LOCALRPC_RUNTIME_DIR": str(directory)} if peer.has_server else {}
         with theirs:
             self._process = subprocess.Popen(
                 [
@@ -36,7 +38,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,
                 stderr=self._errors,
-                env={**os.environ, "LOCALRPC_RUNTIME_DIR": str(directory)},
+                env=os.environ | names,
                 # Ctrl-C is for the runner, which then ends the others in order.
                 start_new_session=True,
             )

@@ -177,8 +177,11 @@ def notes(results: Results, machine: dict[str, str]) -> list[str]:
             f"slice, {max(shares):.1%} in the worst. {disturbed} of {len(every)} rounds were "
             "disturbed, dropped and repeated where time allowed."
         )
-    for (peer, scenario), why in results.failures.items():
-        lines.append(f"Failed: {peer}{f', {scenario}' if scenario else ''}: {why}")
+    for scenario in plan.scenarios:
+        if all((peer, scenario.name) in results.unsupported for peer in plan.peers):
+            lines.append(f"Nothing to measure: {scenario.title}: no peer here has that.")
+    for (peer, name), why in results.failures.items():
+        lines.append(f"Failed: {peer}{f', {name}' if name else ''}: {why}")
     if lacking:
         lines.append(
             f"Fewer than {plan.rounds} undisturbed rounds, filled up with the least disturbed: "

@@ -219,6 +219,16 @@ def _lasting(seconds: float) -> Callable[[], bool]:
     return lambda: time.perf_counter() < end
 
 
+def is_of_one_request(scenario: Scenario) -> bool:
+    """Whether it makes the same small unary call again and again, whatever that is."""
+    dress = getattr(scenario, "dress", Dress.PLAIN)
+    return (
+        isinstance(scenario, (Unary, Threads, Rate, Idle, Connect, Clients))
+        and dress is not Dress.FULL
+        and scenario.message_size == SIZES[0]
+    )
+
+
 def size_name(size: int) -> str:
     """As in scenarios' names: 64b, 16kib, 1mib."""
     for unit, one in (("mib", MIB), ("kib", KIB)):

@@ -70,6 +70,14 @@ def test_an_unknown_name_is_one_line_with_the_known_ones() -> None:
             ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--data", "{a}"),
             "--data is no localrpc.bench.v1.Echo",
         ),
+        (
+            ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--data", '{"nam": 1}'),
+            'no field named "nam"',
+        ),
+        (
+            ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--scenario", "download"),
+            "--target measures unary calls of one request, which excludes download",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(arguments: tuple[str | Path, ...], said: str) -> None:
@@ -126,6 +134,26 @@ def test_a_service_of_ones_own_is_measured_where_it_runs(tmp_path: Path) -> None
     row = report["scenarios"]["unary"]["peers"][target]
     assert row["calls_per_second"]["median"] > 0
     assert row["server_memory"]["median"] > 0
+
+
+def test_a_service_is_found_by_its_name_where_its_user_has_names(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path_factory.mktemp("n")
+    directory.chmod(0o700)
+    monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", str(directory))
+    shm = LocalrpcPeer("shm")
+    with closing(Worker("server", shm, directory, os.sched_getaffinity(0))) as server:
+        assert server.answer(20.0) is None
+        done = bench("--target", shm.target(directory, "plain"), "--proto", PROTO,
+                     "--method", UNARY, "--rounds", "1", "--seconds", "0.02")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_scenario_that_no_peer_has_is_said() -> None:
+    done = bench("--rounds", "1", "--seconds", "0.02", "--peer", "socket", "--baseline", "socket",
+                 "--scenario", "download")  # fmt: skip
+    assert "Nothing to measure: server streaming, 64 B: no peer here has that." in done.stdout
 
 
 def test_a_target_where_nobody_serves_is_a_row_that_says_why(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from localrpc.bench.scenarios import (
     Scenario,
     clients_of,
     find_scenarios,
+    is_of_one_request,
     parse_size,
     rate_of,
     threads_of,
@@ -253,7 +254,7 @@ def bench(
                 raise ValueError("--target measures one request: without --peer and --size")
             services = _services(targets, proto, include, method, data)
             names = list(services)
-            chosen = [_own(one, services[names[0]]) for one in chosen or [SCENARIOS["unary"]]]
+            chosen = _own(chosen or [SCENARIOS["unary"]], services[names[0]])
             baseline = baseline or names[0]
         else:
             services = {}
@@ -326,13 +327,18 @@ def _services(
     return {target: ServicePeer(target, request) for target in targets}
 
 
-def _own(scenario: Scenario, peer: ServicePeer) -> Scenario:
-    """The scenario with the user's request in place of an echo's."""
-    changes: dict[str, Any] = {
-        "title": scenario.title.replace("64 B", peer.request.method),
-        "size": peer.request_size,
-    }
-    return replace(scenario, **changes)
+def _own(chosen: list[Scenario], peer: ServicePeer) -> list[Scenario]:
+    """Those that can have the user's request in place of an echo's, with it."""
+    fit = [one for one in chosen if is_of_one_request(one)]
+    if not fit:
+        names = ", ".join(one.name for one in chosen)
+        raise ValueError(f"--target measures unary calls of one request, which excludes {names}")
+
+    def changes(one: Scenario) -> dict[str, Any]:
+        title = one.title.replace("64 B", peer.request.method)
+        return {"title": title, "size": peer.request_size}
+
+    return [replace(one, **changes(one)) for one in fit]
 
 
 def _list(context: click.Context) -> None:
