@@ -227,6 +227,25 @@ def test_a_missing_extra_is_one_line_with_the_command_for_it(
         ]
 
 
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        ("rich.table", "Error: localrpc bench needs rich.table: pip install 'localrpc[bench]'"),
+        ("grpc_tools", "Error: --proto needs grpcio-tools: pip install 'localrpc[codegen]'"),
+    ],
+)
+def test_a_missing_package_is_one_line_with_the_command_for_it(missing: str, line: str) -> None:
+    arguments = ["--target", "shm:m", "--proto", str(PROTO), "--method", UNARY]
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        f"sys.argv = ['localrpc', 'bench', *{arguments!r}]\n"
+        "from localrpc.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode in (1, 2)
+    assert done.stderr.splitlines()[-1] == line
+
+
 TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
 
 
