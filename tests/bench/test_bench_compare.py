@@ -58,7 +58,7 @@ def verdicts(before: dict[str, Any], after: dict[str, Any], figure: str) -> set[
     return {c.verdict for c in changes if (c.scenario, c.peer) == ("unary", "shm")}
 
 
-def test_memory_switches_and_system_calls_are_compared_too() -> None:
+def test_switches_system_calls_and_where_asked_for_memory_are_compared() -> None:
     before, after = document(**TWO), document(**TWO)
     for sample in samples(after):
         sample["server_memory"] += 8 << 20
