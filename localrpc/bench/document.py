@@ -117,9 +117,9 @@ class Document:
         for (_, along, _), members in groups.items():
             members.sort(key=lambda member: member[0])
             if len({value for value, _ in members}) > 1:
-                families.append(
-                    Family(_family_title(members[0][1].title, along, members[0][0]), along, members)
-                )
+                # The last, because one thread is not "threads".
+                value, section = members[0 if along in SIZE else -1]
+                families.append(Family(_family_title(section.title, along, value), along, members))
         return families
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -219,6 +219,14 @@ def _lasting(seconds: float) -> Callable[[], bool]:
     return lambda: time.perf_counter() < end
 
 
+def distinct(scenarios: Iterable[Scenario]) -> tuple[Scenario, ...]:
+    """Each once, by the first of its names: "unary" is "unary-64b", too."""
+    first: dict[Scenario, Scenario] = {}
+    for one in scenarios:
+        first.setdefault(replace(one, name="", title=""), one)
+    return tuple(first.values())
+
+
 def is_of_one_request(scenario: Scenario) -> bool:
     """Whether it makes the same small unary call again and again, whatever that is."""
     dress = getattr(scenario, "dress", Dress.PLAIN)
@@ -269,7 +277,8 @@ def rate_of(rate: float) -> Scenario:
 
 
 def clients_of(clients: int) -> Scenario:
-    return Clients(f"clients-{clients}", f"unary, 64 B, {clients} clients in turn", 64, clients)
+    plural = "clients" if clients > 1 else "client"
+    return Clients(f"clients-{clients}", f"unary, 64 B, {clients} {plural} in turn", 64, clients)
 
 
 SMALLEST, LARGEST = 8, 16 * MIB
@@ -312,7 +321,7 @@ SWEEPS: dict[str, tuple[Scenario, ...]] = {
 _SWEPT = _named(*(one for sweep in SWEEPS.values() for one in sweep))
 # 1 MiB is one of the nine already.
 KNOWN = {**SCENARIOS, **MORE, **_SWEPT, **SCENARIOS}
-SWEEPS["all"] = tuple(KNOWN.values())
+SWEEPS["all"] = distinct(KNOWN.values())
 
 
 def find_scenarios(name: str) -> tuple[Scenario, ...]:

@@ -24,6 +24,7 @@ from localrpc.bench.history import History
 from localrpc.bench.measures import MEASURES
 from localrpc.bench.report import PERCENTILES, percentiles, rows
 from localrpc.bench.sample import Latencies
+from localrpc.bench.scenarios import clients_of
 from localrpc.bench.tables import write_csv, write_markdown
 from tests.bench.documents import document, results
 
@@ -93,6 +94,12 @@ def test_scenarios_that_differ_in_size_or_threads_only_are_families() -> None:
     sizes = {f.title: [value for value, _ in f.members] for f in read.families(SIZE)}
     assert sizes == {"unary": [64, 4096, 65536, 1048576], "unary, raw bytes": [64, 1048576]}
     assert [[v for v, _ in f.members] for f in read.families(CLIENTS)] == [[1, 2, 4, 8, 16]]
+
+
+def test_a_family_of_several_is_named_in_the_plural() -> None:
+    scenarios = tuple(map(clients_of, (1, 4)))
+    (family,) = parse(document(**SMALL, scenarios=scenarios)).families(CLIENTS)
+    assert family.title == "unary, 64 B, clients in turn"
 
 
 def test_csv_has_one_line_for_each_peer_and_scenario() -> None:

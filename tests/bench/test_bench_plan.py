@@ -8,7 +8,7 @@ import pytest
 
 from localrpc.bench.peers import default_peers
 from localrpc.bench.plan import REPEATS, Clock, Plan
-from localrpc.bench.scenarios import KNOWN, SCENARIOS, SWEEPS, Scenario
+from localrpc.bench.scenarios import KNOWN, SCENARIOS, SWEEPS, Scenario, distinct
 from localrpc.cli.bench.live import describe
 from localrpc.cli.bench.run import timed
 
@@ -90,8 +90,14 @@ def test_seconds_that_are_asked_for_are_kept_however_long_they_take() -> None:
     assert plan.cost > 600.0
 
 
-def test_all_of_the_scenarios_are_those_that_are_known() -> None:
-    assert {scenario.name for scenario in SWEEPS["all"]} == set(KNOWN)
+def test_all_of_the_scenarios_are_those_that_are_known_each_once() -> None:
+    every = SWEEPS["all"]
+    assert set(SEVERAL) <= set(every)
+    assert every == distinct([*every, *KNOWN.values()])
+    # They are the same calls, and would be two points at one place of a plot.
+    assert KNOWN["unary-64b"] not in every
+    assert KNOWN["threads-8"] not in every
+    assert len(every) == len(KNOWN) - 2
 
 
 def test_the_plan_is_said_in_one_line() -> None:

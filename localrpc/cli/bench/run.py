@@ -24,6 +24,7 @@ from localrpc.bench.scenarios import (
     SWEEPS,
     Scenario,
     clients_of,
+    distinct,
     find_scenarios,
     is_of_one_request,
     parse_size,
@@ -272,7 +273,7 @@ def bench(
     plan = Plan(
         peers=tuple(names),
         # What two options ask for is measured once.
-        scenarios=tuple({one.name: one for one in chosen or SCENARIOS.values()}.values()),
+        scenarios=distinct(chosen or SCENARIOS.values()),
         rounds=rounds,
         seconds=_SLICE if seconds is None else seconds,
         placement=Placement(placement),
