@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .document import MEASURES, Document, Measured, Section, form, size, times
+from .document import Document, Measured, Section, form, size, times
+from .measures import MEASURES
 
 # What a measurement does not show, and a choice may turn on.
 QUALITIES = {

@@ -5,7 +5,8 @@ the exact Mann-Whitney test: of all ways to deal the rounds of both to two
 hands, how many set the hands apart as far as they are? A change is beyond the
 noise if these are at most 1 - confidence of all, and if the medians differ by
 more than a threshold, because two runs on one machine differ by a little that
-the rounds within a run do not show.
+the rounds within a run do not show. Memory and counts have a grain besides: one
+switch in a thousand calls is not twice as bad as one in two thousand.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .document import MEASURES, Document, Section, form
+from .document import Document, Section, form
+from .measures import MEASURES
 
 CONFIDENCE = 0.99
 THRESHOLD = 0.05
-COMPARED = ("p50", "p99", "rate", "cpu")
+# Not memory, unless it is asked for: the rounds of a run share its processes, so that
+# their spread does not show by how much another run's processes differ.
+COMPARED = ("p50", "p99", "rate", "cpu", "switches", "syscalls")
 
 
 class Verdict(Enum):
@@ -36,7 +40,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Change:
-    """`change` is relative: 0.2 is 20 % more, be that better or worse."""
+    """`change` is relative: 0.2 is 20 % more, be that better or worse; inf is from nothing."""
 
     scenario: str
     peer: str
@@ -98,21 +102,34 @@ def _changes(
         second = new.peers[peer].rounds.get(key, [])
         if not first or not second:
             continue
+        measure = MEASURES[key]
         before, after = statistics.median(first), statistics.median(second)
-        if not before:
-            continue
-        change = after / before - 1
+        change = _relative(before, after)
         p = mann_whitney(first, second)
         if least_p(len(first), len(second)) > 1 - confidence + 1e-12:
             verdict = Verdict.UNKNOWN
-        elif p > 1 - confidence + 1e-12 or abs(change) <= threshold:
+        elif (
+            p > 1 - confidence + 1e-12
+            or abs(change) <= threshold
+            or abs(after - before) < measure.grain
+        ):
             verdict = Verdict.SAME
-        elif (change > 0) == MEASURES[key].more_is_better:
+        elif (change > 0) == measure.more_is_better:
             verdict = Verdict.BETTER
         else:
             verdict = Verdict.WORSE
         changes.append(Change(new.name, peer, key, before, after, change, p, verdict))
     return changes
+
+
+def _level(before: float, after: float, threshold: float, grain: float) -> bool:
+    return abs(_relative(before, after)) <= threshold or abs(after - before) < grain
+
+
+def _relative(before: float, after: float) -> float:
+    if before:
+        return after / before - 1
+    return math.inf if after else 0.0
 
 
 def least_p(first: int, second: int) -> float:
@@ -216,7 +233,7 @@ def render(comparison: Comparison) -> RenderableType:
             MEASURES[change.figure].title,
             form(change.figure, change.before),
             form(change.figure, change.after),
-            f"{change.change:+.1%}",
+            f"{change.change:+.1%}" if math.isfinite(change.change) else "from none",
             f"{change.p:.3f}",
             Text(change.verdict.value, style=_STYLES[change.verdict]),
         )
@@ -242,6 +259,12 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "method": method(comparison),
         "remarks": comparison.remarks,
         "changes": [
-            {**asdict(change), "verdict": change.verdict.value} for change in comparison.changes
+            {
+                **asdict(change),
+                # JSON has no infinity.
+                "change": change.change if math.isfinite(change.change) else None,
+                "verdict": change.verdict.value,
+            }
+            for change in comparison.changes
         ],
     }

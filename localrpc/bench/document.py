@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from .report import FORMAT, VERSION, Figure
-from .runner import BASELINE
+from .measures import MEASURES, Figure, Measure
+from .plan import BASELINE
+from .report import FORMAT, VERSION
+from .sample import Sample
 
 # The parameters that a plot can have as its axis, and what the axis says.
 SIZE = ("size",)
@@ -19,31 +21,6 @@ CLIENTS = ("clients", "threads", "concurrency", "callers", "tasks", "processes")
 
 class UnreadableDocument(ValueError):
     """The text says which file, and why."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A kind of figure: `unit` is s, /s, B/s or B; the rest says how it is shown."""
-
-    key: str
-    title: str
-    unit: str
-    more_is_better: bool = False
-
-
-MEASURES = {
-    measure.key: measure
-    for measure in (
-        Measure("p50", "p50", "s"),
-        Measure("p90", "p90", "s"),
-        Measure("p99", "p99", "s"),
-        Measure("p999", "p99.9", "s"),
-        Measure("max", "max", "s"),
-        Measure("rate", "per second", "/s", more_is_better=True),
-        Measure("bytes", "payload per second", "B/s", more_is_better=True),
-        Measure("cpu", "CPU", "s"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -89,10 +66,8 @@ class Section:
         """How many times better than `base`: above 1 is better."""
         if peer not in self.peers or base not in self.peers:
             return None
-        ours, theirs = self.peers[peer].median(key), self.peers[base].median(key)
-        if not ours or not theirs:
-            return None
-        return ours / theirs if MEASURES[key].more_is_better else theirs / ours
+        ours, theirs = (self.peers[one].figures.get(key) for one in (peer, base))
+        return MEASURES[key].ratio(ours, theirs)
 
 
 @dataclass(frozen=True)
@@ -142,9 +117,9 @@ class Document:
         for (_, along, _), members in groups.items():
             members.sort(key=lambda member: member[0])
             if len({value for value, _ in members}) > 1:
-                families.append(
-                    Family(_family_title(members[0][1].title, along, members[0][0]), along, members)
-                )
+                # The last, because one thread is not "threads".
+                value, section = members[0 if along in SIZE else -1]
+                families.append(Family(_family_title(section.title, along, value), along, members))
         return families
 
 
@@ -176,66 +151,56 @@ def parse(raw: Any) -> Document:
 
 
 def _section(name: str, raw: dict[str, Any]) -> Section:
-    parameters = raw.get("parameters") or {}
-    size = parameters.get("size")
+    kept = [r["samples"] for r in raw.get("rounds") or () if r.get("kept")]
+    syscalls = raw.get("syscalls_per_call") or {}
     return Section(
         name=name,
         title=raw["title"],
         unit=raw.get("unit", "call"),
         kind=raw.get("kind", name),
-        parameters=parameters,
+        parameters=raw.get("parameters") or {},
         peers={
-            peer: _measured(peer, one, raw.get("rounds") or [], size if _is_number(size) else None)
+            peer: _measured(
+                peer, one, [r[peer] for r in kept if peer in r], syscalls.get(peer) or []
+            )
             for peer, one in raw["peers"].items()
         },
     )
 
 
-def _measured(peer: str, raw: dict[str, Any], rounds: list[Any], size: int | None) -> Measured:
-    samples = [r["samples"][peer] for r in rounds if r.get("kept") and peer in r["samples"]]
-    values = {key: list(_values(samples, get)) for key, get in _OF_A_SAMPLE.items()}
+def _measured(
+    peer: str, raw: dict[str, Any], samples: list[dict[str, Any]], syscalls: list[float]
+) -> Measured:
+    rounds = {key: list(_values(samples, measure)) for key, measure in MEASURES.items()}
+    rounds["syscalls"] = syscalls
     percentiles = [(percent, seconds) for percent, seconds in raw.get("percentiles") or ()]
     at = dict(percentiles)
     figures = {
-        "p50": _figure(raw.get("p50")),
-        "p90": _pooled(at.get(90.0), []),
-        "p99": _pooled(raw.get("p99"), values["p99"]),
-        "p999": _pooled(at.get(99.9), values["p999"]),
-        "max": _pooled(at.get(100.0), values["max"]),
-        "rate": _figure(raw.get("calls_per_second")),
-        "cpu": _figure(raw.get("cpu_per_call")),
+        # Half of the calls are enough for a median of every round; a tail needs them all.
+        key: _pooled(at.get(measure.percent), rounds[key])
+        if measure.percent is not None and key != "p50"
+        else _figure(raw.get(measure.name))
+        for key, measure in MEASURES.items()
     }
-    rate = figures["rate"]
-    if rate is not None and size is not None:
-        figures["bytes"] = Figure(rate.median * size, rate.low * size, rate.high * size)
     return Measured(
         peer=peer,
         figures={key: figure for key, figure in figures.items() if figure is not None},
-        rounds={key: some for key, some in values.items() if some},
+        rounds={key: values for key, values in rounds.items() if values},
         percentiles=percentiles,
         failure=raw.get("failure"),
     )
 
 
-def _nanoseconds(key: str) -> Callable[[dict[str, Any]], float | None]:
-    return lambda sample: sample[key] / 1e9 if sample.get(key) is not None else None
+_KNOWN = {field.name for field in fields(Sample)} - {"latencies"}
 
 
-_OF_A_SAMPLE: dict[str, Callable[[dict[str, Any]], float | None]] = {
-    "p50": _nanoseconds("p50_ns"),
-    "p99": _nanoseconds("p99_ns"),
-    "p999": _nanoseconds("p999_ns"),
-    "max": _nanoseconds("max_ns"),
-    "rate": lambda sample: sample["calls"] / sample["seconds"],
-    "cpu": lambda sample: (sample["client_cpu"] + sample["server_cpu"]) / sample["calls"],
-}
-
-
-def _values(
-    samples: list[dict[str, Any]], get: Callable[[dict[str, Any]], float | None]
-) -> Iterator[float]:
-    for sample in samples:
-        value = get(sample)
+def _values(samples: list[dict[str, Any]], measure: Measure) -> Iterator[float]:
+    for raw in samples:
+        if measure.percent is not None:
+            nanoseconds = raw.get(f"{measure.key}_ns")
+            value = nanoseconds / 1e9 if nanoseconds is not None else None
+        else:
+            value = measure.of(Sample(**{name: raw[name] for name in _KNOWN & raw.keys()}))
         if value is not None:
             yield value
 

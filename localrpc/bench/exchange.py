@@ -161,6 +161,45 @@ class Framed(Conversation):
         self._close()
 
 
+class Messages(Conversation):
+    """On what keeps messages apart by itself: each is sent, and received, as it is."""
+
+    def __init__(
+        self,
+        send: Callable[[bytes], object],
+        receive: Callable[[], bytes],
+        close: Callable[[], object],
+    ) -> None:
+        self._send = send
+        self._receive = receive
+        self._close = close
+
+    def exchange(self, data: bytes) -> bytes:
+        self._send(data)
+        return self._receive()
+
+    def serve(self, handle: Handle, *ends: type[BaseException]) -> None:
+        """Until one of `ends` is raised, or the client has gone; closes then."""
+        with contextlib.suppress(EOFError, *ends), contextlib.closing(self):
+            while True:
+                self._send(handle(self._receive()))
+
+    def close(self) -> None:
+        self._close()
+
+
+@contextmanager
+def beside(serve: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
+    """`serve` on a thread of its own, which `end` makes return."""
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        end()
+        thread.join()
+
+
 @contextmanager
 def accepting(path: str, serve: Callable[[socket.socket], None]) -> Iterator[None]:
     """A Unix socket each of whose clients gets a thread that runs `serve`."""
@@ -174,14 +213,8 @@ def accepting(path: str, serve: Callable[[socket.socket], None]) -> Iterator[Non
                 client, _ = door.accept()
                 threading.Thread(target=serve, args=(client,), daemon=True).start()
 
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    try:
+    with contextlib.closing(door), beside(accept, partial(door.shutdown, socket.SHUT_RDWR)):
         yield
-    finally:
-        door.shutdown(socket.SHUT_RDWR)
-        thread.join()
-        door.close()
 
 
 def _dialled(path: str) -> socket.socket:
@@ -321,16 +354,13 @@ class MultiprocessingPeer(ExchangePeer):
     def listen(self, directory: Path, kind: str, handle: Handle) -> Iterator[None]:
         listener = Listener(self.path(directory, kind), "AF_UNIX", backlog=128)
 
-        def serve(client: Any) -> None:
-            with contextlib.suppress(EOFError, OSError), client:
-                while True:
-                    client.send_bytes(handle(client.recv_bytes()))
-
         def accept() -> None:
             with contextlib.suppress(OSError):
                 while True:
-                    client = listener.accept()
-                    threading.Thread(target=serve, args=(client,), daemon=True).start()
+                    conversation = _connected(listener.accept())
+                    threading.Thread(
+                        target=conversation.serve, args=(handle, OSError), daemon=True
+                    ).start()
 
         threading.Thread(target=accept, daemon=True).start()
         try:
@@ -339,17 +369,8 @@ class MultiprocessingPeer(ExchangePeer):
             listener.close()
 
     def dial(self, directory: Path, kind: str) -> Conversation:
-        return _Connected(dial_connection(self.path(directory, kind), "AF_UNIX"))
+        return _connected(dial_connection(self.path(directory, kind), "AF_UNIX"))
 
 
-class _Connected(Conversation):
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    def exchange(self, data: bytes) -> bytes:
-        self._connection.send_bytes(data)
-        answer: bytes = self._connection.recv_bytes()
-        return answer
-
-    def close(self) -> None:
-        self._connection.close()
+def _connected(connection: Any) -> Messages:
+    return Messages(connection.send_bytes, connection.recv_bytes, connection.close)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import ctypes
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -16,86 +16,74 @@ from typing import Any
 
 from .aio import serving
 from .drivers import Call, Loop
-from .exchange import Conversation, ExchangePeer, Handle
+from .exchange import Conversation, ExchangePeer, Handle, Messages, beside
 from .peer import Client, Dress, Peer, UnsupportedScenario, checked, noise
 
 
-class ZmqPeer(ExchangePeer):
+class LibraryPeer(ExchangePeer):
+    """Echoes over sockets of a library of its own, which keep messages apart."""
+
+    def listen(self, directory: Path, kind: str, handle: Handle) -> AbstractContextManager[None]:
+        sock, end, closed = self.answering(self.address(directory, kind))
+        serve = partial(_messages(sock).serve, handle, closed)
+        return beside(serve, end)
+
+    def dial(self, directory: Path, kind: str) -> Conversation:
+        return _messages(self.asking(self.address(directory, kind)))
+
+    def address(self, directory: Path, kind: str) -> str:
+        return f"ipc://{self.path(directory, kind)}"
+
+    @abstractmethod
+    def answering(self, address: str) -> tuple[Any, Callable[[], object], type[BaseException]]:
+        """The server's socket, what ends its waiting, and what that raises there."""
+
+    @abstractmethod
+    def asking(self, address: str) -> Any:
+        """A client's socket."""
+
+
+def _messages(sock: Any) -> Messages:
+    return Messages(sock.send, sock.recv, sock.close)
+
+
+class ZmqPeer(LibraryPeer):
     name = "pyzmq"
     what = "ZeroMQ: a request and a reply socket over ipc://"
     module = "zmq"
     package = "pyzmq"
 
-    @contextmanager
-    def listen(self, directory: Path, kind: str, handle: Handle) -> Iterator[None]:
+    def answering(self, address: str) -> tuple[Any, Callable[[], object], type[BaseException]]:
         zmq: Any = import_module(self.module)
         context = zmq.Context()
         sock = context.socket(zmq.REP)
         sock.linger = 0
-        sock.bind(f"ipc://{self.path(directory, kind)}")
+        sock.bind(address)
+        # Waits until the socket is closed.
+        return sock, context.term, zmq.ContextTerminated
 
-        def serve() -> None:
-            with contextlib.suppress(zmq.ContextTerminated), sock:
-                while True:
-                    sock.send(handle(sock.recv()))
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield
-        finally:
-            context.term()
-            thread.join()
-
-    def dial(self, directory: Path, kind: str) -> Conversation:
+    def asking(self, address: str) -> Any:
         zmq: Any = import_module(self.module)
         sock = zmq.Context.instance().socket(zmq.REQ)
         sock.linger = 0
-        sock.connect(f"ipc://{self.path(directory, kind)}")
-        return _SendAndReceive(sock)
+        sock.connect(address)
+        return sock
 
 
-class NngPeer(ExchangePeer):
+class NngPeer(LibraryPeer):
     name = "pynng"
     what = "nng: a request and a reply socket over ipc://"
     module = "pynng"
     package = "pynng"
 
-    @contextmanager
-    def listen(self, directory: Path, kind: str, handle: Handle) -> Iterator[None]:
+    def answering(self, address: str) -> tuple[Any, Callable[[], object], type[BaseException]]:
         pynng: Any = import_module(self.module)
-        sock = pynng.Rep0(listen=f"ipc://{self.path(directory, kind)}", recv_max_size=0)
+        sock = pynng.Rep0(listen=address, recv_max_size=0)
+        return sock, sock.close, pynng.Closed
 
-        def serve() -> None:
-            with contextlib.suppress(pynng.Closed):
-                while True:
-                    sock.send(handle(sock.recv()))
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield
-        finally:
-            sock.close()
-            thread.join()
-
-    def dial(self, directory: Path, kind: str) -> Conversation:
+    def asking(self, address: str) -> Any:
         pynng: Any = import_module(self.module)
-        target = f"ipc://{self.path(directory, kind)}"
-        return _SendAndReceive(pynng.Req0(dial=target, recv_max_size=0))
-
-
-class _SendAndReceive(Conversation):
-    def __init__(self, sock: Any) -> None:
-        self._sock = sock
-
-    def exchange(self, data: bytes) -> bytes:
-        self._sock.send(data)
-        answer: bytes = self._sock.recv()
-        return answer
-
-    def close(self) -> None:
-        self._sock.close()
+        return pynng.Req0(dial=address, recv_max_size=0)
 
 
 class RpycPeer(ExchangePeer):
@@ -114,13 +102,8 @@ class RpycPeer(ExchangePeer):
                 return handle(data)
 
         server = utils.ThreadedServer(Echo, socket_path=self.path(directory, kind))
-        thread = threading.Thread(target=server.start)
-        thread.start()
-        try:
+        with beside(server.start, server.close):
             yield
-        finally:
-            server.close()
-            thread.join()
 
     def dial(self, directory: Path, kind: str) -> Conversation:
         factory: Any = import_module("rpyc.utils.factory")
@@ -293,13 +276,8 @@ class Iceoryx2Peer(ExchangePeer):
                     request.delete()
                     bell.notify()
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
+        with beside(serve, over.set):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     def dial(self, directory: Path, kind: str) -> Conversation:
         return _Iceoryx2(*_open_services(directory, f"{directory.name}/{kind}"))

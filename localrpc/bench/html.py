@@ -11,7 +11,8 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
 from .advice import advise, cautions, qualities
-from .document import CLIENTS, MEASURES, SIZE, Document, Family
+from .document import CLIENTS, SIZE, Document, Family
+from .measures import MEASURES
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -60,6 +61,7 @@ def _figures(document: Document) -> dict[str, Any]:
         "measures": {
             key: {"title": m.title, "unit": m.unit, "more": m.more_is_better}
             for key, m in MEASURES.items()
+            if not m.detail
         },
         "scenarios": [
             {
@@ -73,6 +75,7 @@ def _figures(document: Document) -> dict[str, Any]:
                         "figures": {
                             key: [figure.median, figure.low, figure.high]
                             for key, figure in measured.figures.items()
+                            if not MEASURES[key].detail
                         },
                         "percentiles": measured.percentiles,
                     }

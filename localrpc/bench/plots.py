@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from .document import CLIENTS, MEASURES, SIZE, Document, Family, Section, form, size, times
+from .document import CLIENTS, SIZE, Document, Family, Section, form, size, times
+from .measures import MEASURES
 
 # The report's colours, and its grey for the baseline.
 _COLORS = ("#2a6fd6", "#d9480f", "#12805c", "#a13bb8", "#b07d00", "#0d8ba3", "#c2255c")

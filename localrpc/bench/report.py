@@ -6,7 +6,7 @@ import math
 import statistics
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from enum import Enum
 from itertools import accumulate
@@ -18,7 +18,9 @@ from rich.text import Text
 
 import localrpc
 
-from .runner import BASELINE, Results, Round
+from .measures import LATENCIES, MEASURES, Figure
+from .plan import BASELINE
+from .results import Results, Round
 from .sample import Latencies, Sample
 from .scenarios import Scenario
 
@@ -35,48 +37,16 @@ PERCENTILES = (
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure's median over the rounds, with the smallest and the largest round."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Figure | None:
-        rounds = list(values)
-        if not rounds:
-            return None
-        return cls(statistics.median(rounds), min(rounds), max(rounds))
-
-
-@dataclass(frozen=True)
 class Row:
-    """One peer in one scenario: seconds, calls per second, seconds per call."""
+    """One peer in one scenario: what is known of it, by the measures' keys.
+
+    `p99` is of all rounds together, in seconds.
+    """
 
     peer: str
-    p50: Figure | None
+    figures: dict[str, Figure]
     p99: float | None
-    rate: Figure | None
-    cpu: Figure | None
     failure: str | None = None
-    latency: dict[str, Figure | None] = field(default_factory=dict)
-    """Percentiles of each round's own, by their JSON names."""
-    others: dict[str, Figure | None] = field(default_factory=dict)
-    """Further figures by their JSON names; None where they are not known."""
-
-
-LATENCY = {"p50": 50, "p90": 90, "p99": 99, "p99.9": 99.9, "max": 100}
-OTHERS: dict[str, Callable[[Sample], float | None]] = {
-    "bytes_per_second": lambda s: s.bytes_per_second,
-    "client_cpu_per_call": lambda s: s.client_cpu / s.calls,
-    "server_cpu_per_call": lambda s: s.server_cpu / s.calls if s.server_known else None,
-    "memory": lambda s: s.memory,
-    "client_memory": lambda s: s.client_memory,
-    "server_memory": lambda s: s.server_memory,
-    "context_switches_per_call": lambda s: s.switches_per_call,
-}
-_MORE_IS_BETTER = {"bytes_per_second"}
 
 
 def rows(results: Results, scenario: Scenario) -> list[Row]:
@@ -90,33 +60,19 @@ def rows(results: Results, scenario: Scenario) -> list[Row]:
 
 def _row(results: Results, scenario: Scenario, rounds: list[Round], peer: str) -> Row:
     failures = results.failures
-    failure = failures.get((peer, None)) or failures.get((peer, scenario.name))
     samples = [r.samples[peer] for r in rounds if peer in r.samples]
-    p50s = [p for s in samples if (p := s.latencies.percentile(50)) is not None]
+    values = {key: map(measure.of, samples) for key, measure in MEASURES.items()}
+    figures = {
+        **{key: Figure.of(v for v in some if v is not None) for key, some in values.items()},
+        "syscalls": Figure.of(results.syscalls.get((peer, scenario.name), ())),
+    }
     p99 = _pooled(samples).percentile(99)
     return Row(
         peer,
-        p50=Figure.of(p / 1e9 for p in p50s),
+        figures={key: figure for key, figure in figures.items() if figure is not None},
         p99=p99 / 1e9 if p99 is not None else None,
-        rate=Figure.of(s.rate for s in samples),
-        cpu=Figure.of(s.cpu_per_call for s in samples),
-        failure=failure,
-        latency={
-            name: Figure.of(
-                p / 1e9 for s in samples if (p := s.latencies.percentile(percent)) is not None
-            )
-            for name, percent in LATENCY.items()
-        },
-        others={
-            name: Figure.of(value for s in samples if (value := figure(s)) is not None)
-            for name, figure in OTHERS.items()
-        }
-        | {"syscalls_per_call": Figure.of(_one(results.syscalls.get((peer, scenario.name))))},
+        failure=failures.get((peer, None)) or failures.get((peer, scenario.name)),
     )
-
-
-def _one(value: float | None) -> list[float]:
-    return [] if value is None else [value]
 
 
 def _pooled(samples: Iterable[Sample]) -> Latencies:
@@ -127,36 +83,11 @@ def _pooled(samples: Iterable[Sample]) -> Latencies:
     return pooled
 
 
-def ratios(row: Row, base: Row | None) -> dict[str, float | None]:
-    """How many times better than the baseline, medians by medians: above 1 is better."""
-
-    def ratio(figure: Callable[[Row], Figure | None], *, more_is_better: bool) -> float | None:
-        ours, theirs = figure(row), figure(base) if base is not None else None
-        if ours is None or theirs is None or not ours.median or not theirs.median:
-            return None
-        better = ours.median / theirs.median
-        return better if more_is_better else 1 / better
-
-    return {
-        "p50": ratio(lambda r: r.p50, more_is_better=False),
-        "rate": ratio(lambda r: r.rate, more_is_better=True),
-        "cpu": ratio(lambda r: r.cpu, more_is_better=False),
-    }
-
-
-def further_ratios(row: Row, base: Row | None) -> dict[str, float | None]:
-    """As ratios(), of the other figures."""
-
-    def ratio(name: str) -> float | None:
-        if base is None:
-            return None
-        ours, theirs = ({**r.latency, **r.others}[name] for r in (row, base))
-        if ours is None or theirs is None or not ours.median or not theirs.median:
-            return None
-        better = ours.median / theirs.median
-        return better if name in _MORE_IS_BETTER else 1 / better
-
-    return {name: ratio(name) for name in (*row.latency, *row.others)}
+def ratio(key: str, row: Row, base: Row | None) -> float | None:
+    """How many times better than the baseline: above 1 is better."""
+    if base is None:
+        return None
+    return MEASURES[key].ratio(row.figures.get(key), base.figures.get(key))
 
 
 def baseline(measured: list[Row], name: str = BASELINE) -> Row | None:
@@ -188,19 +119,20 @@ def _table(results: Results) -> Table:
         for index, row in enumerate(measured):
             title = scenario.title if index == 0 else ""
             last = index == len(measured) - 1
-            if row.rate is None:
+            if "rate" not in row.figures:
                 what = Text("failed" if row.failure else "not measured", style="red")
                 table.add_row(title, row.peer, what, end_section=last)
                 continue
-            times = ratios(row, base if row is not base else None)
+            other = base if row is not base else None
+            times = [ratio(key, row, other) for key in ("p50", "rate", "cpu")]
             table.add_row(
                 title,
                 row.peer,
-                _spread(row.p50, microseconds),
+                _spread(row.figures.get("p50"), microseconds),
                 microseconds(row.p99) if row.p99 is not None else "-",
-                _spread(row.rate, count),
-                _spread(row.cpu, microseconds),
-                *(f"{x:.1f}" if x is not None else "" for x in times.values()),
+                _spread(row.figures.get("rate"), count),
+                _spread(row.figures.get("cpu"), microseconds),
+                *(f"{x:.1f}" if x is not None else "" for x in times),
                 end_section=last,
             )
     return table
@@ -245,8 +177,11 @@ def notes(results: Results, machine: dict[str, str]) -> list[str]:
             f"slice, {max(shares):.1%} in the worst. {disturbed} of {len(every)} rounds were "
             "disturbed, dropped and repeated where time allowed."
         )
-    for (peer, scenario), why in results.failures.items():
-        lines.append(f"Failed: {peer}{f', {scenario}' if scenario else ''}: {why}")
+    for scenario in plan.scenarios:
+        if all((peer, scenario.name) in results.unsupported for peer in plan.peers):
+            lines.append(f"Nothing to measure: {scenario.title}: no peer here has that.")
+    for (peer, name), why in results.failures.items():
+        lines.append(f"Failed: {peer}{f', {name}' if name else ''}: {why}")
     if lacking:
         lines.append(
             f"Fewer than {plan.rounds} undisturbed rounds, filled up with the least disturbed: "
@@ -286,6 +221,11 @@ def as_json(results: Results, machine: dict[str, str], command: list[str]) -> di
                 "message_size": scenario.message_size,
                 "peers": _peers_json(results, scenario),
                 "rounds": _rounds_json(results, scenario.name),
+                "syscalls_per_call": {
+                    peer: results.syscalls[peer, scenario.name]
+                    for peer in plan.peers
+                    if (peer, scenario.name) in results.syscalls
+                },
             }
             for scenario in plan.scenarios
         },
@@ -314,14 +254,15 @@ def _peers_json(results: Results, scenario: Scenario) -> dict[str, Any]:
     for row in measured:
         pooled = _pooled(r.samples[row.peer] for r in kept if row.peer in r.samples)
         answer[row.peer] = {
-            "p50": _figure_json(row.p50),
             "p99": row.p99,
-            "calls_per_second": _figure_json(row.rate),
-            "cpu_per_call": _figure_json(row.cpu),
             "percentiles": _percentiles_json(pooled),
-            "latency": {name: _figure_json(f) for name, f in row.latency.items()},
-            **{name: _figure_json(figure) for name, figure in row.others.items()},
-            "times_better": {**further_ratios(row, base), **ratios(row, base)},
+            "latency": {m.name: _figure_json(row.figures.get(m.key)) for m in LATENCIES},
+            **{
+                m.name: _figure_json(row.figures.get(m.key))
+                for m in MEASURES.values()
+                if m.percent is None or m.key == "p50"
+            },
+            "times_better": {m.name: ratio(m.key, row, base) for m in MEASURES.values()},
             "failure": row.failure,
         }
     return answer
@@ -376,6 +317,5 @@ def _round_json(round_: Round, *, kept: bool) -> dict[str, Any]:
 
 def _sample_json(sample: Sample) -> dict[str, Any]:
     counted = {f.name: getattr(sample, f.name) for f in fields(sample) if f.name != "latencies"}
-    names = {"p50_ns": 50.0, "p99_ns": 99.0, "p999_ns": 99.9, "max_ns": 100.0}
-    tails = percentiles(sample.latencies, names.values())
-    return {**counted, **dict(zip(names, tails, strict=True))}
+    tails = percentiles(sample.latencies, (m.percent for m in LATENCIES if m.percent is not None))
+    return {**counted, **{f"{m.key}_ns": tail for m, tail in zip(LATENCIES, tails, strict=True)}}

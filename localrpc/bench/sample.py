@@ -13,7 +13,12 @@ from .machine import process_cpu, process_memory, process_switches
 
 
 class Latencies(Counter[int]):
-    """How many calls took how many nanoseconds: exact, and addable over rounds."""
+    """How many calls took how many nanoseconds: exact, and addable over rounds.
+
+    Not an HdrHistogram: a slice has few enough distinct nanoseconds to keep all
+    their digits, and its package for Python (hdrhistogram 0.10) brings setuptools
+    and pbr into every environment that it is installed in.
+    """
 
     def percentile(self, percent: float) -> int | None:
         """Nanoseconds that `percent` of the calls did not exceed.

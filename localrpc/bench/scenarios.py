@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,6 +30,11 @@ class Scenario(ABC):
     def message_size(self) -> int:
         """Bytes of a message, 0 where that says nothing."""
         return int(getattr(self, "size", 0))
+
+    @property
+    def beside(self) -> float:
+        """Seconds that a slice takes besides, more or less: its first call and its last."""
+        return 0.02 + 0.035 * self.message_size / MIB
 
     @abstractmethod
     def measure(self, client: Client, slice_: Slice) -> Sample:
@@ -141,6 +146,10 @@ class Clients(Scenario):
     size: int
     clients: int
 
+    @property
+    def beside(self) -> float:
+        return super().beside + 0.006 * self.clients
+
     def measure(self, client: Client, slice_: Slice) -> Sample:
         with ExitStack() as stack:
             calls: list[Call] = []
@@ -210,6 +219,24 @@ def _lasting(seconds: float) -> Callable[[], bool]:
     return lambda: time.perf_counter() < end
 
 
+def distinct(scenarios: Iterable[Scenario]) -> tuple[Scenario, ...]:
+    """Each once, by the first of its names: "unary" is "unary-64b", too."""
+    first: dict[Scenario, Scenario] = {}
+    for one in scenarios:
+        first.setdefault(replace(one, name="", title=""), one)
+    return tuple(first.values())
+
+
+def is_of_one_request(scenario: Scenario) -> bool:
+    """Whether it makes the same small unary call again and again, whatever that is."""
+    dress = getattr(scenario, "dress", Dress.PLAIN)
+    return (
+        isinstance(scenario, (Unary, Threads, Rate, Idle, Connect, Clients))
+        and dress is not Dress.FULL
+        and scenario.message_size == SIZES[0]
+    )
+
+
 def size_name(size: int) -> str:
     """As in scenarios' names: 64b, 16kib, 1mib."""
     for unit, one in (("mib", MIB), ("kib", KIB)):
@@ -250,7 +277,8 @@ def rate_of(rate: float) -> Scenario:
 
 
 def clients_of(clients: int) -> Scenario:
-    return Clients(f"clients-{clients}", f"unary, 64 B, {clients} clients in turn", 64, clients)
+    plural = "clients" if clients > 1 else "client"
+    return Clients(f"clients-{clients}", f"unary, 64 B, {clients} {plural} in turn", 64, clients)
 
 
 SMALLEST, LARGEST = 8, 16 * MIB
@@ -293,6 +321,7 @@ SWEEPS: dict[str, tuple[Scenario, ...]] = {
 _SWEPT = _named(*(one for sweep in SWEEPS.values() for one in sweep))
 # 1 MiB is one of the nine already.
 KNOWN = {**SCENARIOS, **MORE, **_SWEPT, **SCENARIOS}
+SWEEPS["all"] = distinct(KNOWN.values())
 
 
 def find_scenarios(name: str) -> tuple[Scenario, ...]:

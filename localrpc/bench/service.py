@@ -49,7 +49,8 @@ class Request:
         try:
             json_format.Parse(self.data, request, descriptor_pool=pool)
         except json_format.ParseError as error:
-            raise ServiceError(f"--data is no {method.input_type.full_name}: {error}") from None
+            why = " ".join(str(error).split())  # some have several lines
+            raise ServiceError(f"--data is no {method.input_type.full_name}: {why}") from None
         return request, message_factory.GetMessageClass(method.output_type)
 
     def _find(self, pool: Any, files: Sequence[Any]) -> Any:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import csv
 from typing import Any, TextIO
 
-from .document import MEASURES, Document, Section, form, times
-
-_RATIOS = ("p50", "p99", "rate", "cpu")
+from .document import Document, Section, form, times
+from .measures import MEASURES
 
 
 def write_csv(document: Document, file: TextIO) -> None:
-    """One line for each peer in each scenario: seconds, calls and bytes per second."""
+    """One line for each peer in each scenario: seconds, bytes, and counts for each call."""
     base = document.baseline
     names = sorted({name for section in document.sections for name in section.parameters})
     writer = csv.writer(file)
     header = ["scenario", "title", "unit", *names, "peer"]
     for key in MEASURES:
         header += [key, f"{key}_low", f"{key}_high"]
-    writer.writerow([*header, *(f"{key}_ratio" for key in _RATIOS), "rounds", "failure"])
+    writer.writerow([*header, *(f"{key}_ratio" for key in MEASURES), "rounds", "failure"])
     for section in document.sections:
         for peer, measured in section.peers.items():
             line: list[Any] = [section.name, section.title, section.unit]
@@ -27,7 +26,7 @@ def write_csv(document: Document, file: TextIO) -> None:
             for key in MEASURES:
                 figure = measured.figures.get(key)
                 line += ["", "", ""] if figure is None else [figure.median, figure.low, figure.high]
-            for key in _RATIOS:
+            for key in MEASURES:
                 ratio = section.ratio(peer, base, key)
                 line.append("" if ratio is None else ratio)
             line.append(len(measured.rounds.get("rate", ())))

@@ -6,8 +6,9 @@ import random
 from typing import Any
 
 from localrpc.bench.machine import Usage
+from localrpc.bench.plan import Plan
 from localrpc.bench.report import as_json
-from localrpc.bench.runner import Plan, Results, Round
+from localrpc.bench.results import Results, Round
 from localrpc.bench.sample import Latencies, Sample
 from localrpc.bench.scenarios import KIB, MIB, SCENARIOS, Raw, Scenario, Threads, Unary
 
@@ -70,6 +71,8 @@ def results(
             )
             for number in range(rounds + 1)
         ]
+        for peer in peers:
+            measured.syscalls[peer, scenario.name] = [draw.gauss(6.0, 0.1) for _ in range(rounds)]
     return measured
 
 
@@ -88,7 +91,18 @@ def _sample(
         seconds /= 8
     cpu = sum(taken) / 1e9 * 0.8 / (8 if streams else 1)
     latencies = Latencies() if streams else Latencies(taken)
-    return Sample(calls, seconds, cpu * 0.55, cpu * 0.45, latencies)
+    return Sample(
+        calls,
+        seconds,
+        cpu * 0.55,
+        cpu * 0.45,
+        latencies,
+        client_memory=int(draw.gauss(20, 0.1) * MIB),
+        server_memory=int(draw.gauss(18, 0.1) * MIB),
+        client_switches=int(draw.gauss(1.0, 0.01) * calls),
+        server_switches=int(draw.gauss(1.0, 0.01) * calls),
+        size=size,
+    )
 
 
 def document(**how: Any) -> dict[str, Any]:

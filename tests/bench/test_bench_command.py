@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import resource
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -12,8 +16,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from localrpc.bench.halves import Worker
 from localrpc.bench.rpc import LocalrpcPeer
-from localrpc.bench.runner import Worker
 from localrpc.cli.bench import bench as command
 from tests.bench.documents import document
 
@@ -66,6 +70,14 @@ def test_an_unknown_name_is_one_line_with_the_known_ones() -> None:
             ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--data", "{a}"),
             "--data is no localrpc.bench.v1.Echo",
         ),
+        (
+            ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--data", '{"nam": 1}'),
+            'no field named "nam"',
+        ),
+        (
+            ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--scenario", "download"),
+            "--target measures unary calls of one request, which excludes download",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(arguments: tuple[str | Path, ...], said: str) -> None:
@@ -101,7 +113,7 @@ def test_scenarios_can_be_made_by_number(tmp_path: Path) -> None:
         shm["client_memory"]["median"] + shm["server_memory"]["median"]
     )
     assert shm["times_better"]["max"] > 0
-    assert peers["socket"]["times_better"]["rate"] == 1
+    assert peers["socket"]["times_better"]["calls_per_second"] == 1
 
 
 def test_a_service_of_ones_own_is_measured_where_it_runs(tmp_path: Path) -> None:
@@ -122,6 +134,26 @@ def test_a_service_of_ones_own_is_measured_where_it_runs(tmp_path: Path) -> None
     row = report["scenarios"]["unary"]["peers"][target]
     assert row["calls_per_second"]["median"] > 0
     assert row["server_memory"]["median"] > 0
+
+
+def test_a_service_is_found_by_its_name_where_its_user_has_names(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path_factory.mktemp("n")
+    directory.chmod(0o700)
+    monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", str(directory))
+    shm = LocalrpcPeer("shm")
+    with closing(Worker("server", shm, directory, os.sched_getaffinity(0))) as server:
+        assert server.answer(20.0) is None
+        done = bench("--target", shm.target(directory, "plain"), "--proto", PROTO,
+                     "--method", UNARY, "--rounds", "1", "--seconds", "0.02")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_scenario_that_no_peer_has_is_said() -> None:
+    done = bench("--rounds", "1", "--seconds", "0.02", "--peer", "socket", "--baseline", "socket",
+                 "--scenario", "download")  # fmt: skip
+    assert "Nothing to measure: server streaming, 64 B: no peer here has that." in done.stdout
 
 
 def test_a_target_where_nobody_serves_is_a_row_that_says_why(tmp_path: Path) -> None:
@@ -193,3 +225,120 @@ def test_a_missing_extra_is_one_line_with_the_command_for_it(
         assert done.output.splitlines() == [
             f"Error: this output needs {package}: pip install 'localrpc[bench]'"
         ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        ("rich.table", "Error: localrpc bench needs rich.table: pip install 'localrpc[bench]'"),
+        ("grpc_tools", "Error: --proto needs grpcio-tools: pip install 'localrpc[codegen]'"),
+    ],
+)
+def test_a_missing_package_is_one_line_with_the_command_for_it(missing: str, line: str) -> None:
+    arguments = ["--target", "shm:m", "--proto", str(PROTO), "--method", UNARY]
+    script = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        f"sys.argv = ['localrpc', 'bench', *{arguments!r}]\n"
+        "from localrpc.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode in (1, 2)
+    assert done.stderr.splitlines()[-1] == line
+
+
+TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+
+
+def on_a_terminal(*arguments: str, environment: dict[str, str] | None = None) -> str:
+    """What somebody sees who runs it, with all the sequences that move and colour."""
+    ours, theirs = os.openpty()
+    env = {**os.environ, **TERMINAL, **(environment or {})}
+    with subprocess.Popen([*COMMAND, *arguments], stdout=theirs, stderr=theirs, env=env) as running:
+        os.close(theirs)
+        seen = b""
+        # Linux says that the other end is closed by EIO.
+        with contextlib.suppress(OSError):
+            while data := os.read(ours, 65536):
+                seen += data
+        os.close(ours)
+        assert running.wait(timeout=60) == 0, seen
+    return seen.decode()
+
+
+COLOR = re.compile(r"\x1b\[(?:\d+;)*[39]\d(?:;\d+)*m")
+
+
+def test_a_terminal_shows_the_last_round_and_the_time_left() -> None:
+    seen = on_a_terminal(*QUICKEST, "--peer", "socket", "--rounds", "2")
+    assert "2 peers, 1 scenario, 2 rounds of slices of 20 ms: about 0:" in seen
+    live, _, final = seen.partition("scenario  ")
+    assert "0:00 left" in live
+    # Before the second round the first one is there to see, or it was disturbed.
+    assert re.search(r"unary, 64 B: [01] of 2 rounds", live)
+    assert "socket" in live
+    assert "socket" in final
+    assert COLOR.search(seen)
+
+
+@pytest.mark.parametrize("how", ["--no-color", "NO_COLOR"])
+def test_colours_are_refused_by_an_option_and_by_the_environment(how: str) -> None:
+    if how == "NO_COLOR":
+        seen = on_a_terminal(*QUICKEST, environment={"NO_COLOR": "1"})
+    else:
+        seen = on_a_terminal(*QUICKEST, "--no-color")
+    assert "unary, 64 B" in seen
+    assert not COLOR.search(seen)
+
+
+def test_a_pipe_gets_no_colours_and_nothing_that_moves() -> None:
+    done = bench(*QUICKEST)
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "1 peer, 1 scenario, 1 round of slices of 20 ms: about" in done.stderr
+
+
+def test_an_interrupted_run_writes_what_was_measured(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    arguments = ["--peer", "grpcio", "--peer", "socket", "--scenario", "unary", "--json", file]
+    command = [*COMMAND, *map(str, arguments), "--rounds", "1000", "--seconds", "0.02"]
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        env={**os.environ, **TERMINAL},
+        start_new_session=True,
+    ) as running:
+        os.close(theirs)
+        seen = b""
+        while b"round 3" not in seen:
+            seen += os.read(ours, 65536)
+        # As a terminal's Ctrl-C: to the whole group.
+        os.killpg(running.pid, signal.SIGINT)
+        with contextlib.suppress(OSError):
+            while os.read(ours, 65536):
+                pass
+        os.close(ours)
+        said = running.communicate(timeout=60)[0]
+    assert running.returncode == 130
+    assert "Interrupted: only what had been measured is shown." in said
+    raw = json.loads(file.read_text())
+    assert raw["interrupted"] is True
+    assert len(raw["scenarios"]["unary"]["rounds"]) >= 2
+    for peer in raw["scenarios"]["unary"]["peers"].values():
+        assert peer["p50"]["median"] > 0
+
+
+def test_a_peer_that_fails_is_a_row_beside_those_that_do_not() -> None:
+    done = subprocess.run(
+        [*COMMAND, *QUICKEST, "--peer", "mq"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0)),
+    )
+    assert done.returncode == 1
+    assert re.search(r"│ mq +│ +failed", done.stdout)
+    assert re.search(r"Failed: mq: .*ulimit -q", done.stdout, re.DOTALL)
+    assert re.search(r"unary, 64 B +│ grpcio +│ +[0-9.]+", done.stdout)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from localrpc.bench.compare import Verdict, as_json, compare, least_p, mann_whitney
+from localrpc.bench.compare import COMPARED, Verdict, as_json, compare, least_p, mann_whitney
 from localrpc.bench.document import parse
 from localrpc.bench.scenarios import SCENARIOS
 from localrpc.cli.bench import bench
 from tests.bench.documents import document
 
+TIMES = {"p50", "rate", "cpu"}
 TWO: dict[str, Any] = {
     "peers": ("shm", "grpcio"),
     "scenarios": (SCENARIOS["unary"], SCENARIOS["download"]),
@@ -39,13 +40,52 @@ def test_a_fifth_more_time_is_found_where_it_is() -> None:
     before = parse(document(**TWO, seed=1))
     after = parse(document(**TWO, seed=2, slower={"shm": 1.2}))
     for change in compare(before, after).changes:
-        expected = Verdict.WORSE if change.peer == "shm" else Verdict.SAME
+        slower = change.peer == "shm" and change.figure in TIMES
         # Tails of 500 calls vary more than a fifth.
         if change.figure != "p99":
-            assert change.verdict is expected, change
+            assert change.verdict is (Verdict.WORSE if slower else Verdict.SAME), change
     for change in compare(after, before).changes:
-        if change.peer == "shm" and change.figure != "p99":
+        if change.peer == "shm" and change.figure in TIMES:
             assert change.verdict is Verdict.BETTER, change
+
+
+def samples(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    return [r["samples"]["shm"] for r in raw["scenarios"]["unary"]["rounds"]]
+
+
+def verdicts(before: dict[str, Any], after: dict[str, Any], figure: str) -> set[Verdict]:
+    changes = compare(parse(before), parse(after), figures=(figure,)).changes
+    return {c.verdict for c in changes if (c.scenario, c.peer) == ("unary", "shm")}
+
+
+def test_switches_system_calls_and_where_asked_for_memory_are_compared() -> None:
+    before, after = document(**TWO), document(**TWO)
+    for sample in samples(after):
+        sample["server_memory"] += 8 << 20
+        sample["client_switches"] *= 3
+    calls = after["scenarios"]["unary"]["syscalls_per_call"]
+    calls["shm"] = [count - 4 for count in calls["shm"]]
+    assert verdicts(before, after, "memory") == {Verdict.WORSE}
+    assert verdicts(before, after, "switches") == {Verdict.WORSE}
+    assert verdicts(before, after, "syscalls") == {Verdict.BETTER}
+    assert {c.figure for c in compare(parse(before), parse(after)).changes} == set(COMPARED)
+
+
+def test_twice_next_to_nothing_is_not_worse() -> None:
+    before, after = document(**TWO), document(**TWO)
+    for raw, switches in ((before, 1), (after, 2)):
+        for sample in samples(raw):
+            sample.update(calls=1000, client_switches=switches, server_switches=0)
+    assert verdicts(before, after, "switches") == {Verdict.SAME}
+
+
+def test_some_after_none_is_worse_and_valid_json() -> None:
+    before, after = document(**TWO), document(**TWO)
+    for sample in samples(before):
+        sample.update(client_switches=0, server_switches=0)
+    assert verdicts(before, after, "switches") == {Verdict.WORSE}
+    answer = as_json(compare(parse(before), parse(after), figures=("switches",)))
+    assert json.loads(json.dumps(answer, allow_nan=False))["changes"][0]["change"] is None
 
 
 def test_too_few_rounds_give_no_verdict() -> None:

@@ -21,8 +21,10 @@ from localrpc.bench.document import (
     parse,
 )
 from localrpc.bench.history import History
+from localrpc.bench.measures import MEASURES
 from localrpc.bench.report import PERCENTILES, percentiles, rows
 from localrpc.bench.sample import Latencies
+from localrpc.bench.scenarios import clients_of
 from localrpc.bench.tables import write_csv, write_markdown
 from tests.bench.documents import document, results
 
@@ -38,9 +40,9 @@ def test_what_is_read_back_is_what_was_measured(tmp_path: Path) -> None:
     for section, scenario in zip(read.sections, measured.plan.scenarios, strict=True):
         for row in rows(measured, scenario):
             again = section.peers[row.peer]
-            assert again.figures.get("p50") == row.p50
-            assert again.figures["rate"] == row.rate
-            assert again.figures["cpu"] == row.cpu
+            # Tails are of all rounds together.
+            for key in MEASURES.keys() - {"p90", "p99", "p999", "max"}:
+                assert again.figures.get(key) == row.figures.get(key), key
             assert again.median("p99") == row.p99
 
 
@@ -49,13 +51,22 @@ def test_only_rounds_that_count_are_read_back() -> None:
     assert [r["kept"] for r in raw["scenarios"]["unary"]["rounds"]] == [True, False, True, True]
     shm = parse(raw).sections[0].peers["shm"]
     # 300 calls are too few for a p99.9 of each round.
-    assert {key: len(values) for key, values in shm.rounds.items()} == {
-        "p50": 3,
-        "p99": 3,
-        "max": 3,
-        "rate": 3,
-        "cpu": 3,
-    }
+    expected = MEASURES.keys() - {"p999"}
+    assert {key: len(values) for key, values in shm.rounds.items()} == dict.fromkeys(expected, 3)
+    assert shm.rounds["memory"] == [
+        sum(r["samples"]["shm"][f"{side}_memory"] for side in ("client", "server"))
+        for r in raw["scenarios"]["unary"]["rounds"]
+        if r["kept"]
+    ]
+
+
+def test_every_figure_has_its_spread_over_rounds_and_its_ratio() -> None:
+    section = parse(document(**{**SMALL, "calls": 2000})).sections[0]
+    shm = section.peers["shm"]
+    assert shm.figures.keys() == MEASURES.keys()
+    for key, figure in shm.figures.items():
+        assert figure.low < figure.high, key
+        assert section.ratio("shm", "grpcio", key) is not None, key
 
 
 def test_the_percentile_axis_ends_with_the_maximum() -> None:
@@ -85,6 +96,12 @@ def test_scenarios_that_differ_in_size_or_threads_only_are_families() -> None:
     assert [[v for v, _ in f.members] for f in read.families(CLIENTS)] == [[1, 2, 4, 8, 16]]
 
 
+def test_a_family_of_several_is_named_in_the_plural() -> None:
+    scenarios = tuple(map(clients_of, (1, 4)))
+    (family,) = parse(document(**SMALL, scenarios=scenarios)).families(CLIENTS)
+    assert family.title == "unary, 64 B, clients in turn"
+
+
 def test_csv_has_one_line_for_each_peer_and_scenario() -> None:
     read = parse(document(**SMALL))
     out = io.StringIO()
@@ -97,6 +114,9 @@ def test_csv_has_one_line_for_each_peer_and_scenario() -> None:
     shm = read.sections[0].peers["shm"]
     assert float(first["p50"]) == shm.median("p50")
     assert float(first["rate_high"]) == shm.figures["rate"].high
+    for key in ("memory", "switches", "syscalls", "server_cpu"):
+        assert float(first[key]) == shm.median(key)
+        assert float(first[f"{key}_ratio"]) == read.sections[0].ratio("shm", "grpcio", key)
     assert float(first["p50_ratio"]) == pytest.approx(
         read.sections[0].ratio("shm", "grpcio", "p50")
     )

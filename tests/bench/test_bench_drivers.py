@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from localrpc.bench.drivers import Call, CannotKeepUp, Driver, Loop, Threads
+from localrpc.bench.halves import Worker
 from localrpc.bench.peer import Client, Dress
 from localrpc.bench.peers import find_peer
-from localrpc.bench.runner import Worker
 from localrpc.bench.sample import repeat
 
 CORES = os.sched_getaffinity(0)

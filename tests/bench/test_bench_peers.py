@@ -11,7 +11,9 @@ import pytest
 from localrpc.bench.machine import why_no_syscalls
 from localrpc.bench.peer import Client, Peer
 from localrpc.bench.peers import default_peers, find_peer, known_peers
-from localrpc.bench.runner import Plan, Results, Runner
+from localrpc.bench.plan import Plan
+from localrpc.bench.results import Results
+from localrpc.bench.runner import Runner
 from localrpc.bench.scenarios import KNOWN, Scenario, clients_of, threads_of, unary_of
 
 RPC = ["shm", "grpcio", "grpcio-tcp", "grpcio-aio", "grpcio-tcp-aio"]
@@ -72,11 +74,15 @@ def test_a_sample_says_what_both_sides_used() -> None:
 def test_system_calls_are_counted_in_slices_of_their_own() -> None:
     if why := why_no_syscalls():
         pytest.skip(why)
-    plan = Plan(("socket", "floor-copy"), (KNOWN["raw"],), 1, 0.05, syscalls=True)
+    plan = Plan(("socket", "floor-copy"), (KNOWN["raw"],), 2, 0.05, syscalls=True)
     results = Runner(plan, lambda progress: None).run()
     # A send and a receive on either side, and what a handing over of the GIL takes.
-    assert 4 <= results.syscalls["socket", "raw"] < 20
-    assert results.syscalls["floor-copy", "raw"] < 0.5
+    assert {peer: len(counts) for (peer, _), counts in results.syscalls.items()} == {
+        "socket": 2,
+        "floor-copy": 2,
+    }
+    assert all(4 <= count < 20 for count in results.syscalls["socket", "raw"])
+    assert all(count < 0.5 for count in results.syscalls["floor-copy", "raw"])
 
 
 class Absent(Peer):

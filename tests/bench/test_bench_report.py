@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from localrpc.bench.checks import as_json
+from localrpc.bench.checks.finding import warning
 from localrpc.bench.document import parse
 from localrpc.bench.html import render
+from localrpc.bench.measures import MEASURES
 from localrpc.bench.plots import draw
 from localrpc.bench.scenarios import SCENARIOS, Threads, Unary
 from tests.bench.chromium import PROGRAM, Page
@@ -166,6 +170,25 @@ def test_the_table_is_sorted_by_its_headings(page: Page) -> None:
     )
 
 
+@in_chromium
+def test_every_figure_is_in_the_table_with_its_spread_and_ratio(page: Page) -> None:
+    heads = page.run("[...document.querySelectorAll('#table th')].map((c) => c.innerText)")
+    assert heads == ["peer", *(m.title for m in MEASURES.values() if not m.detail)]
+    cells = page.run(
+        "[...document.querySelectorAll('#table tbody tr:first-child td')].slice(1)"
+        ".map((cell) => [...cell.querySelectorAll('small')].map((s) => s.innerText))"
+    )
+    for title, (spread, ratio) in zip(heads[1:], cells, strict=True):
+        assert " – " in spread, title
+        assert ratio.endswith("×"), title
+    page.run(
+        "(() => { const s = document.querySelector('#baseline'); s.value = 'shm';"
+        " s.dispatchEvent(new Event('change')); })()"
+    )
+    # Nothing is better or worse than itself.
+    assert page.run("document.querySelector('#table tbody td:nth-child(2) .times').innerText") == ""
+
+
 def test_the_report_asks_nothing_of_anybody(html: Path) -> None:
     text = html.read_text(encoding="utf-8")
     assert "default-src 'none'" in text
@@ -186,10 +209,10 @@ def test_words_name_the_best_for_each_use(raw: dict[str, Any]) -> None:
 def test_a_document_with_nothing_measured_is_a_report_still() -> None:
     made = document(peers=("shm",), scenarios=(SCENARIOS["unary"],))
     made["scenarios"]["unary"]["peers"]["shm"] = {"failure": "its server ended"}
-    made["doctor"] = [{"what": "pidfd", "state": "works"}]
+    made["doctor"] = as_json([replace(warning("1 core", "they take turns"), name="cores")])
     text = render(parse(made))
     assert "shm failed in unary, 64 B: its server ended" in text
-    assert "pidfd" in text
+    assert "<dt>cores</dt><dd>warning · 1 core · they take turns</dd>" in text
 
 
 def test_plots_are_written_as_png_and_svg(tmp_path: Path) -> None:

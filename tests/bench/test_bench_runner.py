@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from localrpc.bench.halves import Worker, WorkerFailed
 from localrpc.bench.peer import Client
 from localrpc.bench.peers import find_peer
-from localrpc.bench.runner import Clock, Plan, Results, Runner, Worker, WorkerFailed
+from localrpc.bench.plan import Plan, Progress
+from localrpc.bench.results import Results
+from localrpc.bench.runner import Runner
 from localrpc.bench.sample import Sample, Slice
 from localrpc.bench.scenarios import SCENARIOS, Scenario
 
@@ -45,30 +48,29 @@ def test_every_round_has_a_slice_of_every_peer() -> None:
         assert round_.samples["grpcio"].server_cpu > 0
 
 
-def test_the_time_left_is_reckoned_from_what_rounds_have_taken() -> None:
-    plan = Plan(("shm", "grpcio"), (UNARY, SCENARIOS["raw"]), rounds=3, seconds=1.0)
-    clock = Clock(plan)
-    assert clock.progress("").left == pytest.approx(2 * 3 * 2 * 1.22, rel=0.01)
-    clock.note("unary", 4.0, disturbed=False)
-    clock.note("raw", 1.0, disturbed=False)
-    assert clock.progress("").left == pytest.approx(2 * 4.0 + 2 * 1.0)
-
-
-def test_the_time_left_has_room_for_rounds_that_will_be_made_again() -> None:
-    clock = Clock(Plan(("shm",), (UNARY,), rounds=10, seconds=1.0))
-    clock.note("unary", 1.0, disturbed=True)
-    assert clock.progress("").left == pytest.approx(12.0)
-    for _ in range(17):
-        clock.note("unary", 1.0, disturbed=True)
-    assert clock.progress("").left == pytest.approx(2.0)  # there are twice as many at most
-    short = Clock(Plan(("shm",), (UNARY,), rounds=10, seconds=1.0, budget=5.0))
-    assert short.progress("").left == pytest.approx(5.0, abs=0.1)
-
-
 def test_a_budget_ends_the_rounds_but_every_scenario_has_one() -> None:
     plan = Plan(("grpcio",), (UNARY, SCENARIOS["raw"]), rounds=50, seconds=0.02, budget=0.0)
     results = Runner(plan, lambda progress: None).run()
     assert {name: len(rounds) for name, rounds in results.rounds.items()} == {"unary": 1, "raw": 1}
+
+
+def test_an_interrupted_run_keeps_even_the_round_that_it_was_in() -> None:
+    slices: list[str] = []
+
+    def interrupt(progress: Progress) -> None:
+        if progress.what.startswith("round"):
+            slices.append(progress.what)
+            # As Ctrl-C would, between the second round's first slice and its second.
+            if len(slices) == 4:
+                raise KeyboardInterrupt
+
+    plan = Plan(("grpcio", "socket"), (UNARY,), rounds=3, seconds=0.01)
+    results = Runner(plan, interrupt).run()
+    assert results.interrupted
+    first, second = results.rounds["unary"]
+    assert first.samples.keys() == {"grpcio", "socket"}
+    # Each round begins with another peer.
+    assert second.samples.keys() == {"socket"}
 
 
 def test_a_peer_that_does_not_start_is_a_failure_with_its_reason() -> None:

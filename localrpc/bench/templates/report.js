@@ -43,10 +43,11 @@
     "/s": [["G/s", 1e9], ["M/s", 1e6], ["k/s", 1e3], ["/s", 1]],
     "B/s": [["GB/s", 1e9], ["MB/s", 1e6], ["kB/s", 1e3], ["B/s", 1]],
     "B": [["GB", 1e9], ["MB", 1e6], ["kB", 1e3], ["B", 1]],
+    "": [["k", 1e3], ["", 1]],
   };
   const text = (value, unit) => {
     const [number, name] = scaled(value, STEPS[unit]);
-    return `${three(number)} ${name}`;
+    return `${three(number)} ${name}`.trim();
   };
   const round = (value, unit) => {
     const [number, name] = scaled(value * 1.0000001, STEPS[unit]);
@@ -415,7 +416,6 @@
       several && { title: "scenario", of: (row) => row.index, left: true, wrap: true },
       { title: "peer", of: (row) => data.peers.indexOf(row.peer), left: true },
       ...measures.map((key) => ({ title: data.measures[key].title, key, of: (row) => median(row.scenario, row.peer, key) })),
-      ...["p50", "rate", "cpu"].map((key) => ({ title: `${key === "cpu" ? "CPU" : key} ×`, times: key, of: (row) => ratio(row.scenario, row.peer, key) })),
     ].filter(Boolean);
     const rows = (state.every ? data.scenarios : chosen()).flatMap((scenario) =>
       shown(scenario).map((peer) => ({ scenario, peer, index: data.scenarios.indexOf(scenario) })));
@@ -438,10 +438,12 @@
         return h("tr", {}, head, h("td", { class: "failed", colspan: columns.length - head.length }, `failed: ${measured.failure}`));
       return h("tr", {}, head, columns.slice(head.length).map((column) => {
         const value = column.of(row);
-        if (value == null || (column.times && row.peer === state.baseline)) return h("td", {}, column.times ? "" : "–");
-        if (column.times) return h("td", {}, times(value));
+        if (value == null) return h("td", {}, "–");
         const unit = data.measures[column.key].unit;
-        return h("td", {}, text(value, unit), h("small", {}, spread(measured.figures[column.key], unit)));
+        const better = row.peer === state.baseline ? null : ratio(row.scenario, row.peer, column.key);
+        return h("td", {}, text(value, unit),
+          h("small", {}, spread(measured.figures[column.key], unit)),
+          h("small", { class: "times" }, better ? times(better) : ""));
       }));
     });
     $("#table .scroll").replaceChildren(h("table", {},
@@ -450,9 +452,9 @@
       h("tbody", {}, body)));
   };
 
-  const sortBy = (column, { left, key, times: ratioOf }) => {
+  const sortBy = (column, { left, key }) => {
     // First what is best, then the other way round, then as it was.
-    const first = left ? false : ratioOf ? true : data.measures[key].more;
+    const first = left ? false : data.measures[key].more;
     if (!state.sort || state.sort.column !== column) state.sort = { column, down: first };
     else if (state.sort.down === first) state.sort.down = !first;
     else state.sort = null;

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from localrpc.bench import checks, machine
 from localrpc.bench import compare as comparing
 from localrpc.bench import report as rendering
-from localrpc.bench.document import Document, UnreadableDocument, load, parse
+from localrpc.bench.document import Document, UnreadableDocument, parse
 from localrpc.bench.history import DEFAULT, DIRECTORY, History
 from localrpc.bench.output import Outputs
 from localrpc.bench.peers import default_peers, find_peer, known_peers
-from localrpc.bench.runner import BASELINE, Clock, Placement, Plan, Progress, Results, Runner
+from localrpc.bench.plan import BASELINE, Placement, Plan
 from localrpc.bench.scenarios import (
     KNOWN,
     SCENARIOS,
     SWEEPS,
     Scenario,
     clients_of,
+    distinct,
     find_scenarios,
+    is_of_one_request,
     parse_size,
     rate_of,
     threads_of,
@@ -37,60 +34,24 @@ from localrpc.bench.scenarios import (
 )
 from localrpc.bench.service import ServicePeer, load_request
 
-F = TypeVar("F", bound=Callable[..., Any])
+from .live import describe, watched
+from .outcome import (
+    color_option,
+    comparison_options,
+    console,
+    fails,
+    output_options,
+    ready,
+    show,
+    write,
+)
 
-# Of the 60 seconds that --quick promises: what the planned rounds may take, and
-# what all of it may, with repeated rounds. The rest is for starting and ending.
-_QUICK_ROUNDS = 35.0
-_QUICK_TOTAL = 50.0
-# What a run may take with its repeated rounds, unless more than that is asked for.
-_TOTAL = 570.0
-# What the table needs: lines that a narrow terminal wraps say more than columns cut off.
-_WIDTH = 140
-
-
-def _output_options(command: F) -> F:
-    for name, metavar, what in reversed(
-        (
-            ("--csv", "FILE", "Write the figures to FILE."),
-            ("--markdown", "FILE", "Write a table for a README to FILE."),
-            ("--report", "FILE.html", "Write a report to look at: one file that needs no network."),
-            ("--plots", "DIR", "Draw plots into DIR, as PNG and SVG."),
-        )
-    ):
-        directory = metavar == "DIR"
-        kind = click.Path(dir_okay=directory, file_okay=not directory, path_type=Path)
-        command = click.option(name, type=kind, metavar=metavar, help=what)(command)
-    return command
-
-
-def _comparison_options(command: F) -> F:
-    for option in (
-        click.option(
-            "--fail-on",
-            type=click.Choice(["regression", "change", "never"]),
-            default="regression",
-            show_default=True,
-            help="What beyond the noise makes the comparison's exit code 1.",
-        ),
-        click.option(
-            "--threshold",
-            type=click.FloatRange(0),
-            default=comparing.THRESHOLD * 100,
-            show_default=True,
-            metavar="PERCENT",
-            help="Smaller changes count as noise.",
-        ),
-        click.option(
-            "--confidence",
-            type=click.FloatRange(0.5, 0.9999),
-            default=comparing.CONFIDENCE,
-            show_default=True,
-            help="Of the test. 0.99 needs five rounds on each side, 0.9 three.",
-        ),
-    ):
-        command = option(command)
-    return command
+# In seconds: a slice, if there is time for it.
+_SLICE = 1.0
+# What the planned rounds may take, and what all of it may, with repeated rounds. The
+# rest of a minute is for starting and ending, and of ten minutes too.
+_QUICK_ROUNDS, _QUICK_TOTAL = 36.0, 44.0
+_ROUNDS, _TOTAL = 480.0, 570.0
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[COMMAND ...]")
@@ -99,9 +60,8 @@ def _comparison_options(command: F) -> F:
 @click.option(
     "--seconds",
     type=click.FloatRange(0.01),
-    default=1.0,
-    show_default=True,
-    help="Length of one slice: one peer, one scenario, one round. --quick chooses its own.",
+    help="Length of one slice: one peer, one scenario, one round. As long as all of it takes "
+    "less than ten minutes (--quick: one), but not longer than a second, if it is not said.",
 )
 @click.option(
     "--placement",
@@ -212,7 +172,7 @@ def _comparison_options(command: F) -> F:
     metavar="FILE",
     help="Write every round to FILE; `report` and `compare` read it.",
 )
-@_output_options
+@output_options
 @click.option(
     "--save-baseline",
     is_flag=False,
@@ -234,14 +194,15 @@ def _comparison_options(command: F) -> F:
     show_default=True,
     help="Where the history is.",
 )
-@_comparison_options
+@comparison_options
+@color_option
 @click.pass_context
 def bench(
     context: click.Context,
     *,
     quick: bool,
     rounds: int,
-    seconds: float,
+    seconds: float | None,
     placement: str,
     beside_busy: bool,
     peers: tuple[str, ...],
@@ -294,7 +255,7 @@ def bench(
                 raise ValueError("--target measures one request: without --peer and --size")
             services = _services(targets, proto, include, method, data)
             names = list(services)
-            chosen = [_own(one, services[names[0]]) for one in chosen or [SCENARIOS["unary"]]]
+            chosen = _own(chosen or [SCENARIOS["unary"]], services[names[0]])
             baseline = baseline or names[0]
         else:
             services = {}
@@ -307,32 +268,29 @@ def bench(
             )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    outputs = _ready(Outputs(json_file, csv, markdown, report, plots))
+    outputs = ready(Outputs(json_file, csv, markdown, report, plots))
     saved, against = _histories(baseline_dir, save_baseline, against_baseline)
     plan = Plan(
         peers=tuple(names),
         # What two options ask for is measured once.
-        scenarios=tuple({one.name: one for one in chosen or SCENARIOS.values()}.values()),
+        scenarios=distinct(chosen or SCENARIOS.values()),
         rounds=rounds,
-        seconds=seconds,
+        seconds=_SLICE if seconds is None else seconds,
         placement=Placement(placement),
         beside_busy=beside_busy,
-        budget=_QUICK_TOTAL if quick else None,
         services=services,
         server_pid=server_pid,
         baseline=baseline or BASELINE,
         syscalls=syscalls,
     )
-    if quick:
-        plan = plan.shortened(_QUICK_ROUNDS)
-    elif Clock(plan).progress("").left < _TOTAL:
-        plan = replace(plan, budget=_TOTAL)
-    results = _run(plan)
+    plan = timed(plan, quick=quick, asked=seconds is not None)
+    click.echo(describe(plan), err=True)
+    results = watched(plan, console(stderr=True))
     facts = machine.describe()
-    _print(rendering.render(results, facts))
+    show(rendering.render(results, facts))
     document = rendering.as_json(results, facts, ["localrpc", *sys.argv[1:]])
     document["doctor"] = checks.as_json(checks.examine())
-    _write(outputs, document)
+    write(outputs, document)
     if saved is not None and not results.interrupted:
         click.echo(f"Saved {saved.save(document)}", err=True)
     failed = bool(results.failures)
@@ -340,12 +298,21 @@ def bench(
         comparison = comparing.compare(
             against, parse(document), confidence=confidence, threshold=threshold / 100
         )
-        _print(comparing.render(comparison))
-        failed = failed or _fails(comparison, fail_on)
+        show(comparing.render(comparison))
+        failed = failed or fails(comparison, fail_on)
     if results.interrupted:
         sys.exit(130)
     if failed:
         sys.exit(1)
+
+
+def timed(plan: Plan, *, quick: bool, asked: bool) -> Plan:
+    """The plan with slices that fit the time, unless their length was `asked` for."""
+    if quick:
+        return replace(plan.fitted(_QUICK_ROUNDS), budget=_QUICK_TOTAL)
+    if not asked:
+        plan = plan.fitted(_ROUNDS)
+    return replace(plan, budget=_TOTAL) if plan.cost <= _ROUNDS else plan
 
 
 def _services(
@@ -361,13 +328,18 @@ def _services(
     return {target: ServicePeer(target, request) for target in targets}
 
 
-def _own(scenario: Scenario, peer: ServicePeer) -> Scenario:
-    """The scenario with the user's request in place of an echo's."""
-    changes: dict[str, Any] = {
-        "title": scenario.title.replace("64 B", peer.request.method),
-        "size": peer.request_size,
-    }
-    return replace(scenario, **changes)
+def _own(chosen: list[Scenario], peer: ServicePeer) -> list[Scenario]:
+    """Those that can have the user's request in place of an echo's, with it."""
+    fit = [one for one in chosen if is_of_one_request(one)]
+    if not fit:
+        names = ", ".join(one.name for one in chosen)
+        raise ValueError(f"--target measures unary calls of one request, which excludes {names}")
+
+    def changes(one: Scenario) -> dict[str, Any]:
+        title = one.title.replace("64 B", peer.request.method)
+        return {"title": title, "size": peer.request_size}
+
+    return [replace(one, **changes(one)) for one in fit]
 
 
 def _list(context: click.Context) -> None:
@@ -380,60 +352,8 @@ def _list(context: click.Context) -> None:
         what.add_row(scenario.name, scenario.title)
     for name, sweep in SWEEPS.items():
         what.add_row(name, "all of " + ", ".join(one.name for one in sweep))
-    Console().print(peers, what)
+    console().print(peers, what)
     context.exit()
-
-
-@bench.command("report")
-@click.argument("results", type=click.Path(dir_okay=False, exists=True, path_type=Path))
-@_output_options
-def report_(*, results: Path, **files: Path | None) -> None:
-    """Make a report, plots or tables of RESULTS, which --json has written."""
-    outputs = _ready(Outputs(**files))
-    if not outputs:
-        raise click.UsageError("say what to make: --report, --plots, --markdown or --csv")
-    _write(outputs, _load(results).raw)
-
-
-@bench.command("compare")
-@click.argument("before", type=click.Path(dir_okay=False, exists=True, path_type=Path))
-@click.argument("after", type=click.Path(dir_okay=False, exists=True, path_type=Path))
-@click.option(
-    "--figure",
-    "figures",
-    type=click.Choice(comparing.COMPARED),
-    multiple=True,
-    help="Only this one. May be repeated.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_comparison_options
-def compare_(
-    *,
-    before: Path,
-    after: Path,
-    figures: tuple[str, ...],
-    as_json: bool,
-    fail_on: str,
-    threshold: float,
-    confidence: float,
-) -> None:
-    """Say what changed between two runs, and whether it is beyond the noise.
-
-    The exit code is 1 if something became worse beyond the noise, and 0 otherwise.
-    """
-    comparison = comparing.compare(
-        _load(before),
-        _load(after),
-        confidence=confidence,
-        threshold=threshold / 100,
-        figures=figures or comparing.COMPARED,
-    )
-    if as_json:
-        click.echo(json.dumps(comparing.as_json(comparison), indent=1))
-    else:
-        _print(comparing.render(comparison))
-    if _fails(comparison, fail_on):
-        sys.exit(1)
 
 
 def _refuse_options(context: click.Context, command: str) -> None:
@@ -444,22 +364,6 @@ def _refuse_options(context: click.Context, command: str) -> None:
             raise click.UsageError(
                 f"{parameter.opts[0]} has to follow, or to go without, {command}"
             )
-
-
-def _ready(outputs: Outputs) -> Outputs:
-    """Finds out before the run what would fail after it."""
-    if lacks := outputs.lacks():
-        raise click.ClickException(f"this output needs {lacks}: pip install 'localrpc[bench]'")
-    try:
-        outputs.check()
-    except OSError as error:
-        raise click.ClickException(str(error)) from None
-    return outputs
-
-
-def _write(outputs: Outputs, document: dict[str, Any]) -> None:
-    for file in outputs.write(document):
-        click.echo(f"Wrote {file}", err=True)
 
 
 def _histories(
@@ -473,41 +377,3 @@ def _histories(
         )
     except (UnreadableDocument, ValueError) as error:
         raise click.ClickException(str(error)) from None
-
-
-def _load(path: Path) -> Document:
-    try:
-        return load(path)
-    except UnreadableDocument as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _fails(comparison: comparing.Comparison, fail_on: str) -> bool:
-    worse = comparison.count(comparing.Verdict.WORSE)
-    better = comparison.count(comparing.Verdict.BETTER)
-    return bool({"regression": worse, "change": worse + better, "never": 0}[fail_on])
-
-
-def _run(plan: Plan) -> Results:
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-        transient=True,
-        # Drawing costs the processor that is being measured.
-        refresh_per_second=2,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("starting", total=1.0, left="")
-
-        def show(progress: Progress) -> None:
-            left = f"{int(progress.left // 60)}:{int(progress.left % 60):02d} left"
-            bar.update(task, description=progress.what, completed=progress.share, left=left)
-
-        return Runner(plan, show).run()
-
-
-def _print(what: RenderableType) -> None:
-    Console(width=max(_WIDTH, Console().width)).print(what)

@@ -1,0 +1,56 @@
+"""What the kernel offers, tried out."""
+
+from __future__ import annotations
+
+from .finding import Finding, ok, warning
+from .system import System
+
+
+def pidfd(system: System) -> Finding:
+    try:
+        system.try_pidfd()
+    except (OSError, AttributeError) as error:
+        return warning(
+            f"no: {error}",
+            "mq: and sysvmq: cannot be used, since nothing else says that a peer has died; the"
+            " other transports see it by the end of the connection",
+            "use Linux 5.3, or a sandbox that allows pidfd_open(2)",
+        )
+    return ok("works", "the death of a peer is seen at once on every transport")
+
+
+def peer_pidfd(system: System) -> Finding:
+    try:
+        system.try_peer_pidfd()
+    except OSError as error:
+        return warning(
+            f"no: {error.strerror or error}",
+            "shm: and unix: see the death of a peer in another container by the end of its"
+            " socket alone; between processes that see each other nothing changes",
+            "use Linux 6.5",
+        )
+    return ok("works", "shm: and unix: know their peer across containers")
+
+
+def futex_waitv(system: System) -> Finding:
+    try:
+        system.try_futexes()
+    except (OSError, ImportError) as error:
+        return warning(
+            f"no: {error}",
+            "shm:NAME?wakeup=futex wakes by eventfd instead",
+            "use Linux 5.16, or a sandbox that allows futex_waitv(2)",
+        )
+    return ok("works", "shm:NAME?wakeup=futex can be used")
+
+
+def loopback(system: System) -> Finding:
+    try:
+        system.try_loopback()
+    except (OSError, ImportError) as error:
+        return warning(
+            f"no: {error}",
+            "tcp: cannot be used",
+            "bring the interface lo up, and allow the sandbox AF_INET and NETLINK_SOCK_DIAG",
+        )
+    return ok("works", "tcp: can be used, and knows which user is at the other end")

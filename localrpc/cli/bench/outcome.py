@@ -1,0 +1,112 @@
+"""What the commands share: where their outcome goes, and how it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console, RenderableType
+
+from localrpc.bench import compare as comparing
+from localrpc.bench.output import Outputs
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What the tables need: lines that a narrow terminal wraps say more than columns cut off.
+_WIDTH = 140
+
+
+def output_options(command: F) -> F:
+    for name, metavar, what in reversed(
+        (
+            ("--csv", "FILE", "Write the figures to FILE."),
+            ("--markdown", "FILE", "Write a table for a README to FILE."),
+            ("--report", "FILE.html", "Write a report to look at: one file that needs no network."),
+            ("--plots", "DIR", "Draw plots into DIR, as PNG and SVG."),
+        )
+    ):
+        directory = metavar == "DIR"
+        kind = click.Path(dir_okay=directory, file_okay=not directory, path_type=Path)
+        command = click.option(name, type=kind, metavar=metavar, help=what)(command)
+    return command
+
+
+def comparison_options(command: F) -> F:
+    for option in (
+        click.option(
+            "--fail-on",
+            type=click.Choice(["regression", "change", "never"]),
+            default="regression",
+            show_default=True,
+            help="What beyond the noise makes the comparison's exit code 1.",
+        ),
+        click.option(
+            "--threshold",
+            type=click.FloatRange(0),
+            default=comparing.THRESHOLD * 100,
+            show_default=True,
+            metavar="PERCENT",
+            help="Smaller changes count as noise.",
+        ),
+        click.option(
+            "--confidence",
+            type=click.FloatRange(0.5, 0.9999),
+            default=comparing.CONFIDENCE,
+            show_default=True,
+            help="Of the test. 0.99 needs five rounds on each side, 0.9 three.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def ready(outputs: Outputs) -> Outputs:
+    """Finds out before the run what would fail after it."""
+    if lacks := outputs.lacks():
+        raise click.ClickException(f"this output needs {lacks}: pip install 'localrpc[bench]'")
+    try:
+        outputs.check()
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    return outputs
+
+
+def write(outputs: Outputs, document: dict[str, Any]) -> None:
+    for file in outputs.write(document):
+        click.echo(f"Wrote {file}", err=True)
+
+
+def fails(comparison: comparing.Comparison, fail_on: str) -> bool:
+    worse = comparison.count(comparing.Verdict.WORSE)
+    better = comparison.count(comparing.Verdict.BETTER)
+    return bool({"regression": worse, "change": worse + better, "never": 0}[fail_on])
+
+
+_NO_COLOR = f"{__name__}.no_color"
+
+
+def color_option(command: F) -> F:
+    def refuse(context: click.Context, _: click.Parameter, asked: bool) -> None:
+        if asked:
+            context.meta[_NO_COLOR] = True
+
+    return click.option(
+        "--no-color",
+        is_flag=True,
+        # Before --list, which prints.
+        is_eager=True,
+        expose_value=False,
+        callback=refuse,
+        help="Without colours, as with NO_COLOR set, and as into files and pipes.",
+    )(command)
+
+
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    plain = click.get_current_context().meta.get(_NO_COLOR)
+    return Console(stderr=stderr, width=width, no_color=plain)
+
+
+def show(what: RenderableType) -> None:
+    console(width=max(_WIDTH, console().width)).print(what)
