@@ -142,8 +142,9 @@ class SpoolWriter:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
-        os.close(os.open(f"{self._folder}/server", _FRESH, 0o600))
-        os.rename(f"{self._folder}/server", f"{self._folder}/down/end")
+        with contextlib.suppress(FileNotFoundError):  # its client has gone already
+            os.close(os.open(f"{self._folder}/server", _FRESH, 0o600))
+            os.rename(f"{self._folder}/server", f"{self._folder}/down/end")
 
 
 class SpoolPlace:
@@ -155,6 +156,7 @@ class SpoolPlace:
         own = file.Side.own(address)
         self._door = records.make(f"{self._path}/door", *own.lines())
         self._bell = spool_bell(self._path, batches=True, interval_ms=0)
+        os.read(self._bell, 4096)  # its first ring
 
     def accept(self) -> tuple[SpoolWriter, None]:
         assert select.select([self._bell], [], [], PATIENCE)[0]

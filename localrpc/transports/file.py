@@ -14,6 +14,7 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Callable
 from typing import NamedTuple
 
 from localrpc import _log
@@ -136,7 +137,8 @@ def _bell(
 
 
 class SpoolMedium(Medium):
-    """One side of a folder; `knock` is called once something has been sent."""
+    """One side of a folder; a client knocks once it has sent something, and then has `confirm`
+    raise ConnectError if nobody is there to hear it."""
 
     def __init__(
         self,
@@ -146,12 +148,13 @@ class SpoolMedium(Medium):
         own: Side,
         theirs: Side,
         record: records.Record,
+        confirm: Callable[[], object] | None = None,
     ) -> None:
         """Takes the record, also when this fails. Raises OSError."""
         self.path = path
         self._own = own
         self.theirs = theirs
-        self._knocks = role == lib.LR_CLIENT
+        self._confirm = confirm
         self.kind = "inotify"
         up, down = os.path.join(path, "up"), os.path.join(path, "down")
         rx, tx = (down, up) if role == lib.LR_CLIENT else (up, down)
@@ -175,11 +178,15 @@ class SpoolMedium(Medium):
 
     def send(self, frame: bytes, fds: list[int]) -> None:
         check_whole(self._spool.send(frame), frame)
-        if self._knocks:
-            self._knocks = False
+        if self._confirm is not None:
+            confirm, self._confirm = self._confirm, None
             knock = os.path.join(self.path, "knock")
             os.close(os.open(knock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             os.rename(knock, self.path + _KNOCK)
+            # SYNC no-lost-knock: we knock, then look for the door; the server, in
+            # close(), removes the door, then looks for knocks. One that starts looks
+            # at what lies there once it has made its door.
+            confirm()
 
     def open_pidfd(self, record: str, pid: int) -> int:
         """A pidfd of `pid` if it is the one that has that record open; else -1."""
@@ -408,7 +415,15 @@ def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]
                 os.mkdir(os.path.join(folder, "up"), 0o700)
                 os.mkdir(os.path.join(folder, "down"), 0o700)
                 record = records.make(os.path.join(folder, "client"), *own.lines())
-                medium = SpoolMedium(address, folder, lib.LR_CLIENT, own, theirs, record)
+                medium = SpoolMedium(
+                    address,
+                    folder,
+                    lib.LR_CLIENT,
+                    own,
+                    theirs,
+                    record,
+                    confirm=lambda: _find(address, path),
+                )
             except BaseException:
                 _remove(folder)
                 raise

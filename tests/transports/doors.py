@@ -57,7 +57,7 @@ class Doorman:
         self.listener = transport_for(address.scheme).listen(address, options)
         self._stop = stop = os.eventfd(0)
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, args=(stop,))
+        self._thread = threading.Thread(target=self._run, args=(stop,), name=f"doorman {target}")
         self._thread.start()
 
     def _run(self, stop: int) -> None:
@@ -248,8 +248,9 @@ from localrpc.transports import transport_for
 address = parse_target(sys.argv[1])
 listener = transport_for(address.scheme).listen(address, Options())
 print("listening", flush=True)
-select.select([listener], [], [])
-greeting, = listener.accept()
+while not (greetings := listener.accept()):
+    select.select([listener], [], [])
+greeting, = greetings
 while (connection := greeting.advance()) is None:
     select.select([greeting], [], [])
 print("connected", connection.peer.pid, connection.facts.fell_back, flush=True)

@@ -28,7 +28,17 @@ from localrpc.transports import file, transport_for
 from tests.links.kinds import End, Frame, Kind, pair
 from tests.strangers import SpoolVisitor
 
-from .doors import DIAL, HOLD, SERVE_ONE, Doorman, dial, run_python, serving, wait_until
+from .doors import (
+    DIAL,
+    HOLD,
+    SERVE_ONE,
+    Doorman,
+    dial,
+    readable,
+    run_python,
+    serving,
+    wait_until,
+)
 from .test_pid_namespaces import _in_a_namespace, unshared
 
 APPEND, RENAME = "", "?write=rename"
@@ -205,6 +215,33 @@ def test_who_waits_at_a_door_that_closes_is_told(spool: str) -> None:
         listener.close()
         assert isinstance(dialled.exception(), ConnectError)
     assert not os.path.exists(spool)
+
+
+def test_who_knocks_at_a_door_that_has_just_closed_is_told(
+    spool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = transport_for("file").listen(parse_target(f"file:{spool}"), Options())
+    rename = os.rename
+
+    def close_first(*names: str) -> None:
+        listener.close()
+        rename(*names)
+
+    monkeypatch.setattr(os, "rename", close_first)
+    with pytest.raises(ConnectError, match="no server listens on"):
+        dial(f"file:{spool}", ("localrpc.connect_timeout_ms", 60_000))
+    assert not os.path.exists(spool)
+
+
+def test_who_knocks_before_a_server_has_opened_its_eyes_is_heard(spool: str) -> None:
+    os.mkdir(spool, 0o1700)
+    Path(spool, f"{'a' * 16}.knock").touch()
+    address = parse_target(f"file:{spool}")
+    listener = transport_for("file").listen(address, Options())
+    assert readable(listener.fileno())
+    assert listener.accept() == []  # it has no folder
+    assert os.listdir(spool) == ["door"]
+    listener.close()
 
 
 # ---- the disk ----

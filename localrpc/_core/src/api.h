@@ -179,9 +179,9 @@ int lr_msgrcv(int id, char *data, uint32_t room, int wait);
 #define LR_SPOOL_OUR_BATCHES 1   /* we write by rename */
 #define LR_SPOOL_THEIR_BATCHES 2 /* the peer does */
 #define LR_SPOOL_NEAR 4          /* the peer is on this kernel, which knows its locks */
-/* Readable when something comes in `folder`, or goes in `other` (or NULL); or every interval,
- * if that is not 0. A descriptor, never blocking, to be read until it is empty; with
- * `other` it rings once at first. */
+/* Readable once at first, and when something comes in `folder`, or goes in `other` (or
+ * NULL); or every interval, if that is not 0. A descriptor, never blocking, to be read
+ * until it is empty. */
 int lr_spool_bell(const char *folder, int batches, const char *other, uint32_t interval_ms);
 /* Owns the record's descriptor and the bell, also when it fails. */
 struct lr_spool *lr_spool_open(const char *path, int role, uint32_t flags, int record_fd,

@@ -563,8 +563,7 @@ int lr_spool_bell(const char *folder, int batches, const char *other, uint32_t i
 		if (fd >= 0 && inotify_add_watch(fd, folder, mask) >= 0 &&
 		    (!other || inotify_add_watch(fd, other, IN_ONLYDIR | IN_DELETE) >= 0)) {
 			/* What has come before does not ring: let the end of another watch do so. */
-			if (other)
-				inotify_rm_watch(fd, inotify_add_watch(fd, "/", IN_DELETE_SELF));
+			inotify_rm_watch(fd, inotify_add_watch(fd, "/", IN_DELETE_SELF));
 			return fd;
 		}
 	}
