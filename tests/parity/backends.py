@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.conftest import TARGETS
 from tests.ports import free_port
 
 _numbers = itertools.count(1)
@@ -42,36 +43,42 @@ class Backend:
         return importlib.import_module(self.module).insecure_channel(target, **arguments)
 
 
-def _word(path: str) -> str:
-    """A name that no directory has to exist for."""
-    return path.replace("/", "-")[-50:]
+def _filled(text: str) -> Callable[[str], str]:
+    """`text` with a name of its own: a path's last part, in its directory where there are any."""
+
+    def address(path: str) -> str:
+        directory, name = os.path.split(path)
+        if "{directory}" not in text:  # nor has one to exist
+            name = "n" + path.replace("/", "-")[-50:]
+        port = free_port() if "{port}" in text else 0
+        return text.format(directory=directory, name=name, port=port, unique=f"lrt{os.getpid()}")
+
+    return address
 
 
-REFERENCE = Backend("grpcio", "grpc", lambda path: f"unix:{path}")
-REFERENCE_TCP = Backend("grpcio-tcp", "grpc", lambda path: f"127.0.0.1:{free_port()}")
+REFERENCE = Backend("grpcio", "grpc", _filled("unix:{directory}/{name}"))
+REFERENCE_TCP = Backend("grpcio-tcp", "grpc", _filled("127.0.0.1:{port}"))
 REFERENCE_ABSTRACT = Backend(
-    "grpcio-abstract", "grpc", lambda path: f"unix-abstract:{os.getpid()}{_word(path)}"
+    "grpcio-abstract", "grpc", _filled("unix-abstract:{unique}-grpcio-{name}")
 )
+
+
+def _candidate(name: str, text: str) -> Backend:
+    """localrpc over one transport, and grpcio over what is spelled most like it."""
+    reference = REFERENCE_ABSTRACT
+    if "{port}" in text:
+        reference = REFERENCE_TCP
+    elif "{directory}" in text:
+        reference = REFERENCE
+    by_grpcio = text.startswith("grpc:")
+    return Backend(name, "localrpc", _filled(text), reference, by_grpcio=by_grpcio)
+
 
 CANDIDATES = (
     # grpcio against itself: a scenario that depends on timing is no yardstick.
-    Backend("grpcio-again", "grpc", lambda path: f"unix:{path}", by_grpcio=True),
-    Backend("shm-eventfd", "localrpc", lambda path: f"shm:{path}?wakeup=eventfd"),
-    Backend("shm-signal", "localrpc", lambda path: f"shm:{path}?wakeup=signal&signo=SIGUSR2"),
-    Backend("shm-futex", "localrpc", lambda path: f"shm:{path}?wakeup=futex"),
-    Backend("unix", "localrpc", lambda path: f"unix:{path}"),
-    Backend("pipe", "localrpc", lambda path: f"pipe:{path}"),
-    Backend("mq", "localrpc", lambda path: f"mq:n{_word(path)}", REFERENCE_ABSTRACT),
-    Backend("sysvmq", "localrpc", lambda path: f"sysvmq:n{_word(path)}", REFERENCE_ABSTRACT),
-    Backend("file", "localrpc", lambda path: f"file:{path}"),
-    Backend("tcp", "localrpc", lambda path: f"tcp:127.0.0.1:{free_port()}", REFERENCE_TCP),
-    Backend("grpc", "localrpc", lambda path: f"grpc:unix:{path}", by_grpcio=True),
-    Backend(
-        "grpc-tcp",
-        "localrpc",
-        lambda path: f"grpc:127.0.0.1:{free_port()}",
-        REFERENCE_TCP,
-        by_grpcio=True,
-    ),
-    Backend("inproc", "localrpc", lambda path: f"inproc:{_word(path)}", REFERENCE_ABSTRACT),
+    Backend("grpcio-again", "grpc", _filled("unix:{directory}/{name}"), by_grpcio=True),
+    *(_candidate(name, text) for name, text in TARGETS.items()),
+    _candidate("shm-path", "shm:{directory}/{name}?wakeup=signal&signo=SIGUSR2"),
+    _candidate("grpc", "grpc:unix:{directory}/{name}"),
+    _candidate("grpc-tcp", "grpc:127.0.0.1:{port}"),
 )
