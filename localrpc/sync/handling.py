@@ -131,7 +131,7 @@ class Handling:
         context = self._deferred.pop(call, None) or ServicerContext(
             serving, call, serving.connection(conn), block, timeout
         )
-        entry = self._entries[method] if method >= 0 else self._learn(serving, call)
+        entry = self._entries[method] if method >= 0 else self._learn(serving, io, call)
         if entry is None:
             context.refuse(status.INTERNAL, "a call without a method")
             return None
@@ -166,13 +166,13 @@ class Handling:
         self._deferred[context._call] = context
         lib.lr_defer(serving.engine, context._call)
 
-    def _learn(self, serving: Serving, call: int) -> Entry | None:
-        """The entry of a method that has no number yet."""
-        room = ffi.new("char[]", lib.LR_MAX_CONTROL)
-        size = lib.lr_call_method(serving.engine, call, room, lib.LR_MAX_CONTROL)
+    def _learn(self, serving: Serving, io: WorkerIo, call: int) -> Entry | None:
+        """The entry of a method that has no number yet; its name overwrites what `io` brought."""
+        room = ffi.cast("char *", io.raw.buf)
+        size = lib.lr_call_method(serving.engine, call, room, io.raw.cap)
         if size < 0:
             return None
-        raw = ffi.buffer(room, size)[:]
+        raw = io.buf[:size]
         name = raw.decode("utf-8", "replace")
         handler = self.registered.get(name)
         if handler is None:

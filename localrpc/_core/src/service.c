@@ -7,7 +7,7 @@
 
 #define HANDLER_GRACE (100 * LR_US) /* for a leader that is out, before another is promoted */
 #define IN_VAIN 8                   /* wake-ups in a row for which there was nothing to do */
-#define NAP LR_MS                   /* after so many: the pause between two of them */
+#define NAP (250 * LR_US)           /* after so many: the pause between two of them */
 
 static int64_t next_deadline(const struct lr_engine *e)
 {
