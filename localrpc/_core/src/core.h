@@ -1,8 +1,9 @@
 /*
  * core.h - what the files of the core share: frames, links, time, doorbells.
  *
- * Floors, lowest first: util.c (time, futex, fork), ring.c and stream.c (one
- * link kind each; the second over socket.c, pipe.c, mqueue.c, sysv.c, spool.c),
+ * Floors, lowest first: util.c (time, futex, fork), iov.c (what is left to send),
+ * ring.c and stream.c (one link kind each; the second over socket.c, pipe.c,
+ * mqueue.c, sysv.c, spool.c),
  * table.c (calls, messages), conn.c (one link and what waits to be sent on it),
  * wake.c, read.c, futex.c, sleep.c, lead.c and service.c (who reads, who sleeps,
  * who is woken), dispatch.c and accept.c (a frame's effect), send.c
@@ -60,6 +61,22 @@ static inline void lr_relax(void)
 	__asm__ __volatile__("yield");
 #endif
 }
+
+/* ---- iov.c ---- */
+
+/* What is left of an iovec of which a part is out; a count of 0 for nothing. */
+struct lr_left {
+	const struct iovec *iov;
+	int count;
+	size_t at; /* bytes of the first that are out */
+};
+
+struct lr_left lr_left_of(const struct iovec *iov, int count);
+/* As much of it as makes `most` bytes: the parts' number, or the bytes copied. */
+int lr_left_cut(const struct lr_left *left, struct iovec *out, size_t most);
+size_t lr_left_copy(const struct lr_left *left, uint8_t *to, size_t most);
+/* So many more bytes are out, or are not wanted. */
+void lr_left_pass(struct lr_left *left, size_t size);
 
 /* ---- frames ---- */
 

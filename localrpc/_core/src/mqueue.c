@@ -58,28 +58,18 @@ static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int count)
 {
 	struct queues *q = (struct queues *)m;
-	size_t done = 0, at = 0; /* bytes that are out; in iov[0] */
+	struct lr_left left = lr_left_of(iov, count);
+	size_t done = 0;
 
 	if (q->hung_up)
 		return LR_CLOSED;
-	while (count) {
-		size_t size = 0;
+	while (left.count) {
+		size_t size = lr_left_copy(&left, q->scratch, q->size);
 
-		for (int i = 0; i < count && size < q->size; i++) {
-			size_t skip = i ? 0 : at, n = iov[i].iov_len - skip;
-			if (n > q->size - size)
-				n = q->size - size;
-			if (n)
-				memcpy(q->scratch + size, (uint8_t *)iov[i].iov_base + skip, n);
-			size += n;
-		}
-		if (size == 0)
-			break;
 		if (put(m->room_fd, q->scratch, size, 0) < 0)
 			return done || errno == EAGAIN ? (ssize_t)done : LR_CLOSED;
 		done += size;
-		for (at += size; count && at >= iov->iov_len; count--)
-			at -= iov++->iov_len;
+		lr_left_pass(&left, size);
 	}
 	return (ssize_t)done;
 }

@@ -230,19 +230,6 @@ static bool may_begin(struct lr_spool *s, uint64_t next, uint64_t most)
 	return next - s->oldest < most;
 }
 
-/* As much of iov as makes `most` bytes, from byte `skip` of the first on. */
-static int cut(struct iovec *out, const struct iovec *iov, int count, size_t skip, size_t most)
-{
-	int n = 0;
-
-	for (; n < count && most; n++, skip = 0) {
-		out[n].iov_base = (uint8_t *)iov[n].iov_base + skip;
-		out[n].iov_len = iov[n].iov_len - skip < most ? iov[n].iov_len - skip : most;
-		most -= out[n].iov_len;
-	}
-	return n;
-}
-
 /* The file that is being written can take bytes, or there is a new one: 1, 0, LR_CLOSED. */
 static int open_out(struct lr_spool *s)
 {
@@ -286,24 +273,19 @@ static ssize_t spool_write(struct lr_medium *m, const struct iovec *iov, int cou
 	struct lr_spool *s = (struct lr_spool *)m;
 	bool batches = s->flags & LR_SPOOL_OUR_BATCHES;
 	size_t most = batches ? LR_SPOOL_BATCH : LR_SPOOL_SEGMENT;
-	size_t done = 0, at = 0; /* bytes that are out; in iov[0] */
+	struct lr_left left = lr_left_of(iov, count);
+	size_t done = 0;
 	struct iovec part[LR_MAX_IOV + 1];
 
 	if (s->hung_up || atomic_load(&m->fault))
 		return LR_CLOSED;
-	while (count) {
+	while (left.count) {
 		ssize_t n;
 		int r;
 
-		if (iov->iov_len == at) {
-			iov++;
-			count--;
-			at = 0;
-			continue;
-		}
 		if ((r = open_out(s)) <= 0)
 			return done ? (ssize_t)done : r;
-		n = writev(s->out_fd, part, cut(part, iov, count, at, most - s->out_at));
+		n = writev(s->out_fd, part, lr_left_cut(&left, part, most - s->out_at));
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
@@ -312,9 +294,8 @@ static ssize_t spool_write(struct lr_medium *m, const struct iovec *iov, int cou
 		}
 		s->out_at += (uint64_t)n;
 		done += (size_t)n;
-		for (at += (size_t)n; count && at >= iov->iov_len; count--)
-			at -= iov++->iov_len;
-		if (batches && (count == 0 || s->out_at == most) && publish(s) < 0)
+		lr_left_pass(&left, (size_t)n);
+		if (batches && (left.count == 0 || s->out_at == most) && publish(s) < 0)
 			return LR_CLOSED;
 	}
 	return (ssize_t)done;

@@ -221,6 +221,7 @@ static int flush_rest(struct stream *s)
 static bool keep(struct stream *s, const struct iovec *iov, int count, size_t skip, size_t total)
 {
 	size_t size = s->rest_len + total - skip;
+	struct lr_left left = lr_left_of(iov, count);
 
 	if (s->rest_at + size > s->rest_size) {
 		/* Beyond one frame only where more are to follow. */
@@ -235,13 +236,8 @@ static bool keep(struct stream *s, const struct iovec *iov, int count, size_t sk
 		s->rest_at = 0;
 		s->rest_size = room;
 	}
-	for (int i = 0; i < count; i++) {
-		size_t n = iov[i].iov_len > skip ? iov[i].iov_len - skip : 0;
-		if (n)
-			memcpy(s->rest + s->rest_at + s->rest_len, (uint8_t *)iov[i].iov_base + skip, n);
-		skip -= skip < iov[i].iov_len ? skip : iov[i].iov_len;
-		s->rest_len += n;
-	}
+	lr_left_pass(&left, skip);
+	s->rest_len += lr_left_copy(&left, s->rest + s->rest_at + s->rest_len, total - skip);
 	s->full = s->link.unfinished = true;
 	return true;
 }

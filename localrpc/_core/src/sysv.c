@@ -181,26 +181,15 @@ static bool queue_arm(struct lr_medium *m)
 static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int count)
 {
 	struct queues *q = (struct queues *)m;
-	size_t done = 0, at = 0; /* bytes that are out; in iov[0] */
+	struct lr_left left = lr_left_of(iov, count);
+	size_t done = 0;
 
 	if (q->hung_up)
 		return LR_CLOSED;
-	while (count) {
-		size_t size = 0;
+	while (left.count && atomic_load(&q->sender.state) != OUT) {
+		size_t size = lr_left_copy(&left, q->out->data, q->size);
 		long r;
 
-		if (atomic_load(&q->sender.state) == OUT)
-			break;
-		for (int i = 0; i < count && size < q->size; i++) {
-			size_t skip = i ? 0 : at, n = iov[i].iov_len - skip;
-			if (n > q->size - size)
-				n = q->size - size;
-			if (n)
-				memcpy(q->out->data + size, (uint8_t *)iov[i].iov_base + skip, n);
-			size += n;
-		}
-		if (size == 0)
-			break;
 		q->out->type = TYPE;
 		do
 			r = msgsnd(q->tx, q->out, size, IPC_NOWAIT);
@@ -213,8 +202,7 @@ static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int cou
 			return done || errno == EAGAIN ? (ssize_t)done : LR_CLOSED;
 		}
 		done += size;
-		for (at += size; count && at >= iov->iov_len; count--)
-			at -= iov++->iov_len;
+		lr_left_pass(&left, size);
 	}
 	return (ssize_t)done;
 }

@@ -1,0 +1,54 @@
+/* iov.c - an iovec that goes out in messages, or in as much as there is room for. */
+#include "core.h"
+
+/* Nothing is left of the first part: on to one that has something. */
+static void settle(struct lr_left *left)
+{
+	for (; left->count && left->at >= left->iov->iov_len; left->count--)
+		left->at -= left->iov++->iov_len;
+}
+
+struct lr_left lr_left_of(const struct iovec *iov, int count)
+{
+	struct lr_left left = {.iov = iov, .count = count};
+
+	settle(&left);
+	return left;
+}
+
+int lr_left_cut(const struct lr_left *left, struct iovec *out, size_t most)
+{
+	size_t skip = left->at;
+	int n = 0;
+
+	for (; n < left->count && most; n++, skip = 0) {
+		size_t size = left->iov[n].iov_len - skip;
+
+		out[n].iov_base = (uint8_t *)left->iov[n].iov_base + skip;
+		out[n].iov_len = size < most ? size : most;
+		most -= out[n].iov_len;
+	}
+	return n;
+}
+
+size_t lr_left_copy(const struct lr_left *left, uint8_t *to, size_t most)
+{
+	size_t skip = left->at, done = 0;
+
+	for (int i = 0; i < left->count && done < most; i++, skip = 0) {
+		size_t size = left->iov[i].iov_len - skip;
+
+		if (size > most - done)
+			size = most - done;
+		if (size) /* an empty part may have no address */
+			memcpy(to + done, (uint8_t *)left->iov[i].iov_base + skip, size);
+		done += size;
+	}
+	return done;
+}
+
+void lr_left_pass(struct lr_left *left, size_t size)
+{
+	left->at += size;
+	settle(left);
+}
