@@ -1,8 +1,8 @@
 /*
  * core.h - what the files of the core share: frames, links, time, doorbells.
  *
- * Floors, lowest first: util.c (time, futex, fork), iov.c (what is left to send),
- * ring.c and stream.c (one link kind each; the second over socket.c, pipe.c,
+ * Floors, lowest first: util.c (time, futex, fork, threads), iov.c (what is left to
+ * send), ring.c and stream.c (one link kind each; the second over socket.c, pipe.c,
  * mqueue.c, sysv.c, spool.c),
  * table.c (calls, messages), conn.c (one link and what waits to be sent on it),
  * wake.c, read.c, futex.c, sleep.c, lead.c and service.c (who reads, who sleeps,
@@ -50,6 +50,10 @@ bool lr_signal_allowed(int signo); /* as a wake-up */
 uint32_t lr_fork_generation(void); /* grows by one in every forked child */
 /* A message of so many bytes is on its way: have the allocator keep room for such. */
 void lr_expect_size(uint64_t size);
+/* A thread that gets none of the program's signals; a stack of 0 is the system's size.
+ * 0, or an errno. */
+int lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);
+bool lr_exited(int pidfd); /* false for -1 */
 void lr_fill_error(char *error, int size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 

@@ -27,7 +27,6 @@
 #include "engine.h"
 
 #include <linux/futex.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -108,8 +107,7 @@ static bool start_watching(struct lr_engine *e)
 	struct epoll_event kick = {.events = EPOLLIN, .data.u64 = EVENT_KICK};
 	/* The leader's whole set, by its edges: an event that is there already counts as one. */
 	struct epoll_event set = {.events = EPOLLIN | EPOLLET, .data.u64 = EVENT_BELL};
-	sigset_t all, before;
-	int r = -1;
+	int r;
 
 	e->watch_epoll = epoll_create1(EPOLL_CLOEXEC);
 	e->watch_kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -117,11 +115,7 @@ static bool start_watching(struct lr_engine *e)
 	    epoll_ctl(e->watch_epoll, EPOLL_CTL_ADD, e->watch_kick, &kick) < 0 ||
 	    epoll_ctl(e->watch_epoll, EPOLL_CTL_ADD, e->epoll_fd, &set) < 0)
 		return false;
-	/* Signals are for threads that can run their handlers. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&e->watcher, NULL, watch, e);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	r = lr_start_thread(&e->watcher, watch, e, 0);
 	if (r == 0)
 		pthread_setname_np(e->watcher, "localrpc-epoll");
 	return r == 0;

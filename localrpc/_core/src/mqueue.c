@@ -83,8 +83,7 @@ static bool queue_writable(struct lr_medium *m)
 /* A queue takes what nobody will read, so ask before a call opens. */
 static bool queue_gone(struct lr_medium *m)
 {
-	struct pollfd p = {.fd = ((struct queues *)m)->pidfd, .events = POLLIN};
-	return p.fd >= 0 && poll(&p, 1, 0) > 0;
+	return lr_exited(((struct queues *)m)->pidfd);
 }
 
 static bool queue_over(struct lr_medium *m)

@@ -27,8 +27,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
@@ -208,16 +206,10 @@ static bool spool_over(struct lr_medium *m)
 	return has_ended(((struct lr_spool *)m)->in_dir);
 }
 
-static bool is_dead(const struct lr_spool *s)
-{
-	struct pollfd p = {.fd = s->pidfd, .events = POLLIN};
-	return s->pidfd >= 0 && poll(&p, 1, 0) > 0;
-}
-
 /* A spool takes what nobody will read, so ask before a call opens. */
 static bool spool_gone(struct lr_medium *m)
 {
-	return spool_over(m) || is_dead((struct lr_spool *)m);
+	return spool_over(m) || lr_exited(((struct lr_spool *)m)->pidfd);
 }
 
 /* ---- writing ---- */
@@ -355,8 +347,6 @@ static void *beat(void *argument)
 static int begin_pulse(struct lr_spool *s, const struct lr_spool_pulse *how)
 {
 	struct pulse *p = &s->pulse;
-	sigset_t all, before;
-	pthread_attr_t attr;
 	int dead = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	p->ours = s->record_fd;
@@ -364,16 +354,7 @@ static int begin_pulse(struct lr_spool *s, const struct lr_spool_pulse *how)
 	p->interval = how->interval_ms * LR_MS;
 	p->patience = how->peer_interval_ms * MOST_SILENT * LR_MS;
 	p->dead_fd = dead < 0 ? -1 : fcntl(dead, F_DUPFD_CLOEXEC, 0);
-	if (p->dead_fd >= 0) {
-		/* The program's signals are not for this thread. */
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &before);
-		pthread_attr_init(&attr);
-		pthread_attr_setstacksize(&attr, 64 << 10);
-		p->beats = pthread_create(&p->thread, &attr, beat, p) == 0;
-		pthread_attr_destroy(&attr);
-		pthread_sigmask(SIG_SETMASK, &before, NULL);
-	}
+	p->beats = p->dead_fd >= 0 && lr_start_thread(&p->thread, beat, p, 64 << 10) == 0;
 	if (p->beats)
 		return dead;
 	if (p->dead_fd >= 0)
@@ -475,7 +456,7 @@ static bool is_last(const struct lr_spool *s)
 	int fd;
 	bool last;
 
-	if (has_ended(s->in_dir) || is_dead(s))
+	if (has_ended(s->in_dir) || lr_exited(s->pidfd))
 		return true;
 	snprintf(record, sizeof record, "%s/%s", s->path, theirs(s));
 	fd = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);

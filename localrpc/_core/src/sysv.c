@@ -16,8 +16,6 @@
  */
 #include "core.h"
 
-#include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
@@ -94,21 +92,11 @@ static void *carry(void *argument)
 
 static bool hire(struct porter *p)
 {
-	sigset_t all, before;
-	pthread_attr_t attr;
-
 	if (p->hired)
 		return true;
 	if (!p->load && !(p->load = malloc(sizeof *p->load + LR_SYSV_MAX)))
 		return false;
-	/* The program's signals are not for this thread. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 64 << 10);
-	p->hired = pthread_create(&p->thread, &attr, carry, p) == 0;
-	pthread_attr_destroy(&attr);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	p->hired = lr_start_thread(&p->thread, carry, p, 64 << 10) == 0;
 	return p->hired;
 }
 
@@ -215,8 +203,7 @@ static bool queue_writable(struct lr_medium *m)
 /* A queue takes what nobody will read, so ask before a call opens. */
 static bool queue_gone(struct lr_medium *m)
 {
-	struct pollfd p = {.fd = ((struct queues *)m)->pidfd, .events = POLLIN};
-	return p.fd >= 0 && poll(&p, 1, 0) > 0;
+	return lr_exited(((struct queues *)m)->pidfd);
 }
 
 static void queue_hang_up(struct lr_medium *m)

@@ -1,7 +1,8 @@
-/* util.c - time, the CPU we run on, futexes, forks. */
+/* util.c - time, the CPU we run on, futexes, forks, threads, other processes' ends. */
 #include "core.h"
 
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -101,6 +102,30 @@ void lr_futex_wake(_Atomic uint32_t *word)
 void lr_futex_wake_shared(_Atomic uint32_t *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+int lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack)
+{
+	sigset_t all, before;
+	pthread_attr_t attr;
+	int r;
+
+	/* Signals are for threads that can run the program's handlers. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attr);
+	if (stack)
+		pthread_attr_setstacksize(&attr, stack);
+	r = pthread_create(thread, &attr, run, argument);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
+}
+
+bool lr_exited(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+	return pidfd >= 0 && poll(&p, 1, 0) > 0;
 }
 
 void lr_fill_error(char *error, int size, const char *format, ...)
