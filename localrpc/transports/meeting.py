@@ -1,7 +1,7 @@
 """A well-known place to knock at, and a private pair of one-way channels for each client.
 
-This is how unrelated processes meet over what has no accept(2): FIFOs and
-message queues. The client makes its pair, knocks with a token that names it,
+This is how unrelated processes meet over what has no accept(2): FIFOs, message
+queues (queues.py) and files. The client makes its pair, knocks with a token that names it,
 and introduces itself on it; both names go as soon as both sides have opened
 them.
 """
@@ -9,7 +9,6 @@ them.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import re
 import select
@@ -21,9 +20,8 @@ from collections.abc import Callable
 
 from localrpc import _log
 from localrpc.address import Address
-from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
+from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
-from localrpc.transports import names, records
 from localrpc.transports.base import Greeting, Listener, PeerCredentials
 from localrpc.transports.credentials import identified
 from localrpc.transports.door import MediumGreeting, forget_after_fork
@@ -140,33 +138,6 @@ class MeetingGreeting(MediumGreeting[Medium]):
         return identified(peer, hello.pid, self._open_pidfd)
 
 
-UNSEEN = (
-    "the other process cannot be seen from here, and only a process tells of a queue's death:"
-    " both have to be in one PID namespace (a container without its own, such as with docker"
-    " run --pid=host); pipe: and unix: need no such thing"
-)
-
-
-def seen(
-    peer: PeerCredentials, pid: int, open_pidfd: Callable[[int], int]
-) -> tuple[PeerCredentials, int]:
-    """As identified(), for a medium that does not end with its peer. Raises GreetingError."""
-    peer, pidfd = identified(peer, pid, open_pidfd)
-    if pidfd < 0:
-        raise GreetingError(UNSEEN)
-    return peer, pidfd
-
-
-class SeenGreeting(MeetingGreeting):
-    """For such a medium."""
-
-    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-        try:
-            return seen(peer, hello.pid, self._open_pidfd)
-        except GreetingError as error:
-            raise self.refuse(str(error)) from None
-
-
 class MeetingListener(Listener):
     """Takes knocks; a subclass knows where they come in and how to enter a client's pair."""
 
@@ -263,88 +234,3 @@ class MeetingListener(Listener):
     @abstractmethod
     def _close(self) -> None:
         """The descriptors alone."""
-
-
-class Registered:
-    """A meeting place that is no file: its name lies in the runtime directory, as a record.
-
-    `suffix` tells the kinds of places apart, `remove` clears up what a record's
-    lines name.
-    """
-
-    def __init__(self, suffix: str, remove: Callable[[list[str]], None]) -> None:
-        self._suffix = suffix
-        self._remove = remove
-
-    def _path(self, address: Address, *, create: bool) -> str:
-        directory = names.check_runtime_directory(create=create)
-        return os.path.join(directory, address.body + self._suffix)
-
-    def take(self, address: Address, place: str) -> records.Record:
-        """Register `place`, which is still to be made. Raises ListenError, AddressInUse."""
-        try:
-            path = self._path(address, create=True)
-            directory = os.path.dirname(path)
-            with names.locked(directory):
-                self.sweep(directory)
-                try:
-                    return records.make(path, place, str(os.getpid()))
-                except FileExistsError:
-                    raise AddressInUse(str(address), names.IN_USE) from None
-        except OSError as error:
-            raise ListenError(str(address), error.strerror or str(error)) from error
-
-    def give_up(self, address: Address, record: records.Record) -> None:
-        """Nobody finds the place by `record` any more, which stays until that is gone."""
-        path = self.client_record(address, new_token())
-        with contextlib.suppress(OSError):
-            os.rename(record.path, path)
-            record.path = path
-
-    def sweep(self, directory: str) -> None:
-        """Clear up after every dead server and client of this kind; `directory` is locked."""
-        records.sweep(directory, f"*{self._suffix}", self._remove)
-        records.sweep(directory, f"*{self._suffix}.*{records.SUFFIX}", self._remove)
-
-    def sweep_clients(self, address: Address) -> bool:
-        """As sweep(), for the clients of one place, at once. Raises OSError."""
-        path = self._path(address, create=False)
-        directory, name = os.path.split(path)
-        with names.locked(directory, patience=0):
-            return records.sweep(directory, f"{glob.escape(name)}.*{records.SUFFIX}", self._remove)
-
-    def find(self, address: Address) -> tuple[str, int]:
-        """The place, and the server's pid. Raises ConnectError."""
-        try:
-            path = self._path(address, create=False)
-            with names.locked(os.path.dirname(path)):
-                lines, lives = records.read(path)
-            place, pid = lines
-        except FileNotFoundError:
-            reason = f"no server listens on {address.body}: start it, or check the name"
-            raise ConnectError(str(address), f"connect failed: {reason}") from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "its record is damaged"
-            raise ConnectError(str(address), f"connect failed: {reason}") from None
-        if not lives:
-            raise gone(address)
-        return place, int(pid)
-
-    def confirm(self, address: Address, place: str) -> None:
-        """Raises ConnectError if the server has given up `place`, where we have just knocked.
-
-        SYNC no-lost-knock: we knock, then look at the record; the server, in
-        close(), removes the record, then looks for knocks.
-        """
-        if self.find(address)[0] != place:
-            raise gone(address)
-
-    def client_record(self, address: Address, token: str) -> str:
-        """The path of a client's record."""
-        return f"{self._path(address, create=False)}.{token}{records.SUFFIX}"
-
-    def announce(self, address: Address, token: str, *lines: str) -> records.Record:
-        """A client's record of what it is about to make. Raises OSError."""
-        path = self.client_record(address, token)
-        with names.locked(os.path.dirname(path)):
-            return records.make(path, *lines)

@@ -17,33 +17,28 @@ import posix_ipc
 from localrpc._core import links
 from localrpc._core.links import Link
 from localrpc.address import Address
-from localrpc.errors import ConnectError, LimitReached, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits, records
 from localrpc.transports.base import (
-    Connection,
     Greeting,
     Listener,
     Offer,
     PeerCredentials,
     Scope,
-    Transport,
     what_is_missing,
 )
 from localrpc.transports.credentials import open_pidfd_of_holder
-from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Descriptors, Medium
-from localrpc.transports.meeting import (
-    KNOCK_SIZE,
-    UNSEEN,
-    MeetingListener,
+from localrpc.transports.meeting import KNOCK_SIZE, new_token
+from localrpc.transports.queues import (
+    Door,
+    QueueListener,
+    QueueTransport,
     Registered,
     SeenGreeting,
-    encode_knock,
-    knock,
-    new_token,
     seen,
 )
+from localrpc.wire.codec import Hello
 
 _DEPTH = 3
 """Messages in a queue: a user's 819,200 bytes hold 32 queues of so many, of 8 KiB each."""
@@ -186,15 +181,14 @@ class QueueMedium(Medium):
         self._owned.close()
 
 
-class _MqListener(MeetingListener):
+class _MqListener(QueueListener):
     def __init__(
         self, address: Address, options: Options, queue: _Queue, name: str, record: records.Record
     ) -> None:
-        super().__init__(address, options)
+        super().__init__(address, options, registered, record)
         self._queue = queue
         self._fd = queue.fd
         self._name = name
-        self._record = record
 
     def fileno(self) -> int:
         return self._fd
@@ -221,21 +215,17 @@ class _MqListener(MeetingListener):
             medium, self.address, self._options, owner, lambda pid: _open_pidfd(rx.fd, pid)
         )
 
-    def _sweep(self) -> bool:
-        return registered.sweep_clients(self.address)
-
-    def _give_back(self) -> None:
+    def _remove_door(self) -> None:
         _remove([self._name])
-        self._record.remove()
 
-    def _close(self) -> None:
-        self._record.close()
+    def _close_door(self) -> None:
         fd, self._fd = self._fd, -1
         os.close(fd)
 
 
-class MqTransport(Transport):
+class MqTransport(QueueTransport[_Queue, QueueMedium]):
     scheme = "mq"
+    registered = registered
 
     def offers(self) -> tuple[Offer, ...]:
         names = ("queues_max", "msg_max", "msgsize_max")
@@ -258,71 +248,48 @@ class MqTransport(Transport):
 
     def listen(self, address: Address, options: Options) -> Listener:
         name = _name(new_token(), "door")
-        record = registered.take(address, name)
-        try:
-            queue = _Queue(name, depth=min(_KNOCKS, _setting("msg_max", 10)), size=KNOCK_SIZE)
-        except OSError as error:
-            record.remove()
-            raise ListenError(str(address), error.strerror or str(error)) from None
+        depth = min(_KNOCKS, _setting("msg_max", 10))
+        queue, record = registered.make_place(
+            address, name, lambda name: _Queue(name, depth=depth, size=KNOCK_SIZE)
+        )
         return _MqListener(address, options, queue, name, record)
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
-        place, pid = registered.find(address)
-        with contextlib.ExitStack() as stack:
-            fds = stack.enter_context(Descriptors())
-            try:
-                door = _Queue(place)
-                fds.add(door.fd)
-            except OSError as error:
-                raise ConnectError(str(address), f"connect failed: {error.strerror}") from None
-            server = _open_pidfd(door.fd, pid)
-            if server < 0:
-                raise ConnectError(str(address), f"connect failed: {UNSEEN}")
-            fds.add(server)
-            road = Road(
-                connect=lambda until: _connect(address, place, door, server, stack, until),
-                identify=lambda medium: _owner(door.fd),
-                peer_name=f"unix:{address.body}",
-                watch=lambda medium, peer, hello: seen(
-                    peer, hello.pid, lambda pid: _open_pidfd(medium.fileno(), pid)
-                ),
-                alive=lambda: server,
-            )
-            return dial_road(road, address, options, deadline)
+    def _open(self, place: str, stack: contextlib.ExitStack) -> _Queue:
+        queue = _Queue(place)
+        stack.callback(os.close, queue.fd)
+        return queue
 
+    def _pidfd_of(self, queue: _Queue, pid: int) -> int:
+        return _open_pidfd(queue.fd, pid)
 
-def _connect(
-    address: Address,
-    place: str,
-    door: _Queue,
-    server: int,
-    stack: contextlib.ExitStack,
-    until: float,
-) -> QueueMedium:
-    """A pair of our own, whose names go with `stack`, and a knock."""
-    token = new_token()
-    up, down = _name(token, "up"), _name(token, "down")
-    depth, size = min(_DEPTH, _setting("msg_max", 10)), min(_SIZE, _setting("msgsize_max", 8192))
-    record = registered.announce(address, token, up, down)
-    stack.callback(record.remove)
-    stack.callback(_remove, [up, down])
-    fds = Descriptors()
-    try:
-        tx = _Queue(up, depth=depth, size=size)
-        fds.add(tx.fd)
-        rx = _Queue(down, depth=depth, size=size)
-        fds.add(rx.fd)
-        knock(address, lambda: door.send(encode_knock(token)), until, room=door.fd, server=server)
-        registered.confirm(address, place)
-    except OSError as error:
-        fds.close()
-        if error.errno == errno.ENOSPC:
-            raise LimitReached(str(address), error.strerror or "") from None
-        raise
-    except BaseException:
-        fds.close()
-        raise
-    fds.take()
-    owned = Descriptors()
-    owned.add(rx.fd, tx.fd)
-    return QueueMedium(rx, tx, owned)
+    def _owner(self, queue: _Queue) -> PeerCredentials:
+        return _owner(queue.fd)
+
+    def _connect(
+        self, address: Address, door: Door[_Queue], stack: contextlib.ExitStack, until: float
+    ) -> QueueMedium:
+        """The names of the pair go with `stack`: by then the server has opened both."""
+        token = new_token()
+        names = [_name(token, "up"), _name(token, "down")]
+        depth = min(_DEPTH, _setting("msg_max", 10))
+        size = min(_SIZE, _setting("msgsize_max", 8192))
+        with Descriptors() as fds:
+
+            def make(name: str) -> _Queue:
+                queue = _Queue(name, depth=depth, size=size)
+                fds.add(queue.fd)
+                return queue
+
+            (tx, rx), record = registered.make_pair(address, token, names, make)
+            stack.callback(record.remove)
+            stack.callback(_remove, names)
+            registered.knock(address, door, token, door.queue.send, until, room=door.queue.fd)
+            fds.take()
+        owned = Descriptors()
+        owned.add(rx.fd, tx.fd)
+        return QueueMedium(rx, tx, owned)
+
+    def _watch(
+        self, medium: QueueMedium, peer: PeerCredentials, hello: Hello
+    ) -> tuple[PeerCredentials, int]:
+        return seen(peer, hello.pid, lambda pid: _open_pidfd(medium.fileno(), pid))

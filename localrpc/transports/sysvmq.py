@@ -19,31 +19,24 @@ from localrpc import _log
 from localrpc._core import ffi, lib, links
 from localrpc._core.links import Link
 from localrpc.address import Address
-from localrpc.errors import ConnectError, LimitReached, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits, records
 from localrpc.transports.base import (
-    Connection,
     Greeting,
     Listener,
     Offer,
     PeerCredentials,
     Scope,
-    Transport,
     what_is_missing,
 )
-from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Medium
-from localrpc.transports.meeting import (
-    KNOCK_SIZE,
-    UNSEEN,
-    MeetingListener,
+from localrpc.transports.meeting import KNOCK_SIZE, gone, new_token
+from localrpc.transports.queues import (
+    Door,
+    QueueListener,
+    QueueTransport,
     Registered,
     SeenGreeting,
-    encode_knock,
-    gone,
-    knock,
-    new_token,
     seen,
 )
 from localrpc.wire.codec import Hello
@@ -83,6 +76,10 @@ def _new_key() -> int:
 
 def _make(key: int) -> int:
     return _check(lib.lr_msgget(key, 1))
+
+
+def _make_at(place: str) -> int:
+    return _make(int(place))
 
 
 def _find(key: int) -> int:
@@ -313,13 +310,12 @@ class _SysvGreeting(SeenGreeting):
         return super().watch(peer, hello._replace(pid=_sender(self.medium.rx)))
 
 
-class _SysvListener(MeetingListener):
+class _SysvListener(QueueListener):
     def __init__(
         self, address: Address, options: Options, queue: int, record: records.Record
     ) -> None:
-        super().__init__(address, options)
+        super().__init__(address, options, registered, record)
         self._queue = queue
-        self._record = record
         self._porter = _Porter(queue)
         self._porter.send_out(once=False)
 
@@ -345,23 +341,19 @@ class _SysvListener(MeetingListener):
         medium = SysvMedium(rx, _find(down), (-1, path), waits=False)
         return _SysvGreeting(medium, self.address, self._options, _owner(rx), _open_pidfd)
 
-    def _sweep(self) -> bool:
-        return registered.sweep_clients(self.address)
-
-    def _give_back(self) -> None:
+    def _remove_door(self) -> None:
         registered.give_up(self.address, self._record)
         self._porter.bring_rest()
         _drop(self._queue)
         self._porter.dismiss()
-        self._record.remove()
 
-    def _close(self) -> None:
-        self._record.close()
+    def _close_door(self) -> None:
         self._porter.close()
 
 
-class SysvMqTransport(Transport):
+class SysvMqTransport(QueueTransport[int, SysvMedium]):
     scheme = "sysvmq"
+    registered = registered
 
     def offers(self) -> tuple[Offer, ...]:
         return (
@@ -381,61 +373,41 @@ class SysvMqTransport(Transport):
         )
 
     def listen(self, address: Address, options: Options) -> Listener:
-        key = _new_key()
-        record = registered.take(address, str(key))
-        try:
-            queue = _make(key)
-        except OSError as error:
-            record.remove()
-            raise ListenError(str(address), error.strerror or str(error)) from None
+        queue, record = registered.make_place(address, str(_new_key()), _make_at)
         return _SysvListener(address, options, queue, record)
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
-        place, pid = registered.find(address)
-        try:
-            door = _find(int(place))
-        except OSError as error:
-            raise ConnectError(str(address), f"connect failed: {error.strerror}") from None
-        with contextlib.ExitStack() as stack:
-            server = _open_pidfd(pid)
-            if server < 0:
-                raise ConnectError(str(address), f"connect failed: {UNSEEN}")
-            stack.callback(os.close, server)
-            road = Road(
-                connect=lambda until: _connect(address, place, door, server, until),
-                identify=lambda medium: _owner(door),
-                peer_name=f"unix:{address.body}",
-                watch=lambda medium, peer, hello: seen(peer, _sender(medium.rx), _open_pidfd),
-                alive=lambda: server,
-            )
-            return dial_road(road, address, options, deadline)
+    def _open(self, place: str, stack: contextlib.ExitStack) -> int:
+        return _find(int(place))
 
+    def _pidfd_of(self, queue: int, pid: int) -> int:
+        return _open_pidfd(pid)
 
-def _connect(address: Address, place: str, door: int, server: int, until: float) -> SysvMedium:
-    """A pair of our own; the knock follows the HELLO, so that it is there by then."""
-    token = new_token()
-    keys = _new_key(), _new_key()
-    record = registered.announce(address, token, *map(str, keys))
-    made: list[int] = []
-    try:
-        for key in keys:
-            made.append(_make(key))
-    except OSError as error:
-        for queue in made:
-            _drop(queue)
-        record.remove()
-        if error.errno == errno.ENOSPC:
-            raise LimitReached(str(address), error.strerror or "") from None
-        raise
+    def _owner(self, queue: int) -> PeerCredentials:
+        return _owner(queue)
 
-    def sent() -> None:
-        try:
-            knock(address, lambda: _send(door, encode_knock(token)), until, server=server)
-        except OSError as error:
-            if error.errno in _GONE:
-                raise gone(address) from None
-            raise
-        registered.confirm(address, place)
+    def _connect(
+        self, address: Address, door: Door[int], stack: contextlib.ExitStack, until: float
+    ) -> SysvMedium:
+        """The pair and its record are the link's; the knock follows the HELLO, so that it
+        is there by then."""
+        token = new_token()
+        keys = [str(_new_key()), str(_new_key())]
+        (up, down), record = registered.make_pair(address, token, keys, _make_at)
 
-    up, down = made
-    return SysvMedium(down, up, record.take(), sent=sent, waits=True)
+        def send(data: bytes) -> None:
+            try:
+                _send(door.queue, data)
+            except OSError as error:
+                if error.errno in _GONE:
+                    raise gone(address) from None
+                raise
+
+        def sent() -> None:
+            registered.knock(address, door, token, send, until)
+
+        return SysvMedium(down, up, record.take(), sent=sent, waits=True)
+
+    def _watch(
+        self, medium: SysvMedium, peer: PeerCredentials, hello: Hello
+    ) -> tuple[PeerCredentials, int]:
+        return seen(peer, _sender(medium.rx), _open_pidfd)

@@ -361,7 +361,7 @@ import os, signal, sys
 from localrpc.address import parse_target
 from localrpc.options import Options
 from localrpc.transports import mq, pipe, records, sysvmq, transport_for
-from localrpc.transports import meeting
+from localrpc.transports import meeting, queues
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -385,13 +385,13 @@ def patch(where):
         make = sysvmq._make
         sysvmq._make = lambda key: (make(key), die())
     elif where == "before the knock":
-        pipe.knock = mq.knock = sysvmq.knock = die
+        pipe.knock = queues.knock = die
     elif where == "after the knock":
         knock = meeting.knock
         def knocked(*args, **how):
             knock(*args, **how)
             die()
-        pipe.knock = mq.knock = sysvmq.knock = knocked
+        pipe.knock = queues.knock = knocked
 
 address = parse_target(sys.argv[1])
 patch(sys.argv[2])

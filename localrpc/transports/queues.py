@@ -1,0 +1,283 @@
+"""Where clients of message queues meet their servers: mq: and sysvmq: share all but the queues.
+
+A queue is no file that a client could find, so its name lies in the runtime
+directory, as a record. A record is written before what it names is made, and
+removed once that is gone: whatever is killed in between leaves word of itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from localrpc.address import Address
+from localrpc.errors import AddressInUse, ConnectError, GreetingError, LimitReached, ListenError
+from localrpc.options import Options
+from localrpc.transports import names, records
+from localrpc.transports.base import Connection, PeerCredentials, Transport
+from localrpc.transports.credentials import identified
+from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.media import Medium
+from localrpc.transports.meeting import (
+    MeetingGreeting,
+    MeetingListener,
+    encode_knock,
+    gone,
+    knock,
+    new_token,
+)
+from localrpc.wire.codec import Hello
+
+Q = TypeVar("Q")
+"""A queue, as one kind of them is held."""
+M = TypeVar("M", bound=Medium)
+
+
+UNSEEN = (
+    "the other process cannot be seen from here, and only a process tells of a queue's death:"
+    " both have to be in one PID namespace (a container without its own, such as with docker"
+    " run --pid=host); pipe: and unix: need no such thing"
+)
+
+
+def seen(
+    peer: PeerCredentials, pid: int, open_pidfd: Callable[[int], int]
+) -> tuple[PeerCredentials, int]:
+    """As identified(), for a medium that does not end with its peer. Raises GreetingError."""
+    peer, pidfd = identified(peer, pid, open_pidfd)
+    if pidfd < 0:
+        raise GreetingError(UNSEEN)
+    return peer, pidfd
+
+
+class SeenGreeting(MeetingGreeting):
+    """For such a medium."""
+
+    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+        try:
+            return seen(peer, hello.pid, self._open_pidfd)
+        except GreetingError as error:
+            raise self.refuse(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Door(Generic[Q]):
+    """A server's queue, as a client has found it."""
+
+    queue: Q
+    place: str
+    server: int
+    """A pidfd."""
+
+
+class Registered:
+    """The places of one kind of queue, and the queues that clients make for themselves.
+
+    `suffix` tells the kinds of places apart, `remove` clears up what a record's
+    lines name.
+    """
+
+    def __init__(self, suffix: str, remove: Callable[[list[str]], None]) -> None:
+        self._suffix = suffix
+        self._remove = remove
+
+    def _path(self, address: Address, *, create: bool) -> str:
+        directory = names.check_runtime_directory(create=create)
+        return os.path.join(directory, address.body + self._suffix)
+
+    def take(self, address: Address, place: str) -> records.Record:
+        """Register `place`, which is still to be made. Raises ListenError, AddressInUse."""
+        try:
+            path = self._path(address, create=True)
+            directory = os.path.dirname(path)
+            with names.locked(directory):
+                self.sweep(directory)
+                try:
+                    return records.make(path, place, str(os.getpid()))
+                except FileExistsError:
+                    raise AddressInUse(str(address), names.IN_USE) from None
+        except OSError as error:
+            raise ListenError(str(address), error.strerror or str(error)) from error
+
+    def make_place(
+        self, address: Address, place: str, make: Callable[[str], Q]
+    ) -> tuple[Q, records.Record]:
+        """Register `place`, then have it made. Raises ListenError, AddressInUse."""
+        record = self.take(address, place)
+        try:
+            return make(place), record
+        except OSError as error:
+            record.remove()
+            raise ListenError(str(address), error.strerror or str(error)) from None
+
+    def give_up(self, address: Address, record: records.Record) -> None:
+        """Nobody finds the place by `record` any more, which stays until that is gone."""
+        path = self.client_record(address, new_token())
+        with contextlib.suppress(OSError):
+            os.rename(record.path, path)
+            record.path = path
+
+    def sweep(self, directory: str) -> None:
+        """Clear up after every dead server and client of this kind; `directory` is locked."""
+        records.sweep(directory, f"*{self._suffix}", self._remove)
+        records.sweep(directory, f"*{self._suffix}.*{records.SUFFIX}", self._remove)
+
+    def sweep_clients(self, address: Address) -> bool:
+        """As sweep(), for the clients of one place, at once. Raises OSError."""
+        path = self._path(address, create=False)
+        directory, name = os.path.split(path)
+        with names.locked(directory, patience=0):
+            return records.sweep(directory, f"{glob.escape(name)}.*{records.SUFFIX}", self._remove)
+
+    def find(self, address: Address) -> tuple[str, int]:
+        """The place, and the server's pid. Raises ConnectError."""
+        try:
+            path = self._path(address, create=False)
+            with names.locked(os.path.dirname(path)):
+                lines, lives = records.read(path)
+            place, pid = lines
+        except FileNotFoundError:
+            reason = f"no server listens on {address.body}: start it, or check the name"
+            raise ConnectError(str(address), f"connect failed: {reason}") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "its record is damaged"
+            raise ConnectError(str(address), f"connect failed: {reason}") from None
+        if not lives:
+            raise gone(address)
+        return place, int(pid)
+
+    def confirm(self, address: Address, place: str) -> None:
+        """Raises ConnectError if the server has given up `place`, where we have just knocked.
+
+        SYNC no-lost-knock: we knock, then look at the record; the server, in
+        close(), removes the record, then looks for knocks.
+        """
+        if self.find(address)[0] != place:
+            raise gone(address)
+
+    def client_record(self, address: Address, token: str) -> str:
+        """The path of a client's record."""
+        return f"{self._path(address, create=False)}.{token}{records.SUFFIX}"
+
+    def announce(self, address: Address, token: str, *lines: str) -> records.Record:
+        """A client's record of what it is about to make. Raises OSError."""
+        path = self.client_record(address, token)
+        with names.locked(os.path.dirname(path)):
+            return records.make(path, *lines)
+
+    def make_pair(
+        self, address: Address, token: str, pair: Sequence[str], make: Callable[[str], Q]
+    ) -> tuple[list[Q], records.Record]:
+        """Announce a client's queues, then have them made. Raises LimitReached, OSError."""
+        record = self.announce(address, token, *pair)
+        made: list[Q] = []
+        try:
+            for name in pair:
+                made.append(make(name))
+        except OSError as error:
+            self._remove([*pair[: len(made)]])
+            record.remove()
+            if error.errno == errno.ENOSPC:
+                raise LimitReached(str(address), error.strerror or "") from None
+            raise
+        return made, record
+
+    def knock(
+        self,
+        address: Address,
+        door: Door[Q],
+        token: str,
+        send: Callable[[bytes], object],
+        until: float,
+        *,
+        room: int | None = None,
+    ) -> None:
+        """As knock(), at a door that has not been given up by then."""
+        knock(address, lambda: send(encode_knock(token)), until, room=room, server=door.server)
+        self.confirm(address, door.place)
+
+
+class QueueListener(MeetingListener):
+    """Takes knocks at a registered queue; a subclass has the queue."""
+
+    def __init__(
+        self, address: Address, options: Options, registered: Registered, record: records.Record
+    ) -> None:
+        super().__init__(address, options)
+        self._registered = registered
+        self._record = record
+
+    def _sweep(self) -> bool:
+        return self._registered.sweep_clients(self.address)
+
+    def _give_back(self) -> None:
+        self._remove_door()
+        self._record.remove()
+
+    def _close(self) -> None:
+        self._record.close()
+        self._close_door()
+
+    @abstractmethod
+    def _remove_door(self) -> None:
+        """Nobody is to knock any more; what has come can still be read."""
+
+    @abstractmethod
+    def _close_door(self) -> None:
+        """The queue's descriptors alone."""
+
+
+class QueueTransport(Transport, Generic[Q, M]):
+    """Dials registered queues; a subclass knows how they are opened, and whose they are."""
+
+    registered: Registered
+
+    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+        place, pid = self.registered.find(address)
+        with contextlib.ExitStack() as stack:
+            try:
+                queue = self._open(place, stack)
+            except OSError as error:
+                raise ConnectError(str(address), f"connect failed: {error.strerror}") from None
+            server = self._pidfd_of(queue, pid)
+            if server < 0:
+                raise ConnectError(str(address), f"connect failed: {UNSEEN}")
+            stack.callback(os.close, server)
+            door = Door(queue, place, server)
+            road = Road(
+                connect=lambda until: self._connect(address, door, stack, until),
+                identify=lambda medium: self._owner(queue),
+                peer_name=f"unix:{address.body}",
+                watch=self._watch,
+                alive=lambda: server,
+            )
+            return dial_road(road, address, options, deadline)
+
+    @abstractmethod
+    def _open(self, place: str, stack: contextlib.ExitStack) -> Q:
+        """A server's queue, which goes with `stack`. Raises OSError."""
+
+    @abstractmethod
+    def _pidfd_of(self, queue: Q, pid: int) -> int:
+        """Of the server, whose pid that is by its record; or -1."""
+
+    @abstractmethod
+    def _owner(self, queue: Q) -> PeerCredentials:
+        """Who made it."""
+
+    @abstractmethod
+    def _connect(
+        self, address: Address, door: Door[Q], stack: contextlib.ExitStack, until: float
+    ) -> M:
+        """A pair of our own, of which the server hears by a knock; what is not the
+        medium's goes with `stack`."""
+
+    @abstractmethod
+    def _watch(self, medium: M, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+        """As seen(), of who answers. Raises GreetingError."""
