@@ -180,3 +180,15 @@ def open_pidfd_of_holder(pid: int, device: int, inode: int) -> int:
         pass  # it has gone, or belongs to somebody else
     os.close(pidfd)
     return -1
+
+
+def open_pidfd_of_sharer(pid: int, fd: int) -> int:
+    """As open_pidfd_of_holder(), for what this process has open as `fd`."""
+    facts = os.fstat(fd)
+    return open_pidfd_of_holder(pid, facts.st_dev, facts.st_ino)
+
+
+def maker_of(fd: int) -> PeerCredentials:
+    """Whose a pipe or a queue is: the kernel notes who made it, but not the process."""
+    facts = os.fstat(fd)
+    return PeerCredentials(0, facts.st_uid, facts.st_gid)

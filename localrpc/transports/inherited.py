@@ -27,7 +27,7 @@ from localrpc.transports.base import (
     Scope,
     Transport,
 )
-from localrpc.transports.credentials import identified, open_pidfd_of_holder
+from localrpc.transports.credentials import identified, maker_of, open_pidfd_of_sharer
 from localrpc.transports.door import forget_after_fork
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
@@ -144,16 +144,6 @@ def _take() -> Ends:
     return ends
 
 
-def _owner(fd: int) -> PeerCredentials:
-    facts = os.fstat(fd)
-    return PeerCredentials(0, facts.st_uid, facts.st_gid)
-
-
-def _open_pidfd(fd: int, pid: int) -> int:
-    facts = os.fstat(fd)
-    return open_pidfd_of_holder(pid, facts.st_dev, facts.st_ino)
-
-
 class _ParentGreeting(MeetingGreeting):
     """The parent: whoever gave us the pipes may call us, whatever its user."""
 
@@ -186,8 +176,8 @@ class _InheritedListener(Listener):
                 PipeMedium(*ends),
                 self.address,
                 self._options,
-                _owner(ends.rx),
-                lambda pid: _open_pidfd(ends.rx, pid),
+                maker_of(ends.rx),
+                lambda pid: open_pidfd_of_sharer(pid, ends.rx),
             )
         ]
 
@@ -236,12 +226,12 @@ class ToChild(Transport):
         rx = medium.fileno()
         road = Road(
             connect=lambda until: medium,
-            identify=lambda medium: _owner(rx),
+            identify=lambda medium: maker_of(rx),
             peer_name=f"unix:pid={self._pid}",
             objection=lambda peer, options: None,
             # A wrapper may stand between us and who really answers.
             watch=lambda medium, peer, hello: identified(
-                peer, hello.pid, lambda pid: _open_pidfd(rx, pid)
+                peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, rx)
             ),
             alive=lambda: self._stop,
         )

@@ -27,7 +27,7 @@ from localrpc.transports.base import (
     Scope,
     what_is_missing,
 )
-from localrpc.transports.credentials import open_pidfd_of_holder
+from localrpc.transports.credentials import maker_of, open_pidfd_of_sharer
 from localrpc.transports.media import Descriptors, Medium
 from localrpc.transports.meeting import KNOCK_SIZE, new_token
 from localrpc.transports.queues import (
@@ -134,16 +134,6 @@ def _try_queue() -> None:
         _remove([name])
 
 
-def _owner(fd: int) -> PeerCredentials:
-    facts = os.fstat(fd)
-    return PeerCredentials(0, facts.st_uid, facts.st_gid)
-
-
-def _open_pidfd(fd: int, pid: int) -> int:
-    facts = os.fstat(fd)
-    return open_pidfd_of_holder(pid, facts.st_dev, facts.st_ino)
-
-
 class QueueMedium(Medium):
     """Two queues: what we read, and what we write."""
 
@@ -210,9 +200,9 @@ class _MqListener(QueueListener):
         finally:
             _remove([up, down])
         medium = QueueMedium(rx, tx, fds)
-        owner = _owner(rx.fd)
+        owner = maker_of(rx.fd)
         return SeenGreeting(
-            medium, self.address, self._options, owner, lambda pid: _open_pidfd(rx.fd, pid)
+            medium, self.address, self._options, owner, lambda pid: open_pidfd_of_sharer(pid, rx.fd)
         )
 
     def _remove_door(self) -> None:
@@ -260,10 +250,10 @@ class MqTransport(QueueTransport[_Queue, QueueMedium]):
         return queue
 
     def _pidfd_of(self, queue: _Queue, pid: int) -> int:
-        return _open_pidfd(queue.fd, pid)
+        return open_pidfd_of_sharer(pid, queue.fd)
 
     def _owner(self, queue: _Queue) -> PeerCredentials:
-        return _owner(queue.fd)
+        return maker_of(queue.fd)
 
     def _connect(
         self, address: Address, door: Door[_Queue], stack: contextlib.ExitStack, until: float
@@ -292,4 +282,4 @@ class MqTransport(QueueTransport[_Queue, QueueMedium]):
     def _watch(
         self, medium: QueueMedium, peer: PeerCredentials, hello: Hello
     ) -> tuple[PeerCredentials, int]:
-        return seen(peer, hello.pid, lambda pid: _open_pidfd(medium.fileno(), pid))
+        return seen(peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, medium.fileno()))

@@ -31,7 +31,8 @@ from localrpc.transports.base import (
 )
 from localrpc.transports.credentials import (
     identified,
-    open_pidfd_of_holder,
+    maker_of,
+    open_pidfd_of_sharer,
     refusal_of_server,
 )
 from localrpc.transports.greet import Road, dial_road
@@ -66,15 +67,9 @@ def ends(path: str, token: str) -> Ends:
 
 def _owner(fd: int, path: str) -> PeerCredentials:
     """Who made a FIFO; raises GreetingError for anything else."""
-    facts = os.fstat(fd)
-    if not stat.S_ISFIFO(facts.st_mode):
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
         raise GreetingError(f"{path} is not a FIFO")
-    return PeerCredentials(0, facts.st_uid, facts.st_gid)
-
-
-def _pidfd_of(fd: int, pid: int) -> int:
-    facts = os.fstat(fd)
-    return open_pidfd_of_holder(pid, facts.st_dev, facts.st_ino)
+    return maker_of(fd)
 
 
 class _FifoListener(MeetingListener):
@@ -102,7 +97,7 @@ class _FifoListener(MeetingListener):
             fds.take()
             medium = PipeMedium(rx, tx, keep)
         return MeetingGreeting(
-            medium, self.address, self._options, owner, lambda pid: _pidfd_of(rx, pid)
+            medium, self.address, self._options, owner, lambda pid: open_pidfd_of_sharer(pid, rx)
         )
 
     def _sweep(self) -> bool:
@@ -177,7 +172,7 @@ class PipeTransport(Transport):
                 identify=lambda medium: _owner(knocker, address.body),
                 peer_name=f"unix:{address.body}",
                 watch=lambda medium, peer, hello: identified(
-                    peer, hello.pid, lambda pid: _pidfd_of(medium.fileno(), pid)
+                    peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, medium.fileno())
                 ),
                 alive=lambda: knocker,
             )
