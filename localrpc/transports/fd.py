@@ -96,6 +96,7 @@ class _OnlyServer(Once[SocketMedium]):
     scheme = "fd"
 
     def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
+        super().__init__()
         self._sock = sock
         forget_after_fork(self)
         if sock.family == socket.AF_UNIX:
@@ -108,7 +109,7 @@ class _OnlyServer(Once[SocketMedium]):
             tcp.prepare(sock, sock.getpeername()[0])
             name = tcp.place_name(sock.getpeername())
             road = tcp.road(address, lambda until: sock, name)
-        super().__init__(road, address, options)
+        self.begin(road, address, options)
 
     def describe(self, reason: str) -> str:
         return (

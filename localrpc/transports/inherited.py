@@ -11,27 +11,25 @@ import contextlib
 import os
 import stat
 import threading
-import time
 from typing import NamedTuple
 
 from localrpc.address import Address
-from localrpc.errors import ConnectError, ListenError
+from localrpc.errors import ListenError
 from localrpc.options import Options
 from localrpc.transports import limits
 from localrpc.transports.base import (
-    Connection,
     Greeting,
     Listener,
     Offer,
     PeerCredentials,
     Scope,
-    Transport,
 )
 from localrpc.transports.credentials import identified, maker_of, open_pidfd_of_sharer
 from localrpc.transports.door import forget_after_fork
-from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.greet import Road
 from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
 from localrpc.transports.meeting import MeetingGreeting
+from localrpc.transports.once import Once
 
 ENVIRONMENT = "LOCALRPC_PIPE"
 NO_SERVER = (
@@ -200,60 +198,56 @@ def listen(address: Address, options: Options) -> Listener:
         raise ListenError(str(address), str(error)) from None
 
 
-class ToChild(Transport):
-    """Greets one child in the background, because that may take its time to start."""
+class ToChild(Once[PipeMedium]):
+    """A parent's only connection, to a child that may tell how it has ended."""
 
     scheme = "pipe"
+    foreign = "it is another process's child"
 
     def __init__(self, ends: Ends, pid: int, address: Address, options: Options) -> None:
+        super().__init__()
         self._pid = pid
-        self._changed = threading.Condition()
-        self._connection: Connection | None = None
-        self._failure = ""
         self._ending = ""
-        self._taken = self._closed = False
         # What this process has of the pipes, until a channel takes the connection.
         self._ends = {fd: os.fstat(fd).st_ino for fd in ends}
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         forget_after_fork(self)
         medium = PipeMedium(*ends)
-        thread = threading.Thread(
-            target=self._greet, args=(medium, address, options), name="localrpc-greet", daemon=True
-        )
-        thread.start()
-
-    def _greet(self, medium: PipeMedium, address: Address, options: Options) -> None:
-        rx = medium.fileno()
         road = Road(
             connect=lambda until: medium,
-            identify=lambda medium: maker_of(rx),
-            peer_name=f"unix:pid={self._pid}",
+            identify=lambda medium: maker_of(ends.rx),
+            peer_name=f"unix:pid={pid}",
             objection=lambda peer, options: None,
             # A wrapper may stand between us and who really answers.
             watch=lambda medium, peer, hello: identified(
-                peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, rx)
+                peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, ends.rx)
             ),
             alive=lambda: self._stop,
         )
-        connection, failure = None, ""
-        try:
-            connection = dial_road(road, address, options, None)
-        except ConnectError as error:
-            failure = error.reason
-        with self._changed:
-            if not connection:
-                self._changed.wait_for(self._is_over, _LAST_WORDS)
-            self._failure = failure
-            if not self._closed:
-                self._connection, connection = connection, None
-            self._changed.notify_all()
-            stop, self._stop = self._stop, -1
-        os.close(stop)
-        if connection is not None:
-            connection.close()
+        self.begin(road, address, options)
+
+    def describe(self, reason: str) -> str:
+        return f"the child process {self._pid} is gone: {reason}"
+
+    def describe_wait(self) -> str:
+        return f"the child {self._pid} has not answered yet"
+
+    def await_reason(self, patience: float) -> None:
+        self._changed.wait_for(self._is_over, min(patience, _LAST_WORDS))
+
+    def reason(self) -> str:
+        if self._taken and not self._is_over():
+            return super().reason()
+        return self._ending or self._failure or "the channel is closed"
 
     def _is_over(self) -> bool:
         return bool(self._ending) or self._closed
+
+    def _greet(self, road: Road[PipeMedium], address: Address, options: Options) -> None:
+        super()._greet(road, address, options)
+        with self._changed:
+            stop, self._stop = self._stop, -1
+        os.close(stop)
 
     def offers(self) -> tuple[Offer, ...]:
         return (offer(),)
@@ -261,47 +255,22 @@ class ToChild(Transport):
     def listen(self, address: Address, options: Options) -> Listener:
         raise ListenError(str(address), NO_SERVER)
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
-        with self._changed:
-            while not (self._connection or self._failure or self._taken or self._closed):
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise ConnectError(str(address), f"the child {self._pid} has not answered yet")
-                self._changed.wait(left)
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                self._taken = True
-                return connection
-            if self._taken:
-                left = _LAST_WORDS if deadline is None else deadline - time.monotonic()
-                self._changed.wait_for(self._is_over, min(left, _LAST_WORDS))
-            reason = self._ending or self._failure or "the channel is closed"
-            if self._taken and not self._is_over():
-                reason = "its only connection has ended"
-            gone = f"the child process {self._pid} is gone: {reason}"
-            raise ConnectError(str(address), gone, final=True)
-
     def child_ended(self, how: str) -> None:
         with self._changed:
             self._ending = how
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Idempotent."""
+        super().close()
         with self._changed:
-            self._closed = True
-            connection, self._connection = self._connection, None
-            self._changed.notify_all()
             if self._stop >= 0:
                 os.eventfd_write(self._stop, 1)
-        if connection is not None:
-            connection.close()
 
     def forget(self) -> None:
         """In a forked child: whoever greets is not here, and a sibling must not hold this up."""
         self._changed = threading.Condition()
         self._ending = ""
-        self._failure = "it is another process's child"
+        self._failure = self.foreign
         self._connection = None
         stop, self._stop = self._stop, -1
         if stop >= 0:

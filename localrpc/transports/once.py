@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -23,12 +24,18 @@ class Once(Transport, Generic[M]):
     So a call whose deadline passes does not take the connection with it.
     """
 
-    def __init__(self, road: Road[M], address: Address, options: Options) -> None:
+    foreign = "it is the connection of the process from which this one was forked"
+    """What a forked child is told."""
+
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._connection: Connection | None = None
         self._failure: str | None = None
-        self._closed = False
+        self._taken = self._closed = False
         self._owner = os.getpid()
+
+    def begin(self, road: Road[M], address: Address, options: Options) -> None:
+        """Once the subclass is ready for a fork."""
         threading.Thread(
             target=self._greet, args=(road, address, options), name="localrpc-greet", daemon=True
         ).start()
@@ -41,6 +48,15 @@ class Once(Transport, Generic[M]):
         """The error of a call that has waited for the greeting."""
         return "the other side has not answered yet"
 
+    def reason(self) -> str:
+        """Why there is no connection; the lock is held."""
+        if self._taken:
+            return "its only connection has ended"
+        return self._failure or "the channel is closed"
+
+    def await_reason(self, patience: float) -> None:
+        """Wait for a better reason than that there is no connection; the lock is held."""
+
     def _greet(self, road: Road[M], address: Address, options: Options) -> None:
         connection = failure = None
         try:
@@ -48,6 +64,8 @@ class Once(Transport, Generic[M]):
         except ConnectError as error:
             failure = error.reason
         with self._changed:
+            if connection is None:
+                self.await_reason(math.inf)
             self._failure = failure
             if not self._closed:
                 self._connection, connection = connection, None
@@ -64,19 +82,20 @@ class Once(Transport, Generic[M]):
 
     def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
         if os.getpid() != self._owner:
-            reason = "it is the connection of the process from which this one was forked"
-            raise ConnectError(str(address), self.describe(reason), final=True)
+            raise ConnectError(str(address), self.describe(self.foreign), final=True)
         with self._changed:
-            while self._connection is None and self._failure is None and not self._closed:
+            while not (self._connection or self._failure or self._taken or self._closed):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     raise ConnectError(str(address), self.describe_wait())
                 self._changed.wait(left)
             connection, self._connection = self._connection, None
             if connection is not None:
-                self._failure = "its only connection has ended"
+                self._taken = True
                 return connection
-            reason = self._failure or "the channel is closed"
+            if self._taken:
+                self.await_reason(math.inf if deadline is None else deadline - time.monotonic())
+            reason = self.reason()
         raise ConnectError(str(address), self.describe(reason), final=True)
 
     def close(self) -> None:
