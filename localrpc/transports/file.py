@@ -21,7 +21,7 @@ from localrpc import _log
 from localrpc._core import lib
 from localrpc._core.links import Link, Spool, spool_bell
 from localrpc.address import Address
-from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
+from localrpc.errors import AddressInUse, GreetingError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits, names, records
 from localrpc.transports.base import (
@@ -36,7 +36,15 @@ from localrpc.transports.base import (
 from localrpc.transports.credentials import identified, open_pidfd_of_holder
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Medium, check_whole
-from localrpc.transports.meeting import MeetingGreeting, MeetingListener, encode_knock, new_token
+from localrpc.transports.meeting import (
+    MeetingGreeting,
+    MeetingListener,
+    absent,
+    encode_knock,
+    gone,
+    new_token,
+    unreachable,
+)
 
 _logger = _log.logger("transports")
 
@@ -370,8 +378,7 @@ class FileTransport(Transport):
                 # not, that it has died before it could be watched.
                 _find(address, path)
             except OSError as error:
-                reason = error.strerror or str(error)
-                raise ConnectError(str(address), f"connect failed: {reason}") from None
+                raise unreachable(address, error.strerror or str(error)) from None
             road = Road(
                 connect=lambda until: medium,
                 identify=lambda medium: server,
@@ -391,14 +398,11 @@ def _find(address: Address, path: str) -> tuple[Side, PeerCredentials]:
         side, lives = _read(door)
         facts = os.lstat(door)
     except FileNotFoundError:
-        reason = f"no server listens on {path}: start it, or check the name"
-        raise ConnectError(str(address), f"connect failed: {reason}") from None
+        raise absent(address, path) from None
     except ValueError:
-        reason = f"{door} is not a spool's"
-        raise ConnectError(str(address), f"connect failed: {reason}") from None
+        raise unreachable(address, f"{door} is not a spool's") from None
     if not lives:
-        reason = f"nobody listens on {path} any more: start the server again"
-        raise ConnectError(str(address), f"connect failed: {reason}")
+        raise gone(address, path)
     return side, PeerCredentials(0, facts.st_uid, facts.st_gid)
 
 

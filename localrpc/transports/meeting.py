@@ -111,9 +111,20 @@ def knock(
             raise gone(address)
 
 
-def gone(address: Address) -> ConnectError:
-    reason = f"nobody listens on {address.body} any more: start the server again"
+def unreachable(address: Address, reason: str | None) -> ConnectError:
     return ConnectError(str(address), f"connect failed: {reason}")
+
+
+def absent(address: Address, place: str = "") -> ConnectError:
+    """No server is there; `place` is the whole name, where the target has less."""
+    place = place or address.body
+    return unreachable(address, f"no server listens on {place}: start it, or check the name")
+
+
+def gone(address: Address, place: str = "") -> ConnectError:
+    """One has been there."""
+    place = place or address.body
+    return unreachable(address, f"nobody listens on {place} any more: start the server again")
 
 
 class MeetingGreeting(MediumGreeting[Medium]):

@@ -45,6 +45,7 @@ from localrpc.transports.meeting import (
     gone,
     knock,
     new_token,
+    unreachable,
 )
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -166,7 +167,7 @@ class PipeTransport(Transport):
             except GreetingError as error:
                 refusal = str(error)
             if refusal:
-                raise ConnectError(str(address), f"connect failed: {refusal}")
+                raise unreachable(address, refusal)
             road = Road(
                 connect=lambda until: _connect(address, knocker, stack, until),
                 identify=lambda medium: _owner(knocker, address.body),
@@ -192,7 +193,7 @@ def _knocker(address: Address) -> Iterator[int]:
             errno.ENOENT: f"no server listens on {path}: start it, or check the name",
             errno.EACCES: f"{path} is not this user's: run client and server as the same user",
         }.get(error.errno or 0, path)
-        raise ConnectError(str(address), f"connect failed: {error.strerror} ({fix})") from None
+        raise unreachable(address, f"{error.strerror} ({fix})") from None
     try:
         yield fd
     finally:
@@ -211,7 +212,7 @@ def _connect(
             record = records.make(f"{address.body}.{token}{records.SUFFIX}", *both)
         except PermissionError:
             reason = f"the directory {directory} cannot be written, and clients make FIFOs there"
-            raise ConnectError(str(address), f"connect failed: {reason}") from None
+            raise unreachable(address, reason) from None
     stack.callback(record.remove)
     stack.callback(_remove, [*both])
     with Descriptors() as fds:

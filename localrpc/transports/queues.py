@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from localrpc.address import Address
-from localrpc.errors import AddressInUse, ConnectError, GreetingError, LimitReached, ListenError
+from localrpc.errors import AddressInUse, GreetingError, LimitReached, ListenError
 from localrpc.options import Options
 from localrpc.transports import names, records
 from localrpc.transports.base import Connection, PeerCredentials, Transport
@@ -27,10 +27,12 @@ from localrpc.transports.media import Medium
 from localrpc.transports.meeting import (
     MeetingGreeting,
     MeetingListener,
+    absent,
     encode_knock,
     gone,
     knock,
     new_token,
+    unreachable,
 )
 from localrpc.wire.codec import Hello
 
@@ -143,11 +145,10 @@ class Registered:
                 lines, lives = records.read(path)
             place, pid = lines
         except FileNotFoundError:
-            reason = f"no server listens on {address.body}: start it, or check the name"
-            raise ConnectError(str(address), f"connect failed: {reason}") from None
+            raise absent(address) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "its record is damaged"
-            raise ConnectError(str(address), f"connect failed: {reason}") from None
+            raise unreachable(address, reason) from None
         if not lives:
             raise gone(address)
         return place, int(pid)
@@ -244,10 +245,10 @@ class QueueTransport(Transport, Generic[Q, M]):
             try:
                 queue = self._open(place, stack)
             except OSError as error:
-                raise ConnectError(str(address), f"connect failed: {error.strerror}") from None
+                raise unreachable(address, error.strerror) from None
             server = self._pidfd_of(queue, pid)
             if server < 0:
-                raise ConnectError(str(address), f"connect failed: {UNSEEN}")
+                raise unreachable(address, UNSEEN)
             stack.callback(os.close, server)
             door = Door(queue, place, server)
             road = Road(
