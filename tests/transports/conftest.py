@@ -12,6 +12,7 @@ from localrpc import address
 from localrpc.transports import greet
 from tests.ports import free_port
 
+from . import meetings
 from .doors import wait_until
 
 
@@ -52,6 +53,8 @@ SCHEMES = ("shm", "unix", "unix-abstract", "tcp", "inproc")
 
 
 def _target(scheme: str, folder: Path) -> str:
+    if scheme in meetings.KINDS:
+        return meetings.target_of(scheme, folder)
     bodies = {
         "unix": f"{folder}/socket",
         "unix-abstract": f"{folder}",
@@ -71,7 +74,21 @@ def meeting_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _target(request.param, tmp_path)
 
 
-@pytest.fixture(params=["shm", "unix"])
+FILES = ("shm", "unix")
+
+
+@pytest.fixture(params=FILES)
 def named_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A target whose name is a file."""
-    return "shm:door" if request.param == "shm" else f"unix:{tmp_path}/socket"
+    """A target whose name is a file, with a socket behind it."""
+    return _target(request.param, tmp_path)
+
+
+@pytest.fixture(params=FILES + meetings.KINDS)
+def lasting_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A target whose name is still there when its server has been killed."""
+    return _target(request.param, tmp_path)
+
+
+@pytest.fixture(params=SCHEMES + meetings.KINDS)
+def any_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return _target(request.param, tmp_path)

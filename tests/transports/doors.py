@@ -156,13 +156,18 @@ def pidfds() -> int:
 class Child(subprocess.Popen[str]):
     """Killed where a test fails: it might wait for ever for what does not come."""
 
+    def line(self) -> str:
+        """What it prints next."""
+        assert self.stdout is not None
+        return self.stdout.readline()
+
     def __exit__(self, kind: Any, *details: Any) -> None:
         if kind is not None:
             self.kill()
         super().__exit__(kind, *details)
 
 
-def run_python(script: str, *arguments: str, **kwargs: Any) -> subprocess.Popen[str]:
+def run_python(script: str, *arguments: str, **kwargs: Any) -> Child:
     """A child with pipes for stdin and stdout, and this checkout on its path."""
     environment = dict(os.environ, **kwargs.pop("env", {}))
     environment["PYTHONPATH"] = os.pathsep.join(
@@ -275,3 +280,11 @@ else:
     sys.stdin.read()
 """
 """Dials argv[1] and stays until its stdin ends, or is killed."""
+
+
+@contextlib.contextmanager
+def listening(target: str, script: str = HOLD, **kwargs: Any) -> Iterator[Child]:
+    """A child that listens there."""
+    with run_python(script, target, **kwargs) as child:
+        assert child.line() == "listening\n"
+        yield child

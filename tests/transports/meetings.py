@@ -10,17 +10,26 @@ from pathlib import Path
 from typing import NamedTuple
 
 import posix_ipc
+import pytest
 
 from localrpc._core import lib
 from localrpc.address import parse_target
-from localrpc.transports import mq, pipe, sysvmq
+from localrpc.transports import PeerCredentials, mq, pipe, sysvmq
 from localrpc.transports.meeting import encode_knock, new_token
+
+from .doors import Doorman, dial
 
 KINDS = ("pipe", "mq", "sysvmq")
 
 
 def target_of(kind: str, folder: Path) -> str:
     return f"pipe:{folder}/door" if kind == "pipe" else f"{kind}:door"
+
+
+@pytest.fixture(params=KINDS)
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """For a module of tests to take by its name."""
+    return target_of(request.param, tmp_path)
 
 
 class Door(NamedTuple):
@@ -85,3 +94,12 @@ def entries(target: str, folder: Path) -> set[str]:
 
 def fifo_ends(target: str, token: str) -> pipe.Ends:
     return pipe.ends(parse_target(target).body, token)
+
+
+def goes_on(doorman: Doorman, target: str) -> None:
+    """One more client is let in, and each knows the other."""
+    number = len(doorman.connections)
+    client = dial(target)
+    server = doorman.connection(number)
+    assert client.peer == server.peer == PeerCredentials(os.getpid(), os.geteuid(), os.getegid())
+    client.close()

@@ -30,10 +30,10 @@ from tests.strangers import SpoolVisitor
 
 from .doors import (
     DIAL,
-    HOLD,
     SERVE_ONE,
     Doorman,
     dial,
+    listening,
     readable,
     run_python,
     serving,
@@ -196,9 +196,7 @@ def test_a_name_has_one_server(spool: str) -> None:
 def test_without_a_server_it_is_said_which_one_is_missing(spool: str) -> None:
     with pytest.raises(ConnectError, match="no server listens on"):
         dial(f"file:{spool}")
-    with run_python(HOLD, f"file:{spool}") as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "listening\n"
+    with listening(f"file:{spool}") as holder:
         holder.kill()
     with pytest.raises(ConnectError, match=r"nobody listens on .* any more"):
         dial(f"file:{spool}")
@@ -382,9 +380,7 @@ def test_a_killed_client_leaves_nothing(spool: str) -> None:
 def test_a_killed_servers_folder_goes_with_its_client_and_its_door_with_the_next(
     spool: str,
 ) -> None:
-    with run_python(SERVE_ONE, f"file:{spool}") as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "listening\n"
+    with listening(f"file:{spool}", SERVE_ONE) as server:
         client = End(dial(f"file:{spool}"))
         assert client.connection.peer.pid == server.pid
         server.kill()
@@ -396,18 +392,15 @@ def test_a_killed_servers_folder_goes_with_its_client_and_its_door_with_the_next
 
 
 def test_when_both_are_killed_the_next_server_clears_up(spool: str) -> None:
-    with run_python(SERVE_ONE, f"file:{spool}") as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "listening\n"
-        with run_python(DIAL, f"file:{spool}") as client:
-            for one in (server, client):
-                assert one.stdout is not None
-                assert one.stdout.readline().startswith("connected")
-            # Stopped first, so that neither sees the other's death.
-            for one in (server, client):
-                one.send_signal(signal.SIGSTOP)
-            for one in (server, client):
-                one.kill()
+    target = f"file:{spool}"
+    with listening(target, SERVE_ONE) as server, run_python(DIAL, target) as client:
+        for one in (server, client):
+            assert one.line().startswith("connected")
+        # Stopped first, so that neither sees the other's death.
+        for one in (server, client):
+            one.send_signal(signal.SIGSTOP)
+        for one in (server, client):
+            one.kill()
     assert folders(spool)
     Doorman(f"file:{spool}").close()
     assert not os.path.exists(spool)
@@ -519,8 +512,7 @@ def test_silence_tells_of_a_death_that_no_lock_tells_of(spool: str) -> None:
 def test_a_client_in_an_inner_namespace_is_served_and_its_death_is_seen(spool: str) -> None:
     target = f"file:{spool}{BEAT}"
     with Doorman(target) as doorman, _in_a_namespace(DIAL, target) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline().startswith("connected")
+        assert child.line().startswith("connected")
         server = End(doorman.connection())
         assert server.connection.peer.pid == 0
         assert server.connection.peer.uid == os.geteuid()

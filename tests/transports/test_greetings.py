@@ -380,8 +380,7 @@ def test_nobody_listening_is_told_with_target_and_reason(target: str, words: lis
 
 def test_a_dead_servers_name_is_told(named_target: str) -> None:
     with run_python(HOLD, named_target) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
+        child.line()
         child.kill()
     with pytest.raises(ConnectError, match=r"Connection refused .*start the server again"):
         dial(named_target)
@@ -540,8 +539,7 @@ class _Starving:
 
 def test_a_client_of_another_process_is_known_by_its_pid(meeting_target: str) -> None:
     with Doorman(meeting_target) as doorman, run_python(DIAL, meeting_target) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline().startswith("connected")
+        assert child.line().startswith("connected")
         assert doorman.connection().peer.pid == child.pid
         child.communicate()
 

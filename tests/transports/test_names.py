@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -12,17 +11,19 @@ from pathlib import Path
 import pytest
 
 from localrpc.address import parse_target
-from localrpc.errors import AddressInUse, ListenError
+from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import names, transport_for
 from localrpc.transports.unix import UnixTransport
 
+from . import meetings
 from .doors import (
     HOLD,
     NOBODY,
     Doorman,
     as_ordinary_user,
     dial,
+    listening,
     outcome,
     reachable,
     run_python,
@@ -150,12 +151,12 @@ def test_another_kind_of_socket_is_never_removed(tmp_path: Path) -> None:
         assert path.is_socket()
 
 
-def test_a_live_name_is_never_stolen(target: str) -> None:
-    with Doorman(target) as doorman:
+def test_a_live_name_is_never_stolen(any_target: str) -> None:
+    with Doorman(any_target) as doorman:
         with pytest.raises(AddressInUse, match="a live server already listens there") as caught:
-            Doorman(target)
-        assert caught.value.target == target
-        dial(target).close()
+            Doorman(any_target)
+        assert caught.value.target == any_target
+        dial(any_target).close()
         doorman.connection()
 
 
@@ -170,49 +171,48 @@ def test_a_live_name_whose_queue_is_full_is_never_stolen(tmp_path: Path) -> None
                 Doorman(f"unix:{path}")
 
 
-def test_a_dead_servers_name_is_reclaimed(named_target: str) -> None:
-    with run_python(HOLD, named_target) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "listening\n"
-        child.send_signal(signal.SIGKILL)
+def test_a_dead_servers_name_is_reclaimed(lasting_target: str, tmp_path: Path) -> None:
+    with listening(lasting_target) as child:
+        child.kill()
         child.wait()
-        with Doorman(named_target) as doorman:
-            dial(named_target).close()
+        with pytest.raises(ConnectError, match=r"nobody listens on .*start the server again"):
+            dial(lasting_target)
+        with Doorman(lasting_target) as doorman:
+            dial(lasting_target).close()
             doorman.connection()
+    assert meetings.entries(lasting_target, tmp_path) == set()
 
 
-def test_a_name_in_use_names_the_target(named_target: str) -> None:
-    with run_python(HOLD, named_target) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "listening\n"
-        assert outcome(HOLD, named_target).startswith(
-            f"AddressInUse Failed to bind to address {named_target}: "
+def test_a_name_in_use_names_the_target(lasting_target: str) -> None:
+    with listening(lasting_target) as child:
+        assert outcome(HOLD, lasting_target).startswith(
+            f"AddressInUse Failed to bind to address {lasting_target}: "
         )
         child.communicate()
 
 
 @pytest.mark.parametrize("stale", [False, True], ids=["free", "stale"])
-def test_of_servers_that_start_at_once_one_wins(named_target: str, stale: bool) -> None:
+def test_of_servers_that_start_at_once_one_wins(lasting_target: str, stale: bool) -> None:
     if stale:
-        with run_python(HOLD, named_target) as dead:
-            assert dead.stdout is not None
-            dead.stdout.readline()
+        with run_python(HOLD, lasting_target) as dead:
+            dead.line()
             dead.kill()
-    children = [run_python(HOLD, named_target) for _ in range(4)]
+    children = [run_python(HOLD, lasting_target) for _ in range(4)]
     try:
         said = []
         for child in children:
-            assert child.stdout is not None
-            said.append(child.stdout.readline().split()[0])
+            said.append(child.line().split()[0])
         assert sorted(said) == ["AddressInUse"] * 3 + ["listening"]
     finally:
         for child in children:
             child.communicate()
 
 
-def test_nothing_is_left_after_close(named_target: str, tmp_path: Path) -> None:
-    Doorman(named_target).close()
-    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+def test_nothing_is_left_after_close(lasting_target: str, tmp_path: Path) -> None:
+    with Doorman(lasting_target) as doorman:
+        dial(lasting_target).close()
+        doorman.connection()
+    assert meetings.entries(lasting_target, tmp_path) == set()
 
 
 def test_closing_leaves_a_successors_name_alone(tmp_path: Path) -> None:
@@ -277,9 +277,7 @@ def test_a_forked_childs_exit_leaves_the_name(named_target: str) -> None:
 
 
 def test_users_of_one_directory_meet(runtime_directory: Path) -> None:
-    with run_python(HOLD, "shm:door", env={"TMPDIR": "/nowhere"}) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "listening\n"
+    with listening("shm:door", env={"TMPDIR": "/nowhere"}) as child:
         assert (runtime_directory / "door.shm").is_socket()
         child.communicate()
     wait_until(lambda: not (runtime_directory / "door.shm").exists())

@@ -17,7 +17,7 @@ from localrpc.transports import PeerCredentials
 from localrpc.transports.credentials import open_peer_pidfd
 from tests.links.kinds import End
 
-from .doors import DIAL, ROOT, SERVE_ONE, Doorman, dial, readable
+from .doors import DIAL, ROOT, SERVE_ONE, Child, Doorman, dial, readable
 
 
 def _may_unshare() -> bool:
@@ -28,8 +28,8 @@ def _may_unshare() -> bool:
 unshared = pytest.mark.skipif(not _may_unshare(), reason="PID namespaces need unshare and root")
 
 
-def _in_a_namespace(script: str, target: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+def _in_a_namespace(script: str, target: str) -> Child:
+    return Child(
         ["unshare", "-p", "-f", "--kill-child", sys.executable, "-c", script, target],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -43,8 +43,7 @@ def test_a_client_in_an_inner_namespace_connects_and_its_death_is_seen(
     meeting_target: str,
 ) -> None:
     with Doorman(meeting_target) as doorman, _in_a_namespace(DIAL, meeting_target) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline().startswith("connected")
+        assert child.line().startswith("connected")
         assert doorman.connection().facts.fell_back is None
         # The pid that it says by TCP is none of ours.
         assert (doorman.connection().peer.pid > 0) is not meeting_target.startswith("tcp:")
@@ -54,11 +53,10 @@ def test_a_client_in_an_inner_namespace_connects_and_its_death_is_seen(
 @unshared
 def test_a_server_in_an_inner_namespace_sees_pid_0_and_serves(named_target: str) -> None:
     with _in_a_namespace(SERVE_ONE, named_target) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "listening\n"
+        assert child.line() == "listening\n"
         connection = dial(named_target)
         assert connection.facts.fell_back is None
-        assert child.stdout.readline() == "connected 0 None\n"
+        assert child.line() == "connected 0 None\n"
         connection.close()
         child.communicate()
 
@@ -135,8 +133,7 @@ def test_a_pidfd_tells_of_the_peers_death(tmp_path: Path) -> None:
 def test_a_fifos_client_in_an_inner_namespace_connects_and_its_end_is_seen(tmp_path: Path) -> None:
     target = f"pipe:{tmp_path}/door"
     with Doorman(target) as doorman, _in_a_namespace(DIAL, target) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline().startswith("connected")
+        assert child.line().startswith("connected")
         # The pid that it says is none of ours.
         assert doorman.connection().peer == PeerCredentials(0, os.geteuid(), os.getegid())
         child.kill()
@@ -147,8 +144,7 @@ def test_a_fifos_client_in_an_inner_namespace_connects_and_its_end_is_seen(tmp_p
 @pytest.mark.parametrize("kind", ["mq", "sysvmq"])
 def test_a_queues_client_in_an_inner_namespace_is_refused_with_the_reason(kind: str) -> None:
     with Doorman(f"{kind}:door") as doorman, _in_a_namespace(DIAL, f"{kind}:door") as child:
-        assert child.stdout is not None
-        said = child.stdout.readline()
+        said = child.line()
         child.communicate()
         assert said.startswith("refused")
         assert "both have to be in one PID namespace" in said
@@ -159,8 +155,7 @@ def test_a_queues_client_in_an_inner_namespace_is_refused_with_the_reason(kind: 
 @pytest.mark.parametrize("kind", ["mq", "sysvmq"])
 def test_a_client_outside_a_servers_namespace_is_refused_with_the_reason(kind: str) -> None:
     with _in_a_namespace(SERVE_ONE, f"{kind}:door") as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "listening\n"
+        assert child.line() == "listening\n"
         with pytest.raises(ConnectError, match="both have to be in one PID namespace"):
             dial(f"{kind}:door")
         child.kill()

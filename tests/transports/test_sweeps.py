@@ -1,0 +1,214 @@
+"""What killed servers and clients leave of FIFOs and queues, and who clears it up."""
+
+from __future__ import annotations
+
+import signal
+from concurrent import futures
+from pathlib import Path
+
+import pytest
+
+from localrpc._core import lib
+from localrpc.address import parse_target
+from localrpc.errors import AddressInUse, ConnectError
+from localrpc.options import Options
+from localrpc.transports import transport_for
+from tests.links.kinds import End, Frame
+from tests.peers import census
+
+from . import meetings
+from .doors import (
+    DIAL,
+    SERVE_ONE,
+    Doorman,
+    dial,
+    listening,
+    readable,
+    run_python,
+    serving,
+    wait_until,
+)
+from .meetings import goes_on
+
+target = meetings.target
+
+
+DIE = """
+import os, signal, sys
+from localrpc.address import parse_target
+from localrpc.options import Options
+from localrpc.transports import mq, pipe, records, sysvmq, transport_for
+from localrpc.transports import meeting, queues
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def patch(where):
+    if where == "record made":  # nothing else yet
+        make = records.make
+        def made(*args):
+            make(*args)
+            die()
+        records.make = made
+    elif where == "half made":
+        os.mkfifo, mkfifo = (lambda path, mode: (mkfifo(path, mode), die())), os.mkfifo
+        queue = mq._Queue
+        def one(name, **how):
+            made = queue(name, **how)
+            if how:
+                die()
+            return made
+        mq._Queue = one
+        make = sysvmq._make
+        sysvmq._make = lambda key: (make(key), die())
+    elif where == "before the knock":
+        pipe.knock = queues.knock = die
+    elif where == "after the knock":
+        knock = meeting.knock
+        def knocked(*args, **how):
+            knock(*args, **how)
+            die()
+        pipe.knock = queues.knock = knocked
+
+address = parse_target(sys.argv[1])
+patch(sys.argv[2])
+transport_for(address.scheme).dial(address, Options(), None)
+"""
+STEPS = ["record made", "half made", "before the knock", "after the knock"]
+
+
+@pytest.mark.parametrize("where", STEPS)
+def test_what_a_killed_client_leaves_is_swept_by_the_next_start(
+    target: str, where: str, tmp_path: Path
+) -> None:
+    with listening(target) as holder:
+        with run_python(DIE, target, where) as client:
+            client.communicate()
+            assert client.returncode == -signal.SIGKILL
+        assert len(meetings.entries(target, tmp_path)) > 1
+        holder.kill()
+    Doorman(target).close()
+    assert meetings.entries(target, tmp_path) == set()
+
+
+@pytest.mark.parametrize("where", STEPS)
+def test_a_server_clears_up_after_killed_clients_when_the_next_one_comes(
+    target: str, where: str, tmp_path: Path
+) -> None:
+    with serving(target):
+        before = meetings.entries(target, tmp_path)
+        with run_python(DIE, target, where) as client:
+            client.communicate()
+            assert client.returncode == -signal.SIGKILL
+        dial(target).close()
+        wait_until(lambda: meetings.entries(target, tmp_path) == before)
+    assert meetings.entries(target, tmp_path) == set()
+
+
+@pytest.mark.parametrize("where", STEPS)
+def test_a_server_that_stops_clears_up_after_killed_clients(
+    target: str, where: str, tmp_path: Path
+) -> None:
+    listener = transport_for(parse_target(target).scheme).listen(parse_target(target), Options())
+    with run_python(DIE, target, where) as client:
+        client.communicate()
+        assert client.returncode == -signal.SIGKILL
+    listener.close()
+    assert meetings.entries(target, tmp_path) == set()
+
+
+def test_a_server_spares_who_is_on_the_way_in(target: str) -> None:
+    address = parse_target(target)
+    listener = transport_for(address.scheme).listen(address, Options())
+    with futures.ThreadPoolExecutor(1) as pool:
+        dialled = pool.submit(dial, target)
+        assert readable(listener.fileno())
+        assert listener.tidy()
+        (greeting,) = listener.accept()
+        while (connection := greeting.advance()) is None:
+            assert readable(greeting.fileno())
+        dialled.result(20).close()
+    connection.close()
+    assert not listener.tidy()
+    listener.close()
+
+
+def test_a_client_that_is_killed_before_its_hello_harms_nobody(target: str, tmp_path: Path) -> None:
+    with Doorman(target, ("localrpc.greeting_timeout_ms", 50)) as doorman:
+        outcome_of = run_python(DIE, target, "after the knock")
+        with outcome_of as client:
+            client.communicate()
+        # Of a System V queue's client the HELLO has come before the knock.
+        doorman.wait_for(lambda: bool(doorman.errors or doorman.connections))
+        goes_on(doorman, target)
+    Doorman(target).close()
+    assert meetings.entries(target, tmp_path) == set()
+
+
+DIE_CLOSING = """
+import os, signal, sys
+from localrpc.address import parse_target
+from localrpc.options import Options
+from localrpc.transports import records, sysvmq, transport_for
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+address = parse_target(sys.argv[1])
+listener = transport_for(address.scheme).listen(address, Options())
+steps = iter(range(int(sys.argv[2])))
+for owner, name in ((os, "unlink"), (os, "rename"), (sysvmq, "_drop"), (records.Record, "remove")):
+    def step(*args, call=getattr(owner, name)):
+        if next(steps, None) is None:
+            die()
+        return call(*args)
+    setattr(owner, name, step)
+listener.close()
+"""
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_server_that_is_killed_while_it_closes_leaves_nothing_to_the_next_but_one(
+    target: str, steps: int, tmp_path: Path
+) -> None:
+    before = census.take().sysv_queues
+    with run_python(DIE_CLOSING, target, str(steps)) as server:
+        server.communicate()
+        assert server.returncode in (0, -signal.SIGKILL)
+    Doorman(target).close()
+    assert meetings.entries(target, tmp_path) == set()
+    assert census.take().sysv_queues == before
+
+
+def test_what_a_client_has_left_to_its_server_to_read_goes_with_the_next(
+    target: str, tmp_path: Path
+) -> None:
+    before = census.take().sysv_queues
+    with listening(target, SERVE_ONE) as server:
+        client = End(dial(target))
+        assert server.line().startswith("connected")
+        assert client.try_send(Frame(lib.LR_T_MESSAGE, 1, 0, b"never read")) == 1
+        client.close()
+        server.kill()
+    Doorman(target).close()
+    assert meetings.entries(target, tmp_path) == set()
+    assert census.take().sysv_queues == before
+
+
+def test_killed_servers_and_clients_leave_nothing_for_long(target: str, tmp_path: Path) -> None:
+    with listening(target, SERVE_ONE) as server, run_python(DIAL, target) as client:
+        assert server.line().startswith(f"connected {client.pid} ")
+        server.kill()
+        client.kill()
+    Doorman(target).close()
+    assert meetings.entries(target, tmp_path) == set()
+
+
+def test_a_sweep_leaves_the_living_alone(target: str) -> None:
+    with listening(target) as holder, futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(dial, target, ("localrpc.connect_timeout_ms", 60_000))
+        with pytest.raises(AddressInUse):
+            Doorman(target)
+        holder.kill()
+        assert isinstance(waiting.exception(20), ConnectError)
+    Doorman(target).close()
