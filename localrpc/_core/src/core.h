@@ -3,11 +3,11 @@
  *
  * Floors, lowest first: util.c (time, futex, fork, threads), iov.c (what is left to
  * send), ring.c and stream.c (one link kind each; the second over socket.c, pipe.c,
- * mqueue.c, sysv.c, spool.c),
- * table.c (calls, messages), conn.c (one link and what waits to be sent on it),
- * wake.c, read.c, futex.c, sleep.c, lead.c and service.c (who reads, who sleeps,
- * who is woken), dispatch.c and accept.c (a frame's effect), send.c
- * and calls.c (either side of a call), client.c, server.c, life.c.
+ * mqueue.c, sysv.c, and spool.c with folder.c and pulse.c), table.c (calls, messages),
+ * conn.c (one link and what waits to be sent on it), wake.c, read.c, futex.c, sleep.c,
+ * lead.c and service.c (who reads, who sleeps, who is woken), dispatch.c and accept.c
+ * (a frame's effect), send.c and calls.c (either side of a call), client.c, server.c,
+ * life.c.
  */
 #ifndef LR_CORE_H
 #define LR_CORE_H
@@ -54,6 +54,7 @@ void lr_expect_size(uint64_t size);
  * 0, or an errno. */
 int lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);
 bool lr_exited(int pidfd); /* false for -1 */
+void lr_close_if(int fd); /* unless it is -1 */
 void lr_fill_error(char *error, int size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
@@ -198,6 +199,26 @@ struct lr_medium {
 	bool lazy;      /* arm() has work done by another thread */
 	_Atomic(const char *) fault; /* why it is LR_CLOSED, if not because of the peer; or NULL */
 };
+
+/* ---- pulse.c ---- */
+
+struct lr_pulse {
+	int ours, theirs; /* records; the caller's, like `near` */
+	bool near;        /* on the same kernel: a lock says whether it lives */
+	bool beats;
+	_Atomic uint32_t stop;
+	pthread_t thread;
+	int64_t interval, patience;
+	int dead_fd; /* an eventfd */
+	uint32_t fork_generation;
+};
+
+/* Readable when the peer is dead, now the caller's; -1 if there is no such thing to be had. */
+int lr_pulse_begin(struct lr_pulse *pulse, const struct lr_spool_pulse *how);
+void lr_pulse_end(struct lr_pulse *pulse); /* nothing for one that has not begun */
+bool lr_record_is_free(int record); /* whose lock says that its process is gone */
+
+/* ---- stream.c ---- */
 
 /* Takes the medium and pidfd, also when it fails: NULL with errno. */
 struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_us, char *error,

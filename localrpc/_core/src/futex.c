@@ -130,10 +130,8 @@ void lr_watch_end(struct lr_engine *e)
 	    write(e->watch_kick, &one, sizeof one) > 0)
 		pthread_join(e->watcher, NULL);
 	e->watched_by_thread = false;
-	if (e->watch_epoll >= 0)
-		close(e->watch_epoll);
-	if (e->watch_kick >= 0)
-		close(e->watch_kick);
+	lr_close_if(e->watch_epoll);
+	lr_close_if(e->watch_kick);
 	e->watch_epoll = e->watch_kick = -1;
 }
 

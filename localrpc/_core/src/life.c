@@ -12,12 +12,6 @@ static int watch(int epoll, int fd, uint32_t events, uint64_t data)
 	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &ev);
 }
 
-static void close_if(int fd)
-{
-	if (fd >= 0)
-		close(fd);
-}
-
 struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, int64_t max_calls)
 {
 	struct lr_engine *e = calloc(1, sizeof *e);
@@ -256,11 +250,11 @@ void lr_engine_free(struct lr_engine *e)
 	free(e->conns);
 	free(e->watched);
 	lr_watch_end(e);
-	close_if(e->epoll_fd);
-	close_if(e->kick_fd);
-	close_if(e->service_epoll);
-	close_if(e->service_kick);
-	close_if(e->service_alarm);
+	lr_close_if(e->epoll_fd);
+	lr_close_if(e->kick_fd);
+	lr_close_if(e->service_epoll);
+	lr_close_if(e->service_kick);
+	lr_close_if(e->service_alarm);
 	free(e);
 }
 

@@ -158,8 +158,7 @@ struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us,
 		free(q);
 		close(rx_fd);
 		close(tx_fd);
-		if (pidfd >= 0)
-			close(pidfd);
+		lr_close_if(pidfd);
 		errno = saved;
 		return NULL;
 	}

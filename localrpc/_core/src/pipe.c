@@ -95,8 +95,7 @@ struct lr_link *lr_pipe_open(int rx_fd, int tx_fd, int keep_fd, int pidfd, int64
 		close(rx_fd);
 		close(tx_fd);
 		close(keep_fd);
-		if (pidfd >= 0)
-			close(pidfd);
+		lr_close_if(pidfd);
 		free(p);
 		errno = saved;
 		return NULL;

@@ -325,8 +325,7 @@ static void ring_destroy(struct lr_link *link)
 	close(link->bell_fd);
 	close(r->peer_bell_fd);
 	close(link->sock_fd);
-	if (link->pidfd >= 0)
-		close(link->pidfd);
+	lr_close_if(link->pidfd);
 	free(r);
 }
 
@@ -482,8 +481,7 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 		close(bell_fd);
 		close(peer_bell_fd);
 		close(sock_fd);
-		if (pidfd >= 0)
-			close(pidfd);
+		lr_close_if(pidfd);
 		errno = saved;
 		return NULL;
 	}

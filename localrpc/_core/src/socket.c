@@ -90,11 +90,9 @@ struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, 
 	if (!s || room_fd < 0) {
 		lr_fill_error(error, error_size, "%s", strerror(saved));
 		free(s);
-		if (room_fd >= 0)
-			close(room_fd);
+		lr_close_if(room_fd);
 		close(fd);
-		if (pidfd >= 0)
-			close(pidfd);
+		lr_close_if(pidfd);
 		errno = saved;
 		return NULL;
 	}

@@ -16,39 +16,21 @@
  * Each side has a record, client or server beside the two folders, locked with
  * flock(2) while it lives. To hang up is to rename it to `end` in the folder that
  * one writes, which takes no room on a full disk. Who closes last, or finds the
- * other dead, removes the folder.
+ * other dead, removes the folder (folder.c, which has the bell, too).
  *
- * The bell is an inotify descriptor, or a timer where the kernel does not see the
- * other's writes. inotify drops an event that is like the last one that was not
- * read, so who is about to sleep reads them all, and then looks at the files.
+ * inotify drops an event that is like the last one that was not read, so who is
+ * about to sleep reads them all, and then looks at the files.
  */
 #include "core.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <sys/eventfd.h>
-#include <sys/file.h>
-#include <sys/inotify.h>
 #include <sys/stat.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #define END "end"
 #define FRESH "new" /* a batch that is being written */
-#define MOST_SILENT 5 /* heartbeats that may stay out */
 #define NAME 24
-
-/* Where no pid can be seen: a thread that touches our record and watches the peer's. */
-struct pulse {
-	pthread_t thread;
-	bool beats;
-	_Atomic uint32_t stop;
-	int ours, theirs; /* records */
-	bool near;        /* on the same kernel: a lock says whether it lives */
-	int64_t interval, patience;
-	int dead_fd; /* an eventfd */
-};
 
 struct lr_spool {
 	struct lr_medium medium;
@@ -58,7 +40,7 @@ struct lr_spool {
 	int pidfd; /* the link's */
 	bool linked;
 	uint32_t fork_generation;
-	struct pulse pulse;
+	struct lr_pulse pulse;
 	char fault[120];
 
 	/* The reader's. */
@@ -306,79 +288,6 @@ static bool spool_writable(struct lr_medium *m)
 	return may_begin(s, s->out_number + (s->out_fd >= 0), LR_SPOOL_SEGMENTS);
 }
 
-/* ---- heartbeats ---- */
-
-static bool is_free(int record)
-{
-	if (record < 0 || flock(record, LOCK_SH | LOCK_NB) < 0)
-		return false;
-	flock(record, LOCK_UN);
-	return true;
-}
-
-static void *beat(void *argument)
-{
-	struct pulse *p = argument;
-	static const uint64_t one = 1;
-	struct timespec last = {0};
-	int64_t heard = lr_now(), now, until;
-	struct stat st;
-
-	for (;;) {
-		futimens(p->ours, NULL);
-		now = lr_now();
-		if (fstat(p->theirs, &st) == 0 && memcmp(&st.st_mtim, &last, sizeof last)) {
-			last = st.st_mtim;
-			heard = now;
-		}
-		if ((p->near && is_free(p->theirs)) || now - heard > p->patience)
-			break;
-		until = now + p->interval;
-		while (!atomic_load(&p->stop) && lr_now() < until)
-			lr_futex_wait(&p->stop, 0, until);
-		if (atomic_load(&p->stop))
-			return NULL;
-	}
-	if (write(p->dead_fd, &one, sizeof one) < 0)
-		return NULL; /* it says so already */
-	return NULL;
-}
-
-static int begin_pulse(struct lr_spool *s, const struct lr_spool_pulse *how)
-{
-	struct pulse *p = &s->pulse;
-	int dead = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-
-	p->ours = s->record_fd;
-	p->near = s->flags & LR_SPOOL_NEAR;
-	p->interval = how->interval_ms * LR_MS;
-	p->patience = how->peer_interval_ms * MOST_SILENT * LR_MS;
-	p->dead_fd = dead < 0 ? -1 : fcntl(dead, F_DUPFD_CLOEXEC, 0);
-	p->beats = p->dead_fd >= 0 && lr_start_thread(&p->thread, beat, p, 64 << 10) == 0;
-	if (p->beats)
-		return dead;
-	if (p->dead_fd >= 0)
-		close(p->dead_fd);
-	if (dead >= 0)
-		close(dead);
-	return -1;
-}
-
-static void end_pulse(struct lr_spool *s)
-{
-	struct pulse *p = &s->pulse;
-
-	if (!p->beats)
-		return;
-	if (s->fork_generation == lr_fork_generation()) {
-		atomic_store(&p->stop, 1);
-		lr_futex_wake(&p->stop);
-		pthread_join(p->thread, NULL);
-	}
-	close(p->dead_fd);
-	p->beats = false;
-}
-
 /* ---- the end ---- */
 
 static const char *ours(const struct lr_spool *s)
@@ -404,51 +313,6 @@ static void spool_hang_up(struct lr_medium *m)
 	renameat(AT_FDCWD, record, s->out_dir, END);
 }
 
-static void empty(const char *path, const char *name)
-{
-	char full[PATH_MAX];
-	struct dirent *entry;
-	DIR *dir;
-	int fd;
-
-	snprintf(full, sizeof full, "%s/%s", path, name);
-	fd = open(full, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		if (fd >= 0)
-			close(fd);
-		return;
-	}
-	while ((entry = readdir(dir)))
-		if (entry->d_name[0] != '.')
-			unlinkat(fd, entry->d_name, 0);
-	closedir(dir);
-	rmdir(full);
-}
-
-void lr_spool_remove(const char *path)
-{
-	static const char *const files[] = {"%s/client", "%s/server", "%s/knock", "%s.knock"};
-	char full[PATH_MAX];
-	struct stat st;
-	char *slash;
-
-	empty(path, "up");
-	empty(path, "down");
-	for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-		snprintf(full, sizeof full, files[i], path);
-		unlink(full);
-	}
-	rmdir(path);
-	snprintf(full, sizeof full, "%s", path);
-	if (!(slash = strrchr(full, '/')))
-		return;
-	*slash = 0;
-	/* A server marks so what it has made. As long as there is something in it, it stays. */
-	if (lstat(full, &st) == 0 && st.st_mode & S_ISVTX)
-		rmdir(full);
-}
-
 /* Is nobody there who would remove the folder after us? */
 static bool is_last(const struct lr_spool *s)
 {
@@ -462,32 +326,26 @@ static bool is_last(const struct lr_spool *s)
 	fd = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return true; /* a server that has never entered, or an end just now */
-	last = (s->flags & LR_SPOOL_NEAR) && is_free(fd);
+	last = (s->flags & LR_SPOOL_NEAR) && lr_record_is_free(fd);
 	close(fd);
 	return last;
-}
-
-static void close_if(int fd)
-{
-	if (fd >= 0)
-		close(fd);
 }
 
 static void spool_close(struct lr_medium *m)
 {
 	struct lr_spool *s = (struct lr_spool *)m;
 
-	end_pulse(s);
+	lr_pulse_end(&s->pulse);
 	spool_hang_up(m);
 	if (s->fork_generation == lr_fork_generation() && is_last(s))
 		lr_spool_remove(s->path);
-	close_if(s->pulse.theirs);
-	close_if(s->in_fd);
-	close_if(s->out_fd);
-	close_if(s->in_dir);
-	close_if(s->out_dir);
-	close_if(s->record_fd);
-	close_if(m->bell_fd);
+	lr_close_if(s->pulse.theirs);
+	lr_close_if(s->in_fd);
+	lr_close_if(s->out_fd);
+	lr_close_if(s->in_dir);
+	lr_close_if(s->out_dir);
+	lr_close_if(s->record_fd);
+	lr_close_if(m->bell_fd);
 	free(s->path);
 	free(s);
 }
@@ -504,37 +362,6 @@ static const struct lr_medium_ops spool_ops = {
 };
 
 /* ---- the beginning ---- */
-
-int lr_spool_bell(const char *folder, int batches, const char *other, uint32_t interval_ms)
-{
-	int fd;
-
-	if (interval_ms) {
-		struct itimerspec when = {
-			.it_interval = {interval_ms / 1000, interval_ms % 1000 * 1000000L}};
-
-		when.it_value = when.it_interval;
-		fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-		if (fd >= 0 && timerfd_settime(fd, 0, &when, NULL) == 0)
-			return fd;
-	} else {
-		/* A segment is written to under its name; a batch, and an end, come by rename. */
-		uint32_t mask = IN_ONLYDIR | IN_MOVED_TO | (batches ? 0 : IN_MODIFY);
-
-		fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-		if (fd >= 0 && inotify_add_watch(fd, folder, mask) >= 0 &&
-		    (!other || inotify_add_watch(fd, other, IN_ONLYDIR | IN_DELETE) >= 0)) {
-			/* What has come before does not ring: let the end of another watch do so. */
-			inotify_rm_watch(fd, inotify_add_watch(fd, "/", IN_DELETE_SELF));
-			return fd;
-		}
-	}
-	{
-		int saved = errno;
-		close_if(fd);
-		return -saved;
-	}
-}
 
 static int open_dir(const char *path, const char *name)
 {
@@ -561,8 +388,8 @@ struct lr_spool *lr_spool_open(const char *path, int role, uint32_t flags, int r
 
 		lr_fill_error(error, error_size, "%s", strerror(saved));
 		if (s) {
-			close_if(s->in_dir);
-			close_if(s->out_dir);
+			lr_close_if(s->in_dir);
+			lr_close_if(s->out_dir);
 			free(s->path);
 		}
 		free(s);
@@ -619,7 +446,9 @@ struct lr_link *lr_spool_link(struct lr_spool *s, int pidfd, const struct lr_spo
 		/* If it has just been renamed, the end that it is now will be seen. */
 		snprintf(record, sizeof record, "%s/%s", s->path, theirs(s));
 		s->pulse.theirs = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-		if (s->pulse.theirs >= 0 && (pidfd = begin_pulse(s, pulse)) < 0) {
+		s->pulse.ours = s->record_fd;
+		s->pulse.near = s->flags & LR_SPOOL_NEAR;
+		if (s->pulse.theirs >= 0 && (pidfd = lr_pulse_begin(&s->pulse, pulse)) < 0) {
 			int saved = errno;
 			lr_fill_error(error, error_size, "%s", strerror(saved));
 			spool_close(&s->medium);

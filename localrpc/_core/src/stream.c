@@ -346,8 +346,7 @@ static void stream_destroy(struct lr_link *link)
 			stream_hang_up(link);
 		stream_release(link);
 	}
-	if (link->pidfd >= 0)
-		close(link->pidfd);
+	lr_close_if(link->pidfd);
 	free(s->rest);
 	free(s->buffer);
 	free(s);
@@ -388,8 +387,7 @@ struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_
 		lr_fill_error(error, error_size, "%s", strerror(ENOMEM));
 		free(s);
 		medium->ops->close(medium);
-		if (pidfd >= 0)
-			close(pidfd);
+		lr_close_if(pidfd);
 		errno = ENOMEM;
 		return NULL;
 	}

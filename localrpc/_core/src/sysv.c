@@ -248,8 +248,7 @@ static void queue_close(struct lr_medium *m)
 		if (q->record && msgctl(q->tx, IPC_STAT, &ds) < 0)
 			unlink(q->record);
 	}
-	if (q->record_fd >= 0)
-		close(q->record_fd);
+	lr_close_if(q->record_fd);
 	close(m->bell_fd);
 	free(q->record);
 	free(q->in);
@@ -289,12 +288,9 @@ struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int
 			free(q->record);
 		}
 		free(q);
-		if (bell >= 0)
-			close(bell);
-		if (pidfd >= 0)
-			close(pidfd);
-		if (record_fd >= 0)
-			close(record_fd);
+		lr_close_if(bell);
+		lr_close_if(pidfd);
+		lr_close_if(record_fd);
 		errno = saved;
 		return NULL;
 	}

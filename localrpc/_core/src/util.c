@@ -128,6 +128,12 @@ bool lr_exited(int pidfd)
 	return pidfd >= 0 && poll(&p, 1, 0) > 0;
 }
 
+void lr_close_if(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
 void lr_fill_error(char *error, int size, const char *format, ...)
 {
 	va_list args;
