@@ -2,12 +2,12 @@
  * core.h - what the files of the core share: frames, links, time, doorbells.
  *
  * Floors, lowest first: util.c (time, futex, fork, threads), iov.c (what is left to
- * send), ring.c and stream.c (one link kind each; the second over socket.c, pipe.c,
- * mqueue.c, sysv.c, and spool.c with folder.c and pulse.c), table.c (calls, messages),
- * conn.c (one link and what waits to be sent on it), wake.c, read.c, futex.c, sleep.c,
- * lead.c and service.c (who reads, who sleeps, who is woken), dispatch.c and accept.c
- * (a frame's effect), send.c and calls.c (either side of a call), client.c, server.c,
- * life.c.
+ * send), ring.c and stream.c (one link kind each; the first over map.c, the second
+ * over socket.c, pipe.c, mqueue.c, sysv.c, and spool.c with folder.c and pulse.c),
+ * table.c (calls, messages), conn.c (one link and what waits to be sent on it),
+ * wake.c, read.c, futex.c, sleep.c, lead.c and service.c (who reads, who sleeps,
+ * who is woken), dispatch.c and accept.c (a frame's effect), send.c and calls.c
+ * (either side of a call), client.c, server.c, life.c.
  */
 #ifndef LR_CORE_H
 #define LR_CORE_H
@@ -167,6 +167,12 @@ struct lr_link {
 	_Atomic uint16_t peer_cpu;
 	_Atomic uint64_t bells; /* times we rang */
 };
+
+/* ---- map.c ---- */
+
+/* Control page and ring, the ring twice; NULL with errno, or with *why. */
+void *lr_map_ring(int memory, int fd, uint64_t size, int protection, const char **why);
+void lr_unmap_ring(const void *ring, uint64_t size); /* nothing for NULL */
 
 /* ---- media: what stream.c keeps its frames on ---- */
 

@@ -2,7 +2,7 @@
  * ring.c - the shared-memory link: a ring of frames in each direction.
  *
  * Each direction is one sealed memfd: a control page, then the ring, mapped
- * twice in a row so that a frame is always contiguous. The side that writes a
+ * twice in a row (map.c) so that a frame is always contiguous. The side that writes a
  * ring also writes its control page, and the other maps both read-only, so
  * every shared word has one writer:
  *
@@ -20,13 +20,10 @@
  */
 #include "core.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/shm.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -305,12 +302,6 @@ static bool ring_unseen(struct lr_link *link, uint64_t mark)
 	return atomic_load(&RING(link)->theirs->head) < mark;
 }
 
-static void unmap(const void *ctl, uint64_t size)
-{
-	if (ctl)
-		munmap((void *)(uintptr_t)ctl, LR_PAGE + 2 * size);
-}
-
 static void ring_hang_up(struct lr_link *link)
 {
 	shutdown(link->sock_fd, SHUT_RDWR);
@@ -320,8 +311,8 @@ static void ring_destroy(struct lr_link *link)
 {
 	struct ring *r = RING(link);
 
-	unmap(r->mine, r->size);
-	unmap(r->theirs, r->size);
+	lr_unmap_ring(r->mine, r->size);
+	lr_unmap_ring(r->theirs, r->size);
 	close(link->bell_fd);
 	close(r->peer_bell_fd);
 	close(link->sock_fd);
@@ -347,102 +338,6 @@ static const struct lr_link_ops ring_ops = {
 	.destroy = ring_destroy,
 };
 
-/* False with errno, or with *why. Without seals its size is what it is now: a
- * user's processes are trusted not to shrink each other's. */
-static bool acceptable(int memory, int fd, uint64_t size, const char **why)
-{
-	const int wanted = F_SEAL_SHRINK | F_SEAL_GROW;
-	bool ours = true;
-	uint64_t there;
-
-	*why = NULL;
-	if (memory == LR_MEMORY_SYSV) {
-		struct shmid_ds segment;
-
-		if (shmctl(fd, IPC_STAT, &segment) < 0)
-			return false;
-		ours = (segment.shm_perm.mode & 0777) == 0600 &&
-		       segment.shm_perm.uid == geteuid() && segment.shm_perm.cuid == geteuid();
-		there = segment.shm_segsz;
-	} else {
-		struct stat st;
-		int seals = memory == LR_MEMORY_SEALED ? fcntl(fd, F_GET_SEALS) : wanted;
-
-		if (seals < 0 || (seals & wanted) != wanted) {
-			*why = "the memory is not sealed against shrinking and growing";
-			return false;
-		}
-		if (fstat(fd, &st) < 0)
-			return false;
-		if (memory == LR_MEMORY_NAMED)
-			ours = (st.st_mode & 0777) == 0600 && st.st_uid == geteuid();
-		there = (uint64_t)st.st_size;
-	}
-	if (!ours)
-		*why = "the memory is not this user's alone";
-	else if (there != LR_PAGE + size)
-		*why = "the memory has another size than was said";
-	return !*why;
-}
-
-/*
- * A segment can be attached only whole. The second copy goes first, one ring's
- * length further on, and the first over its beginning: the control page of the
- * second is hidden by the end of the first's ring, and after that ring comes
- * the second's.
- */
-static bool attach_twice(int id, uint8_t *base, uint64_t size, int protection)
-{
-	int how = SHM_REMAP | (protection & PROT_WRITE ? 0 : SHM_RDONLY);
-
-	return shmat(id, base + size, how) != (void *)-1 && shmat(id, base, how) != (void *)-1;
-}
-
-static bool map_twice(int fd, uint8_t *base, uint64_t size, int protection)
-{
-	return mmap(base, LR_PAGE + size, protection, MAP_SHARED | MAP_FIXED, fd, 0) !=
-		       MAP_FAILED &&
-	       mmap(base + LR_PAGE + size, size, protection, MAP_SHARED | MAP_FIXED, fd,
-		       LR_PAGE) != MAP_FAILED;
-}
-
-/* Control page and ring, the ring twice; NULL with errno, or with *why. */
-static void *map_side(int memory, int fd, uint64_t size, int protection, const char **why)
-{
-	uint8_t *base;
-
-	if (!acceptable(memory, fd, size, why))
-		return NULL;
-	base = mmap(NULL, LR_PAGE + 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		-1, 0);
-	if (base == MAP_FAILED)
-		return NULL;
-	if (!(memory == LR_MEMORY_SYSV ? attach_twice : map_twice)(fd, base, size, protection)) {
-		int saved = errno;
-		munmap(base, LR_PAGE + 2 * size);
-		errno = saved;
-		return NULL;
-	}
-	return base;
-}
-
-int lr_sysv_create(int key, uint64_t size)
-{
-	int id = shmget(key, size, IPC_CREAT | IPC_EXCL | 0600);
-	return id < 0 ? -errno : id;
-}
-
-int lr_sysv_find(int key)
-{
-	int id = shmget(key, 0, 0);
-	return id < 0 ? -errno : id;
-}
-
-int lr_sysv_remove(int id)
-{
-	return shmctl(id, IPC_RMID, NULL) < 0 ? -errno : 0;
-}
-
 struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
 	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int wake, int64_t spin_us,
 	char *error, int error_size)
@@ -462,13 +357,13 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 	if (r) {
 		memset(r, 0, sizeof *r);
 		r->size = ring_size;
-		r->mine = map_side(memory, tx_fd, ring_size, PROT_READ | PROT_WRITE, &why);
+		r->mine = lr_map_ring(memory, tx_fd, ring_size, PROT_READ | PROT_WRITE, &why);
 		if (r->mine)
-			r->theirs = map_side(memory, rx_fd, ring_size, PROT_READ, &why);
+			r->theirs = lr_map_ring(memory, rx_fd, ring_size, PROT_READ, &why);
 		if (!r->theirs) {
 			saved = why ? EINVAL : errno;
 			lr_fill_error(error, error_size, "%s", why ? why : strerror(errno));
-			unmap(r->mine, ring_size);
+			lr_unmap_ring(r->mine, ring_size);
 			free(r);
 			r = NULL;
 		}
