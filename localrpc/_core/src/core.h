@@ -6,8 +6,9 @@
  * over socket.c, pipe.c, mqueue.c, sysv.c, and spool.c with folder.c and pulse.c),
  * table.c (calls, messages), conn.c (one link and what waits to be sent on it),
  * wake.c, read.c, futex.c, sleep.c, lead.c and service.c (who reads, who sleeps,
- * who is woken), dispatch.c and accept.c (a frame's effect), send.c and calls.c
- * (either side of a call), client.c, server.c, life.c; and link.c, of bare links.
+ * who is woken), message.c, dispatch.c and accept.c (a frame's effect), send.c and
+ * calls.c (either side of a call), client.c, server.c, life.c; and link.c, of bare
+ * links.
  */
 #ifndef LR_CORE_H
 #define LR_CORE_H

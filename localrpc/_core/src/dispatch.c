@@ -34,98 +34,10 @@ void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
 		call->taken = 0;
 }
 
-/* Give something to the call's owner: into its hands if it waits, else queued. */
-static int deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, const void *data,
-	uint64_t size)
-{
-	struct lr_waiter *w = call->receiver;
-	struct lr_io *io = w && w->wants == WANT_ITEM ? w->io : NULL;
-	struct lr_item *item;
-
-	if (call->state & CALL_TOO_LARGE)
-		return 0; /* what follows a refused message is not for this call's owner */
-	if (io && !call->first && !(call->state & CALL_UNARY)) {
-		if (kind == LR_K_MESSAGES && (io->kind == 0 || io->kind == kind) &&
-		    io->count < LR_BATCH && io->fill + size <= io->cap) {
-			memcpy(io->buf + io->fill, data, size);
-			io->fill += (uint32_t)size;
-			io->ends[io->count++] = io->fill;
-			io->kind = kind;
-			lr_wake(e, w);
-			lr_call_took(e, call, size + LR_OVERHEAD);
-			return 0;
-		}
-		if (io->kind == 0 && kind != LR_K_MESSAGES && size <= io->cap) {
-			memcpy(io->buf, data, size);
-			io->size = (int64_t)size;
-			io->kind = kind;
-			lr_wake(e, w);
-			return 0;
-		}
-	}
-	if (!lr_conn_may_queue(call->conn, size))
-		return LR_NOMEM;
-	item = lr_item_new(kind, data, size);
-	if (!item)
-		return LR_NOMEM;
-	lr_item_append(call, item);
-	lr_wake(e, w);
-	return 0;
-}
-
-int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool big)
-{
-	if (!(call->state & CALL_TOO_LARGE))
-		call->refused_size = size;
-	call->state |= CALL_TOO_LARGE;
-	if (big)
-		call->skip = size;
-	lr_wake(e, call->receiver);
-	return 0;
-}
-
-/* A message begins, or comes whole, at the end of a frame's payload. */
-int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
-	uint32_t at, const char **why)
-{
-	uint64_t size = f->h.length - at;
-	struct lr_item *item;
-
-	if (call->big || call->skip) {
-		*why = "a message begins inside another of its call";
-		return LR_PROTOCOL;
-	}
-	if (f->h.flags & LR_F_BIG) {
-		if (size != 8) {
-			*why = "a large message without its size";
-			return LR_PROTOCOL;
-		}
-		size = lr_read64(f->payload + at);
-		if (size == 0 || size > INT64_MAX / 2) {
-			*why = "a large message of an impossible size";
-			return LR_PROTOCOL;
-		}
-	}
-	if ((call->state & CALL_TOO_LARGE) ||
-	    (e->max_receive >= 0 && size > (uint64_t)e->max_receive))
-		return lr_too_large(e, call, size, f->h.flags & LR_F_BIG);
-	if (!(f->h.flags & LR_F_BIG))
-		return deliver(e, call, LR_K_MESSAGES, f->payload + at, size);
-	item = lr_item_new(LR_K_BIG, NULL, 0);
-	if (!item)
-		return LR_NOMEM;
-	item->size = size;
-	lr_expect_size(size);
-	call->big = item;
-	lr_item_append(call, item);
-	lr_wake(e, call->receiver);
-	return 0;
-}
-
 static int ended_by_status(struct lr_engine *e, struct lr_call *call, const void *trailer,
 	uint32_t len)
 {
-	int r = deliver(e, call, LR_K_STATUS, trailer, len);
+	int r = lr_deliver(e, call, LR_K_STATUS, trailer, len);
 	if (r == 0)
 		lr_call_ended(e, call, 0);
 	return r;
@@ -196,71 +108,6 @@ static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_
 		}
 	}
 	return ended_by_status(e, call, f->payload + 4, trailer);
-}
-
-static int big_is_whole(struct lr_engine *e, struct lr_call *call)
-{
-	struct lr_item *status = call->status;
-	int r;
-
-	call->big = NULL;
-	if (call->receiver && call->receiver->wants == WANT_BIG)
-		call->receiver->amount = 1;
-	if (status) {
-		call->status = NULL;
-		lr_item_append(call, status);
-		lr_call_ended(e, call, 0);
-	}
-	if (call->half_after_big) {
-		call->half_after_big = 0;
-		call->state |= CALL_PEER_HALF;
-		if ((r = deliver(e, call, LR_K_END, "", 0)) < 0)
-			return r;
-	}
-	if (call->state & CALL_DEFERRED) {
-		call->state &= ~(uint32_t)CALL_DEFERRED;
-		lr_queue_push(e, call);
-		lr_wake_worker(e);
-	}
-	lr_wake(e, call->receiver);
-	return 0;
-}
-
-static int on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
-	const char **why)
-{
-	struct lr_item *big = call->big;
-	uint64_t size = f->h.length;
-
-	if (call->skip) {
-		if (size > call->skip) {
-			*why = "more DATA than was said";
-			return LR_PROTOCOL;
-		}
-		call->skip -= size;
-		if (call->skip == 0 && call->status) {
-			struct lr_item *status = call->status;
-			call->status = NULL;
-			lr_item_append(call, status);
-			lr_call_ended(e, call, 0);
-		}
-		return 0;
-	}
-	if (!big || size > big->size - big->got) {
-		*why = big ? "more DATA than was said" : "DATA without a message";
-		return LR_PROTOCOL;
-	}
-	if (!big->mem) {
-		if (!lr_conn_may_queue(call->conn, big->size))
-			return LR_NOMEM;
-		big->mem = malloc(big->size);
-		if (!big->mem)
-			return LR_NOMEM;
-		lr_conn_charge(call->conn, big->size);
-	}
-	memcpy(big->mem + big->got, f->payload, size);
-	big->got += size;
-	return big->got == big->size ? big_is_whole(e, call) : 0;
 }
 
 static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, const void *text,
@@ -402,9 +249,9 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 		if (f->h.type == LR_T_STATUS) {
 			r = on_status(e, call, f, why);
 		} else if (f->h.type == LR_T_HEADERS) {
-			r = deliver(e, call, LR_K_HEADERS, f->payload, f->h.length);
+			r = lr_deliver(e, call, LR_K_HEADERS, f->payload, f->h.length);
 		} else if (f->h.type == LR_T_DATA) {
-			r = on_data(e, call, f, why);
+			r = lr_on_data(e, call, f, why);
 		} else if (f->h.type == LR_T_CREDIT) {
 			r = on_credit(e, call, f, why);
 		} else if (f->h.type == LR_T_RESET) {
@@ -426,7 +273,7 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 					call->half_after_big = 1;
 				} else {
 					call->state |= CALL_PEER_HALF;
-					r = deliver(e, call, LR_K_END, "", 0);
+					r = lr_deliver(e, call, LR_K_END, "", 0);
 				}
 			}
 		}

@@ -303,12 +303,18 @@ int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
 /* dispatch.c: a frame's effect. 0, or LR_PROTOCOL or LR_NOMEM with *why. */
 int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
 	const char **why);
-int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *frame,
-	uint32_t at, const char **why);
-int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool big);
 void lr_call_ended(struct lr_engine *e, struct lr_call *call, uint32_t state);
 void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge);
 bool lr_only_headers(const struct lr_call *call);
+
+/* message.c: the part of it that brings something to the call's owner. */
+int lr_deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, const void *data,
+	uint64_t size);
+int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *frame,
+	uint32_t at, const char **why);
+int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame *frame,
+	const char **why);
+int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool big);
 
 /* accept.c: the server's. */
 int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
