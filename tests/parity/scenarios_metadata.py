@@ -185,7 +185,7 @@ def metadata_the_server_must_not_send_first(w: World) -> Transcript:
             inside.append(outcome(context.send_initial_metadata, metadata))
             return b"ok"
 
-        seen = outcome(w.method("unary_unary", respond), b"", timeout=0.3)
+        seen = outcome(w.method("unary_unary", respond), b"", timeout=1)
         story[name] = [inside, seen]
         w.clear()
     return story
@@ -204,7 +204,7 @@ def metadata_is_refused_last(w: World) -> Transcript:
             inside.append(outcome(context.set_trailing_metadata, _ILLEGAL[name]))
             return b"ok"
 
-        story[name] = [outcome(w.method("unary_unary", respond), b"", timeout=0.3), inside]
+        story[name] = [outcome(w.method("unary_unary", respond), b"", timeout=1), inside]
     return story
 
 

@@ -92,8 +92,8 @@ def _descriptors() -> Counter[str]:
 
 
 def _nameless(name: str) -> str:
-    """Without the token of one client."""
-    return re.sub("[0-9a-f]{16}", "", name)
+    """Without the token of one client, and the numbers of a spool's files."""
+    return re.sub("(up|down)/[0-9]+$", r"\1/N", re.sub("[0-9a-f]{16}", "", name))
 
 
 def _names(runtime: str) -> Counter[str]:

@@ -63,6 +63,12 @@ class Journal:
             assert entry, f"{words} was not heard; only {self._heard}"
             self._heard.append(entry)
 
+    def rest(self) -> list[tuple[Any, ...]]:
+        """All that was said and not asked for, for the report of a failure."""
+        while entry := self._next(0):
+            self._heard.append(entry)
+        return self._heard
+
     def _next(self, patience: float) -> tuple[Any, ...]:
         try:
             return self._said.get(timeout=patience)

@@ -55,7 +55,13 @@ class Peer:
         return found
 
     def signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError as error:
+            said = self.journal.rest()
+            raise ProcessLookupError(
+                error.errno, f"process {self.pid} has ended; it said {said}"
+            ) from None
 
     def kill(self) -> None:
         """SIGKILL; returns at once."""

@@ -156,8 +156,9 @@ def test_a_live_name_is_never_stolen(any_target: str) -> None:
         with pytest.raises(AddressInUse, match="a live server already listens there") as caught:
             Doorman(any_target)
         assert caught.value.target == any_target
-        dial(any_target).close()
-        doorman.connection()
+        client = dial(any_target)
+        assert client.peer == doorman.connection().peer
+        client.close()
 
 
 def test_a_live_name_whose_queue_is_full_is_never_stolen(tmp_path: Path) -> None:
@@ -178,8 +179,9 @@ def test_a_dead_servers_name_is_reclaimed(lasting_target: str, tmp_path: Path) -
         with pytest.raises(ConnectError, match=r"nobody listens on .*start the server again"):
             dial(lasting_target)
         with Doorman(lasting_target) as doorman:
-            dial(lasting_target).close()
-            doorman.connection()
+            client = dial(lasting_target)
+            assert client.peer == doorman.connection().peer
+            client.close()
     assert meetings.entries(lasting_target, tmp_path) == set()
 
 
