@@ -1,4 +1,4 @@
-"""An IPC namespace of this run's own: every queue and segment in it is the run's."""
+"""An IPC namespace of this run's own, and its own /dev/shm: all that is in them is the run's."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def entered() -> Iterator[None]:
         # Or the mount would be seen outside.
         private = libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None) == 0
         if private and libc.mount(b"none", folder.encode(), b"mqueue", 0, None) == 0:
+            libc.mount(b"none", b"/dev/shm", b"tmpfs", 0, b"mode=1777")
             posix_queues = folder
         yield
     finally:

@@ -46,7 +46,7 @@ def take() -> Census:
         len(os.listdir("/proc/self/task")),
         len(re.findall(RING, Path("/proc/self/maps").read_text())),
         _names(runtime),
-        frozenset(name for name in os.listdir("/dev/shm") if "localrpc" in name),
+        _shared_memory(),
         _posix_queues(),
         _sysv("msg"),
         _sysv("shm"),
@@ -104,6 +104,16 @@ def _names(runtime: str) -> Counter[str]:
             _nameless(os.path.relpath(f"{folder}/{name}", runtime)) for name in folders + files
         )
     return found
+
+
+def _shared_memory() -> frozenset[str]:
+    """Of this run: without a /dev/shm of its own, what this process has made."""
+    prefix = "localrpc-" if own_ipc.posix_queues else f"localrpc-{_namespace()}-{os.getpid()}-"
+    return frozenset(name for name in os.listdir("/dev/shm") if name.startswith(prefix))
+
+
+def _namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
 
 
 def _posix_queues() -> Counter[str]:

@@ -87,7 +87,7 @@ class PipeJournal(Journal):
     def _next(self, patience: float) -> tuple[Any, ...]:
         try:
             return tuple(self._connection.recv()) if self._connection.poll(patience) else ()
-        except EOFError:
+        except (EOFError, OSError):  # the other end, or ours, is closed
             return ()
 
     def close(self) -> None:
