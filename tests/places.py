@@ -86,5 +86,9 @@ def another_name(target: str) -> str:
 
 
 def most_clients(target: str, wanted: int) -> int:
-    """`wanted`, or what a user's limit on POSIX queues leaves to each of several test runs."""
-    return min(wanted, 5) if target.startswith("mq:") else wanted
+    """`wanted`, or what a user's limit leaves to each of several test runs.
+
+    It is on POSIX queues, and on inotify instances (128), of which a connection takes two.
+    """
+    most = {"mq": 5, "file": 10}.get(target.partition(":")[0], wanted)
+    return min(wanted, most)

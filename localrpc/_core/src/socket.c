@@ -22,8 +22,9 @@ static ssize_t sock_read(struct lr_medium *m, uint8_t *at, size_t room, bool *em
 	while (got < 0 && errno == EINTR);
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
-	/* A short read means that the socket is empty: epoll(7), question 9. */
-	*emptied = (size_t)got < room;
+	/* Not even by a short read: the peer's end may have come behind these bytes, and
+	 * one edge has told of both. */
+	*emptied = false;
 	return got > 0 ? got : LR_CLOSED;
 }
 
