@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,6 +122,14 @@ class End:
             got = got._replace(payload=got.payload + more.payload)
         assert got == frame
 
+    def hang_up(self) -> None:
+        """Say that this is the end, and keep what the link is made of."""
+        lib.lr_link_hang_up(self.connection.link.raw)
+
+    def unseen(self) -> bool:
+        """Whether the peer cannot have read what was sent last."""
+        return bool(lib.lr_link_unseen(self.connection.link.raw))
+
     def close(self) -> None:
         if self.peer is not None:
             self.peer.peer = None
@@ -129,10 +137,7 @@ class End:
 
 
 def _readable(waited_for: Listener | Greeting) -> bool:
-    """Not by select(2): a test run may have more than 1,024 descriptors open."""
-    poller = select.poll()
-    poller.register(waited_for.fileno(), select.POLLIN)
-    return bool(poller.poll(PATIENCE * 1000))
+    return bool(wait([waited_for.fileno()], PATIENCE))
 
 
 def _greet(listener: Listener) -> Connection:

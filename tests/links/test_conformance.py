@@ -167,6 +167,15 @@ def test_what_was_sent_before_the_end_comes_first(ends: tuple[End, End]) -> None
     assert server.receive() == lib.LR_CLOSED
 
 
+def test_a_call_that_comes_after_the_end_can_be_made_elsewhere(ends: tuple[End, End]) -> None:
+    client, server = ends
+    server.hang_up()
+    server.receive(0)  # as a thread of its may that has not heard yet
+    # The link refuses the call, or knows that nobody has it.
+    result = client.try_send(Frame(lib.LR_T_OPEN, 0, 1, bytes(64)))
+    assert result in (0, lib.LR_CLOSED) or client.unseen()
+
+
 def test_who_waits_sees_the_end(ends: tuple[End, End]) -> None:
     client, server = ends
     result: list[Frame | int] = []

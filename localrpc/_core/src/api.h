@@ -201,6 +201,8 @@ int lr_link_send(struct lr_link *link, int type, int flags, uint64_t call,
 	const char *payload, uint32_t len);
 int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline);
 int lr_link_flush(struct lr_link *link); /* is all that was sent out? */
+void lr_link_hang_up(struct lr_link *link);
+int lr_link_unseen(struct lr_link *link); /* can the peer not have read what was sent last? */
 /* The benchmark's: echo frames until the link ends, or LR_AGAIN; make round trips for so
  * many nanoseconds, one after the other: how many, and what each took. */
 int lr_floor_serve(struct lr_link *link, struct lr_io *io);

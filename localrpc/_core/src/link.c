@@ -31,6 +31,16 @@ int lr_link_flush(struct lr_link *link)
 	return !link->unfinished;
 }
 
+void lr_link_hang_up(struct lr_link *link)
+{
+	link->ops->hang_up(link);
+}
+
+int lr_link_unseen(struct lr_link *link)
+{
+	return link->ops->unseen(link, link->ops->sent(link));
+}
+
 int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 {
 	struct pollfd fds[4] = {{.fd = link->bell_fd, .events = POLLIN},

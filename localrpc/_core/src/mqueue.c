@@ -28,7 +28,7 @@ struct queues {
 	size_t size;             /* of the largest message that fits into what we write */
 	uint8_t *scratch;        /* of that size */
 	int pidfd;               /* the link's */
-	bool hung_up;
+	_Atomic bool hung_up;
 	uint32_t fork_generation;
 };
 
@@ -51,6 +51,9 @@ static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 	while (got < 0 && errno == EINTR);
 	if (got < 0 && errno == EAGAIN)
 		return 0;
+	/* A thread that polls may read while another hangs up: the queue stays full. */
+	if (got >= 0 && atomic_load(&((struct queues *)m)->hung_up))
+		put(m->bell_fd, "", 0, 0);
 	*emptied = false; /* only an empty queue says that it is empty */
 	return got > 0 ? got : LR_CLOSED;
 }
