@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import shutil
 import socket
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from typing import Any, NamedTuple, Protocol
 
 import posix_ipc
@@ -52,7 +52,7 @@ class FifoPlace:
         self._fd = os.open(self._path, os.O_RDWR)
 
     def accept(self) -> tuple[Writer, None]:
-        assert select.select([self._fd], [], [], PATIENCE)[0]
+        assert wait([self._fd], PATIENCE)
         (token,) = Knocks().feed(os.read(self._fd, KNOCK_SIZE))
         return Writer(os.open(pipe.ends(self._path, token).down, os.O_WRONLY)), None
 
@@ -80,7 +80,7 @@ class InprocPlace:
         self._listener = inproc.InprocTransport().listen(address, Options())
 
     def accept(self) -> tuple[socket.socket, None]:
-        assert select.select([self._listener], [], [], PATIENCE)[0]
+        assert wait([self._listener.fileno()], PATIENCE)
         (greeting,) = self._listener.accept()
         assert isinstance(greeting, SocketGreeting)
         return greeting.medium.sock, None
@@ -159,7 +159,7 @@ class SpoolPlace:
         os.read(self._bell, 4096)  # its first ring
 
     def accept(self) -> tuple[SpoolWriter, None]:
-        assert select.select([self._bell], [], [], PATIENCE)[0]
+        assert wait([self._bell], PATIENCE)
         os.read(self._bell, 4096)
         (knock,) = (name for name in os.listdir(self._path) if name.endswith(".knock"))
         os.unlink(f"{self._path}/{knock}")

@@ -7,11 +7,11 @@ its engine, calls or Python: only the clock is read beside.
 from __future__ import annotations
 
 import contextlib
-import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ class LinkFloor(Peer):
         def accept() -> None:
             with contextlib.suppress(OSError, ValueError):
                 while True:
-                    select.select([listener], [], [])
+                    wait([listener.fileno()])
                     for greeting in listener.accept():
                         threading.Thread(target=_serve, args=(greeting,), daemon=True).start()
 
@@ -72,7 +72,7 @@ def _serve(greeting: Any) -> None:
     from localrpc._core import Io, lib
 
     while (connection := greeting.advance()) is None:
-        if not select.select([greeting], [], [], TIMEOUT)[0]:
+        if not wait([greeting.fileno()], TIMEOUT):
             greeting.close()
             return
     io = Io()

@@ -6,10 +6,10 @@ import base64
 import fcntl
 import json
 import os
-import select
 import shutil
 import subprocess
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ class Page:
         deadline = time.monotonic() + _PATIENCE
         while b"\0" not in self._buffer:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._in], [], [], left)[0]:
+            if left <= 0 or not wait([self._in], left):
                 raise RuntimeError("Chromium gives no answer")
             chunk = os.read(self._in, 1 << 20)
             if not chunk:

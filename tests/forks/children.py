@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import traceback
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from typing import Any
 
 from tests.peers.journal import PATIENCE
@@ -30,7 +30,7 @@ class Child:
         """Raises AssertionError unless it ends, and well."""
         pidfd = os.pidfd_open(self.pid)
         try:
-            ended = bool(select.select([pidfd], [], [], PATIENCE)[0])
+            ended = bool(wait([pidfd], PATIENCE))
         finally:
             os.close(pidfd)
         if not ended:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
-import select
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from time import monotonic_ns
 
 from localrpc._core import Io, lib
@@ -96,7 +96,7 @@ class RawSocket:
             os.close(fd)
         greeter = Greeter(Role.CLIENT)
         while True:
-            select.select([self.sock], [], [], PATIENCE)
+            wait([self.sock], PATIENCE)
             data, fds = medium.receive(greeter.wanted)
             self._fds += fds
             if greeter.receive(data):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import select
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from typing import Any
 
 import grpc
@@ -37,11 +37,11 @@ def server(target: str, act: Act) -> Iterator[None]:
     def serve() -> None:
         io = Io()
         while not over.is_set():
-            if not select.select([listener], [], [], 0.05)[0]:
+            if not wait([listener.fileno()], 0.05):
                 continue
             for greeting in listener.accept():
                 while (connection := greeting.advance()) is None:
-                    select.select([greeting], [], [], PATIENCE)
+                    wait([greeting.fileno()], PATIENCE)
                 connections.append(connection)
                 while lib.lr_link_recv(connection.link.raw, io.raw, 0) == 1:
                     if io.raw.kind == lib.LR_T_OPEN:

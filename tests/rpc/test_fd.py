@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +186,7 @@ def test_who_dials_before_the_server_runs_is_served_once_it_does(
     sock, target = listening
     with futures.ThreadPoolExecutor(1) as pool:
         early = pool.submit(call, target)
-        assert select.select([sock], [], [], PATIENCE)[0]
+        assert wait([sock], PATIENCE)
         with activated([sock], "fd:3") as server:
             assert early.result(PATIENCE) == b"%d" % server.pid
 

@@ -246,7 +246,8 @@ else:
 """Listens on argv[1] until its stdin ends, or is killed; takes nobody in."""
 
 SERVE_ONE = """
-import select, sys
+import sys
+from multiprocessing.connection import wait
 from localrpc.address import parse_target
 from localrpc.options import Options
 from localrpc.transports import transport_for
@@ -254,10 +255,10 @@ address = parse_target(sys.argv[1])
 listener = transport_for(address.scheme).listen(address, Options())
 print("listening", flush=True)
 while not (greetings := listener.accept()):
-    select.select([listener], [], [])
+    wait([listener.fileno()])
 greeting, = greetings
 while (connection := greeting.advance()) is None:
-    select.select([greeting], [], [])
+    wait([greeting.fileno()])
 print("connected", connection.peer.pid, connection.facts.fell_back, flush=True)
 sys.stdin.read()
 listener.close()

@@ -227,6 +227,8 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 		return;
 	conn->dead = true;
 	e->dying++;
+	if (e->role == LR_CLIENT)
+		e->over = true;
 	conn->why = why;
 	va_start(args, format);
 	vsnprintf(conn->reason, sizeof conn->reason, format, args);

@@ -184,6 +184,7 @@ struct lr_engine {
 	uint32_t nhot, next_hot;
 	uint32_t conn_generation;
 	uint32_t dying; /* dead and not yet buried */
+	bool over;      /* nobody will sleep any more, once those who do are out */
 
 	char reason[160]; /* of the connection that died last */
 	bool faulty;      /* that was its link's fault, and not the peer's end */
@@ -256,6 +257,9 @@ void lr_conn_end(struct lr_conn *conn); /* the same, for what its link says */
 void lr_conn_bury(struct lr_engine *e); /* the leader's, or nobody leads */
 void lr_conn_unref(struct lr_conn *conn);
 struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);
+
+/* life.c */
+bool lr_retire(struct lr_engine *e); /* under the mutex; lr_watch_end() then, without it, if true */
 
 /* wake.c: under the mutex. */
 int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */

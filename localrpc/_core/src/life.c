@@ -169,7 +169,7 @@ void lr_engine_close(struct lr_engine *e)
 {
 	if (lr_enter(e) < 0)
 		return;
-	e->closed = true;
+	e->closed = e->over = true;
 	for (uint32_t i = 0; i < e->nconns; i++)
 		if (e->conns[i]) {
 			lr_conn_pump(e->conns[i]); /* what can still go, goes */
@@ -184,6 +184,30 @@ void lr_engine_close(struct lr_engine *e)
 	lr_wake_all(e);
 	lr_service_again(e);
 	lr_leave(e);
+}
+
+static void close_fds(struct lr_engine *e)
+{
+	int *fds[] = {&e->epoll_fd, &e->kick_fd, &e->service_epoll, &e->service_kick,
+		&e->service_alarm};
+
+	for (uint32_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+		lr_close_if(*fds[i]);
+		*fds[i] = -1;
+	}
+}
+
+/*
+ * Who is done with an engine may hold it for long, in a cycle that Python has
+ * not collected yet; its descriptors go when the last thread that slept is out.
+ * From then on whatever anybody could wait for is there: the connections are dead.
+ */
+bool lr_retire(struct lr_engine *e)
+{
+	if (e->leader || e->first || e->service_watches || e->dying || e->epoll_fd < 0)
+		return false;
+	close_fds(e);
+	return true;
 }
 
 static void drop_links(struct lr_engine *e)
@@ -249,11 +273,7 @@ void lr_engine_free(struct lr_engine *e)
 	free(e->conns);
 	free(e->watched);
 	lr_watch_end(e);
-	lr_close_if(e->epoll_fd);
-	lr_close_if(e->kick_fd);
-	lr_close_if(e->service_epoll);
-	lr_close_if(e->service_kick);
-	lr_close_if(e->service_alarm);
+	close_fds(e);
 	free(e);
 }
 

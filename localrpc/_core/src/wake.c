@@ -34,9 +34,11 @@ void lr_leave(struct lr_engine *e)
 	struct lr_conn *owing = e->owing;
 	uint32_t n = e->nwakes;
 	uint64_t owed = 0;
+	bool retired;
 
 	if (e->dying && !e->leader)
 		lr_conn_bury(e);
+	retired = e->over && lr_retire(e);
 	memcpy(wakes, e->wakes, n * sizeof *wakes);
 	e->nwakes = 0;
 	if (owing) {
@@ -50,6 +52,8 @@ void lr_leave(struct lr_engine *e)
 		lr_futex_wake(&wakes[i]->word);
 	if (owing)
 		pay(e, owing, owed);
+	if (retired)
+		lr_watch_end(e); /* it takes the mutex */
 }
 
 void lr_breathe(struct lr_engine *e)
