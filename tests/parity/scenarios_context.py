@@ -263,7 +263,7 @@ def context_is_told_of_the_end(w: World, kind: str) -> Any:
 def context_is_not_told_of_an_end_that_came_before(w: World) -> Transcript:
     """add_callback() that comes too late says so, and calls nobody, also on a stopped server."""
 
-    def story(end: Callable[[Any, Any], object], **named: Any) -> Any:
+    def story(end: Callable[[Any, Any, threading.Event], None]) -> Any:
         entered, asked, ran = w.gate(), w.gate(), w.gate()
         added: list[bool] = []
 
@@ -280,16 +280,32 @@ def context_is_not_told_of_an_end_that_came_before(w: World) -> Transcript:
         server = w.server({"Do": handler("unary_unary", linger)})
         server.add_insecure_port(address)
         server.start()
-        call = w.channel(address).unary_unary(f"/{SERVICE}/Do").future(b"", **named)
-        wait(entered)
-        end(server, call)
+        method = w.channel(address).unary_unary(f"/{SERVICE}/Do")
+        end(server, method, entered)
         wait(asked)
         return [added, ran.is_set()]
 
+    def cancel(server: Any, method: Any, entered: threading.Event) -> None:
+        call = method.future(b"")
+        wait(entered)
+        call.cancel()
+
+    def stop(server: Any, method: Any, entered: threading.Event) -> None:
+        call = method.future(b"")
+        wait(entered)
+        server.stop(0)
+        call.exception()
+
+    def be_late(server: Any, method: Any, entered: threading.Event) -> None:
+        timeout = 0.05
+        while not entered.is_set():  # a busy machine may not get there in time
+            method.future(b"", timeout=timeout).exception()
+            timeout *= 2
+
     return {
-        "cancelled": story(lambda server, call: call.cancel()),
-        "too late": story(lambda server, call: None, timeout=0.05),
-        "stopped": story(lambda server, call: server.stop(0)),
+        "cancelled": story(cancel),
+        "too late": story(be_late),
+        "stopped": story(stop),
     }
 
 
