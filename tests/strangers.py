@@ -16,7 +16,7 @@ from localrpc._core import ffi, lib
 from localrpc._core.links import spool_bell
 from localrpc.address import Address
 from localrpc.options import Options
-from localrpc.transports import file, inproc, mq, pipe, records, sysvmq
+from localrpc.transports import inproc, mq, pipe, records, spool, sysvmq
 from localrpc.transports.door import SocketGreeting
 from localrpc.transports.meeting import KNOCK_SIZE, Knocks
 from tests.peers.journal import PATIENCE
@@ -110,7 +110,7 @@ class SpoolVisitor:
         os.mkdir(self.folder, 0o700)
         for name in ("up", "down"):
             os.mkdir(f"{self.folder}/{name}", 0o700)
-        own = file.Side.own(address)
+        own = spool.Side.own(address)
         self.record = records.make(f"{self.folder}/client", *own.lines())
         self._fd = os.open(f"{self.folder}/up/0", _FRESH, 0o600)
         os.close(os.open(f"{self.folder}/knock", _FRESH, 0o600))
@@ -153,7 +153,7 @@ class SpoolPlace:
     def __init__(self, address: Address) -> None:
         self._path = address.body
         os.mkdir(self._path, 0o700)
-        own = file.Side.own(address)
+        own = spool.Side.own(address)
         self._door = records.make(f"{self._path}/door", *own.lines())
         self._bell = spool_bell(self._path, batches=True, interval_ms=0)
         os.read(self._bell, 4096)  # its first ring

@@ -24,7 +24,10 @@ from .peer import Client, Dress, Peer, UnsupportedScenario, checked, message, no
 Handle = Callable[[bytes], bytes]
 
 _SIZE = struct.Struct("=I")
-_PIECE = 256 * 1024
+_FIRST = 64 * 1024
+"""What is asked for before a message's size is known. Not more: the room for 128 KiB and more
+comes from the kernel each time, which costs more than a small message does."""
+_MORE = 256 * 1024
 
 
 class Conversation(ABC):
@@ -132,21 +135,21 @@ class Framed(Conversation):
 
     def receive(self) -> bytes:
         """Raises EOFError. Nothing follows a message before it is answered."""
-        data = self._more()
+        data = self._more(_FIRST)
         while len(data) < _SIZE.size:
-            data += self._more()
+            data += self._more(_FIRST)
         (size,) = _SIZE.unpack_from(data)
         if len(data) == _SIZE.size + size:
             return data[_SIZE.size :]
         pieces = [data[_SIZE.size :]]
         left = size - len(pieces[0])
         while left > 0:
-            pieces.append(self._more())
+            pieces.append(self._more(min(left, _MORE)))
             left -= len(pieces[-1])
         return b"".join(pieces)
 
-    def _more(self) -> bytes:
-        data = self._read(_PIECE)
+    def _more(self, most: int) -> bytes:
+        data = self._read(most)
         if not data:
             raise EOFError
         return data
@@ -292,7 +295,7 @@ class QueuesPeer(ExchangePeer):
 
         def serve(client: socket.socket) -> None:
             with client:
-                names = client.recv(_PIECE).decode().split()
+                names = client.recv(_FIRST).decode().split()
                 up, down = map(posix_ipc.MessageQueue, names)
                 for name in names:
                     posix_ipc.unlink_message_queue(name)

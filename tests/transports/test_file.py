@@ -24,7 +24,8 @@ from localrpc._core.links import spool_bell
 from localrpc.address import parse_target
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
-from localrpc.transports import file, transport_for
+from localrpc.transports import spool as spools
+from localrpc.transports import transport_for
 from tests.links.kinds import End, Frame, Kind, pair
 from tests.strangers import SpoolVisitor
 
@@ -124,7 +125,7 @@ def test_without_an_inotify_instance_files_are_polled(
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return spool_bell(*args, interval_ms=interval_ms, **more)
 
-    monkeypatch.setattr(file, "spool_bell", bell)
+    monkeypatch.setattr(spools, "spool_bell", bell)
     with echoing(f"file:{spool}?interval=1") as channel:
         assert channel.unary_unary("/e/unary")(b"x", timeout=60) == b"x"
         assert channel.facts.wakeup == "poll"
@@ -410,7 +411,7 @@ DIE = """
 import os, signal, sys
 from localrpc.address import parse_target
 from localrpc.options import Options
-from localrpc.transports import file, records, transport_for
+from localrpc.transports import records, transport_for
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -443,7 +444,7 @@ def test_a_server_clears_up_after_killed_clients_when_the_next_one_comes(
 def test_clients_of_other_kernels_are_spared(spool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     address = parse_target(f"file:{spool}")
     listener = transport_for("file").listen(address, Options())
-    monkeypatch.setattr(file, "_world", lambda: file.World("another", "pid:[1]"))
+    monkeypatch.setattr(spools, "own_world", lambda: spools.World("another", "pid:[1]"))
     stranger = SpoolVisitor(address)
     stranger.record.close()  # so does its lock look from here
     assert listener.tidy()
@@ -458,9 +459,9 @@ def test_clients_of_other_kernels_are_spared(spool: str, monkeypatch: pytest.Mon
 @pytest.fixture
 def strange_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every record of this process is of another PID namespace."""
-    boot, _ = file._world()
+    boot, _ = spools.own_world()
     numbers = itertools.count()
-    monkeypatch.setattr(file, "_world", lambda: file.World(boot, f"pid:[{next(numbers)}]"))
+    monkeypatch.setattr(spools, "own_world", lambda: spools.World(boot, f"pid:[{next(numbers)}]"))
 
 
 BEAT = "?heartbeat=50"
