@@ -18,6 +18,7 @@ from localrpc.address import parse_target
 from localrpc.transports import Connection, transport_for
 from tests.hostile.raw import OPTIONS
 from tests.peers.journal import PATIENCE
+from tests.rpc.house import await_that, dial
 
 Act = Callable[[Connection, int], None]
 
@@ -88,6 +89,25 @@ def test_a_mistake_of_the_servers_makes_the_call_unavailable(target: str, mistak
             error: Any = caught.value
             assert error.code() is grpc.StatusCode.UNAVAILABLE
             assert "broke the protocol" in error.details()
+
+
+def test_an_end_right_behind_an_answer_is_seen(target: str) -> None:
+    """One event may tell of both, and there is no other for the end."""
+
+    def act(connection: Connection, call: int) -> None:
+        put(connection, lib.LR_T_STATUS, bytes(4) + b"x", lib.LR_F_MESSAGE, call)
+        connection.close()
+
+    with server(target, act):
+        for _ in range(10):
+            states: list[grpc.ChannelConnectivity] = []
+            with dial(target) as channel:
+                channel.subscribe(states.append)
+                assert channel.unary_unary("/a/b")(b"", timeout=PATIENCE) == b"x"
+                await_that(
+                    lambda: states[-1] is grpc.ChannelConnectivity.IDLE,  # noqa: B023
+                    "IDLE after the end",
+                )
 
 
 def test_metadata_that_cannot_be_is_an_internal_error(target: str) -> None:

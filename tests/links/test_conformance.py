@@ -172,8 +172,32 @@ def test_a_call_that_comes_after_the_end_can_be_made_elsewhere(ends: tuple[End, 
     server.hang_up()
     server.receive(0)  # as a thread of its may that has not heard yet
     # The link refuses the call, or knows that nobody has it.
-    result = client.try_send(Frame(lib.LR_T_OPEN, 0, 1, bytes(64)))
-    assert result in (0, lib.LR_CLOSED) or client.unseen()
+    if client.try_send(Frame(lib.LR_T_OPEN, 0, 1, bytes(64))) == 1:
+        assert client.receive() == lib.LR_CLOSED
+        assert client.unseen()
+
+
+def test_a_call_that_the_peer_has_read_is_not_made_again(ends: tuple[End, End]) -> None:
+    client, server = ends
+    call = Frame(lib.LR_T_OPEN, 0, 1, bytes(64))
+    assert client.try_send(call) == 1
+    assert server.receive() == call
+    server.hang_up()
+    assert client.receive() == lib.LR_CLOSED
+    assert not client.unseen()
+
+
+TELLS = [name for name in MEETING if KINDS[name].wakeup not in ("socket", "inotify", "poll")]
+"""Where it can be told what a dead peer has left unread; a socket's kernel throws it away."""
+
+
+@pytest.mark.parametrize("kind", TELLS)
+def test_a_call_that_a_dead_peer_has_left_is_made_again(kind: str, tmp_path: Path) -> None:
+    with child(kind, tmp_path, "sys.stdin.read()") as (process, end):
+        assert end.try_send(Frame(lib.LR_T_OPEN, 0, 1, bytes(64))) == 1
+        process.kill()
+        assert end.receive() == lib.LR_CLOSED
+        assert end.unseen()
 
 
 def test_who_waits_sees_the_end(ends: tuple[End, End]) -> None:

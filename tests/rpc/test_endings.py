@@ -48,6 +48,16 @@ def test_a_deadline_ends_a_unary_call_on_time(house: House) -> None:
     assert 0.09 < time.monotonic() - begin < 2
 
 
+def test_each_call_ends_at_its_own_deadline(house: House) -> None:
+    """Whoever watches the time for a call that sleeps is told of an earlier deadline."""
+    for late, soon in ((30, 0.1), (20, 0.05), (None, 0.1), (30, 0.02)):
+        assert house.unary("echo")(b"x", timeout=late) == b"x"
+        begin = time.monotonic()
+        error = failure(lambda: house.unary("wait")(b"", timeout=soon))  # noqa: B023
+        assert error.code() is Code.DEADLINE_EXCEEDED
+        assert soon - 0.01 < time.monotonic() - begin < 2
+
+
 def test_a_deadline_ends_a_stream_after_its_messages(house: House) -> None:
     call = house.stream("drip")(b"", timeout=0.2)
     assert next(call) == b"first"

@@ -1,8 +1,9 @@
 /*
  * frames.c - two processes, an engine each, and frames both ways with random
- * delays on both sides, over a ring whose sleepers are woken in the way named.
+ * delays on both sides, over a ring whose sleepers are woken in the way named, or
+ * over another link.
  *
- *	frames eventfd|signal|futex|spin FRAMES SEED
+ *	frames eventfd|signal|futex|spin|socket|pipe|mq|sysvmq FRAMES SEED
  *
  * Invariant: every message comes once, in order, and everything that was begun
  * ends. No wait here has a time-out of its own and the safety timers are off,
@@ -20,9 +21,11 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <mqueue.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -43,19 +46,33 @@
 		}                                                                         \
 	} while (0)
 
-/* A new wake-up kind adds a line. */
+enum side { CLIENT, SERVER };
+
+/* What a round's links are made of, each for one direction: [side] is what that side writes. */
+struct parts {
+	void (*make)(void);      /* before the fork */
+	struct lr_link *(*open)(enum side me, pid_t peer, char *error, int size);
+	void (*drop)(void);      /* when both processes have ended */
+};
+
+static const struct parts ring_parts, socket_parts, pipe_parts, mq_parts, sysv_parts;
+
+/* A new wake-up kind adds a line, and so does a link. */
 static const struct kind {
 	const char *name;
+	const struct parts *parts;
 	int wake;
 	int64_t spin; /* 0: drawn */
 } kinds[] = {
-	{"eventfd", 0, 0},
-	{"signal", SIGURG, 0},
-	{"futex", LR_WAKE_FUTEX, 0},
-	{"spin", 0, LR_SPIN_ALWAYS},
+	{"eventfd", &ring_parts, 0, 0},
+	{"signal", &ring_parts, SIGURG, 0},
+	{"futex", &ring_parts, LR_WAKE_FUTEX, 0},
+	{"spin", &ring_parts, 0, LR_SPIN_ALWAYS},
+	{"socket", &socket_parts, 0, 0},
+	{"pipe", &pipe_parts, 0, 0},
+	{"mq", &mq_parts, 0, 0},
+	{"sysvmq", &sysv_parts, 0, 0},
 };
-
-enum side { CLIENT, SERVER };
 
 /* Between the two processes, and for the watchdog. */
 static struct shared {
@@ -63,12 +80,16 @@ static struct shared {
 	_Atomic uint64_t sleeps[2], bells[2];
 	_Atomic int doing[2][8]; /* by thread: the method, or -1 outside of calls */
 	_Atomic uint64_t at[2][8]; /* its message */
+	_Atomic uint64_t notes[2][8]; /* times it has said so */
 } *shared;
 
 static const struct kind *kind;
 static struct lr_engine *engine;
 static enum side side;
-static int rings[2]; /* the memory that each side writes */
+static int rings[2]; /* the memory that each side writes; -1: it is no ring */
+static int bells[2], socks[2];
+static int pipes[2][2];
+static int queues[2];
 static unsigned seed_of_all;
 static int delays, sizes, callers;
 static int64_t spins[2]; /* by side */
@@ -111,6 +132,7 @@ static void note(int what, uint64_t at)
 {
 	atomic_store_explicit(&shared->doing[side][self], what, memory_order_relaxed);
 	atomic_store_explicit(&shared->at[side][self], at, memory_order_relaxed);
+	atomic_fetch_add_explicit(&shared->notes[side][self], 1, memory_order_relaxed);
 }
 
 static void tell(void)
@@ -399,17 +421,21 @@ static void report(void)
 	static const char *const names[] = {"client", "server"};
 
 	for (int who = 0; who < 2; who++) {
-		const volatile struct words *w = words_of(who);
-		fprintf(stderr,
-			"%s: %llu frames in, %llu sleeps, %llu bells as it last told;"
-			" tail %llu, head %llu, epoch %llu, sleeper %llx, room epoch %llu at %llu;"
-			" threads at",
+		fprintf(stderr, "%s: %llu frames in, %llu sleeps, %llu bells as it last told;",
 			names[who], (unsigned long long)atomic_load(&shared->frames[who]),
 			(unsigned long long)atomic_load(&shared->sleeps[who]),
-			(unsigned long long)atomic_load(&shared->bells[who]),
-			(unsigned long long)w->tail, (unsigned long long)w->head,
-			(unsigned long long)w->epoch, (unsigned long long)(w->sleeper & 0xffffffff),
-			(unsigned long long)w->room_epoch, (unsigned long long)w->room_at);
+			(unsigned long long)atomic_load(&shared->bells[who]));
+		if (rings[who] >= 0) {
+			const volatile struct words *w = words_of(who);
+			fprintf(stderr,
+				" tail %llu, head %llu, epoch %llu, sleeper %llx, room epoch %llu"
+				" at %llu;",
+				(unsigned long long)w->tail, (unsigned long long)w->head,
+				(unsigned long long)w->epoch,
+				(unsigned long long)(w->sleeper & 0xffffffff),
+				(unsigned long long)w->room_epoch, (unsigned long long)w->room_at);
+		}
+		fprintf(stderr, " threads at");
 		for (int i = 0; i < 3; i++)
 			fprintf(stderr, " %d:%llu", atomic_load(&shared->doing[who][i]),
 				(unsigned long long)atomic_load(&shared->at[who][i]));
@@ -420,11 +446,13 @@ static void report(void)
 static void *watch(void *arg)
 {
 	const struct timespec second = {1, 0};
-	const volatile struct words *w[2] = {words_of(CLIENT), words_of(SERVER)};
 	uint64_t last = 0;
 
 	for (int still = 0; still < PATIENCE; still++) {
-		uint64_t now = w[0]->tail + w[0]->head + w[1]->tail + w[1]->head;
+		uint64_t now = 0;
+		for (int who = 0; who < 2; who++)
+			for (int i = 0; i < 8; i++)
+				now += atomic_load(&shared->notes[who][i]);
 		if (now != last)
 			still = 0;
 		last = now;
@@ -438,15 +466,129 @@ static void *watch(void *arg)
 	abort();
 }
 
-static struct lr_link *open_link(enum side me, const int bells[2], const int socks[2], pid_t peer)
+static void make_rings(void)
 {
-	char error[200] = "";
-	struct lr_link *link;
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) == 0);
+	for (int i = 0; i < 2; i++) {
+		rings[i] = memory();
+		bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	}
+}
 
+static struct lr_link *open_ring(enum side me, pid_t peer, char *error, int size)
+{
 	CHECK(!kind->wake || kind->wake == LR_WAKE_FUTEX || lr_signal_claim(kind->wake) == 0);
 	close(socks[!me]);
-	link = lr_ring_open(LR_MEMORY_SEALED, dup(rings[me]), dup(rings[!me]), RING, dup(bells[me]), dup(bells[!me]),
-		socks[me], -1, peer, kind->wake, spins[me], error, sizeof error);
+	return lr_ring_open(LR_MEMORY_SEALED, dup(rings[me]), dup(rings[!me]), RING, dup(bells[me]),
+		dup(bells[!me]), socks[me], -1, peer, kind->wake, spins[me], error, size);
+}
+
+static void drop_rings(void)
+{
+	for (int i = 0; i < 2; i++) {
+		close(rings[i]);
+		close(bells[i]);
+	}
+}
+
+static const struct parts ring_parts = {make_rings, open_ring, drop_rings};
+
+static int pidfd_of(pid_t peer)
+{
+	return (int)syscall(SYS_pidfd_open, peer, 0);
+}
+
+static void drop_nothing(void)
+{
+}
+
+static void make_sockets(void)
+{
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) == 0);
+}
+
+static struct lr_link *open_socket(enum side me, pid_t peer, char *error, int size)
+{
+	close(socks[!me]);
+	return lr_stream_open(socks[me], pidfd_of(peer), spins[me], error, size);
+}
+
+static const struct parts socket_parts = {make_sockets, open_socket, drop_nothing};
+
+static void make_pipes(void)
+{
+	CHECK(pipe2(pipes[CLIENT], O_CLOEXEC) == 0 && pipe2(pipes[SERVER], O_CLOEXEC) == 0);
+}
+
+static struct lr_link *open_pipes(enum side me, pid_t peer, char *error, int size)
+{
+	close(pipes[!me][1]);
+	return lr_pipe_open(pipes[!me][0], pipes[me][1], pipes[me][0], pidfd_of(peer), spins[me],
+		error, size);
+}
+
+static const struct parts pipe_parts = {make_pipes, open_pipes, drop_nothing};
+
+/* Each side has a descriptor of its own: one waits in a queue, the other does not. */
+static int open_queue(enum side writer, int flags)
+{
+	struct mq_attr attr = {.mq_maxmsg = 3, .mq_msgsize = 8192};
+	char name[40];
+
+	snprintf(name, sizeof name, "localrpc-frames-%d-%d", queues[0], writer);
+	if (!flags) {
+		syscall(SYS_mq_unlink, name);
+		return -1;
+	}
+	return (int)syscall(SYS_mq_open, name, flags | O_RDWR | O_CLOEXEC, 0600, &attr);
+}
+
+static void make_queues(void)
+{
+	queues[0] = getpid();
+}
+
+static struct lr_link *open_queues(enum side me, pid_t peer, char *error, int size)
+{
+	int rx = open_queue(!me, O_CREAT), tx = open_queue(me, O_CREAT);
+
+	CHECK(rx >= 0 && tx >= 0);
+	return lr_mqueue_open(rx, tx, pidfd_of(peer), spins[me], error, size);
+}
+
+static void drop_queues(void)
+{
+	open_queue(CLIENT, 0);
+	open_queue(SERVER, 0);
+}
+
+static const struct parts mq_parts = {make_queues, open_queues, drop_queues};
+
+static void make_sysv(void)
+{
+	for (int i = 0; i < 2; i++)
+		CHECK((queues[i] = lr_msgget(0, 1)) >= 0);
+}
+
+static struct lr_link *open_sysv(enum side me, pid_t peer, char *error, int size)
+{
+	return lr_sysv_open(queues[!me], queues[me], 8192, pidfd_of(peer), -1, NULL, spins[me],
+		error, size);
+}
+
+static void drop_sysv(void)
+{
+	for (int i = 0; i < 2; i++)
+		lr_msgctl_remove(queues[i]);
+}
+
+static const struct parts sysv_parts = {make_sysv, open_sysv, drop_sysv};
+
+static struct lr_link *open_link(enum side me, pid_t peer)
+{
+	char error[200] = "";
+	struct lr_link *link = kind->parts->open(me, peer, error, sizeof error);
+
 	if (!link)
 		fprintf(stderr, "%s\n", error);
 	CHECK(link);
@@ -463,23 +605,20 @@ static void start_engine(enum side me, struct lr_link *link)
 static void round_of(uint64_t *arms, uint64_t *rooms)
 {
 	pthread_t threads[CALLERS], watcher;
-	int bells[2], socks[2], status;
+	int status;
 	pid_t parent = getpid(), child;
 
 	memset(shared, 0, sizeof *shared);
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) == 0);
-	for (int i = 0; i < 2; i++) {
-		rings[i] = memory();
-		bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	}
+	rings[CLIENT] = rings[SERVER] = -1;
+	kind->parts->make();
 	child = fork();
 	CHECK(child >= 0);
 	if (child == 0) {
-		start_engine(SERVER, open_link(SERVER, bells, socks, parent));
+		start_engine(SERVER, open_link(SERVER, parent));
 		serve();
 		_exit(0);
 	}
-	start_engine(CLIENT, open_link(CLIENT, bells, socks, child));
+	start_engine(CLIENT, open_link(CLIENT, child));
 	CHECK(pthread_create(&watcher, NULL, watch, &child) == 0);
 	for (uint32_t i = 0; i < KINDS; i++) {
 		char name[2] = {'/', (char)('0' + i)};
@@ -496,14 +635,13 @@ static void round_of(uint64_t *arms, uint64_t *rooms)
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
 	pthread_cancel(watcher);
 	pthread_join(watcher, NULL);
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 2 && rings[i] >= 0; i++) {
 		const volatile struct words *w = words_of(i);
 		*arms += w->epoch / 2;
 		*rooms += w->room_epoch / 2;
 		munmap((void *)(uintptr_t)w, LR_PAGE);
-		close(rings[i]);
-		close(bells[i]);
 	}
+	kind->parts->drop();
 }
 
 int main(int argc, char **argv)

@@ -18,8 +18,8 @@ HERE = Path(__file__).resolve().parent
 CORE = HERE.parents[1] / "localrpc" / "_core" / "src"
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 FRAMES = 10_000_000 if FULL else 200_000
-KINDS = ("eventfd", "signal", "futex", "spin")
-"""A new wake-up kind adds a word here and a line to frames.c."""
+KINDS = ("eventfd", "signal", "futex", "spin", "socket", "pipe", "mq", "sysvmq")
+"""A new wake-up kind, or link, adds a word here and a line to frames.c."""
 
 pytestmark = pytest.mark.timeout(7200 if FULL else 240)
 

@@ -5,7 +5,7 @@
  * send), ring.c and stream.c (one link kind each; the first over map.c, the second
  * over socket.c, pipe.c, mqueue.c, sysv.c, and spool.c with folder.c and pulse.c),
  * table.c (calls, messages), conn.c (one link and what waits to be sent on it),
- * wake.c, read.c, futex.c, sleep.c, lead.c and service.c (who reads, who sleeps,
+ * wake.c, read.c, futex.c, watch.c, sleep.c, lead.c and service.c (who reads, who sleeps,
  * who is woken), message.c, dispatch.c and accept.c (a frame's effect), send.c and
  * calls.c (either side of a call), client.c, server.c, life.c; and link.c, of bare
  * links.
@@ -77,6 +77,9 @@ struct lr_left {
 	size_t at; /* bytes of the first that are out */
 };
 
+#define LR_SMALL 512
+/* The parts in one piece, if that is at most LR_SMALL bytes: its size, or 0. */
+size_t lr_in_one_piece(const struct iovec *iov, int count, uint8_t *to);
 struct lr_left lr_left_of(const struct iovec *iov, int count);
 /* As much of it as makes `most` bytes: the parts' number, or the bytes copied. */
 int lr_left_cut(const struct lr_left *left, struct iovec *out, size_t most);
@@ -122,6 +125,12 @@ struct lr_link_ops {
 	/* Announce that the reader sleeps. False: something is there, do not. */
 	bool (*arm)(struct lr_link *link, uint32_t sleeper);
 	void (*disarm)(struct lr_link *link);
+	/* Sleep in what the link is made of, without arm(), until something comes, and take
+	 * it in; where that is cheaper than to ask the kernel first. 1 something may be
+	 * there, 0 nudge(), LR_AGAIN a signal. NULL: it cannot; may_wait: nor can it now. */
+	bool (*may_wait)(const struct lr_link *link);
+	int (*wait)(struct lr_link *link);
+	void (*nudge)(struct lr_link *link); /* any thread; kept for a wait() that is to come */
 	/* 1: taken whole (the link finishes it); 0: no room; LR_CLOSED. The reader may
 	 * have to be woken for it: then link->owes says so. */
 	int (*send)(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
@@ -188,12 +197,19 @@ struct lr_medium_ops {
 	bool (*writable)(struct lr_medium *m);
 	/* Has the peer gone, though a write would not say so? NULL: a write says so. */
 	bool (*gone)(struct lr_medium *m);
+	/* Bytes written that a peer who has gone has certainly not read; so a write need not
+	 * ask before whether it has. NULL: that cannot be said. */
+	uint64_t (*unread)(struct lr_medium *m);
 	/* Has the peer hung up on a full medium, so that its end is not all that is there?
 	 * NULL: epoll tells, or a write. */
 	bool (*over)(struct lr_medium *m);
 	/* The reader is about to sleep; false: something is there. NULL: the kernel
 	 * makes bell_fd readable by itself. */
 	bool (*arm)(struct lr_medium *m);
+	/* As of a link: bytes, 0, LR_AGAIN, LR_CLOSED. NULL: it cannot; may_wait: nor can it now. */
+	ssize_t (*wait)(struct lr_medium *m, uint8_t *at, size_t room);
+	bool (*may_wait)(const struct lr_medium *m);
+	void (*nudge)(struct lr_medium *m);
 	void (*hang_up)(struct lr_medium *m);
 	void (*close)(struct lr_medium *m);
 };

@@ -23,10 +23,11 @@
 /* What an event of the epoll sets says, beside the connection's id. */
 enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK, EVENT_ALARM };
 /* Where the leader sleeps: what a kick has to touch. */
-enum { AWAKE, ON_EPOLL, ON_FUTEXES };
+enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 
 #define LR_HOT 64
 #define LR_WAKES 32
+#define LR_IN_VAIN 8 /* so often in a row, and it is taken for a habit */
 #define LR_EVENTS 16 /* taken from epoll at once */
 #define LR_MAX_QUEUED_CALLS 10000
 #define LR_MAX_CONN_BYTES (512u << 20) /* queued for one connection, all calls */
@@ -207,13 +208,19 @@ struct lr_engine {
 	int epoll_fd, kick_fd;       /* the leader sleeps here */
 	int service_epoll, service_kick; /* the server's service thread sleeps here */
 	int service_alarm; /* a timer, for handlers beside links that are not armed meanwhile */
+	bool alarm_set;
+	uint32_t service_in_vain; /* wake-ups in a row for which there was nothing to do */
 	int signo;
 	uint32_t spin_misses;
+	uint32_t yield_misses, yield_pause, yield_skip, short_yields;
 	int64_t looked_around; /* the leader's, when it always spins */
 	_Atomic uint32_t kicked, sleeping, look;
-	int watch_epoll, watch_kick; /* a client's thread that watches epoll_fd: futex.c */
+	struct lr_link *slept_in;    /* by the leader that sleeps IN_LINK */
+	int watch_epoll, watch_kick; /* a client's thread that watches for its leader: watch.c */
 	pthread_t watcher;
-	bool watched_by_thread, no_futexes;
+	bool watched_by_thread, no_watcher, watch_over, no_futexes;
+	int64_t nudge_at;   /* the watcher's to do then, 0: never */
+	int64_t watch_until; /* when it looks at that again, 0: never */
 	_Atomic uint32_t service_work, service_sleeping;
 	uint32_t lead_count; /* grows whenever the lead is taken or left */
 
@@ -295,10 +302,16 @@ struct lr_futex {
 struct lr_futex lr_futex_of(const _Atomic uint32_t *word, uint32_t value, bool shared);
 int lr_futex_wait_any(const struct lr_futex *words, uint32_t count, int64_t deadline);
 bool lr_sleeps_on_futexes(struct lr_engine *e);
+
+/* watch.c */
+bool lr_is_watched(struct lr_engine *e); /* the leader's question, under the mutex */
+bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the same: the only hot one? */
 void lr_watch_end(struct lr_engine *e);
 
 /* sleep.c: the leader's, without the mutex. */
 int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w);
+bool lr_may_let_run(struct lr_engine *e);
+int lr_let_run(struct lr_engine *e);
 int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted);
 int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline, bool *slept);
 int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,

@@ -1,13 +1,11 @@
 /*
- * futex.c - a leader that sleeps on futexes, and who watches epoll for it.
+ * futex.c - a leader that sleeps on futexes.
  *
  * Such a leader waits for any of several words to change (futex_waitv, Linux
  * 5.16): a bell of each hot connection, which lies in shared memory and is the
  * ringer's to write, and e->kicked, which is the engine's own. What only epoll
  * tells (the peer's end, a cold connection's eventfd) somebody else has to hear
- * and pass on as a kick: a server's service thread, which sleeps in an epoll
- * set anyway, and for a client a thread made here when it first sleeps so. It
- * has no timer, and nothing of a call ever waits for it.
+ * and pass on as a kick: watch.c.
  *
  * No wake-up is lost, pair by pair:
  *
@@ -79,62 +77,6 @@ int lr_futexes_work(void)
 	return atomic_load(&known);
 }
 
-/* ---- who watches epoll for a client's leader ---- */
-
-static void *watch(void *arg)
-{
-	struct lr_engine *e = arg;
-	struct epoll_event events[2];
-
-	for (;;) {
-		int n = epoll_wait(e->watch_epoll, events, 2, -1);
-
-		for (int i = 0; i < n; i++)
-			if (events[i].data.u64 == EVENT_KICK)
-				return NULL;
-		if (n <= 0)
-			continue;
-		pthread_mutex_lock(&e->lock);
-		atomic_store(&e->look, 1);
-		if (e->leader)
-			lr_kick_leader(e);
-		pthread_mutex_unlock(&e->lock);
-	}
-}
-
-static bool start_watching(struct lr_engine *e)
-{
-	struct epoll_event kick = {.events = EPOLLIN, .data.u64 = EVENT_KICK};
-	/* The leader's whole set, by its edges: an event that is there already counts as one. */
-	struct epoll_event set = {.events = EPOLLIN | EPOLLET, .data.u64 = EVENT_BELL};
-	int r;
-
-	e->watch_epoll = epoll_create1(EPOLL_CLOEXEC);
-	e->watch_kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (e->watch_epoll < 0 || e->watch_kick < 0 ||
-	    epoll_ctl(e->watch_epoll, EPOLL_CTL_ADD, e->watch_kick, &kick) < 0 ||
-	    epoll_ctl(e->watch_epoll, EPOLL_CTL_ADD, e->epoll_fd, &set) < 0)
-		return false;
-	r = lr_start_thread(&e->watcher, watch, e, 0);
-	if (r == 0)
-		pthread_setname_np(e->watcher, "localrpc-epoll");
-	return r == 0;
-}
-
-/* Nobody is inside the engine; in a forked child the thread is not there. */
-void lr_watch_end(struct lr_engine *e)
-{
-	static const uint64_t one = 1;
-
-	if (e->watched_by_thread && e->fork_generation == lr_fork_generation() &&
-	    write(e->watch_kick, &one, sizeof one) > 0)
-		pthread_join(e->watcher, NULL);
-	e->watched_by_thread = false;
-	lr_close_if(e->watch_epoll);
-	lr_close_if(e->watch_kick);
-	e->watch_epoll = e->watch_kick = -1;
-}
-
 /* May the leader, which asks under the mutex, sleep on futexes? Else on epoll. */
 bool lr_sleeps_on_futexes(struct lr_engine *e)
 {
@@ -143,11 +85,5 @@ bool lr_sleeps_on_futexes(struct lr_engine *e)
 	for (uint32_t i = 0; i < e->nhot; i++)
 		if (!e->hot[i]->link->futex) /* a socket, or another wake-up, beside it */
 			return false;
-	if (e->role == LR_SERVER) /* the service thread as the leader has nobody who watches */
-		return e->service_watches && e->leader->wants != WANT_SERVICE;
-	if (!e->watched_by_thread) {
-		e->watched_by_thread = start_watching(e);
-		e->no_futexes = !e->watched_by_thread;
-	}
-	return e->watched_by_thread;
+	return lr_is_watched(e);
 }

@@ -96,7 +96,10 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 				atomic_store(&e->look, 1);
 		} else {
 			budget = lr_may_sleep ? 0 : lr_spin_budget(e, w);
-			r = budget ? lr_spin(e, budget, deadline, tx_wanted) : 0;
+			if (budget)
+				r = lr_spin(e, budget, deadline, tx_wanted);
+			else if (!lr_may_sleep && !tx_wanted && lr_may_let_run(e))
+				budget = 1, r = lr_let_run(e);
 			if (r == LR_AGAIN)
 				atomic_store(&e->look, 1);
 			if (r == LR_AGAIN && !lr_is_main_thread())

@@ -7,6 +7,10 @@
  * says so in the queue's mode to one who does not even read; and fills what it
  * will not read itself, so that nothing more is sent there.
  *
+ * The descriptor that we read blocks, so that the reader can wait in the queue; who
+ * will not wait says so with a time that is over. A message handed to who waits wakes
+ * nobody who polls. A nudge is an empty message of its own priority, to ourselves.
+ *
  * The calls are made by number, because they are in another library before
  * glibc 2.34.
  */
@@ -15,12 +19,14 @@
 #include <fcntl.h>
 #include <mqueue.h>
 #include <poll.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define PATIENCE 20 /* ms for the peer to make room for the end */
 #define URGENT 1    /* the priority of an end that overtakes */
+#define NUDGE 2     /* the priority of a nudge */
 #define ENDED 0400  /* the mode of a queue that has one */
 
 struct queues {
@@ -32,30 +38,63 @@ struct queues {
 	uint32_t fork_generation;
 };
 
+static const struct timespec now_or_not = {0, 0};
+
+/* Never waits: -1 with EAGAIN, or with ETIMEDOUT for the descriptor that we read. */
 static long put(int fd, const void *data, size_t size, unsigned priority)
 {
 	long r;
 
 	do
-		r = syscall(SYS_mq_timedsend, fd, data, size, priority, NULL);
+		r = syscall(SYS_mq_timedsend, fd, data, size, priority, &now_or_not);
 	while (r < 0 && errno == EINTR);
 	return r;
 }
 
+static long get(int fd, void *at, size_t room, unsigned *priority, const struct timespec *until)
+{
+	return syscall(SYS_mq_timedreceive, fd, at, room, priority, until);
+}
+
+/* The leader may read while another thread hangs up: the queue stays full. */
+static void refill(struct lr_medium *m)
+{
+	if (atomic_load(&((struct queues *)m)->hung_up))
+		put(m->bell_fd, "", 0, 0);
+}
+
 static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
 {
+	unsigned priority;
 	long got;
 
 	do
-		got = syscall(SYS_mq_timedreceive, m->bell_fd, at, room, NULL, NULL);
-	while (got < 0 && errno == EINTR);
-	if (got < 0 && errno == EAGAIN)
+		got = get(m->bell_fd, at, room, &priority, &now_or_not);
+	while (got < 0 ? errno == EINTR : priority == NUDGE);
+	if (got < 0 && errno == ETIMEDOUT)
 		return 0;
-	/* A thread that polls may read while another hangs up: the queue stays full. */
-	if (got >= 0 && atomic_load(&((struct queues *)m)->hung_up))
-		put(m->bell_fd, "", 0, 0);
+	if (got >= 0)
+		refill(m);
 	*emptied = false; /* only an empty queue says that it is empty */
 	return got > 0 ? got : LR_CLOSED;
+}
+
+static ssize_t queue_wait(struct lr_medium *m, uint8_t *at, size_t room)
+{
+	unsigned priority;
+	long got = get(m->bell_fd, at, room, &priority, NULL);
+
+	if (got < 0)
+		return errno == EINTR ? LR_AGAIN : LR_CLOSED;
+	refill(m);
+	if (priority == NUDGE)
+		return 0;
+	return got > 0 ? got : LR_CLOSED;
+}
+
+static void queue_nudge(struct lr_medium *m)
+{
+	put(m->bell_fd, "", 0, NUDGE); /* full: nobody waits for something to come */
 }
 
 static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int count)
@@ -83,10 +122,22 @@ static bool queue_writable(struct lr_medium *m)
 	return poll(&p, 1, 0) > 0;
 }
 
-/* A queue takes what nobody will read, so ask before a call opens. */
 static bool queue_gone(struct lr_medium *m)
 {
 	return lr_exited(((struct queues *)m)->pidfd);
+}
+
+/* mq_overview(7): reading the descriptor as a file tells of the bytes in the queue. */
+static uint64_t queue_unread(struct lr_medium *m)
+{
+	char text[128];
+	unsigned long long bytes;
+	ssize_t size = pread(m->room_fd, text, sizeof text - 1, 0);
+
+	if (size <= 0)
+		return 0;
+	text[size] = 0;
+	return sscanf(text, "QSIZE:%llu", &bytes) == 1 ? bytes : 0;
 }
 
 static bool queue_over(struct lr_medium *m)
@@ -111,8 +162,8 @@ static void queue_hang_up(struct lr_medium *m)
 		return;
 	fchmod(m->room_fd, ENDED);
 	while (put(m->room_fd, "", 0, URGENT) < 0 && errno == EAGAIN)
-		if (syscall(SYS_mq_timedreceive, m->room_fd, q->scratch, q->size, NULL, NULL) < 0 &&
-		    errno != EAGAIN && errno != EINTR)
+		if (get(m->room_fd, q->scratch, q->size, NULL, NULL) < 0 && errno != EAGAIN &&
+		    errno != EINTR)
 			return;
 }
 
@@ -130,17 +181,20 @@ static void queue_close(struct lr_medium *m)
 static const struct lr_medium_ops queue_ops = {
 	.read = queue_read,
 	.write = queue_write,
+	.wait = queue_wait,
+	.nudge = queue_nudge,
 	.writable = queue_writable,
 	.gone = queue_gone,
+	.unread = queue_unread,
 	.over = queue_over,
 	.hang_up = queue_hang_up,
 	.close = queue_close,
 };
 
-/* Bytes of the largest message, never to block from here on; -1 with errno. */
-static long prepare(int fd)
+/* Bytes of the largest message; -1 with errno. */
+static long prepare(int fd, long flags)
 {
-	struct mq_attr ours = {.mq_flags = O_NONBLOCK}, attr;
+	struct mq_attr ours = {.mq_flags = flags}, attr;
 
 	if (syscall(SYS_mq_getsetattr, fd, &ours, &attr) < 0)
 		return -1;
@@ -151,7 +205,7 @@ struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us,
 	int error_size)
 {
 	struct queues *q = calloc(1, sizeof *q);
-	long rx_size = prepare(rx_fd), tx_size = prepare(tx_fd);
+	long rx_size = prepare(rx_fd, 0), tx_size = prepare(tx_fd, O_NONBLOCK);
 
 	if (q && rx_size > 0 && tx_size > 0)
 		q->scratch = malloc((size_t)tx_size);

@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 struct pipes {
@@ -31,12 +32,15 @@ static ssize_t pipe_read(struct lr_medium *m, uint8_t *at, size_t room, bool *em
 
 static ssize_t pipe_write(struct lr_medium *m, const struct iovec *iov, int count)
 {
+	uint8_t piece[LR_SMALL];
+	size_t small;
 	ssize_t n;
 
 	if (m->room_fd < 0)
 		return LR_CLOSED;
+	small = lr_in_one_piece(iov, count, piece);
 	do
-		n = writev(m->room_fd, iov, count);
+		n = small ? write(m->room_fd, piece, small) : writev(m->room_fd, iov, count);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;
@@ -49,11 +53,18 @@ static bool pipe_writable(struct lr_medium *m)
 	return m->room_fd < 0 || poll(&p, 1, 0) > 0;
 }
 
-/* A pipe takes what nobody will read, so ask before a call opens. */
 static bool pipe_gone(struct lr_medium *m)
 {
 	struct pollfd p = {.fd = m->bell_fd};
 	return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
+/* A pipe takes what nobody will read, but our reading end tells what has been left there. */
+static uint64_t pipe_unread(struct lr_medium *m)
+{
+	int bytes = 0;
+
+	return ioctl(((struct pipes *)m)->keep_fd, FIONREAD, &bytes) < 0 ? 0 : (uint64_t)bytes;
 }
 
 /* Only our writing end: a thread may be about to read from the other. */
@@ -80,6 +91,7 @@ static const struct lr_medium_ops pipe_ops = {
 	.write = pipe_write,
 	.writable = pipe_writable,
 	.gone = pipe_gone,
+	.unread = pipe_unread,
 	.hang_up = pipe_hang_up,
 	.close = pipe_close,
 };

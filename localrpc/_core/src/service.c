@@ -6,8 +6,7 @@
 #include <unistd.h>
 
 #define HANDLER_GRACE (100 * LR_US) /* for a leader that is out, before another is promoted */
-#define IN_VAIN 8                   /* wake-ups in a row for which there was nothing to do */
-#define NAP (250 * LR_US)           /* after so many: the pause between two of them */
+#define NAP (250 * LR_US)           /* between two wake-ups, after LR_IN_VAIN in vain */
 
 static int64_t next_deadline(const struct lr_engine *e)
 {
@@ -82,9 +81,17 @@ static bool promote(struct lr_engine *e)
 
 	if (e->leader) {
 		/* It reads, or rings again when it goes out. */
-		if (atomic_load(&e->sleeping) != ON_FUTEXES)
+		switch (atomic_load(&e->sleeping)) {
+		case IN_LINK: /* what comes there it has */
+			if (!atomic_load(&e->look))
+				return false;
+			break;
+		case ON_FUTEXES:
+			break;
+		default:
 			return false;
-		lr_kick_leader(e); /* that does not tell it what epoll does */
+		}
+		lr_kick_leader(e); /* where it sleeps it does not hear what epoll tells */
 		return true;
 	}
 	lr_leave(e);
@@ -145,23 +152,24 @@ static bool tell_leader(struct lr_engine *e, const struct epoll_event *event)
 static int serve_service(struct lr_engine *e, struct lr_io *io)
 {
 	struct epoll_event events[LR_EVENTS];
-	uint32_t in_vain = 0;
 	uint64_t count;
 	int n, kind;
 
 	for (;;) {
+		bool work, alarm = false;
 		int64_t deadline;
-		bool work;
+		uint32_t in_vain;
 
 		if ((kind = service_event(e, io)))
 			return kind;
 		deadline = next_deadline(e);
+		in_vain = e->service_in_vain;
 		lr_leave(e);
 		/* SYNC no-lost-service: partner of lr_service_ring(). */
 		atomic_store(&e->service_sleeping, 1);
 		n = 0;
 		work = atomic_exchange(&e->service_work, 0);
-		if (!work && in_vain >= IN_VAIN)
+		if (!work && in_vain >= LR_IN_VAIN)
 			nap(e, deadline);
 		if (!work)
 			n = lr_wait_events(e->service_epoll, events, deadline, NULL);
@@ -170,17 +178,20 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 		work |= atomic_exchange(&e->service_work, 0);
 		for (int i = 0; i < n; i++) {
 			int kind = (int)(events[i].data.u64 & 0xff);
+			alarm |= kind == EVENT_ALARM;
 			if ((kind == EVENT_KICK || kind == EVENT_ALARM) &&
 			    read(kind == EVENT_KICK ? e->service_kick : e->service_alarm, &count,
 				    sizeof count) < 0)
 				continue; /* taken back meanwhile */
 		}
 		pthread_mutex_lock(&e->lock);
+		if (alarm)
+			e->alarm_set = false;
 		for (int i = 0; i < n; i++)
 			if (!tell_leader(e, &events[i]))
 				atomic_store(&e->look, 1);
 		if (work || n > 0)
-			in_vain = promote(e) ? 0 : in_vain + 1;
+			e->service_in_vain = promote(e) ? 0 : e->service_in_vain + 1;
 	}
 }
 
@@ -195,7 +206,7 @@ int lr_service(struct lr_engine *e, struct lr_io *io)
 		e->service_watches = true;
 		r = serve_service(e, io);
 		e->service_watches = false;
-		if (atomic_load(&e->sleeping) == ON_FUTEXES)
+		if (e->leader && atomic_load(&e->sleeping) != ON_EPOLL)
 			lr_kick_leader(e); /* to sleep where it hears for itself */
 	} else {
 		while (!(r = service_event(e, io))) {

@@ -15,6 +15,10 @@
 #define SPIN (150 * LR_US)
 #define LATELY (8 * LR_MS) /* two ticks of the coarse clock */
 #define SPIN_MISSES 4      /* in a row: then spin only every eighth time */
+#define LONG_YIELD (50 * LR_US) /* somebody else has run, too; some milliseconds, as a rule */
+#define SHORTEST_PAUSE 1024     /* times not to yield after a long one, which costs what a */
+#define LONGEST_PAUSE 32768     /* thousand others spare; longer if they go on */
+#define SHORT_YIELDS 4096       /* after so many the pause is halved */
 #define COLD_AFTER 8       /* sleeps without a frame */
 #define SILENT (1000 * LR_MS) /* a server that always spins may sleep then */
 #define LOOK_AROUND LR_MS     /* how often who always spins asks epoll and Python */
@@ -52,6 +56,65 @@ int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w)
 	if (budget && e->spin_misses >= SPIN_MISSES && (e->spin_misses++ & 7))
 		return 0;
 	return budget;
+}
+
+/*
+ * Does a peer whom we have heard of late run on this CPU, so that spinning only keeps
+ * it away? Who sleeps in the link has no more to do for a sleep than for a look.
+ */
+static bool beside_peer(const struct lr_engine *e)
+{
+	uint16_t cpu = lr_cpu();
+	int64_t now = lr_now_coarse();
+
+	for (uint32_t i = 0; cpu && i < e->nhot; i++) {
+		const struct lr_conn *conn = e->hot[i];
+
+		if (conn->link->spin && !conn->link->ops->wait && now - conn->heard < LATELY &&
+		    atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed) == cpu)
+			return true;
+	}
+	return false;
+}
+
+bool lr_may_let_run(struct lr_engine *e)
+{
+	if (!beside_peer(e))
+		return false;
+	if (e->yield_skip) {
+		e->yield_skip--;
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Such a peer runs when we yield, and its answer may be there when we are back:
+ * nobody has slept then, and nobody had to be woken, which is most of what a call
+ * costs. Where others use this CPU too they get it for as long as they like, while
+ * who sleeps is let in before them: do it seldom there. 1 something is there, 0 not.
+ */
+int lr_let_run(struct lr_engine *e)
+{
+	int64_t start = lr_now();
+	bool found = false;
+
+	sched_yield();
+	for (uint32_t i = 0; i < e->nhot && !found; i++)
+		found = !lr_conn_choked(e->hot[i]) && e->hot[i]->link->ops->poll(e->hot[i]->link);
+	e->yield_misses = found ? 0 : e->yield_misses + 1;
+	if (lr_now() - start > LONG_YIELD) {
+		e->yield_skip = e->yield_pause ? e->yield_pause : SHORTEST_PAUSE;
+		if (e->yield_pause < LONGEST_PAUSE)
+			e->yield_pause = 2 * e->yield_skip;
+		e->short_yields = 0;
+	} else if (!found) {
+		e->yield_skip = e->yield_misses < SPIN_MISSES ? 0 : 7;
+	} else if (++e->short_yields == SHORT_YIELDS) {
+		e->short_yields = 0;
+		e->yield_pause /= 2;
+	}
+	return found;
 }
 
 /* Does who always spins share its CPU with a peer, for all we know? */
@@ -147,7 +210,8 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	/* Once: a connection that comes while we sleep may set the engine's. */
 	const int signo = e->signo;
 	uint32_t sleeper = 0, nwords = 0;
-	bool quiet = true, futexes;
+	bool quiet = true;
+	uint32_t where;
 	int n = 0;
 
 	if (signo) {
@@ -162,13 +226,15 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 		lr_signal_rang();
 	}
 	pthread_mutex_lock(&e->lock);
-	futexes = lr_sleeps_on_futexes(e);
+	where = lr_sleeps_in_link(e, deadline) ? IN_LINK
+		: lr_sleeps_on_futexes(e)      ? ON_FUTEXES
+					       : ON_EPOLL;
 	/* SYNC no-lost-kick: partner of lr_kick_leader(). */
-	atomic_store(&e->sleeping, futexes ? ON_FUTEXES : ON_EPOLL);
+	atomic_store(&e->sleeping, where);
 	if (atomic_load(&e->kicked) || e->fresh || e->dying)
 		quiet = false;
-	/* Epoll would tell us again what somebody saw there; a futex will not. */
-	if (futexes && atomic_load(&e->look))
+	/* Epoll would tell us again what somebody saw there; nothing else will. */
+	if (where != ON_EPOLL && atomic_load(&e->look))
 		quiet = false;
 	for (uint32_t i = 0; quiet && i < e->nhot;) {
 		struct lr_conn *conn = e->hot[i];
@@ -183,11 +249,11 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 				lr_conn_unref(conn);
 				continue;
 			}
-		} else {
+		} else if (where != IN_LINK) {
 			uint32_t how = conn->link->signo ? sleeper : 0;
 			bool armed;
 
-			if (futexes) {
+			if (where == ON_FUTEXES) {
 				how = (uint32_t)LR_WAKE_FUTEX << 24;
 				/* SYNC no-lost-bell: before arming; partner of ring_bell(). */
 				words[nwords++] = lr_futex_of(conn->link->futex,
@@ -198,12 +264,21 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 		}
 		i++;
 	}
-	if (futexes && !e->nhot) { /* all have gone cold: their eventfds ring, hear them here */
-		futexes = false;
-		atomic_store(&e->sleeping, ON_EPOLL);
+	if (where != ON_EPOLL && !e->nhot) { /* all have gone cold: epoll hears them, hear it */
+		where = ON_EPOLL;
+		atomic_store(&e->sleeping, where);
 	}
 	pthread_mutex_unlock(&e->lock);
-	if (quiet && futexes) {
+	if (quiet && where == IN_LINK) {
+		*slept = true;
+		n = e->slept_in->ops->wait(e->slept_in);
+		lr_may_sleep = false;
+		atomic_store(&e->sleeping, AWAKE);
+		if (n == 0 && deadline && lr_now() >= deadline)
+			n = LR_TIMEOUT;
+		return n > 0 ? 0 : n;
+	}
+	if (quiet && where == ON_FUTEXES) {
 		words[nwords++] = lr_futex_of(&e->kicked, 0, false);
 		*slept = true;
 		n = lr_futex_wait_any(words, nwords, deadline);

@@ -32,10 +32,13 @@ static ssize_t sock_write(struct lr_medium *m, const struct iovec *iov, int coun
 {
 	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov,
 		.msg_iovlen = (size_t)count};
+	uint8_t piece[LR_SMALL];
+	size_t small = lr_in_one_piece(iov, count, piece);
 	ssize_t n;
 
 	do
-		n = sendmsg(m->bell_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = small ? send(m->bell_fd, piece, small, MSG_DONTWAIT | MSG_NOSIGNAL)
+			  : sendmsg(m->bell_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;

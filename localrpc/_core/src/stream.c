@@ -31,6 +31,7 @@ struct stream {
 	uint32_t start, end; /* what has come and is not consumed */
 	uint32_t piece;      /* bytes that consume() takes */
 	bool drained;        /* the last read emptied the medium: new bytes give a new edge */
+	bool guessed;        /* or so we hope, to spare a read before the next wait() */
 	bool eof;
 	struct lr_header data; /* of the DATA frame that is given out in pieces */
 	uint32_t data_left;
@@ -42,27 +43,30 @@ struct stream {
 	bool broken;
 	uint32_t fork_generation;
 	uint64_t sent;
+	bool hung_up;
+	uint64_t unread; /* since then: of what was sent, what no peer will read */
 };
 
 #define STREAM(l) ((struct stream *)(l))
 
-/* Read once. 1 something came, 0 nothing there, LR_CLOSED. */
-static int fill(struct stream *s)
+/* Is there room in the buffer for one more read? Else there is something to consume first. */
+static bool make_room(struct stream *s)
 {
-	struct lr_medium *m = s->medium;
-	ssize_t got;
+	uint32_t grain = s->medium->grain;
 
 	if (s->start == s->end)
 		s->start = s->end = 0;
-	else if (s->capacity - s->end < m->grain || s->start > s->capacity / 2) {
+	else if (s->capacity - s->end < grain || s->start > s->capacity / 2) {
 		memmove(s->buffer, s->buffer + s->start, s->end - s->start);
 		s->end -= s->start;
 		s->start = 0;
 	}
-	if (s->capacity - s->end < m->grain)
-		return 1; /* full: there is something to consume first */
-	atomic_store(&s->link.edge, false); /* what comes after this read gives another */
-	got = m->ops->read(m, s->buffer + s->end, s->capacity - s->end, &s->drained);
+	return s->capacity - s->end >= grain;
+}
+
+/* What a read gave. 1 something came, 0 nothing there, LR_CLOSED. */
+static int take(struct stream *s, ssize_t got)
+{
 	if (got > 0) {
 		s->end += (uint32_t)got;
 		return 1;
@@ -72,8 +76,19 @@ static int fill(struct stream *s)
 		return 0;
 	}
 	s->eof = true;
-	atomic_store(&s->link.fault, atomic_load(&m->fault));
+	atomic_store(&s->link.fault, atomic_load(&s->medium->fault));
 	return LR_CLOSED;
+}
+
+static int fill(struct stream *s)
+{
+	struct lr_medium *m = s->medium;
+
+	if (!make_room(s))
+		return 1;
+	atomic_store(&s->link.edge, false); /* what comes after this read gives another */
+	s->guessed = false;
+	return take(s, m->ops->read(m, s->buffer + s->end, s->capacity - s->end, &s->drained));
 }
 
 /* The last read has emptied the medium, and no edge has told of more since: spare the next. */
@@ -172,7 +187,7 @@ static bool stream_arm(struct lr_link *link, uint32_t sleeper)
 	if (s->eof || parse(s, &frame) != 0)
 		return false;
 	/* The edge is the medium's: there will be one if all that had come was read. */
-	if (!is_empty(s) && fill(s) != 0)
+	if ((s->guessed || !is_empty(s)) && fill(s) != 0)
 		return false;
 	if (!m->ops->arm || m->ops->arm(m))
 		return s->drained;
@@ -183,6 +198,40 @@ static bool stream_arm(struct lr_link *link, uint32_t sleeper)
 static void stream_disarm(struct lr_link *link)
 {
 	(void)link;
+}
+
+static bool stream_may_wait(const struct lr_link *link)
+{
+	const struct lr_medium *m = ((const struct stream *)link)->medium;
+	return m->ops->wait && (!m->ops->may_wait || m->ops->may_wait(m));
+}
+
+/*
+ * Whoever waited found the medium empty, as a rule, and what it got is all there
+ * is; and the next wait() does not mind if it was not.
+ */
+static int stream_wait(struct lr_link *link)
+{
+	struct stream *s = STREAM(link);
+	struct lr_medium *m = s->medium;
+	struct lr_frame frame;
+	ssize_t got;
+
+	if (s->eof || parse(s, &frame) != 0 || !make_room(s))
+		return 1;
+	atomic_store(&link->edge, false);
+	got = m->ops->wait(m, s->buffer + s->end, s->capacity - s->end);
+	if (got == 0 || got == LR_AGAIN)
+		return (int)got;
+	s->drained = s->guessed = true;
+	take(s, got);
+	return 1;
+}
+
+static void stream_nudge(struct lr_link *link)
+{
+	struct lr_medium *m = STREAM(link)->medium;
+	m->ops->nudge(m);
 }
 
 static ssize_t push(struct stream *s, const struct iovec *iov, int count)
@@ -253,7 +302,8 @@ static int stream_send(struct lr_link *link, struct lr_header *header, const str
 
 	if (r < 0 || (r == 0 && (s->medium->grain == 1 || s->rest_len + total > GATHER)))
 		return r;
-	if (header->type == LR_T_OPEN && s->medium->ops->gone && s->medium->ops->gone(s->medium)) {
+	if (header->type == LR_T_OPEN && s->medium->ops->gone && !s->medium->ops->unread &&
+	    s->medium->ops->gone(s->medium)) {
 		s->broken = true;
 		return LR_CLOSED;
 	}
@@ -297,11 +347,23 @@ static uint64_t stream_sent(struct lr_link *link)
 	return STREAM(link)->sent;
 }
 
+/* The peer's end alone says that it reads no more: after ours it may. */
+static uint64_t unread(struct stream *s)
+{
+	struct lr_medium *m = s->medium;
+
+	if (s->hung_up)
+		return s->unread;
+	if (!m->ops->unread || !(s->eof || (m->ops->gone && m->ops->gone(m))))
+		return 0;
+	return m->ops->unread(m);
+}
+
 /* What the medium took, the peer may have read; of what we hold back it has no whole frame. */
 static bool stream_unseen(struct lr_link *link, uint64_t mark)
 {
 	struct stream *s = STREAM(link);
-	return mark > s->sent - s->rest_len;
+	return mark + unread(s) > s->sent - s->rest_len; /* the greeting may be unread, too */
 }
 
 static void linger(struct stream *s)
@@ -321,6 +383,8 @@ static void stream_hang_up(struct lr_link *link)
 
 	if (s->rest_len && s->medium->grain > 1 && !s->broken && !s->eof)
 		linger(s);
+	s->unread = unread(s);
+	s->hung_up = true;
 	s->broken = true;
 	link->unfinished = false;
 	s->medium->ops->hang_up(s->medium);
@@ -364,6 +428,9 @@ static const struct lr_link_ops stream_ops = {
 	.over = stream_over,
 	.arm = stream_arm,
 	.disarm = stream_disarm,
+	.may_wait = stream_may_wait,
+	.wait = stream_wait,
+	.nudge = stream_nudge,
 	.send = stream_send,
 	.room = stream_room,
 	.arm_room = stream_arm_room,

@@ -2,8 +2,8 @@
  * sysv.c - a medium: two System V message queues, one for each direction.
  *
  * Such a queue is no descriptor, so nothing can be waited for beside it. While
- * a side is awake it tries without blocking. Before it sleeps it sends a porter
- * out: a thread that blocks in msgrcv(2) and rings an eventfd with what it got.
+ * a side is awake it tries without blocking. Who has nothing else to wait for
+ * sleeps in msgrcv(2); who has, sends a porter out before it sleeps: a thread that blocks in msgrcv(2) and rings an eventfd with what it got.
  * A message that finds the queue full is left to a second one, in msgsnd(2).
  * Each has one load, which belongs to it while it is OUT and to us otherwise:
  *
@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define TYPE 1
+#define NUDGE 2 /* the type of an empty message to ourselves, to whoever waits in the queue */
 
 enum { RESTING, OUT, BACK, DISMISSED };
 
@@ -76,7 +77,9 @@ static void *carry(void *argument)
 			lr_futex_wait(&p->state, state, 0);
 		}
 		if (receives)
-			done = msgrcv(q->rx, p->load, q->medium.grain, 0, 0);
+			do
+				done = msgrcv(q->rx, p->load, q->medium.grain, 0, 0);
+			while (done == 0 && p->load->type == NUDGE);
 		else
 			done = msgsnd(q->tx, p->load, (size_t)p->size, 0);
 		if (done < 0 && errno == EINTR)
@@ -139,7 +142,7 @@ static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 	}
 	do
 		got = msgrcv(q->rx, load, m->grain, 0, IPC_NOWAIT);
-	while (got < 0 && errno == EINTR);
+	while (got < 0 ? errno == EINTR : load->type == NUDGE);
 	if (got < 0 && errno == ENOMSG) {
 		*emptied = true;
 		return 0;
@@ -148,6 +151,35 @@ static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 		return LR_CLOSED;
 	memcpy(at, load->data, (size_t)got);
 	return got;
+}
+
+static bool queue_may_wait(const struct lr_medium *m)
+{
+	return atomic_load(&((const struct queues *)m)->receiver.state) == RESTING;
+}
+
+static ssize_t queue_wait(struct lr_medium *m, uint8_t *at, size_t room)
+{
+	struct queues *q = (struct queues *)m;
+	ssize_t got = msgrcv(q->rx, q->in, m->grain, 0, 0);
+
+	(void)room; /* at least the grain */
+	if (got < 0)
+		return errno == EINTR ? LR_AGAIN : LR_CLOSED;
+	if (q->in->type == NUDGE)
+		return 0;
+	if (got == 0)
+		return LR_CLOSED;
+	memcpy(at, q->in->data, (size_t)got);
+	return got;
+}
+
+static void queue_nudge(struct lr_medium *m)
+{
+	struct load nudge = {.type = NUDGE};
+
+	while (msgsnd(((struct queues *)m)->rx, &nudge, 0, IPC_NOWAIT) < 0 && errno == EINTR)
+		; /* full: nobody waits for something to come */
 }
 
 static bool queue_arm(struct lr_medium *m)
@@ -206,6 +238,12 @@ static bool queue_gone(struct lr_medium *m)
 	return lr_exited(((struct queues *)m)->pidfd);
 }
 
+static uint64_t queue_unread(struct lr_medium *m)
+{
+	struct msqid_ds ds;
+	return msgctl(((struct queues *)m)->tx, IPC_STAT, &ds) < 0 ? 0 : ds.__msg_cbytes;
+}
+
 static void queue_hang_up(struct lr_medium *m)
 {
 	struct queues *q = (struct queues *)m;
@@ -261,7 +299,11 @@ static const struct lr_medium_ops queue_ops = {
 	.write = queue_write,
 	.writable = queue_writable,
 	.gone = queue_gone,
+	.unread = queue_unread,
 	.arm = queue_arm,
+	.wait = queue_wait,
+	.may_wait = queue_may_wait,
+	.nudge = queue_nudge,
 	.hang_up = queue_hang_up,
 	.close = queue_close,
 };

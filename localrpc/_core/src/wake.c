@@ -4,7 +4,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define HANDLER_PATIENCE (100 * LR_US) /* beside the grace that lr_service gives */
+/* Beside the grace that lr_service gives; and where it has been rung in vain of late. */
+#define HANDLER_PATIENCE (100 * LR_US)
+#define LONGER_PATIENCE LR_MS
 
 int lr_enter(struct lr_engine *e)
 {
@@ -115,6 +117,9 @@ void lr_kick_leader(struct lr_engine *e)
 	case ON_FUTEXES:
 		lr_futex_wake(&e->kicked);
 		break;
+	case IN_LINK:
+		e->slept_in->ops->nudge(e->slept_in);
+		break;
 	case ON_EPOLL:
 		if (write(e->kick_fd, &one, sizeof one) < 0)
 			return; /* full: kicked already */
@@ -143,9 +148,14 @@ void lr_service_ring(struct lr_engine *e)
 
 void lr_service_alarm(struct lr_engine *e)
 {
-	static const struct itimerspec soon = {.it_value.tv_nsec = HANDLER_PATIENCE};
+	struct itimerspec soon = {.it_value.tv_nsec = HANDLER_PATIENCE};
 
-	timerfd_settime(e->service_alarm, 0, &soon, NULL);
+	/* To set a timer can take longer than a call does: once, not for each handler. */
+	if (e->alarm_set)
+		return;
+	if (e->service_in_vain >= LR_IN_VAIN)
+		soon.it_value.tv_nsec = LONGER_PATIENCE;
+	e->alarm_set = timerfd_settime(e->service_alarm, 0, &soon, NULL) == 0;
 }
 
 void lr_service_again(struct lr_engine *e)

@@ -1,0 +1,133 @@
+/*
+ * watch.c - who hears what a leader cannot that sleeps on futexes, or in its link.
+ *
+ * A server's service thread sleeps in an epoll set anyway. A client's thread is
+ * made here when the leader first sleeps so. It hears the peer's death, and for
+ * futexes what rings a descriptor; for who sleeps in a link, which knows no time,
+ * it also has the time: that is the leader's deadline when it began to sleep. It
+ * is not told of every sleep: it looks again when an earlier one would have been
+ * over, and only a deadline before that wakes it.
+ *
+ * SYNC no-lost-kick holds for who sleeps in a link as for who sleeps on epoll: a
+ * nudge stays in the link until it is read there.
+ */
+#include "engine.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static void kick_watcher(struct lr_engine *e)
+{
+	static const uint64_t one = 1;
+
+	if (write(e->watch_kick, &one, sizeof one) < 0)
+		return; /* full: kicked already */
+}
+
+/* What the leader is to be told, and until when there is nothing more. */
+static void look(struct lr_engine *e, bool heard)
+{
+	bool late = e->nudge_at && lr_now() >= e->nudge_at;
+
+	if (late)
+		e->nudge_at = 0;
+	if (heard)
+		atomic_store(&e->look, 1);
+	if (e->leader && (heard || late))
+		lr_kick_leader(e);
+	e->watch_until = e->nudge_at;
+}
+
+static void *watch(void *arg)
+{
+	struct lr_engine *e = arg;
+	struct epoll_event events[2];
+	int64_t until = 0;
+
+	for (;;) {
+		int n = lr_wait_events(e->watch_epoll, events, until, NULL);
+		bool heard = false;
+		uint64_t count;
+
+		for (int i = 0; i < n; i++)
+			if (events[i].data.u64 != EVENT_KICK)
+				heard = true;
+			else if (read(e->watch_kick, &count, sizeof count) < 0)
+				continue;
+		pthread_mutex_lock(&e->lock);
+		if (e->watch_over) {
+			pthread_mutex_unlock(&e->lock);
+			return NULL;
+		}
+		look(e, heard);
+		until = e->watch_until;
+		pthread_mutex_unlock(&e->lock);
+	}
+}
+
+static bool start_watching(struct lr_engine *e)
+{
+	const struct lr_link *link = e->conns[0]->link;
+	struct epoll_event kick = {.events = EPOLLIN, .data.u64 = EVENT_KICK};
+	/* By its edges: an event that is there already counts as one. */
+	struct epoll_event others = {.events = EPOLLIN | EPOLLET, .data.u64 = EVENT_BELL};
+	/* The leader's whole set, but for what comes in a link that it sleeps in. */
+	int fd = link->ops->wait ? link->pidfd : e->epoll_fd;
+
+	e->watch_epoll = epoll_create1(EPOLL_CLOEXEC);
+	e->watch_kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->watch_epoll < 0 || e->watch_kick < 0 ||
+	    epoll_ctl(e->watch_epoll, EPOLL_CTL_ADD, e->watch_kick, &kick) < 0 ||
+	    (fd >= 0 && epoll_ctl(e->watch_epoll, EPOLL_CTL_ADD, fd, &others) < 0) ||
+	    lr_start_thread(&e->watcher, watch, e, 0) != 0)
+		return false;
+	pthread_setname_np(e->watcher, "localrpc-watch");
+	return true;
+}
+
+bool lr_is_watched(struct lr_engine *e)
+{
+	if (e->role == LR_SERVER) /* the service thread as the leader has nobody who watches */
+		return e->service_watches && e->leader->wants != WANT_SERVICE;
+	if (!e->watched_by_thread && !e->no_watcher) {
+		e->watched_by_thread = start_watching(e);
+		e->no_watcher = !e->watched_by_thread;
+	}
+	return e->watched_by_thread;
+}
+
+bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline)
+{
+	struct lr_conn *conn = e->nhot == 1 ? e->hot[0] : NULL;
+
+	if (!conn || !conn->link->ops->wait || lr_conn_stuck(conn) || lr_conn_choked(conn) ||
+	    !conn->link->ops->may_wait(conn->link))
+		return false;
+	if ((e->role == LR_SERVER && deadline) || !lr_is_watched(e))
+		return false;
+	e->slept_in = conn->link;
+	if (e->role == LR_SERVER)
+		return true;
+	e->nudge_at = deadline;
+	if (deadline && (!e->watch_until || deadline < e->watch_until)) {
+		e->watch_until = deadline;
+		kick_watcher(e);
+	}
+	return true;
+}
+
+/* Nobody is inside the engine; in a forked child the thread is not there. */
+void lr_watch_end(struct lr_engine *e)
+{
+	if (e->watched_by_thread && e->fork_generation == lr_fork_generation()) {
+		pthread_mutex_lock(&e->lock);
+		e->watch_over = true;
+		pthread_mutex_unlock(&e->lock);
+		kick_watcher(e);
+		pthread_join(e->watcher, NULL);
+	}
+	e->watched_by_thread = false;
+	lr_close_if(e->watch_epoll);
+	lr_close_if(e->watch_kick);
+	e->watch_epoll = e->watch_kick = -1;
+}
