@@ -127,7 +127,7 @@ struct lr_link_ops {
 	void (*disarm)(struct lr_link *link);
 	/* Sleep in what the link is made of, without arm(), until something comes, and take
 	 * it in; where that is cheaper than to ask the kernel first. 1 something may be
-	 * there, 0 nudge(), LR_AGAIN a signal. NULL: it cannot; may_wait: nor can it now. */
+	 * there, 0 nudge(), LR_AGAIN a signal. NULL: no link of this kind can. */
 	bool (*may_wait)(const struct lr_link *link);
 	int (*wait)(struct lr_link *link);
 	void (*nudge)(struct lr_link *link); /* any thread; kept for a wait() that is to come */

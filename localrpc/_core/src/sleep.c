@@ -69,9 +69,11 @@ static bool beside_peer(const struct lr_engine *e)
 
 	for (uint32_t i = 0; cpu && i < e->nhot; i++) {
 		const struct lr_conn *conn = e->hot[i];
+		const struct lr_link_ops *ops = conn->link->ops;
 
-		if (conn->link->spin && !conn->link->ops->wait && now - conn->heard < LATELY &&
-		    atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed) == cpu)
+		if (conn->link->spin && now - conn->heard < LATELY &&
+		    atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed) == cpu &&
+		    !(ops->may_wait && ops->may_wait(conn->link)))
 			return true;
 	}
 	return false;
