@@ -79,6 +79,9 @@ class _Lib:
     LR_SPOOL_OUR_BATCHES: int
     LR_SPOOL_THEIR_BATCHES: int
     LR_SPOOL_NEAR: int
+    LR_FLOOR_DESCRIPTOR: int
+    LR_FLOOR_MQUEUE: int
+    LR_FLOOR_SYSV: int
     def lr_ring_open(
         self,
         memory: int,
@@ -172,18 +175,36 @@ class _Lib:
     def lr_link_flush(self, link: _Pointer, /) -> int: ...
     def lr_link_hang_up(self, link: _Pointer, /) -> None: ...
     def lr_link_unseen(self, link: _Pointer, /) -> int: ...
-    def lr_floor_serve(self, link: _Pointer, io: _Pointer, /) -> int: ...
-    def lr_floor_ping(
+    def lr_link_put(self, link: _Pointer, data: _Pointer, len: int, /) -> int: ...
+    def lr_link_await(self, link: _Pointer, io: _Pointer, /) -> int: ...
+    def lr_link_echo(self, link: _Pointer, io: _Pointer, /) -> int: ...
+    def lr_link_ping(
         self,
         link: _Pointer,
         io: _Pointer,
         data: _Pointer,
+        back: _Pointer,
         len: int,
         ns: int,
         taken: _Pointer,
         room: int,
         /,
     ) -> int: ...
+    def lr_floor_echo(self, how: int, rx: int, tx: int, /) -> int: ...
+    def lr_floor_ping(
+        self,
+        how: int,
+        rx: int,
+        tx: int,
+        data: _Pointer,
+        back: _Pointer,
+        len: int,
+        ns: int,
+        taken: _Pointer,
+        room: int,
+        /,
+    ) -> int: ...
+    def lr_floor_msgsnd(self, id: int, data: _Pointer, size: int, /) -> int: ...
     def lr_engine_new(
         self, role: int, window: int, max_receive: int, max_calls: int, /
     ) -> _Pointer: ...

@@ -1,140 +1,157 @@
 """Floors: what a call cannot be faster than. C round trips over each primitive, a copy, protobuf.
 
-The round trips run in C, over the links that localrpc itself uses but without
-its engine, calls or Python: only the clock is read beside.
+Over the system's primitives they are a plain program's blocking calls, one write
+and one read for a small message on each side: with both sides pinned to one core
+of an idle machine (`localrpc bench --placement one-core --scenario raw --peer
+floor-pipe`) they take what such a loop in C takes, within a tenth; for pipes,
+`taskset -c 1 perf bench sched pipe` is one. Over the ring, which is localrpc's own,
+they are bare links. No engine, calls or Python: only the clock is read beside.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from localrpc.address import parse_target
-
 from . import bench_pb2
 from .drivers import Call, Threads
-from .peer import TIMEOUT, Client, Dress, Peer, UnsupportedScenario, checked, message, noise
-from .rpc import LocalrpcPeer
+from .peer import Client, Dress, Peer, UnsupportedScenario, checked, message, noise
+from .queues import PosixQueues, SysvQueues
+from .rings import dialled, listening
+from .ways import Pipes, Primitive, TcpSocket, UnixSocket, Way
 
-_LARGEST = 64 * 1024
-"""What a link takes in one frame that is not cut."""
+Ping = Callable[[bytes, Any, int, Any, int], int]
+"""Round trips of bytes, the last answer into a buffer, for so many nanoseconds; what each
+took into another, which has room for so many. How many, or negative."""
+
 _ROOM = 65536
 
 
-class LinkFloor(Peer):
-    """A bare link of one of our transports; each client one thread."""
+class PlainFloor(Peer):
+    """A primitive of the system's; each client one thread."""
 
-    def __init__(self, primitive: str, scheme: str, what: str) -> None:
-        self.name = f"floor-{primitive}"
+    def __init__(self, name: str, primitive: Primitive, what: str) -> None:
+        self.name = f"floor-{name}"
         self.what = f"C round trips over {what}"
-        self._scheme = scheme
+        self._primitive = primitive
 
-    def _address(self, directory: Path) -> Any:
-        return parse_target(LocalrpcPeer(self._scheme).target(directory, self.name))
-
-    @contextmanager
-    def serve(self, directory: Path) -> Iterator[None]:
-        from localrpc.options import parse_options
-        from localrpc.transports import transport_for
-
-        address = self._address(directory)
-        listener = transport_for(address.scheme).listen(address, parse_options(()))
-
-        def accept() -> None:
-            with contextlib.suppress(OSError, ValueError):
-                while True:
-                    wait([listener.fileno()])
-                    for greeting in listener.accept():
-                        threading.Thread(target=_serve, args=(greeting,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield
-        finally:
-            listener.close()
+    def serve(self, directory: Path) -> AbstractContextManager[None]:
+        return self._primitive.listen(self._path(directory), _echo)
 
     def connect(self, directory: Path) -> Client:
-        from localrpc.options import parse_options
-        from localrpc.transports import transport_for
+        from localrpc._core import lib
 
-        address = self._address(directory)
-        dial = transport_for(address.scheme).dial
-        return LinkClient(dial(address, parse_options(()), None))
+        way = self._primitive.dial(self._path(directory))
+        ping = partial(lib.lr_floor_ping, _how(way), way.rx, way.tx)
+
+        def sized(data: bytes, back: Any, nanoseconds: int, taken: Any, room: int) -> int:
+            return ping(data, back, len(data), nanoseconds, taken, room)
+
+        return FloorClient(sized, way.close)
+
+    def _path(self, directory: Path) -> str:
+        return str(directory / f"{self.name}.sock")
 
 
-def _serve(greeting: Any) -> None:
+def _how(way: Way) -> int:
+    from localrpc._core import lib
+
+    assert way.how is not None
+    how: int = getattr(lib, way.how.value)
+    return how
+
+
+def _echo(way: Way) -> None:
+    from localrpc._core import lib
+
+    with closing(way):
+        lib.lr_floor_echo(_how(way), way.rx, way.tx)
+
+
+class RingFloor(Peer):
+    """Bare links over rings in shared memory; each client one thread."""
+
+    name = "floor-ring"
+    what = "C round trips over rings in shared memory, with spinning"
+
+    def serve(self, directory: Path) -> AbstractContextManager[None]:
+        return listening(directory, self.name, _echo_frames)
+
+    def connect(self, directory: Path) -> Client:
+        from localrpc._core import Io, lib
+
+        connection = dialled(directory, self.name)
+        link, io = connection.link.raw, Io()
+
+        def ping(data: bytes, back: Any, nanoseconds: int, taken: Any, room: int) -> int:
+            return lib.lr_link_ping(link, io.raw, data, back, len(data), nanoseconds, taken, room)
+
+        return FloorClient(ping, connection.close)
+
+
+def _echo_frames(connection: Any) -> None:
     from localrpc._core import Io, lib
 
-    while (connection := greeting.advance()) is None:
-        if not wait([greeting.fileno()], TIMEOUT):
-            greeting.close()
-            return
     io = Io()
-    with contextlib.closing(connection):
-        while lib.lr_floor_serve(connection.link.raw, io.raw) == lib.LR_AGAIN:
-            pass
+    with closing(connection):
+        lib.lr_link_echo(connection.link.raw, io.raw)
 
 
-class LinkClient(Client):
-    driver: LinkDriver
+class FloorClient(Client):
+    driver: FloorDriver
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self.driver = LinkDriver(connection.link.raw)
+    def __init__(self, ping: Ping, close: Callable[[], object]) -> None:
+        self._close = close
+        self.driver = FloorDriver(ping)
 
     def raw(self, size: int) -> Call:
-        if size > _LARGEST:
-            raise UnsupportedScenario
         payload = noise(size)
         call = partial(self.driver.exchange, payload)
         return checked(self.driver, call, payload)
 
     def close(self) -> None:
-        self._connection.close()
+        self._close()
 
 
-class LinkDriver(Threads):
+class FloorDriver(Threads):
     """Makes calls one after the other without coming back to Python."""
 
-    def __init__(self, link: Any) -> None:
-        from localrpc._core import Io, ffi, lib
+    def __init__(self, ping: Ping) -> None:
+        from localrpc._core import ffi
 
-        self._lib = lib
-        self._link = link
-        self._io = Io()
+        self._ffi = ffi
+        self._ping = ping
         self._taken = ffi.new("int64_t[]", _ROOM)
 
     def exchange(self, payload: bytes) -> bytes:
-        self._ping(payload, 1, 1)
-        return self._io.buf[: self._io.raw.size]
+        """Raises ConnectionError, as repeat() does, once the server has gone."""
+        back = self._ffi.new("char[]", len(payload))
+        self._pings(payload, back, 1, 1)
+        return bytes(self._ffi.buffer(back))
 
     def repeat(self, call: Call, seconds: float) -> list[int]:
         (payload,) = call.args  # type: ignore[attr-defined]
+        back = self._ffi.new("char[]", len(payload))
         left = int(seconds * 1e9)
         taken: list[int] = []
         while left > 0:
-            count = self._ping(payload, left, _ROOM)
+            count = self._pings(payload, back, left, _ROOM)
             some = self._taken[0:count]
             taken.extend(some)
             left -= sum(some)
         return taken
 
     def together(self, *_: Any) -> list[list[int]]:
-        # A link is one thread's.
+        # What connects them is one thread's.
         raise UnsupportedScenario
 
-    def _ping(self, payload: bytes, nanoseconds: int, room: int) -> int:
-        count: int = self._lib.lr_floor_ping(
-            self._link, self._io.raw, payload, len(payload), nanoseconds, self._taken, room
-        )
+    def _pings(self, payload: bytes, back: Any, nanoseconds: int, room: int) -> int:
+        count = self._ping(payload, back, nanoseconds, self._taken, room)
         if count < 0:
-            raise ConnectionError(f"the link failed: {count}")
+            raise ConnectionError(f"the server has gone, or the link failed: {count}")
         return count
 
 
@@ -191,12 +208,12 @@ class ProtobufClient(Client):
 
 
 FLOORS: tuple[Peer, ...] = (
-    LinkFloor("ring", "shm", "rings in shared memory, with spinning"),
-    LinkFloor("socket", "unix", "a Unix socket"),
-    LinkFloor("pipe", "pipe", "two pipes"),
-    LinkFloor("mq", "mq", "two POSIX queues"),
-    LinkFloor("sysvmq", "sysvmq", "two System V queues"),
-    LinkFloor("tcp", "tcp", "TCP, within the machine"),
+    RingFloor(),
+    PlainFloor("socket", UnixSocket(), "a Unix socket"),
+    PlainFloor("pipe", Pipes(), "two pipes"),
+    PlainFloor("mq", PosixQueues(), "two POSIX queues"),
+    PlainFloor("sysvmq", SysvQueues(), "two System V queues"),
+    PlainFloor("tcp", TcpSocket(), "TCP, within the machine"),
     LocalFloor("floor-copy", "two copies in memory (memcpy), from Python", CopyClient),
     LocalFloor("floor-protobuf", "protobuf alone, of a call's two messages", ProtobufClient),
 )

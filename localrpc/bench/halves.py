@@ -14,6 +14,13 @@ from typing import Any
 
 from .peer import Peer
 
+# Ctrl-C is for the runner, which then ends the others in order. Not a session of its own:
+# the kernel's autogroups would make switching between two such dearer than between any two
+# programs of one shell.
+_OWN_GROUP: dict[str, Any] = (
+    {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
+)
+
 
 class WorkerFailed(Exception):
     """The process is gone or does not answer; the text says what it left behind."""
@@ -39,8 +46,7 @@ class Worker:
                 stdout=self._errors,
                 stderr=self._errors,
                 env=os.environ | names,
-                # Ctrl-C is for the runner, which then ends the others in order.
-                start_new_session=True,
+                **_OWN_GROUP,
             )
         self.pid = self._process.pid
         self._pipe.send(peer)

@@ -7,10 +7,12 @@ from pathlib import Path
 from localrpc.address import SCHEMES, parse_target
 
 from .aio import GrpcioAioPeer
-from .exchange import MultiprocessingPeer, PipesPeer, QueuesPeer, SocketPeer
+from .bare import BARE
+from .exchange import MultiprocessingPeer
 from .floors import FLOORS
 from .foreign import CapnpPeer, Iceoryx2Peer, NngPeer, RpycPeer, ZmqPeer
 from .peer import Peer
+from .rings import RingPeer
 from .rpc import GrpcioPeer, LocalrpcPeer
 
 _OURS = [name for name, scheme in SCHEMES.items() if scheme.meets and name != "grpc"]
@@ -23,9 +25,8 @@ _OTHERS: dict[str, Peer] = {
         GrpcioPeer("tcp"),
         GrpcioAioPeer(),
         GrpcioAioPeer("tcp"),
-        SocketPeer(),
-        PipesPeer(),
-        QueuesPeer(),
+        *BARE,
+        RingPeer(),
         MultiprocessingPeer(),
         ZmqPeer(),
         NngPeer(),

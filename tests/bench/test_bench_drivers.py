@@ -6,38 +6,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from localrpc.bench.drivers import Call, CannotKeepUp, Driver, Loop, Threads
-from localrpc.bench.halves import Worker
-from localrpc.bench.peer import Client, Dress
-from localrpc.bench.peers import find_peer
+from localrpc.bench.peer import Dress
 from localrpc.bench.sample import repeat
-
-CORES = os.sched_getaffinity(0)
-
-
-@contextmanager
-def running(name: str, directory: Path, cores: set[int] = CORES) -> Iterator[tuple[int, Client]]:
-    """The pid of a peer's server, and a client in this process."""
-    peer = find_peer(name)
-    with closing(Worker("server", peer, directory, cores)) as worker:
-        assert worker.answer(20.0) is None
-        with closing(peer.connect(directory)) as client:
-            yield worker.pid, client
-
-
-@pytest.fixture
-def directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("b")
-    folder.chmod(0o700)
-    monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", str(folder))
-    return folder
-
+from tests.bench.running import running
 
 RATE, PAUSE = 200, 0.4
 

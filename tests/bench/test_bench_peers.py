@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from localrpc.bench.bare import BARE
 from localrpc.bench.machine import why_no_syscalls
 from localrpc.bench.peer import Client, Peer
 from localrpc.bench.peers import default_peers, find_peer, known_peers
@@ -17,7 +18,7 @@ from localrpc.bench.runner import Runner
 from localrpc.bench.scenarios import KNOWN, Scenario, clients_of, threads_of, unary_of
 
 RPC = ["shm", "grpcio", "grpcio-tcp", "grpcio-aio", "grpcio-tcp-aio"]
-BYTES = ["socket", "pipes", "queues", "multiprocessing"]
+BYTES = [*(peer.name for peer in BARE), "ring", "multiprocessing"]
 FOREIGN = ["pyzmq", "pynng", "rpyc", "pycapnp", "iceoryx2"]
 LINKS = [name for name in known_peers() if name.startswith("floor-")]
 PLAIN = [KNOWN[name] for name in ("unary", "raw", "idle", "connect")]

@@ -117,6 +117,17 @@ def test_who_waits_is_woken_each_time(ends: tuple[End, End]) -> None:
     echoing.join()
 
 
+def test_who_waits_uses_no_processor(ends: tuple[End, End]) -> None:
+    client, server = ends
+    # Once woken, by whatever wakes it, it has no reason to wake again.
+    assert client.receive(0.01) == lib.LR_TIMEOUT
+    assert server.try_send(frame(1)) == 1
+    client.expect(frame(1))
+    before = time.thread_time()
+    assert client.receive(0.3) == lib.LR_TIMEOUT
+    assert time.thread_time() - before < 0.15
+
+
 def test_a_wait_ends_at_its_deadline(ends: tuple[End, End]) -> None:
     client, _ = ends
     begun = time.monotonic()

@@ -8,7 +8,7 @@
  * wake.c, read.c, futex.c, watch.c, sleep.c, lead.c and service.c (who reads, who sleeps,
  * who is woken), message.c, dispatch.c and accept.c (a frame's effect), send.c and
  * calls.c (either side of a call), client.c, server.c, life.c; and link.c, of bare
- * links.
+ * links, and floor.c, of what is barer still.
  */
 #ifndef LR_CORE_H
 #define LR_CORE_H

@@ -65,6 +65,10 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 			int n = poll(fds, 4, deadline ? (int)((deadline - now + LR_MS - 1) / LR_MS) : -1);
 			if (n < 0)
 				return LR_AGAIN;
+			/* A lazy link's bell is a counter, too, rung by the thread that waits for it. */
+			if (link->lazy && (fds[0].revents & POLLIN) &&
+			    read(link->bell_fd, &count, sizeof count) < 0)
+				return LR_CLOSED;
 			if (link->sock_fd != link->bell_fd) {
 				if ((fds[0].revents & POLLIN) &&
 				    read(link->bell_fd, &count, sizeof count) < 0)

@@ -1,0 +1,111 @@
+"""localrpc's rings in shared memory, bare: an echo in Python over them, and the way to them.
+
+They come with sockets that are their peer's end, and with bells to sleep on, but
+without an engine: no calls, no flow control, one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from localrpc.address import parse_target
+
+from .exchange import Conversation, ExchangePeer, Handle, Messages
+from .peer import TIMEOUT
+from .rpc import LocalrpcPeer
+
+
+@contextmanager
+def listening(directory: Path, name: str, serve: Callable[[Any], object]) -> Iterator[None]:
+    """Each client gets a thread that runs `serve`, which owns the connection."""
+    from localrpc.options import parse_options
+    from localrpc.transports import transport_for
+
+    address = _address(directory, name)
+    listener = transport_for(address.scheme).listen(address, parse_options(()))
+
+    def greet(greeting: Any) -> None:
+        while (connection := greeting.advance()) is None:
+            if not wait([greeting.fileno()], TIMEOUT):
+                greeting.close()
+                return
+        serve(connection)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                wait([listener.fileno()])
+                for greeting in listener.accept():
+                    threading.Thread(target=greet, args=(greeting,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield
+    finally:
+        listener.close()
+
+
+def dialled(directory: Path, name: str) -> Any:
+    """A connection to whoever is listening() there."""
+    from localrpc.options import parse_options
+    from localrpc.transports import transport_for
+
+    address = _address(directory, name)
+    return transport_for(address.scheme).dial(address, parse_options(()), None)
+
+
+def _address(directory: Path, name: str) -> Any:
+    return parse_target(LocalrpcPeer("shm").target(directory, name))
+
+
+class RingPeer(ExchangePeer):
+    name = "ring"
+    what = "bare rings in shared memory, with spinning, from Python"
+
+    def listen(self, directory: Path, kind: str, handle: Handle) -> AbstractContextManager[None]:
+        def serve(connection: Any) -> None:
+            _messages(connection).serve(handle, ConnectionError)
+
+        return listening(directory, f"{self.name}-{kind}", serve)
+
+    def dial(self, directory: Path, kind: str) -> Conversation:
+        return _messages(dialled(directory, f"{self.name}-{kind}"))
+
+
+def _messages(connection: Any) -> Messages:
+    from localrpc._core import Io, lib
+
+    link = connection.link.raw
+    io = Io()
+    raw, buf = io.raw, io.buf
+
+    def send(data: bytes) -> None:
+        if (result := lib.lr_link_put(link, data, len(data))) != 1:
+            raise ConnectionError(f"the link failed: {result}")
+
+    def frame() -> bytes:
+        # Interrupted: a moment for Python's own handlers, so for Ctrl-C.
+        while (result := lib.lr_link_await(link, raw)) == lib.LR_AGAIN:
+            pass
+        if result != 1:
+            raise ConnectionError(f"the link failed: {result}")
+        return buf[: raw.size]
+
+    def receive() -> bytes:
+        data = frame()
+        left = raw.call - len(data)
+        if not left:
+            return data
+        pieces = [data]
+        while left > 0:
+            pieces.append(frame())
+            left -= len(pieces[-1])
+        return b"".join(pieces)
+
+    return Messages(send, receive, connection.close)

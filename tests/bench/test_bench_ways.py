@@ -1,0 +1,91 @@
+"""Floors and bare peers, which carry bytes over one primitive each.
+
+Invariant: an answer is the bytes that were asked with; and whoever waits for one
+that has died is told, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from localrpc.bench.bare import BARE
+from localrpc.bench.floors import FLOORS, LocalFloor
+from localrpc.bench.halves import Worker
+from localrpc.bench.peer import Peer
+from localrpc.bench.peers import find_peer
+from localrpc.bench.sample import Slice
+from localrpc.bench.scenarios import SIZES, Raw
+from tests.bench.running import CORES, running
+
+FLOOR_NAMES = [floor.name for floor in FLOORS if not isinstance(floor, LocalFloor)]
+BARE_NAMES = [peer.name for peer in BARE] + ["ring"]
+SYSV = ["sysv-queues", "floor-sysvmq"]
+# Where a length and its message fill what is read, or sent, at once; and one byte less or more.
+EDGES = [n * 8192 + by for n in (1, 2, 8) for by in (-5, -4, -3, -1, 0, 1)]
+
+
+@pytest.mark.parametrize("name", [*FLOOR_NAMES, *BARE_NAMES])
+def test_every_size_comes_back_as_it_was_sent(directory: Path, name: str) -> None:
+    with running(name, directory) as (_, client):
+        for size in [*EDGES, *SIZES, *SIZES]:
+            # Compares them, and raises.
+            client.raw(size)
+
+
+@pytest.mark.parametrize("name", [*FLOOR_NAMES, *BARE_NAMES])
+@pytest.mark.parametrize("size", [64, 1 << 20])
+def test_a_server_that_dies_is_an_error_and_not_waited_for(
+    directory: Path, name: str, size: int
+) -> None:
+    with running(name, directory) as (pid, client):
+        call = client.raw(size)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises((EOFError, OSError)):
+            client.driver.repeat(call, 20)
+
+
+@pytest.mark.parametrize("name", [*FLOOR_NAMES, *BARE_NAMES])
+def test_a_client_that_dies_leaves_the_others_alone(directory: Path, name: str) -> None:
+    with running(name, directory) as (pid, client):
+        call = client.raw(1 << 20)
+        with closing(ready("client", find_peer(name), directory)) as other:
+            other.ask((Raw("raw", "raw", 1 << 20), Slice(0, 0.01, pid)), 20)
+            os.kill(other.pid, signal.SIGKILL)
+        client.driver.once(call)
+
+
+def ready(role: str, peer: Peer, directory: Path) -> Worker:
+    worker = Worker(role, peer, directory, CORES)
+    assert worker.answer(20) is None
+    return worker
+
+
+def queues_of(*pids: int) -> int:
+    """System V queues that one of them was the last to use."""
+    rows = Path("/proc/sysvipc/msg").read_text().splitlines()[1:]
+    return sum(not {int(one) for one in row.split()[5:7]}.isdisjoint(pids) for row in rows)
+
+
+@pytest.mark.parametrize("name", SYSV)
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_queues_do_not_outlive_whoever_is_killed(directory: Path, name: str, who: str) -> None:
+    peer = find_peer(name)
+    with ExitStack() as stack:
+        server, client = (
+            stack.enter_context(closing(ready(role, peer, directory)))
+            for role in ("server", "client")
+        )
+        client.ask((Raw("raw", "raw", 64), Slice(0, 0.01, server.pid)), 20)
+        pids = server.pid, client.pid
+        assert queues_of(*pids) == 2
+        os.kill(client.pid if who == "client" else server.pid, signal.SIGKILL)
+        end = time.monotonic() + 20
+        while queues_of(*pids):
+            assert time.monotonic() < end
+            time.sleep(0.01)
