@@ -15,7 +15,7 @@
 #define SPIN (150 * LR_US)
 #define LATELY (8 * LR_MS) /* two ticks of the coarse clock */
 #define SPIN_MISSES 4      /* in a row: then spin only every eighth time */
-#define LONG_YIELD (50 * LR_US) /* somebody else has run, too; some milliseconds, as a rule */
+#define LONG_YIELD (500 * LR_US) /* somebody else has run, too; some milliseconds, as a rule */
 #define SHORTEST_PAUSE 1024     /* times not to yield after a long one, which costs what a */
 #define LONGEST_PAUSE 32768     /* thousand others spare; longer if they go on */
 #define SHORT_YIELDS 4096       /* after so many the pause is halved */
