@@ -5,6 +5,8 @@
  *
  * Who tells has the mutex. The leader arms under it; the service thread does
  * not. Either wait may also end by its deadline or a signal (`cut`), a few times.
+ * IN_LINK: the leader sleeps in its link, and the kick is a message there, which it
+ * may read before it sleeps, as it reads all that comes.
  *
  * Must hold: when nothing can move, there is no work that was told of.
  */
@@ -57,8 +59,15 @@ proctype Leader()
 	bool event, quiet;
 
 	do
-	:: atomic { !locked -> work = false; locked = true; store(SLEEPING, 1) };
+#ifdef IN_LINK
+	:: atomic { kick_fd -> kick_fd = false }
+#endif
+	:: atomic { !locked -> locked = true; store(SLEEPING, 1) };
+#ifndef NO_LOOK
 		quiet = !load(KICKED);
+#else
+		quiet = true;
+#endif
 		atomic { flush(SLEEPER); locked = false };
 		if
 		:: quiet -> wait_events(event)

@@ -22,6 +22,7 @@ RIGHT = (
     "room STALL",
     "kick",
     "kick LEADER",
+    "kick LEADER IN_LINK",
 )
 WRONG = {
     "data CLIENT BUFFERED=TAIL": "the ringer's fence is missing",
@@ -39,6 +40,7 @@ WRONG = {
     "room PAY_LATE": "the owed bell is rung after the wait for room",
     "room MARK_BEFORE_RING": "the mark comes before the ring, for room",
     "kick BUFFERED=KICKED": "the fence of who tells the service thread is missing",
+    "kick LEADER IN_LINK NO_LOOK": "who sleeps in a link has read the nudge, and does not look",
     "kick FORGETS": "what is told between the wait's end and the reset is forgotten",
 }
 
