@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .machine import Usage
 from .plan import Plan
-from .sample import Sample
+from .sample import Limit, Sample
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Results:
     """The scenario of the last round."""
     seconds: float = 0.0
     interrupted: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is a failure that is not a limit of this machine's."""
+        return any(not isinstance(why, Limit) for why in self.failures.values())
 
     def clean(self, scenario: str) -> list[Round]:
         return [a for a in self.rounds.get(scenario, ()) if not a.disturbed]

@@ -187,7 +187,7 @@ class Runner:
             self.results.unsupported.add((peer, scenario.name))
             return None
         if isinstance(answer, Failure):
-            self.results.failures[peer, scenario.name] = str(answer)
+            self.results.failures[peer, scenario.name] = answer
             return None
         sample: Sample = answer
         return sample

@@ -96,6 +96,10 @@ class Failure(str):
     """Why a worker has no sample to answer with."""
 
 
+class Limit(Failure):
+    """The machine's limits do not allow it, which a measurement may well find out."""
+
+
 @dataclass(frozen=True)
 class Unsupported:
     """The peer has nothing that the scenario could measure: nobody's failure."""

@@ -6,6 +6,7 @@ PEER is for who looks at the process.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -18,12 +19,15 @@ from typing import Any
 import grpc
 
 from .peer import Client, Peer, UnsupportedScenario
-from .sample import Failure, Slice, Unsupported
+from .sample import Failure, Limit, Slice, Unsupported
 from .scenarios import Scenario
 
 # The pipe brings the Peer, then (Scenario, Slice) one way and Sample, Failure or
 # Unsupported the other; a first None says that this half is ready. Its end is the
 # end of the run.
+
+
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM)
 
 
 def serve(peer: Peer, directory: Path, pipe: Any) -> None:
@@ -56,8 +60,12 @@ def measure(peer: Peer, directory: Path, pipe: Any) -> None:
 
 def _failure(error: Exception) -> Failure:
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
-        return Failure(f"{error.code().name}: {error.details()}")
-    return Failure(f"{type(error).__name__}: {error}")
+        limit = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        text = f"{error.code().name}: {error.details()}"
+    else:
+        limit = isinstance(error, OSError) and error.errno in _LIMITS
+        text = f"{type(error).__name__}: {error}"
+    return Limit(text) if limit else Failure(text)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 
@@ -25,6 +26,11 @@ class Broken(Scenario):
 
     def measure(self, client: Client, slice_: Slice) -> Sample:
         raise RuntimeError("out of order")
+
+
+class Full(Scenario):
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        raise OSError(errno.ENOSPC, "no room for more queues")
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,14 @@ def test_a_scenario_that_fails_leaves_the_others_alone(
     results = run(Broken("broken", "broken"), UNARY)
     assert results.failures == {("grpcio", "broken"): "RuntimeError: out of order"}
     assert results.rounds["unary"][0].samples["grpcio"].calls > 0
+
+
+def test_a_limit_of_the_machine_is_no_failure_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__), prepend=os.pathsep)
+    results = run(Full("full", "full"))
+    assert "no room for more queues" in results.failures["grpcio", "full"]
+    assert not results.failed
+    assert run(Broken("broken", "broken")).failed
 
 
 def test_a_process_that_dies_is_a_failure_that_says_how(

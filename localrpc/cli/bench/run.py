@@ -293,7 +293,7 @@ def bench(
     write(outputs, document)
     if saved is not None and not results.interrupted:
         click.echo(f"Saved {saved.save(document)}", err=True)
-    failed = bool(results.failures)
+    failed = results.failed
     if against is not None:
         comparison = comparing.compare(
             against, parse(document), confidence=confidence, threshold=threshold / 100
