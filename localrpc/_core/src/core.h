@@ -3,12 +3,12 @@
  *
  * Floors, lowest first: util.c (time, futex, fork, threads), iov.c (what is left to
  * send), ring.c and stream.c (one link kind each; the first over map.c, the second
- * over socket.c, pipe.c, mqueue.c, sysv.c, and spool.c with folder.c and pulse.c),
- * table.c (calls, messages), conn.c (one link and what waits to be sent on it),
- * wake.c, read.c, futex.c, watch.c, sleep.c, lead.c and service.c (who reads, who sleeps,
- * who is woken), message.c, dispatch.c and accept.c (a frame's effect), send.c and
- * calls.c (either side of a call), client.c, server.c, life.c; and link.c, of bare
- * links, and floor.c, of what is barer still.
+ * with writer.c, over socket.c, pipe.c, mqueue.c, sysv.c, and spool.c with folder.c
+ * and pulse.c), table.c (calls, messages), conn.c (one link and what waits to be sent
+ * on it), wake.c, read.c, futex.c, watch.c, sleep.c, lead.c and service.c (who reads,
+ * who sleeps, who is woken), message.c, dispatch.c and accept.c (a frame's effect),
+ * send.c and calls.c (either side of a call), client.c, server.c, life.c; and link.c,
+ * of bare links, and floor.c, of what is barer still.
  */
 #ifndef LR_CORE_H
 #define LR_CORE_H
@@ -240,6 +240,28 @@ struct lr_pulse {
 int lr_pulse_begin(struct lr_pulse *pulse, const struct lr_spool_pulse *how);
 void lr_pulse_end(struct lr_pulse *pulse); /* nothing for one that has not begun */
 bool lr_record_is_free(int record); /* whose lock says that its process is gone */
+
+/* ---- writer.c: a stream's; whoever holds the connection's sending lock ---- */
+
+struct lr_writer {
+	struct lr_link *link;
+	struct lr_medium *medium;
+	const bool *eof; /* has the reader seen the peer's end? */
+	uint8_t *rest;
+	size_t rest_at, rest_len, rest_size;
+	bool full;
+	bool broken;
+	uint64_t sent;
+	bool hung_up;
+	uint64_t unread; /* since then: of what was sent, what no peer will read */
+};
+
+/* As the link's operations of these names. */
+int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct iovec *given,
+	int count);
+bool lr_writer_room(struct lr_writer *w);
+bool lr_writer_unseen(struct lr_writer *w, uint64_t mark);
+void lr_writer_hang_up(struct lr_writer *w);
 
 /* ---- stream.c ---- */
 

@@ -5,21 +5,13 @@
  * Reading goes through a buffer. A DATA frame larger than what has come is
  * given out in pieces, each a DATA frame of its own: to its receiver DATA is a
  * run of bytes, wherever it was cut. Every other frame is at most
- * LR_MAX_CONTROL and given out whole.
- *
- * A frame that has begun is ours to finish: what the medium did not take stays
- * in `rest`, and nothing else is sent before it. Where the medium keeps messages
- * and only a few of them, frames that find it full are gathered there, so that
- * one message carries many.
+ * LR_MAX_CONTROL and given out whole. What is sent goes through writer.c.
  */
 #include "core.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #define BUFFER (LR_HEADER_SIZE + LR_MAX_CONTROL)
-#define GATHER (32 << 10)
-#define LINGER (20 * LR_MS) /* who hangs up gives the peer so long to make room for the rest */
 
 struct stream {
 	struct lr_link link;
@@ -35,16 +27,9 @@ struct stream {
 	bool eof;
 	struct lr_header data; /* of the DATA frame that is given out in pieces */
 	uint32_t data_left;
-
-	/* The writer's. */
-	_Alignas(64) uint8_t *rest;
-	size_t rest_at, rest_len, rest_size;
-	bool full;
-	bool broken;
 	uint32_t fork_generation;
-	uint64_t sent;
-	bool hung_up;
-	uint64_t unread; /* since then: of what was sent, what no peer will read */
+
+	_Alignas(64) struct lr_writer out;
 };
 
 #define STREAM(l) ((struct stream *)(l))
@@ -234,162 +219,31 @@ static void stream_nudge(struct lr_link *link)
 	m->ops->nudge(m);
 }
 
-static ssize_t push(struct stream *s, const struct iovec *iov, int count)
-{
-	ssize_t n = s->medium->ops->write(s->medium, iov, count);
-
-	if (n == 0)
-		s->full = true;
-	if (n >= 0)
-		return n;
-	s->broken = true;
-	s->link.unfinished = false;
-	atomic_store(&s->link.fault, atomic_load(&s->medium->fault));
-	return LR_CLOSED;
-}
-
-/* Finish the frame that has begun. 1 done, 0 not yet, LR_CLOSED. */
-static int flush_rest(struct stream *s)
-{
-	while (s->rest_len) {
-		struct iovec iov = {s->rest + s->rest_at, s->rest_len};
-		ssize_t n = push(s, &iov, 1);
-		if (n <= 0)
-			return (int)n;
-		s->rest_at += (size_t)n;
-		s->rest_len -= (size_t)n;
-	}
-	free(s->rest);
-	s->rest = NULL;
-	s->rest_at = s->rest_size = 0;
-	s->link.unfinished = false;
-	return 1;
-}
-
-/* Keep what is not out yet of a frame, from byte `skip` on. */
-static bool keep(struct stream *s, const struct iovec *iov, int count, size_t skip, size_t total)
-{
-	size_t size = s->rest_len + total - skip;
-	struct lr_left left = lr_left_of(iov, count);
-
-	if (s->rest_at + size > s->rest_size) {
-		/* Beyond one frame only where more are to follow. */
-		size_t room = s->medium->grain > 1 && size < GATHER ? GATHER : size;
-		uint8_t *fresh = malloc(room);
-		if (!fresh)
-			return false;
-		if (s->rest_len)
-			memcpy(fresh, s->rest + s->rest_at, s->rest_len);
-		free(s->rest);
-		s->rest = fresh;
-		s->rest_at = 0;
-		s->rest_size = room;
-	}
-	lr_left_pass(&left, skip);
-	s->rest_len += lr_left_copy(&left, s->rest + s->rest_at + s->rest_len, total - skip);
-	s->full = s->link.unfinished = true;
-	return true;
-}
-
-static int stream_send(struct lr_link *link, struct lr_header *header, const struct iovec *given,
+static int stream_send(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
 	int count)
 {
-	struct stream *s = STREAM(link);
-	size_t total = LR_HEADER_SIZE + header->length;
-	struct iovec iov[LR_MAX_IOV + 1];
-	ssize_t n = 0;
-	int r = s->broken ? LR_CLOSED : flush_rest(s);
-
-	if (r < 0 || (r == 0 && (s->medium->grain == 1 || s->rest_len + total > GATHER)))
-		return r;
-	if (header->type == LR_T_OPEN && s->medium->ops->gone && !s->medium->ops->unread &&
-	    s->medium->ops->gone(s->medium)) {
-		s->broken = true;
-		return LR_CLOSED;
-	}
-	header->cpu = lr_cpu();
-	iov[0].iov_base = header;
-	iov[0].iov_len = LR_HEADER_SIZE;
-	if (count)
-		memcpy(iov + 1, given, (size_t)count * sizeof *given);
-	if (r == 1) {
-		n = push(s, iov, count + 1);
-		if (n < 0 || (n == 0 && s->medium->grain == 1))
-			return (int)n;
-	}
-	if ((size_t)n < total && !keep(s, iov, count + 1, (size_t)n, total)) {
-		if (n == 0)
-			return 0;
-		s->broken = true; /* half a frame is out: nothing can follow it */
-		return LR_CLOSED;
-	}
-	s->sent += total;
-	return 1;
+	return lr_writer_send(&STREAM(link)->out, header, iov, count);
 }
 
 static bool stream_room(struct lr_link *link, uint32_t need)
 {
-	struct stream *s = STREAM(link);
 	(void)need;
-
-	if (s->broken)
-		return true; /* the send that follows says so */
-	if (s->full) {
-		if (!s->medium->ops->writable(s->medium))
-			return false;
-		s->full = false;
-	}
-	return s->rest_len == 0 || flush_rest(s) != 0;
+	return lr_writer_room(&STREAM(link)->out);
 }
 
 static uint64_t stream_sent(struct lr_link *link)
 {
-	return STREAM(link)->sent;
+	return STREAM(link)->out.sent;
 }
 
-/* The peer's end alone says that it reads no more: after ours it may. */
-static uint64_t unread(struct stream *s)
-{
-	struct lr_medium *m = s->medium;
-
-	if (s->hung_up)
-		return s->unread;
-	if (!m->ops->unread || !(s->eof || (m->ops->gone && m->ops->gone(m))))
-		return 0;
-	return m->ops->unread(m);
-}
-
-/* What the medium took, the peer may have read; of what we hold back it has no whole frame. */
 static bool stream_unseen(struct lr_link *link, uint64_t mark)
 {
-	struct stream *s = STREAM(link);
-	return mark + unread(s) > s->sent - s->rest_len; /* the greeting may be unread, too */
-}
-
-static void linger(struct stream *s)
-{
-	int64_t until = lr_now() + LINGER;
-	struct timespec pause = {0, 100 * LR_US};
-
-	if (s->medium->ops->gone && s->medium->ops->gone(s->medium))
-		return;
-	while (flush_rest(s) == 0 && lr_now() < until)
-		nanosleep(&pause, NULL);
+	return lr_writer_unseen(&STREAM(link)->out, mark);
 }
 
 static void stream_hang_up(struct lr_link *link)
 {
-	struct stream *s = STREAM(link);
-
-	if (s->rest_len && s->medium->grain > 1 && !s->broken && !s->eof)
-		linger(s);
-	s->unread = unread(s);
-	s->hung_up = true;
-	s->broken = true;
-	link->unfinished = false;
-	s->medium->ops->hang_up(s->medium);
-	if (s->medium->room_fd < 0)
-		link->room_fd = -1;
+	lr_writer_hang_up(&STREAM(link)->out);
 }
 
 static void stream_release(struct lr_link *link)
@@ -406,12 +260,12 @@ static void stream_destroy(struct lr_link *link)
 	struct stream *s = STREAM(link);
 
 	if (s->medium) {
-		if (s->rest_len && s->fork_generation == lr_fork_generation())
+		if (s->out.rest_len && s->fork_generation == lr_fork_generation())
 			stream_hang_up(link);
 		stream_release(link);
 	}
 	lr_close_if(link->pidfd);
-	free(s->rest);
+	free(s->out.rest);
 	free(s->buffer);
 	free(s);
 }
@@ -459,6 +313,7 @@ struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_
 		return NULL;
 	}
 	s->medium = medium;
+	s->out = (struct lr_writer){.link = &s->link, .medium = medium, .eof = &s->eof};
 	s->fork_generation = lr_fork_generation();
 	s->capacity = capacity;
 	s->link.ops = &stream_ops;

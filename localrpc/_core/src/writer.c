@@ -1,0 +1,161 @@
+/*
+ * writer.c - the sending half of a byte-stream link.
+ *
+ * A frame that has begun is ours to finish: what the medium did not take stays
+ * in `rest`, and nothing else is sent before it. Where the medium keeps messages
+ * and only a few of them, frames that find it full are gathered there, so that
+ * one message carries many.
+ */
+#include "core.h"
+
+#include <time.h>
+#include <unistd.h>
+
+#define GATHER (32 << 10)
+#define LINGER (20 * LR_MS) /* who hangs up gives the peer so long to make room for the rest */
+
+static ssize_t push(struct lr_writer *w, const struct iovec *iov, int count)
+{
+	ssize_t n = w->medium->ops->write(w->medium, iov, count);
+
+	if (n == 0)
+		w->full = true;
+	if (n >= 0)
+		return n;
+	w->broken = true;
+	w->link->unfinished = false;
+	atomic_store(&w->link->fault, atomic_load(&w->medium->fault));
+	return LR_CLOSED;
+}
+
+/* Finish the frame that has begun. 1 done, 0 not yet, LR_CLOSED. */
+static int flush_rest(struct lr_writer *w)
+{
+	while (w->rest_len) {
+		struct iovec iov = {w->rest + w->rest_at, w->rest_len};
+		ssize_t n = push(w, &iov, 1);
+		if (n <= 0)
+			return (int)n;
+		w->rest_at += (size_t)n;
+		w->rest_len -= (size_t)n;
+	}
+	free(w->rest);
+	w->rest = NULL;
+	w->rest_at = w->rest_size = 0;
+	w->link->unfinished = false;
+	return 1;
+}
+
+/* Keep what is not out yet of a frame, from byte `skip` on. */
+static bool keep(struct lr_writer *w, const struct iovec *iov, int count, size_t skip, size_t total)
+{
+	size_t size = w->rest_len + total - skip;
+	struct lr_left left = lr_left_of(iov, count);
+
+	if (w->rest_at + size > w->rest_size) {
+		/* Beyond one frame only where more are to follow. */
+		size_t room = w->medium->grain > 1 && size < GATHER ? GATHER : size;
+		uint8_t *fresh = malloc(room);
+		if (!fresh)
+			return false;
+		if (w->rest_len)
+			memcpy(fresh, w->rest + w->rest_at, w->rest_len);
+		free(w->rest);
+		w->rest = fresh;
+		w->rest_at = 0;
+		w->rest_size = room;
+	}
+	lr_left_pass(&left, skip);
+	w->rest_len += lr_left_copy(&left, w->rest + w->rest_at + w->rest_len, total - skip);
+	w->full = w->link->unfinished = true;
+	return true;
+}
+
+int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct iovec *given,
+	int count)
+{
+	size_t total = LR_HEADER_SIZE + header->length;
+	struct iovec iov[LR_MAX_IOV + 1];
+	ssize_t n = 0;
+	int r = w->broken ? LR_CLOSED : flush_rest(w);
+
+	if (r < 0 || (r == 0 && (w->medium->grain == 1 || w->rest_len + total > GATHER)))
+		return r;
+	if (header->type == LR_T_OPEN && w->medium->ops->gone && !w->medium->ops->unread &&
+	    w->medium->ops->gone(w->medium)) {
+		w->broken = true;
+		return LR_CLOSED;
+	}
+	header->cpu = lr_cpu();
+	iov[0].iov_base = header;
+	iov[0].iov_len = LR_HEADER_SIZE;
+	if (count)
+		memcpy(iov + 1, given, (size_t)count * sizeof *given);
+	if (r == 1) {
+		n = push(w, iov, count + 1);
+		if (n < 0 || (n == 0 && w->medium->grain == 1))
+			return (int)n;
+	}
+	if ((size_t)n < total && !keep(w, iov, count + 1, (size_t)n, total)) {
+		if (n == 0)
+			return 0;
+		w->broken = true; /* half a frame is out: nothing can follow it */
+		return LR_CLOSED;
+	}
+	w->sent += total;
+	return 1;
+}
+
+bool lr_writer_room(struct lr_writer *w)
+{
+	if (w->broken)
+		return true; /* the send that follows says so */
+	if (w->full) {
+		if (!w->medium->ops->writable(w->medium))
+			return false;
+		w->full = false;
+	}
+	return w->rest_len == 0 || flush_rest(w) != 0;
+}
+
+/* The peer's end alone says that it reads no more: after ours it may. */
+static uint64_t unread(struct lr_writer *w)
+{
+	struct lr_medium *m = w->medium;
+
+	if (w->hung_up)
+		return w->unread;
+	if (!m->ops->unread || !(*w->eof || (m->ops->gone && m->ops->gone(m))))
+		return 0;
+	return m->ops->unread(m);
+}
+
+/* What the medium took, the peer may have read; of what we hold back it has no whole frame. */
+bool lr_writer_unseen(struct lr_writer *w, uint64_t mark)
+{
+	return mark + unread(w) > w->sent - w->rest_len; /* the greeting may be unread, too */
+}
+
+static void linger(struct lr_writer *w)
+{
+	int64_t until = lr_now() + LINGER;
+	struct timespec pause = {0, 100 * LR_US};
+
+	if (w->medium->ops->gone && w->medium->ops->gone(w->medium))
+		return;
+	while (flush_rest(w) == 0 && lr_now() < until)
+		nanosleep(&pause, NULL);
+}
+
+void lr_writer_hang_up(struct lr_writer *w)
+{
+	if (w->rest_len && w->medium->grain > 1 && !w->broken && !*w->eof)
+		linger(w);
+	w->unread = unread(w);
+	w->hung_up = true;
+	w->broken = true;
+	w->link->unfinished = false;
+	w->medium->ops->hang_up(w->medium);
+	if (w->medium->room_fd < 0)
+		w->link->room_fd = -1;
+}
