@@ -2,7 +2,7 @@
  * stress.c - both engines in one process, over a link of the kind named, run
  * under AddressSanitizer and ThreadSanitizer by test_native.py.
  *
- *	stress ring|signal|futex|spin|stream ROUNDS SEED
+ *	stress ring|signal|futex|spin|stream|mq|sysvmq ROUNDS SEED
  *
  * Invariant: every call ends, with the bytes it sent or with the status its
  * end asks for. Busy rounds mix unary calls small and large, deadlines,
@@ -12,8 +12,8 @@
  * its own, so a lost wake-up stands still and the watchdog reports it.
  */
 #include "../../localrpc/_core/src/core.h"
+#include "queues.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -59,6 +59,15 @@ static void connect_pair(void)
 	if (!strcmp(kind, "stream")) {
 		a = lr_stream_open(s[0], -1, -1, error, sizeof error);
 		b = lr_stream_open(s[1], -1, -1, error, sizeof error);
+	} else if (!strcmp(kind, "mq")) {
+		pid_t us = getpid();
+		a = lr_mqueue_open(open_mqueue(us, 1), open_mqueue(us, 0), -1, -1, error, sizeof error);
+		b = lr_mqueue_open(open_mqueue(us, 0), open_mqueue(us, 1), -1, -1, error, sizeof error);
+		unlink_mqueues(us);
+	} else if (!strcmp(kind, "sysvmq")) {
+		int up = lr_msgget(0, 1), down = lr_msgget(0, 1);
+		a = lr_sysv_open(down, up, 8192, -1, -1, NULL, -1, error, sizeof error);
+		b = lr_sysv_open(up, down, 8192, -1, -1, NULL, -1, error, sizeof error);
 	} else {
 		int m1 = memory(), m2 = memory();
 		int e1 = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

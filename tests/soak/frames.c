@@ -17,6 +17,7 @@
  * answers waits for frames.
  */
 #include "../../localrpc/_core/src/core.h"
+#include "../native/queues.h"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -529,20 +530,6 @@ static struct lr_link *open_pipes(enum side me, pid_t peer, char *error, int siz
 
 static const struct parts pipe_parts = {make_pipes, open_pipes, drop_nothing};
 
-/* Each side has a descriptor of its own: one waits in a queue, the other does not. */
-static int open_queue(enum side writer, int flags)
-{
-	struct mq_attr attr = {.mq_maxmsg = 3, .mq_msgsize = 8192};
-	char name[40];
-
-	snprintf(name, sizeof name, "localrpc-frames-%d-%d", queues[0], writer);
-	if (!flags) {
-		syscall(SYS_mq_unlink, name);
-		return -1;
-	}
-	return (int)syscall(SYS_mq_open, name, flags | O_RDWR | O_CLOEXEC, 0600, &attr);
-}
-
 static void make_queues(void)
 {
 	queues[0] = getpid();
@@ -550,7 +537,7 @@ static void make_queues(void)
 
 static struct lr_link *open_queues(enum side me, pid_t peer, char *error, int size)
 {
-	int rx = open_queue(!me, O_CREAT), tx = open_queue(me, O_CREAT);
+	int rx = open_mqueue(queues[0], !me), tx = open_mqueue(queues[0], me);
 
 	CHECK(rx >= 0 && tx >= 0);
 	return lr_mqueue_open(rx, tx, pidfd_of(peer), spins[me], error, size);
@@ -558,8 +545,7 @@ static struct lr_link *open_queues(enum side me, pid_t peer, char *error, int si
 
 static void drop_queues(void)
 {
-	open_queue(CLIENT, 0);
-	open_queue(SERVER, 0);
+	unlink_mqueues(queues[0]);
 }
 
 static const struct parts mq_parts = {make_queues, open_queues, drop_queues};
