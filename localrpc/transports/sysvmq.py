@@ -11,16 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
-from collections import deque
 from collections.abc import Callable
 
 from localrpc import _log
-from localrpc._core import ffi, lib, links
+from localrpc._core import links
 from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.options import Options
-from localrpc.transports import limits, records
+from localrpc.transports import limits, records, sysv
 from localrpc.transports.base import (
     Greeting,
     Listener,
@@ -43,182 +41,7 @@ from localrpc.wire.codec import Hello
 
 _logger = _log.logger("transports")
 
-_GONE = (errno.EIDRM, errno.EINVAL)
-
-
-def _check(result: int) -> int:
-    """Raises OSError for a negative errno."""
-    if result >= 0:
-        return result
-    if -result == errno.ENOSPC:
-        raise OSError(
-            errno.ENOSPC,
-            f"no more System V message queues: the system's are limited to {_setting('msgmni')}"
-            " (ipcs -q shows them, sysctl kernel.msgmni raises the limit)",
-        )
-    if -result == errno.ENOSYS:
-        raise OSError(
-            errno.ENOSYS,
-            "this kernel, or the sandbox around it, has no System V message queues"
-            " (CONFIG_SYSVIPC); use another transport",
-        )
-    raise OSError(-result, os.strerror(-result))
-
-
-def _setting(name: str) -> int:
-    return limits.setting(f"kernel/{name}") or 8192
-
-
-def _new_key() -> int:
-    """Positive, because 0 is IPC_PRIVATE."""
-    return int.from_bytes(os.urandom(4), "little") % 0x7FFFFFFE + 1
-
-
-def _make(key: int) -> int:
-    return _check(lib.lr_msgget(key, 1))
-
-
-def _make_at(place: str) -> int:
-    return _make(int(place))
-
-
-def _find(key: int) -> int:
-    return _check(lib.lr_msgget(key, 0))
-
-
-def _drop(queue: int) -> None:
-    lib.lr_msgctl_remove(queue)
-
-
-def _remove(keys: list[str]) -> None:
-    for key in keys:  # and a server's pid, which is nobody's key
-        with contextlib.suppress(OSError, ValueError):
-            queue = _find(int(key))
-            if _facts(queue).uid == os.geteuid():
-                _drop(queue)
-
-
-registered = Registered(".sysvmq", _remove)
-
-
-class _Facts:
-    """What IPC_STAT says."""
-
-    def __init__(self, queue: int) -> None:
-        raw = ffi.new("struct lr_msgq *")
-        _check(lib.lr_msgctl_stat(queue, raw))
-        self.uid: int = raw.uid
-        self.gid: int = raw.gid
-        self.sender: int = raw.sender
-        self.bytes: int = raw.bytes
-
-
-_facts = _Facts
-
-
-def _owner(queue: int) -> PeerCredentials:
-    facts = _facts(queue)
-    return PeerCredentials(0, facts.uid, facts.gid)
-
-
-def _sender(queue: int) -> int:
-    """The process that sent to `queue` last, by this namespace's number; 0 if it has none."""
-    return _facts(queue).sender
-
-
-def _open_pidfd(pid: int) -> int:
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return -1
-
-
-def _receive(queue: int, *, wait: bool) -> bytes | None:
-    """None at the end. Raises BlockingIOError, InterruptedError, OSError."""
-    room = ffi.new("char[]", lib.LR_SYSV_MAX)
-    size = lib.lr_msgrcv(queue, room, lib.LR_SYSV_MAX, wait)
-    if -size in _GONE:
-        return None
-    if -size == errno.ENOMSG:
-        raise BlockingIOError(errno.EAGAIN, "the queue is empty")
-    return bytes(ffi.buffer(room, _check(size)))
-
-
-def _send(queue: int, data: bytes) -> None:
-    """Raises OSError, BlockingIOError for a full queue."""
-    _check(lib.lr_msgsnd(queue, data, len(data)))
-
-
-class _Porter:
-    """Waits at a queue on a thread of its own, and makes a descriptor readable."""
-
-    def __init__(self, queue: int, *, rung: bool = False) -> None:
-        self._queue = queue
-        self._came: deque[bytes] = deque()
-        self._thread: threading.Thread | None = None
-        self.over = False
-        """The queue has been removed."""
-        self.bell = os.eventfd(int(rung), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._lock = threading.Lock()
-
-    def send_out(self, *, once: bool) -> None:
-        with self._lock:
-            if self._thread is not None:
-                return
-            self._thread = threading.Thread(
-                target=self._run, args=(once,), name="localrpc-porter", daemon=True
-            )
-            self._thread.start()
-
-    def _run(self, once: bool) -> None:
-        while True:
-            try:
-                data = _receive(self._queue, wait=True)
-            except InterruptedError:
-                continue
-            except OSError:
-                data = None
-            with self._lock:
-                if data is None:
-                    self.over = True
-                else:
-                    self._came.append(data)
-                if self.bell >= 0:
-                    os.eventfd_write(self.bell, 1)
-                if once or self.over:
-                    self._thread = None
-                    return
-
-    def take(self) -> list[bytes]:
-        """What it has brought."""
-        with self._lock:
-            if self.bell >= 0:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self.bell)
-            came = list(self._came)
-            self._came.clear()
-        return came
-
-    def bring_rest(self) -> None:
-        """What lies in the queue now, beside what the thread brings."""
-        with contextlib.suppress(OSError):
-            while (data := _receive(self._queue, wait=False)) is not None:
-                with self._lock:
-                    self._came.append(data)
-
-    def dismiss(self) -> None:
-        """Wait for the thread to leave a queue that has been removed; what it has, it keeps."""
-        with self._lock:
-            thread = self._thread
-        if thread is not None:
-            thread.join()
-
-    def close(self) -> None:
-        """The queue is to be removed, for a thread that still waits."""
-        with self._lock:
-            bell, self.bell = self.bell, -1
-        if bell >= 0:
-            os.close(bell)
+registered = Registered(".sysvmq", sysv.remove)
 
 
 class SysvMedium(Medium):
@@ -239,7 +62,7 @@ class SysvMedium(Medium):
         self._record: tuple[int, str] | None = record
         self._sent = sent
         self._waits = waits
-        self._porter = _Porter(rx, rung=not waits)
+        self._porter = sysv.Porter(rx, rung=not waits)
         self._rest = b""
         self._said = False
 
@@ -259,14 +82,14 @@ class SysvMedium(Medium):
                 self._porter.send_out(once=True)
                 raise BlockingIOError(errno.EAGAIN, "nothing has come yet")
             else:
-                self._rest = _receive(self._rx, wait=False) or b""
+                self._rest = sysv.receive(self._rx, wait=False) or b""
         data, self._rest = self._rest[:size], self._rest[size:]
         return data, []
 
     def send(self, frame: bytes, fds: list[int]) -> None:
-        largest = min(lib.LR_SYSV_MAX, _setting("msgmax"))
+        largest = sysv.largest_message()
         for at in range(0, len(frame), largest):
-            _send(self._tx, frame[at : at + largest])
+            sysv.send(self._tx, frame[at : at + largest])
         self._said = True
         if self._sent is not None:
             self._sent()
@@ -274,9 +97,9 @@ class SysvMedium(Medium):
     def open_link(self, pidfd: int, address: Address) -> Link:
         record, self._record = self._record, None
         self._porter.close()
-        size = min(lib.LR_SYSV_MAX, _setting("msgmax"))
+        size = sysv.largest_message()
         with contextlib.suppress(OSError):  # gone again: the link will say so
-            size = min(size, _facts(self._tx).bytes // 2)
+            size = min(size, sysv.Facts(self._tx).bytes // 2)
         return links.open_sysv(
             rx_id=self._rx,
             tx_id=self._tx,
@@ -288,10 +111,10 @@ class SysvMedium(Medium):
 
     def close(self) -> None:
         if self._record is not None:
-            _drop(self._rx)
+            sysv.drop(self._rx)
             # What we said is still to be read: then the peer removes it, or the next server.
             if self._sent is not None or not self._said:
-                _drop(self._tx)
+                sysv.drop(self._tx)
                 with contextlib.suppress(OSError):
                     os.unlink(self._record[1])
         self.forget()
@@ -307,7 +130,7 @@ class _SysvGreeting(SeenGreeting):
     def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
         assert isinstance(self.medium, SysvMedium)
         # By the kernel's word, which holds across PID namespaces, and not by its own.
-        return super().watch(peer, hello._replace(pid=_sender(self.medium.rx)))
+        return super().watch(peer, hello._replace(pid=sysv.sender_of(self.medium.rx)))
 
 
 class _SysvListener(QueueListener):
@@ -316,7 +139,7 @@ class _SysvListener(QueueListener):
     ) -> None:
         super().__init__(address, options, registered, record)
         self._queue = queue
-        self._porter = _Porter(queue)
+        self._porter = sysv.Porter(queue)
         self._porter.send_out(once=False)
 
     def fileno(self) -> int:
@@ -337,14 +160,16 @@ class _SysvListener(QueueListener):
             up, down = map(int, lines)
         except ValueError:
             raise OSError(errno.EINVAL, "its record is damaged") from None
-        rx = _find(up)
-        medium = SysvMedium(rx, _find(down), (-1, path), waits=False)
-        return _SysvGreeting(medium, self.address, self._options, _owner(rx), _open_pidfd)
+        rx = sysv.find(up)
+        medium = SysvMedium(rx, sysv.find(down), (-1, path), waits=False)
+        return _SysvGreeting(
+            medium, self.address, self._options, sysv.owner_of(rx), sysv.open_pidfd
+        )
 
     def _remove_door(self) -> None:
         registered.give_up(self.address, self._record)
         self._porter.bring_rest()
-        _drop(self._queue)
+        sysv.drop(self._queue)
         self._porter.dismiss()
 
     def _close_door(self) -> None:
@@ -368,22 +193,22 @@ class SysvMqTransport(QueueTransport[int, SysvMedium]):
                     **limits.settings("kernel", "msgmax", "msgmnb", "msgmni"),
                     "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
                 },
-                missing=what_is_missing(lambda: _drop(_make(_new_key()))),
+                missing=what_is_missing(lambda: sysv.drop(sysv.make(sysv.new_key()))),
             ),
         )
 
     def listen(self, address: Address, options: Options) -> Listener:
-        queue, record = registered.make_place(address, str(_new_key()), _make_at)
+        queue, record = registered.make_place(address, str(sysv.new_key()), sysv.make_at)
         return _SysvListener(address, options, queue, record)
 
     def _open(self, place: str, stack: contextlib.ExitStack) -> int:
-        return _find(int(place))
+        return sysv.find(int(place))
 
     def _pidfd_of(self, queue: int, pid: int) -> int:
-        return _open_pidfd(pid)
+        return sysv.open_pidfd(pid)
 
     def _owner(self, queue: int) -> PeerCredentials:
-        return _owner(queue)
+        return sysv.owner_of(queue)
 
     def _connect(
         self, address: Address, door: Door[int], stack: contextlib.ExitStack, until: float
@@ -391,14 +216,14 @@ class SysvMqTransport(QueueTransport[int, SysvMedium]):
         """The pair and its record are the link's; the knock follows the HELLO, so that it
         is there by then."""
         token = new_token()
-        keys = [str(_new_key()), str(_new_key())]
-        (up, down), record = registered.make_pair(address, token, keys, _make_at)
+        keys = [str(sysv.new_key()), str(sysv.new_key())]
+        (up, down), record = registered.make_pair(address, token, keys, sysv.make_at)
 
         def send(data: bytes) -> None:
             try:
-                _send(door.queue, data)
+                sysv.send(door.queue, data)
             except OSError as error:
-                if error.errno in _GONE:
+                if error.errno in sysv.GONE:
                     raise gone(address) from None
                 raise
 
@@ -410,4 +235,4 @@ class SysvMqTransport(QueueTransport[int, SysvMedium]):
     def _watch(
         self, medium: SysvMedium, peer: PeerCredentials, hello: Hello
     ) -> tuple[PeerCredentials, int]:
-        return seen(peer, _sender(medium.rx), _open_pidfd)
+        return seen(peer, sysv.sender_of(medium.rx), sysv.open_pidfd)

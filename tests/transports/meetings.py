@@ -14,7 +14,7 @@ import pytest
 
 from localrpc._core import lib
 from localrpc.address import parse_target
-from localrpc.transports import PeerCredentials, mq, pipe, sysvmq
+from localrpc.transports import PeerCredentials, mq, pipe, sysv, sysvmq
 from localrpc.transports.meeting import encode_knock, new_token
 
 from .doors import Doorman, dial
@@ -70,8 +70,8 @@ def door_of(target: str) -> Iterator[Door]:
         finally:
             queue.close()
     else:
-        number = sysvmq._find(int(sysvmq.registered.find(address)[0]))
-        yield Door(lambda data: sysvmq._send(number, data))
+        number = sysv.find(int(sysvmq.registered.find(address)[0]))
+        yield Door(lambda data: sysv.send(number, data))
 
 
 def entries(target: str, folder: Path) -> set[str]:

@@ -16,7 +16,7 @@ import pytest
 
 import localrpc
 from localrpc.errors import AddressInUse, ConnectError, ListenError
-from localrpc.transports import PeerCredentials, records, sysvmq
+from localrpc.transports import PeerCredentials, records, sysv, sysvmq
 from localrpc.transports.meeting import new_token
 
 from . import meetings
@@ -216,7 +216,7 @@ def test_a_folder_that_a_client_cannot_write_is_named(
 def test_a_queue_that_somebody_has_removed_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with Doorman("sysvmq:door") as doorman:
         assert isinstance(doorman.listener, sysvmq._SysvListener)
-        sysvmq._drop(doorman.listener._queue)
+        sysv.drop(doorman.listener._queue)
         wait_until(lambda: "somebody has removed its queue" in caplog.text)
         with pytest.raises(ConnectError, match="connect failed"):
             dial("sysvmq:door")

@@ -96,7 +96,7 @@ def test_what_is_missing_is_told_with_the_fix(
 def test_missing_system_v_queues_are_told(
     number: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from localrpc.transports import sysvmq
+    from localrpc.transports import sysv
 
     class Lacking:
         lr_msgctl_remove = lib.lr_msgctl_remove
@@ -104,7 +104,7 @@ def test_missing_system_v_queues_are_told(
         def lr_msgget(self, key: int, make: int) -> int:
             return -number
 
-    monkeypatch.setattr(sysvmq, "lib", Lacking())
+    monkeypatch.setattr(sysv, "lib", Lacking())
     assert words in offer("sysvmq:NAME").missing
 
 

@@ -37,7 +37,7 @@ DIE = """
 import os, signal, sys
 from localrpc.address import parse_target
 from localrpc.options import Options
-from localrpc.transports import mq, pipe, records, sysvmq, transport_for
+from localrpc.transports import mq, pipe, records, sysv, transport_for
 from localrpc.transports import meeting, queues
 
 def die(*_, **__):
@@ -59,8 +59,8 @@ def patch(where):
                 die()
             return made
         mq._Queue = one
-        make = sysvmq._make
-        sysvmq._make = lambda key: (make(key), die())
+        make = sysv.make
+        sysv.make = lambda key: (make(key), die())
     elif where == "before the knock":
         pipe.knock = queues.knock = die
     elif where == "after the knock":
@@ -149,7 +149,7 @@ DIE_CLOSING = """
 import os, signal, sys
 from localrpc.address import parse_target
 from localrpc.options import Options
-from localrpc.transports import records, sysvmq, transport_for
+from localrpc.transports import records, sysv, transport_for
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -157,7 +157,7 @@ def die(*_, **__):
 address = parse_target(sys.argv[1])
 listener = transport_for(address.scheme).listen(address, Options())
 steps = iter(range(int(sys.argv[2])))
-for owner, name in ((os, "unlink"), (os, "rename"), (sysvmq, "_drop"), (records.Record, "remove")):
+for owner, name in ((os, "unlink"), (os, "rename"), (sysv, "drop"), (records.Record, "remove")):
     def step(*args, call=getattr(owner, name)):
         if next(steps, None) is None:
             die()

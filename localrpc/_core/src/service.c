@@ -7,6 +7,7 @@
 
 #define HANDLER_GRACE (100 * LR_US) /* for a leader that is out, before another is promoted */
 #define NAP (250 * LR_US)           /* between two wake-ups, after LR_IN_VAIN in vain */
+#define LONG_NAP LR_MS              /* and after four times as many */
 
 static int64_t next_deadline(const struct lr_engine *e)
 {
@@ -112,11 +113,11 @@ static bool promote(struct lr_engine *e)
  * leader was always there, or back in time, that is a waste of what may be the
  * only core: hear of frames once in a while only, and of all else at once.
  */
-static void nap(struct lr_engine *e, int64_t deadline)
+static void nap(struct lr_engine *e, uint32_t in_vain, int64_t deadline)
 {
 	struct pollfd others[2] = {
 		{.fd = e->service_kick, .events = POLLIN}, {.fd = e->service_alarm, .events = POLLIN}};
-	int64_t ns = NAP;
+	int64_t ns = in_vain < 4 * LR_IN_VAIN ? NAP : LONG_NAP;
 	struct timespec pause;
 
 	if (deadline && deadline - lr_now() < ns)
@@ -170,7 +171,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 		n = 0;
 		work = atomic_exchange(&e->service_work, 0);
 		if (!work && in_vain >= LR_IN_VAIN)
-			nap(e, deadline);
+			nap(e, in_vain, deadline);
 		if (!work)
 			n = lr_wait_events(e->service_epoll, events, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
