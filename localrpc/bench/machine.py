@@ -16,6 +16,8 @@ from pathlib import Path
 
 # What the kernel's idle counters cannot resolve: one tick per core and reading.
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
+_IDLING = 2e-6
+"""Seconds for a core to go idle and to come back, at most: dear on virtual machines."""
 
 
 def process_cpu(pid: int) -> float:
@@ -137,23 +139,40 @@ class Meter:
         self._cores = os.cpu_count() or 1
         self._start = self._read()
 
-    def _read(self) -> tuple[float, float, dict[int, float]]:
-        own = {os.getpid(): time.process_time()}
-        for pid in self._pids():
-            try:
-                own[pid] = process_cpu(pid)
-            except OSError:
-                # It has ended: whatever it used in this slice counts as others'.
-                continue
-        return time.monotonic(), _idle(), own
+    def _read(self) -> tuple[float, float, dict[int, float], dict[int, float]]:
+        own = {os.getpid(): time.process_time()} | _processor_times(self._pids())
+        others = _processor_times(
+            int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in own
+        )
+        return time.monotonic(), _idle(), own, others
 
-    def usage(self) -> Usage:
-        then, idle, own = self._start
-        now, idle_now, own_now = self._read()
+    def usage(self, switches: int = 0) -> Usage:
+        """Since it was made; ours have switched so often, and idled in between.
+
+        What the cores were busy with beside ours is others', also of those who came and
+        went meanwhile or cannot be seen from here. But to idle and to come back takes a
+        core's time, too, and is on nobody's account.
+        """
+        then, idle, own, others = self._start
+        now, idle_now, own_now, others_now = self._read()
         seconds = now - then
-        ours = sum(used - own.get(pid, 0.0) for pid, used in own_now.items())
+        ours = _difference(own, own_now)
         busy = seconds * self._cores - (idle_now - idle)
-        return Usage(seconds, self._cores, ours, max(0.0, busy - ours))
+        unseen = busy - ours - switches * _IDLING
+        return Usage(seconds, self._cores, ours, max(_difference(others, others_now), unseen, 0.0))
+
+
+def _processor_times(pids: Iterable[int]) -> dict[int, float]:
+    """Of those that there are."""
+    times = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            times[pid] = process_cpu(pid)
+    return times
+
+
+def _difference(then: dict[int, float], now: dict[int, float]) -> float:
+    return sum(used - then.get(pid, 0.0) for pid, used in now.items())
 
 
 def describe() -> dict[str, str]:

@@ -138,7 +138,7 @@ class Runner:
                 sample = self._measure(peer, scenario)
                 if sample is not None:
                     samples[peer] = sample
-                    usage.append(meter.usage())
+                    usage.append(meter.usage(sample.switches or 0))
                 else:
                     failing += clock.spent - before
         except KeyboardInterrupt:

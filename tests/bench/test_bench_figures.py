@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -127,6 +129,27 @@ def test_every_call_is_timed_once() -> None:
         calls += 1
 
     assert len(repeat(call, 0.001)) == calls
+
+
+BUSY = """
+import sys, time
+while time.process_time() < 0.2:
+    pass
+print("done", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_work_of_others_is_seen_however_often_ours_have_idled() -> None:
+    meter = Meter(list)
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"done\n"
+        usage = meter.usage(switches=1_000_000)
+        other.communicate()
+    assert usage.others >= 0.2
 
 
 def test_own_work_is_not_taken_for_that_of_others() -> None:

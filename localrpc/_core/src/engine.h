@@ -4,8 +4,8 @@
  * One mutex guards everything here but the words marked _Atomic. There is no
  * reader thread: a thread that wants something reads the links itself, as the
  * leader; others park, each on a futex word of its own. While it leads it
- * drops the mutex to spin and to sleep, and only the leader peeks, consumes,
- * arms and touches the list of hot connections. Sending happens under the
+ * drops the mutex to spin, to let its peer run and to sleep, and only the leader
+ * peeks, consumes, arms, waits and touches the list of hot connections. Sending happens under the
  * mutex, by anyone; a peer that sleeps is rung once it is free.
  *
  * A server's leader that goes out to run a handler leaves its connections
