@@ -35,6 +35,7 @@ struct queues {
 	uint8_t *scratch;        /* of that size */
 	int pidfd;               /* the link's */
 	_Atomic bool hung_up;
+	_Atomic bool ended; /* the peer has hung up: it takes nothing any more, and sends nothing */
 	uint32_t fork_generation;
 };
 
@@ -63,6 +64,14 @@ static void refill(struct lr_medium *m)
 		put(m->bell_fd, "", 0, 0);
 }
 
+static ssize_t received(struct lr_medium *m, long got)
+{
+	if (got > 0)
+		return got;
+	atomic_store(&((struct queues *)m)->ended, true);
+	return LR_CLOSED;
+}
+
 static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
 {
 	unsigned priority;
@@ -76,7 +85,7 @@ static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 	if (got >= 0)
 		refill(m);
 	*emptied = false; /* only an empty queue says that it is empty */
-	return got > 0 ? got : LR_CLOSED;
+	return received(m, got);
 }
 
 static ssize_t queue_wait(struct lr_medium *m, uint8_t *at, size_t room)
@@ -87,9 +96,7 @@ static ssize_t queue_wait(struct lr_medium *m, uint8_t *at, size_t room)
 	if (got < 0)
 		return errno == EINTR ? LR_AGAIN : LR_CLOSED;
 	refill(m);
-	if (priority == NUDGE)
-		return 0;
-	return got > 0 ? got : LR_CLOSED;
+	return priority == NUDGE ? 0 : received(m, got);
 }
 
 static void queue_nudge(struct lr_medium *m)
@@ -154,6 +161,8 @@ static void queue_hang_up(struct lr_medium *m)
 	if (q->hung_up || q->fork_generation != lr_fork_generation())
 		return;
 	q->hung_up = true;
+	if (atomic_load(&q->ended))
+		return;
 	while (put(m->bell_fd, "", 0, 0) == 0)
 		;
 	if (!queue_gone(m))
