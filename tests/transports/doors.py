@@ -64,7 +64,10 @@ class Doorman:
         while True:
             poller = select.poll()
             poller.register(stop, select.POLLIN)
-            poller.register(self.listener.fileno(), select.POLLIN)
+            listener = self.listener.fileno()
+            if listener < 0:
+                return  # the test has closed it
+            poller.register(listener, select.POLLIN)
             for greeting in self.greetings:
                 poller.register(greeting.fileno(), select.POLLIN)
             soonest = min((greeting.deadline for greeting in self.greetings), default=None)
