@@ -88,11 +88,17 @@ class ServicerContext(grpc.ServicerContext):
             if self._callbacks is not None:
                 self._callbacks.append(callback)
                 return True
-            self._callbacks = [callback]
-            self._touched = True
+            late = not self.is_active()
+            if not late:
+                self._callbacks = [callback]
+                self._touched = True
+        # As in grpcio, who comes too late is not called.
+        if late:
+            self._end()
+            return False
         if serving.watch(self._call, self._deadline, self._end):
             return True
-        # As in grpcio, who comes too late is not called; others may have come meanwhile.
+        # It has ended meanwhile, and others may have come.
         with serving.callback_lock:
             if self._callbacks is None:
                 return True

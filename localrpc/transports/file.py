@@ -44,6 +44,7 @@ from localrpc.transports.spool import (
     Side,
     SpoolMedium,
     bell_of,
+    is_unwritten,
     owner_of,
     read_side,
     remove,
@@ -173,8 +174,12 @@ class FileTransport(Transport):
             except FileNotFoundError:
                 pass
             except ValueError:
-                reason = f"{door} exists and is not a spool's; remove it, or use another directory"
-                raise ListenError(str(address), reason) from None
+                if not is_unwritten(door):
+                    reason = (
+                        f"{door} exists and is not a spool's; remove it, or use another directory"
+                    )
+                    raise ListenError(str(address), reason) from None
+                os.unlink(door)  # nobody is about to write it: the directory is locked
             else:
                 if lives:
                     raise AddressInUse(str(address), names.IN_USE)
@@ -223,6 +228,8 @@ def _find(address: Address, path: str) -> tuple[Side, PeerCredentials]:
     except FileNotFoundError:
         raise absent(address, path) from None
     except ValueError:
+        if is_unwritten(door):
+            raise gone(address, path) from None
         raise unreachable(address, f"{door} is not a spool's") from None
     if not lives:
         raise gone(address, path)

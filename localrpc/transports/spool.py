@@ -31,6 +31,7 @@ __all__ = [
     "SpoolMedium",
     "World",
     "bell_of",
+    "is_unwritten",
     "own_world",
     "owner_of",
     "read_side",
@@ -106,6 +107,12 @@ def read_side(path: str) -> tuple[Side, bool]:
         raise ValueError("not a file")
     lines, lives = records.read(path)
     return Side.parse(lines), lives
+
+
+def is_unwritten(path: str) -> bool:
+    """Whether it is a record whose process was killed before it could write, or is about to."""
+    facts = os.lstat(path)
+    return stat.S_ISREG(facts.st_mode) and facts.st_size == 0
 
 
 def owner_of(path: str) -> PeerCredentials:

@@ -321,6 +321,15 @@ def test_a_door_that_is_no_spools_is_left_alone(spool: str) -> None:
     assert Path(spool, "door").read_text() == "oak"
 
 
+def test_a_server_that_was_killed_before_it_wrote_its_door_is_in_nobodys_way(spool: str) -> None:
+    os.mkdir(spool, 0o700)
+    Path(spool, "door").touch()
+    with pytest.raises(ConnectError, match=r"nobody listens on .* any more"):
+        dial(f"file:{spool}")
+    with Doorman(f"file:{spool}"):
+        dial(f"file:{spool}").close()
+
+
 def test_a_knock_without_a_folder_and_a_damaged_record_harm_nobody(spool: str) -> None:
     with Doorman(f"file:{spool}") as doorman:
         Path(spool, f"{'a' * 16}.knock").touch()
