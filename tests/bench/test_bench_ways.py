@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from localrpc.bench.peers import find_peer
 from localrpc.bench.sample import Slice
 from localrpc.bench.scenarios import SIZES, Raw
 from tests.bench.running import CORES, running
+from tests.rpc.house import await_that
 
 FLOOR_NAMES = [floor.name for floor in FLOORS if not isinstance(floor, LocalFloor)]
 BARE_NAMES = [peer.name for peer in BARE] + ["ring"]
@@ -85,7 +85,4 @@ def test_queues_do_not_outlive_whoever_is_killed(directory: Path, name: str, who
         pids = server.pid, client.pid
         assert queues_of(*pids) == 2
         os.kill(client.pid if who == "client" else server.pid, signal.SIGKILL)
-        end = time.monotonic() + 20
-        while queues_of(*pids):
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        await_that(lambda: not queues_of(*pids), "the queues are gone")
