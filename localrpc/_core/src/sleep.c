@@ -276,6 +276,8 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 		n = e->slept_in->ops->wait(e->slept_in);
 		lr_may_sleep = false;
 		atomic_store(&e->sleeping, AWAKE);
+		if (signo)
+			pthread_sigmask(SIG_SETMASK, &before, NULL);
 		if (n == 0 && deadline && lr_now() >= deadline)
 			n = LR_TIMEOUT;
 		return n > 0 ? 0 : n;
