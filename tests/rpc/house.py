@@ -39,6 +39,7 @@ class House:
         self.entered = threading.Semaphore(0)
         self.ended = threading.Event()
         self.contexts: list[grpc.ServicerContext] = []
+        self.broken: list[grpc.RpcError] = []
         self.pool = named.pop("pool", None) or futures.ThreadPoolExecutor(workers)
         channel_options = named.pop("channel_options", None)
         self.server = localrpc.server(self.pool, handlers=(self.handlers(),), **named)
@@ -128,15 +129,17 @@ class House:
         return b""
 
     def listen(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        """Reads until the stream breaks."""
+        """Reads until the stream breaks, or ends."""
         self.contexts.append(context)
         self.entered.release()
         try:
             for _ in requests:
                 pass
-        except grpc.RpcError:
-            self.ended.set()
+        except grpc.RpcError as error:
+            self.broken.append(error)
             raise
+        finally:
+            self.ended.set()
         return b""
 
     def enter(self) -> None:

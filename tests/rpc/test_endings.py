@@ -68,7 +68,9 @@ def test_a_deadline_ends_a_stream_after_its_messages(house: House) -> None:
 def test_a_handler_sees_its_deadline(house: House) -> None:
     call = house.unary("watch").future(b"", timeout=0.2)
     house.enter()
-    assert 0 < house.contexts[0].time_remaining() <= 0.2
+    # grpcio sends what is left rounded up, and its two clocks differ by as much.
+    rounding = 0.01 if house.target.startswith("grpc:") else 0.0
+    assert 0 < house.contexts[0].time_remaining() <= 0.2 + rounding
     assert house.ended.wait(PATIENCE)
     assert not house.contexts[0].is_active()
     assert call.exception(PATIENCE).code() is Code.DEADLINE_EXCEEDED
@@ -113,6 +115,8 @@ def test_cancelling_breaks_the_handlers_request_iterator(house: House) -> None:
     house.enter()
     call.cancel()
     assert house.ended.wait(PATIENCE)
+    # grpcio's handler, one time in thirty on a busy machine, is told that the requests are over.
+    assert house.broken or house.target.startswith("grpc:")
 
 
 def test_a_call_that_nobody_holds_is_cancelled(house: House) -> None:
