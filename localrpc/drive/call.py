@@ -16,19 +16,18 @@ from typing import Any
 import grpc
 
 from localrpc import status
-from localrpc.drive.core import NEVER, NOW, blank, borrow, ffi, idle_ios, lib, patience
+from localrpc.drive.core import NEVER, NOW, blank, lib, patience
 from localrpc.drive.endings import (
     BAD_RESPONSE,
     CHANNEL_CLOSED,
     COLLECTED,
     DEADLINE_EXCEEDED,
-    SOCKET_CLOSED,
     TOO_MANY,
     debug_text,
     deserialize,
-    failure,
 )
 from localrpc.drive.keeper import ChannelClosed, Keeper
+from localrpc.drive.reading import fill, receive
 from localrpc.drive.session import Session
 from localrpc.errors import RemoteProtocolError
 from localrpc.metadata import Pairs
@@ -319,67 +318,28 @@ class ClientCall:
         return True
 
     def _read(self, session: Session, limit: int) -> tuple[int, Any]:
-        """One event from the core, in Python's terms; nothing is changed but _partial."""
+        """What receive() gives, with a failure in gRPC's terms; only _partial is changed."""
         engine, handle = session.engine, self.handle
-        if self._partial is not None:
-            return self._fill(engine, limit)
-        io = borrow()
-        raw, buf = io.raw, io.buf
-        kind = lib.LR_AGAIN
-        while kind == lib.LR_AGAIN:
-            kind = lib.lr_recv(engine, raw, handle, limit)
-        content: Any = None
-        if kind == lib.LR_K_MESSAGES:
-            content = []
-            start = 0
-            for end in ffi.unpack(raw.ends, raw.count):
-                content.append(buf[start:end])
-                start = end
-        elif kind == lib.LR_K_HEADERS or kind == lib.LR_K_STATUS:
-            content = buf[: raw.size]
-        elif kind == lib.LR_K_RESET:
-            text = buf[: raw.count].decode("utf-8", "replace")
-            content = (status.code_of(raw.size), text)
-            if raw.flags & lib.LR_F_UNSEEN:
-                kind = lib.LR_UNSENT
-        elif kind == lib.LR_K_BIG:
-            self._partial = blank(raw.size)
-        elif kind < 0 and kind != lib.LR_TIMEOUT:
-            content = self.failure(kind, raw.size)
-        idle_ios.append(io)
-        if kind == lib.LR_K_BIG:
-            return self._fill(engine, limit)
-        return kind, content
-
-    def _fill(self, engine: Any, limit: int) -> tuple[int, Any]:
+        if self._partial is None:
+            kind, content = receive(engine, handle, limit)
+            if kind == lib.LR_K_RESET:
+                number, text, unseen = content
+                return lib.LR_UNSENT if unseen else kind, (status.code_of(number), text)
+            if kind < 0 and kind != lib.LR_TIMEOUT:
+                return kind, self.keeper.failure(kind, content, session)
+            if kind != lib.LR_K_BIG:
+                return kind, content
+            self._partial = blank(content)
         message = self._partial
-        assert message is not None
-        # The core writes into the bytes object; nobody else has seen it yet.
-        dest = ffi.from_buffer("char[]", message)
-        result = lib.LR_AGAIN
-        while result == lib.LR_AGAIN:
-            result = lib.lr_fill(engine, self.handle, dest, len(message), limit)
+        result = fill(engine, handle, message, limit)
         if result == lib.LR_TIMEOUT:
             return result, None
         self._partial = None
-        if result == lib.LR_ENDED and self.session is not None:
-            return self._read(self.session, limit)  # a reset has taken it away
+        if result == lib.LR_ENDED:
+            return self._read(session, limit)  # a reset has taken it away
         if result < 0:
-            return result, self.failure(result, len(message))
+            return result, self.keeper.failure(result, len(message), session)
         return lib.LR_K_MESSAGES, [message]
-
-    def failure(
-        self, result: int, size: int, session: Session | None = None
-    ) -> tuple[grpc.StatusCode, str]:
-        """How the call ends for a negative result of the core's."""
-        keeper = self.keeper
-        code, details = failure(result, size, keeper.options.max_receive, closed=keeper.closed)
-        session = session or self.session
-        if session is not None and (
-            result == lib.LR_PROTOCOL or (details == SOCKET_CLOSED[1] and session.faulty())
-        ):
-            details = f"{keeper.address}: {session.reason()}"
-        return code, details
 
     def _take(self, kind: int, content: Any) -> None:
         """Apply one event, `_lock` held."""

@@ -12,8 +12,9 @@ from time import monotonic
 import grpc
 
 from localrpc.address import Address
-from localrpc.drive.core import NEVER, patience
+from localrpc.drive.core import NEVER, lib, patience
 from localrpc.drive.courier import Courier
+from localrpc.drive.endings import SOCKET_CLOSED, failure
 from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
 from localrpc.options import Options
@@ -143,18 +144,18 @@ class Keeper:
         if until is not None:
             limit = min(limit, until)
         session = None
-        failure = None
+        failed = None
         try:
             connection = self._transport.dial(self.address, self.options, limit)
             session = Session(self, connection, self.options)
         except ConnectError as error:
-            failure = error
+            failed = error
         except (OSError, MemoryError) as error:
-            failure = ConnectError(str(self.address), str(error))
+            failed = ConnectError(str(self.address), str(error))
         finally:
             with self._changed:
                 self._dialling = False
-                self._failure = failure
+                self._failure = failed
                 closed = self.closed
                 if closed:
                     pass
@@ -204,6 +205,17 @@ class Keeper:
         for session in sessions:
             if session is not None:
                 session.close()
+
+    def failure(
+        self, result: int, size: int = 0, session: Session | None = None
+    ) -> tuple[grpc.StatusCode, str]:
+        """How a call ends for a negative `result` of the core's, met on `session`."""
+        code, details = failure(result, size, self.options.max_receive, closed=self.closed)
+        if session is not None and (
+            result == lib.LR_PROTOCOL or (details == SOCKET_CLOSED[1] and session.faulty())
+        ):
+            details = f"{self.address}: {session.reason()}"
+        return code, details
 
     # Connectivity
 

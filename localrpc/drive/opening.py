@@ -48,7 +48,7 @@ def open_call(
             call.keeper.lost(session)
         else:
             result = lib.LR_UNSENT
-        code, details = call.failure(result, 0)
+        code, details = call.keeper.failure(result)
         call.end(code, details, debug=debug_text(code, details))
 
     if message is not None:

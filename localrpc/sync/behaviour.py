@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from localrpc import _log, status
-from localrpc.drive.core import blank, borrow, ffi, idle_ios, lib
+from localrpc.drive.core import lib
+from localrpc.drive.reading import receive_whole
 from localrpc.sync.context import ServicerContext
 
 if TYPE_CHECKING:
@@ -216,35 +217,15 @@ class RequestIterator:
             raise StopIteration
         if context._over:
             context.fail()
-        engine, call = context._serving.engine, context._call
-        io = borrow()
-        raw, buf = io.raw, io.buf
-        kind = lib.LR_AGAIN
-        while kind == lib.LR_AGAIN:
-            kind = lib.lr_recv(engine, raw, call, context._deadline)
-        start = 0
+        kind, came = receive_whole(context._serving.engine, context._call, context._deadline)
         if kind == lib.LR_K_MESSAGES:
-            for end in ffi.unpack(raw.ends, raw.count):
-                self._messages.append(buf[start:end])
-                start = end
-        size = raw.size
-        idle_ios.append(io)
-        if kind == lib.LR_K_MESSAGES:
+            self._messages.extend(came)
             return
         if kind == lib.LR_K_END:
             self._ended = True
             raise StopIteration
-        if kind == lib.LR_K_BIG:
-            message = blank(size)
-            dest = ffi.from_buffer("char[]", message)
-            result = lib.LR_AGAIN
-            while result == lib.LR_AGAIN:
-                result = lib.lr_fill(engine, call, dest, size, context._deadline)
-            if result == 0:
-                self._messages.append(message)
-                return
         if kind == lib.LR_TOO_LARGE:
             limit = context._serving.options.max_receive
-            text = f"SERVER: Received message larger than max ({size} vs. {limit})"
+            text = f"SERVER: Received message larger than max ({came} vs. {limit})"
             context.refuse(status.RESOURCE_EXHAUSTED, text)
         context.fail()

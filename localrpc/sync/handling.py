@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import grpc
 
 from localrpc import _log, status
-from localrpc.drive.core import WorkerIo, blank, ffi, lib
+from localrpc.drive.core import WorkerIo, ffi, lib
+from localrpc.drive.reading import receive_whole
 from localrpc.drive.serving import Serving
 from localrpc.sync import behaviour
 from localrpc.sync.context import ServicerContext
@@ -136,7 +137,7 @@ class Handling:
             context.refuse(status.INTERNAL, "a call without a method")
             return None
         if flags & lib.LR_F_BIG and not flags & lib.LR_F_TOO_LARGE:
-            data = _whole(serving.engine, io, call)
+            data = _whole(serving.engine, call)
             if data is None:
                 self._defer(serving, context)
                 return None
@@ -249,17 +250,7 @@ def _is_dictionary(generic: grpc.GenericRpcHandler) -> bool:
 _DICTIONARY = type(grpc.method_handlers_generic_handler("", {}))
 
 
-def _whole(engine: Any, io: WorkerIo, call: int) -> bytes | None:
+def _whole(engine: Any, call: int) -> bytes | None:
     """A large request's message, unless it takes its time."""
-    kind = lib.LR_AGAIN
-    limit = monotonic_ns() + _BIG_PATIENCE
-    while kind == lib.LR_AGAIN:
-        kind = lib.lr_recv(engine, io.raw, call, limit)
-    if kind != lib.LR_K_BIG:
-        return None
-    message = blank(io.raw.size)
-    dest = ffi.from_buffer("char[]", message)
-    result = lib.LR_AGAIN
-    while result == lib.LR_AGAIN:
-        result = lib.lr_fill(engine, call, dest, len(message), limit)
-    return message if result == 0 else None
+    kind, messages = receive_whole(engine, call, monotonic_ns() + _BIG_PATIENCE)
+    return messages[0] if kind == lib.LR_K_MESSAGES else None

@@ -252,7 +252,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
                 state.end(*endings.LOCALLY_CANCELLED, cancelled=True)
                 raise
         else:
-            code, details = state.failure(length, 0, session)
+            code, details = self._keeper.failure(length, 0, session)
             state.end(code, details, debug=endings.debug_text(code, details))
         return finished(state), state
 

@@ -1,0 +1,68 @@
+"""Reads what came for one call from the core, in Python's terms; the same on both sides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from localrpc.drive.core import blank, borrow, ffi, idle_ios, lib
+
+
+def receive(engine: Any, call: int, deadline: int) -> tuple[int, Any]:
+    """Wait for one thing to come for `call`: its kind, and what came.
+
+    | kind | what |
+    |---|---|
+    | `LR_K_MESSAGES` | a list of bytes |
+    | `LR_K_BIG` | the size of a message, for fill() to fetch |
+    | `LR_K_HEADERS`, `LR_K_STATUS` | their encoded bytes |
+    | `LR_K_RESET` | a status's number and text, and whether the peer has not begun the call |
+    | `LR_K_END` | None |
+    | `LR_TOO_LARGE` | the size of the message |
+    | another negative | nothing of use |
+    """
+    io = borrow()
+    raw, buf = io.raw, io.buf
+    kind = lib.LR_AGAIN
+    while kind == lib.LR_AGAIN:
+        kind = lib.lr_recv(engine, raw, call, deadline)
+    content: Any = None
+    if kind == lib.LR_K_MESSAGES:
+        content = []
+        start = 0
+        for end in ffi.unpack(raw.ends, raw.count):
+            content.append(buf[start:end])
+            start = end
+    elif kind == lib.LR_K_HEADERS or kind == lib.LR_K_STATUS:
+        content = buf[: raw.size]
+    elif kind == lib.LR_K_RESET:
+        text = buf[: raw.count].decode("utf-8", "replace")
+        content = (raw.size, text, bool(raw.flags & lib.LR_F_UNSEEN))
+    elif kind != lib.LR_K_END:
+        content = raw.size
+    idle_ios.append(io)
+    return kind, content
+
+
+def fill(engine: Any, call: int, message: bytes, deadline: int) -> int:
+    """Wait for the rest of `message`, a blank() of the size that receive() gave.
+
+    0, or what receive() may give instead of a message; after LR_TIMEOUT it may
+    be called again with the same message.
+    """
+    # The core writes into the bytes object; nobody else has seen it yet.
+    dest = ffi.from_buffer("char[]", message)
+    result = lib.LR_AGAIN
+    while result == lib.LR_AGAIN:
+        result = lib.lr_fill(engine, call, dest, len(message), deadline)
+    return int(result)
+
+
+def receive_whole(engine: Any, call: int, deadline: int) -> tuple[int, Any]:
+    """As receive(), with a message of any size among LR_K_MESSAGES."""
+    kind, content = receive(engine, call, deadline)
+    if kind == lib.LR_K_BIG:
+        message = blank(content)
+        kind = fill(engine, call, message, deadline)
+        if kind == 0:
+            return lib.LR_K_MESSAGES, [message]
+    return kind, content
