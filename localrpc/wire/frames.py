@@ -59,7 +59,7 @@ FLAGS_OF: dict[FrameType, Flag] = {
     FrameType.STATUS: Flag.MESSAGE | Flag.BIG,
     FrameType.RESET: Flag.UNSEEN,
     FrameType.CREDIT: Flag.NONE,
-    FrameType.GOAWAY: Flag.NONE,
+    FrameType.GOAWAY: Flag.END,
 }
 """The flags each type may carry; any other bit is an error of the sender's."""
 

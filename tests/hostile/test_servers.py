@@ -75,6 +75,7 @@ MISTAKES: dict[str, Act] = {
     ),
     "more CREDIT than was owed": lambda c, call: put(c, lib.LR_T_CREDIT, b"\xff" * 8, 0, call),
     "RESET without a code": lambda c, call: put(c, lib.LR_T_RESET, b"", 0, call),
+    "a last word without a number": lambda c, call: put(c, lib.LR_T_GOAWAY, b"", lib.LR_F_END, 0),
 }
 
 
@@ -108,6 +109,44 @@ def test_an_end_right_behind_an_answer_is_seen(target: str) -> None:
                     lambda: states[-1] is grpc.ChannelConnectivity.IDLE,  # noqa: B023
                     "IDLE after the end",
                 )
+
+
+def last_word(begun: int, opened: list[int]) -> Act:
+    """The first connection takes up so many calls and ends; those that follow answer."""
+
+    def act(connection: Connection, call: int) -> None:
+        opened.append(call)
+        if len(opened) == 1:
+            put(connection, lib.LR_T_GOAWAY, struct.pack("<Q", begun), lib.LR_F_END, 0)
+            connection.close()
+        else:
+            put(connection, lib.LR_T_STATUS, bytes(4) + b"x", lib.LR_F_MESSAGE, call)
+
+    return act
+
+
+@pytest.mark.parametrize("kind", ["unary", "future", "stream"])
+def test_a_call_read_but_not_begun_is_tried_again(target: str, kind: str) -> None:
+    opened: list[int] = []
+    with server(target, last_word(0, opened)), dial(target) as channel:
+        if kind == "stream":
+            answer = list(channel.unary_stream("/a/b")(b"", timeout=PATIENCE))
+        elif kind == "future":
+            answer = [channel.unary_unary("/a/b").future(b"", timeout=PATIENCE).result()]
+        else:
+            answer = [channel.unary_unary("/a/b")(b"", timeout=PATIENCE)]
+        assert answer == [b"x"]
+    assert len(opened) == 2
+
+
+def test_a_call_that_was_begun_is_not_tried_again(target: str) -> None:
+    opened: list[int] = []
+    with server(target, last_word(1, opened)), dial(target) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/a/b")(b"", timeout=PATIENCE)
+        error: Any = caught.value
+        assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "Socket closed")
+    assert len(opened) == 1
 
 
 def test_metadata_that_cannot_be_is_an_internal_error(target: str) -> None:

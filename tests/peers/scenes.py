@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
+
 import localrpc
 from tests.peers.journal import PATIENCE, Pen
 from tests.peers.station import ANY_SIZE
@@ -60,6 +62,11 @@ class Stage:
         self.over.set()
         self.channel.close()
         self.side.close()
+
+    def settle(self) -> None:
+        """Have the channel's connection all that it will ever have: some comes with a sleep."""
+        sleeper = self.channel.unary_unary("/station/hold").future(b"", timeout=0.02)
+        assert sleeper.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
     def produced(self, channel: Any) -> int:
         """How many messages the server's handler has made."""

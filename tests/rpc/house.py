@@ -25,9 +25,9 @@ def await_that(condition: Callable[[], bool], what: str) -> None:
     raise AssertionError(f"not within {PATIENCE} s: {what}")
 
 
-def dial(target: str) -> Any:
+def dial(target: str, options: Any = None) -> Any:
     """A channel as its users without type stubs see it."""
-    return localrpc.insecure_channel(target)
+    return localrpc.insecure_channel(target, options)
 
 
 class House:

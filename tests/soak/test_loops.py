@@ -122,6 +122,7 @@ def test_forks_under_load_leave_nothing(target: str) -> None:
                 count += 1
             return count
 
+        stage.settle()
         working = [threads.submit(work, number) for number in range(4)]
         Child(lambda: try_all_kinds(stage.channel)).join()
         gc.collect()
@@ -140,6 +141,7 @@ def test_strangers_leave_nothing(target: str) -> None:
     with Stage(target) as stage:
         station.fill()
         try_all_kinds(stage.channel)
+        stage.settle()
         gc.collect()
         before = census.take()
         draw = random.Random(7)

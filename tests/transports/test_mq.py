@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from localrpc._core import lib
+from localrpc.transports.mq import _DEPTH
 from tests.links.kinds import KINDS, Frame, pair
 
 pytestmark = pytest.mark.parametrize("kind", ["mq"])
 """In the tests' names, by which those of the same user's queues take turns."""
 
-OVERTAKEN = 0o400
-"""The mode of a queue whose end could not wait for room."""
+ENDED = 0o400
+"""The mode of a queue that has its end."""
 
 
 def modes() -> set[int]:
@@ -33,17 +34,40 @@ def _is_queue(fd: Path) -> bool:
 
 
 def test_who_hangs_up_after_the_peer_has_nobody_to_tell(kind: str, tmp_path: Path) -> None:
-    """Nor to wait for: a queue that is full stays so, and a server has other clients."""
     with pair(KINDS[kind], tmp_path) as (client, server):
         client.hang_up()
         assert server.receive() == lib.LR_CLOSED
         server.hang_up()
-        assert modes() == {0o600}
+        assert modes() == {0o600, ENDED}
 
 
-def test_who_hangs_up_on_a_full_queue_overtakes_what_is_in_it(kind: str, tmp_path: Path) -> None:
-    with pair(KINDS[kind], tmp_path) as (client, _):
-        while client.try_send(Frame(lib.LR_T_MESSAGE, 0, 1, bytes(8000))) == 1:
-            pass
-        client.hang_up()
-        assert OVERTAKEN in modes()
+def test_an_end_that_found_the_queue_full_is_seen_behind_what_is_in_it(
+    kind: str, tmp_path: Path
+) -> None:
+    with pair(KINDS[kind], tmp_path) as (client, server):
+        sent = 0
+        while server.try_send(Frame(lib.LR_T_MESSAGE, 0, sent, bytes(8000))) == 1:
+            sent += 1
+        server.hang_up()
+        came = []
+        while isinstance(frame := client.receive(), Frame):
+            came.append(frame.call)
+        assert frame == lib.LR_CLOSED
+        assert came == list(range(_DEPTH))
+
+
+def test_who_waits_for_messages_sees_an_end_that_found_the_queue_full(
+    kind: str, tmp_path: Path
+) -> None:
+    """The reader has taken some before, and sleeps in the queue as soon as it is empty."""
+    with pair(KINDS[kind], tmp_path) as (client, server):
+        for taken in range(2 * _DEPTH):
+            for number in range(_DEPTH):
+                assert server.try_send(Frame(lib.LR_T_MESSAGE, 0, number, bytes(8000))) == 1
+            if taken == 2 * _DEPTH - 1:
+                server.hang_up()
+            for number in range(_DEPTH):
+                frame = client.receive()
+                assert isinstance(frame, Frame)
+                assert frame.call == number
+        assert client.receive() == lib.LR_CLOSED

@@ -186,6 +186,9 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	call->open_flags = f->h.flags & (LR_F_MESSAGE | LR_F_END | LR_F_BIG);
 	if (e->max_calls >= 0 && e->live > e->max_calls)
 		call->open_flags |= LR_F_REFUSED;
+	conn->opens++;
+	if (!e->refusing)
+		conn->begun = conn->opens;
 	if (refuse(e, conn, call))
 		return 0;
 	e->stats.calls++;

@@ -53,7 +53,7 @@
 #define LR_T_GOAWAY 10
 
 #define LR_F_MESSAGE 1
-#define LR_F_END 2
+#define LR_F_END 2 /* of GOAWAY: nothing follows, and its payload is how far the server came */
 #define LR_F_BIG 4
 #define LR_F_UNSEEN 8 /* of RESET: no handler has seen the call */
 /* In lr_io.flags only. */

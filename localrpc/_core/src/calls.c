@@ -15,11 +15,21 @@ bool lr_call_unhold(struct lr_engine *e, struct lr_call *call)
 	return false;
 }
 
+/*
+ * Has no handler seen it, for sure? A server that ends in order says how far it came;
+ * what one that was killed has not read, the link knows.
+ */
 bool lr_call_unseen(const struct lr_call *call)
 {
-	struct lr_link *link = call->conn->link;
-	return (call->state & CALL_UNSEEN) ||
-	       ((call->state & CALL_DEAD) && call->mark && link->ops->unseen(link, call->mark));
+	const struct lr_conn *conn = call->conn;
+
+	if (call->state & CALL_UNSEEN)
+		return true;
+	if (!(call->state & CALL_DEAD) || !call->mark)
+		return false;
+	if (conn->last_said)
+		return call->ordinal > conn->begun;
+	return conn->link->ops->unseen(conn->link, call->mark);
 }
 
 /* What is there already: a kind, an error, or 0. */

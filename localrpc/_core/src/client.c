@@ -53,6 +53,7 @@ static int put_open(struct lr_call *call, uint32_t method, const char *head, uin
 	if (r == 1) {
 		struct lr_link *link = call->conn->link;
 		call->mark = link->ops->sent(link);
+		call->ordinal = ++call->conn->opens;
 		if (flags & LR_F_END)
 			call->state |= CALL_HALF;
 		if (kind == LR_F_BIG)

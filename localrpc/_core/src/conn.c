@@ -141,6 +141,16 @@ bool lr_conn_choked(const struct lr_conn *conn)
 	return atomic_load_explicit(&conn->choked, memory_order_relaxed) && !conn->eof_seen;
 }
 
+/* It sees no end that lies behind what it does not read. True: it has come. */
+bool lr_conn_look_over(struct lr_conn *conn)
+{
+	const struct lr_link_ops *ops = conn->link->ops;
+
+	if (lr_conn_choked(conn) && ops->over)
+		conn->eof_seen = ops->over(conn->link);
+	return conn->eof_seen;
+}
+
 /* Is there something that only room on the link can move? */
 bool lr_conn_stuck(const struct lr_conn *conn)
 {

@@ -188,8 +188,17 @@ static int on_credit(struct lr_engine *e, struct lr_call *call, const struct lr_
 	return 0;
 }
 
-static int on_goaway(struct lr_engine *e)
+static int on_goaway(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
+	const char **why)
 {
+	if (f->h.flags & LR_F_END) {
+		if (f->h.length != 8) {
+			*why = "a last GOAWAY frame that is not 8 bytes";
+			return LR_PROTOCOL;
+		}
+		conn->begun = lr_read64(f->payload);
+		conn->last_said = true;
+	}
 	e->going = true;
 	lr_service_again(e);
 	return 0;
@@ -232,7 +241,7 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 		*why = "a server's frame sent by a client";
 		if (server)
 			return LR_PROTOCOL;
-		return on_goaway(e);
+		return on_goaway(e, conn, f, why);
 	case LR_T_HEADERS:
 	case LR_T_STATUS:
 		*why = "a server's frame sent by a client";

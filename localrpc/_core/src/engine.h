@@ -86,6 +86,7 @@ struct lr_call {
 	uint64_t taken;       /* taken by our side, not granted yet */
 	uint64_t sending;     /* bytes of the message being sent that are out, plus 1; 0: none */
 	uint64_t mark;        /* link position after OPEN */
+	uint64_t ordinal;     /* its OPEN was the first, second, ... of its connection */
 
 	struct lr_waiter *receiver, *sender;
 	uint32_t inside; /* threads that wait for something of this call */
@@ -127,6 +128,9 @@ struct lr_conn {
 	int64_t heard;      /* coarse time of the last frame */
 	uint32_t idle_sleeps;
 	uint64_t queued;    /* bytes of what its calls have not taken */
+	uint64_t opens;     /* OPEN frames, sent or received */
+	uint64_t begun;     /* up to which of them the server has taken them up */
+	bool last_said;     /* client: and has said so, in its last GOAWAY */
 	struct lr_out *out, **out_last;
 	uint64_t posted;       /* payload bytes of out */
 	struct lr_call *held, **held_last; /* queued calls of a choked one: no worker takes them */
@@ -253,6 +257,7 @@ bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size);
 void lr_conn_charge(struct lr_conn *conn, uint64_t size); /* so much is queued */
 void lr_conn_refund(struct lr_conn *conn, uint64_t size);
 bool lr_conn_choked(const struct lr_conn *conn);
+bool lr_conn_look_over(struct lr_conn *conn);
 bool lr_conn_stuck(const struct lr_conn *conn);
 bool lr_conn_unsent(const struct lr_conn *conn);
 int lr_later(const struct lr_conn *conn);

@@ -165,6 +165,15 @@ int64_t lr_engine_admit(struct lr_engine *e, struct lr_link *link, uint64_t peer
 	return add(e, link, peer_window, &uid);
 }
 
+/* A server's last word, for the calls whose frames we read too late, or never. */
+static void say_last(struct lr_conn *conn)
+{
+	struct iovec iov = {&conn->begun, sizeof conn->begun};
+
+	if (conn->engine->role == LR_SERVER)
+		lr_conn_put(conn, LR_T_GOAWAY, LR_F_END, 0, &iov, 1);
+}
+
 void lr_engine_close(struct lr_engine *e)
 {
 	if (lr_enter(e) < 0)
@@ -173,6 +182,7 @@ void lr_engine_close(struct lr_engine *e)
 	for (uint32_t i = 0; i < e->nconns; i++)
 		if (e->conns[i]) {
 			lr_conn_pump(e->conns[i]); /* what can still go, goes */
+			say_last(e->conns[i]);
 			lr_conn_die(e->conns[i], LR_CLOSED, "closed by this side");
 		}
 	/* Nobody will ask for these any more, and the peer waits for our end to close. */

@@ -1,11 +1,11 @@
 /*
  * mqueue.c - a medium: two POSIX message queues, one for each direction.
  *
- * Message boundaries say nothing: a frame may span messages. An empty message
- * is the end of its direction. Who hangs up on a full queue takes a message out
- * and puts the end before the rest, whose reader is not interested any more, and
- * says so in the queue's mode to one who does not even read; and fills what it
- * will not read itself, so that nothing more is sent there.
+ * Message boundaries say nothing: a frame may span messages. An empty message is
+ * the end of its direction. It may find the queue full, so the queue's mode says it,
+ * too, and before: who has read as many messages as a full queue holds, and then
+ * finds it empty, looks there; so does who will not read, once it is told of room.
+ * Who hangs up fills what it will not read itself, so that nothing more is sent there.
  *
  * The descriptor that we read blocks, so that the reader can wait in the queue; who
  * will not wait says so with a time that is over. A message handed to who waits wakes
@@ -24,16 +24,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define PATIENCE 20 /* ms for the peer to make room for the end */
-#define URGENT 1    /* the priority of an end that overtakes */
-#define NUDGE 2     /* the priority of a nudge */
-#define ENDED 0400  /* the mode of a queue that has one */
+#define NUDGE 2    /* the priority of a nudge */
+#define ENDED 0400 /* the mode of a queue that has its end */
 
 struct queues {
 	struct lr_medium medium; /* bell_fd: what we read; room_fd: what we write */
 	size_t size;             /* of the largest message that fits into what we write */
-	uint8_t *scratch;        /* of that size */
+	uint8_t *scratch;        /* room for one message of either queue */
 	int pidfd;               /* the link's */
+	long depth;              /* messages that fill what we read */
+	long in_a_row;           /* the reader's: taken since the queue may have been empty */
 	_Atomic bool hung_up;
 	_Atomic bool ended; /* the peer has hung up: it takes nothing any more, and sends nothing */
 	uint32_t fork_generation;
@@ -64,6 +64,34 @@ static void refill(struct lr_medium *m)
 		put(m->bell_fd, "", 0, 0);
 }
 
+static bool queue_over(struct lr_medium *m)
+{
+	struct stat st;
+	return fstat(m->bell_fd, &st) == 0 && (st.st_mode & 0777) == ENDED;
+}
+
+/*
+ * May an end have found the queue full, so that none comes? Whatever filled it then
+ * was still to be read, and the mode had been set before.
+ */
+static bool has_ended_full(struct lr_medium *m)
+{
+	struct queues *q = (struct queues *)m;
+
+	if (q->in_a_row < q->depth)
+		return false;
+	if (queue_over(m))
+		return true;
+	q->in_a_row = 0;
+	return false;
+}
+
+static void took_one(struct lr_medium *m)
+{
+	((struct queues *)m)->in_a_row++;
+	refill(m);
+}
+
 static ssize_t received(struct lr_medium *m, long got)
 {
 	if (got > 0)
@@ -77,25 +105,31 @@ static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 	unsigned priority;
 	long got;
 
-	do
-		got = get(m->bell_fd, at, room, &priority, &now_or_not);
-	while (got < 0 ? errno == EINTR : priority == NUDGE);
-	if (got < 0 && errno == ETIMEDOUT)
-		return 0;
-	if (got >= 0)
-		refill(m);
 	*emptied = false; /* only an empty queue says that it is empty */
+	do {
+		got = get(m->bell_fd, at, room, &priority, &now_or_not);
+		if (got >= 0)
+			took_one(m);
+	} while (got < 0 ? errno == EINTR : priority == NUDGE);
+	if (got < 0 && errno == ETIMEDOUT && !has_ended_full(m)) {
+		((struct queues *)m)->in_a_row = 0;
+		return 0;
+	}
 	return received(m, got);
 }
 
 static ssize_t queue_wait(struct lr_medium *m, uint8_t *at, size_t room)
 {
 	unsigned priority;
-	long got = get(m->bell_fd, at, room, &priority, NULL);
+	bool emptied;
+	long got;
 
+	if (has_ended_full(m))
+		return queue_read(m, at, room, &emptied);
+	got = get(m->bell_fd, at, room, &priority, NULL);
 	if (got < 0)
 		return errno == EINTR ? LR_AGAIN : LR_CLOSED;
-	refill(m);
+	took_one(m);
 	return priority == NUDGE ? 0 : received(m, got);
 }
 
@@ -147,16 +181,10 @@ static uint64_t queue_unread(struct lr_medium *m)
 	return sscanf(text, "QSIZE:%llu", &bytes) == 1 ? bytes : 0;
 }
 
-static bool queue_over(struct lr_medium *m)
-{
-	struct stat st;
-	return fstat(m->bell_fd, &st) == 0 && (st.st_mode & 0777) == ENDED;
-}
-
 static void queue_hang_up(struct lr_medium *m)
 {
 	struct queues *q = (struct queues *)m;
-	struct pollfd room = {.fd = m->room_fd, .events = POLLOUT};
+	bool had_room = false;
 
 	if (q->hung_up || q->fork_generation != lr_fork_generation())
 		return;
@@ -164,16 +192,11 @@ static void queue_hang_up(struct lr_medium *m)
 	if (atomic_load(&q->ended))
 		return;
 	while (put(m->bell_fd, "", 0, 0) == 0)
-		;
-	if (!queue_gone(m))
-		poll(&room, 1, PATIENCE);
-	if (put(m->room_fd, "", 0, 0) == 0 || errno != EAGAIN)
-		return;
+		had_room = true;
 	fchmod(m->room_fd, ENDED);
-	while (put(m->room_fd, "", 0, URGENT) < 0 && errno == EAGAIN)
-		if (get(m->room_fd, q->scratch, q->size, NULL, NULL) < 0 && errno != EAGAIN &&
-		    errno != EINTR)
-			return;
+	put(m->room_fd, "", 0, 0);
+	if (!had_room) /* the peer may sleep until there is some, and read nothing before */
+		get(m->bell_fd, q->scratch, m->grain, NULL, &now_or_not);
 }
 
 static void queue_close(struct lr_medium *m)
@@ -200,26 +223,23 @@ static const struct lr_medium_ops queue_ops = {
 	.close = queue_close,
 };
 
-/* Bytes of the largest message; -1 with errno. */
-static long prepare(int fd, long flags)
+static bool prepare(int fd, long flags, struct mq_attr *attr)
 {
-	struct mq_attr ours = {.mq_flags = flags}, attr;
-
-	if (syscall(SYS_mq_getsetattr, fd, &ours, &attr) < 0)
-		return -1;
-	return attr.mq_msgsize;
+	struct mq_attr ours = {.mq_flags = flags};
+	return syscall(SYS_mq_getsetattr, fd, &ours, attr) == 0;
 }
 
 struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us, char *error,
 	int error_size)
 {
 	struct queues *q = calloc(1, sizeof *q);
-	long rx_size = prepare(rx_fd, 0), tx_size = prepare(tx_fd, O_NONBLOCK);
+	struct mq_attr rx, tx;
+	bool ready = prepare(rx_fd, 0, &rx) && prepare(tx_fd, O_NONBLOCK, &tx);
+	int saved = ready ? ENOMEM : errno;
 
-	if (q && rx_size > 0 && tx_size > 0)
-		q->scratch = malloc((size_t)tx_size);
+	if (q && ready)
+		q->scratch = malloc((size_t)(tx.mq_msgsize > rx.mq_msgsize ? tx.mq_msgsize : rx.mq_msgsize));
 	if (!q || !q->scratch) {
-		int saved = rx_size > 0 && tx_size > 0 ? ENOMEM : errno;
 		lr_fill_error(error, error_size, "%s", strerror(saved));
 		free(q);
 		close(rx_fd);
@@ -229,8 +249,9 @@ struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us,
 		return NULL;
 	}
 	q->medium = (struct lr_medium){.ops = &queue_ops, .bell_fd = rx_fd, .room_fd = tx_fd,
-		.grain = (uint32_t)rx_size};
-	q->size = (size_t)tx_size;
+		.grain = (uint32_t)rx.mq_msgsize};
+	q->size = (size_t)tx.mq_msgsize;
+	q->depth = rx.mq_maxmsg;
 	q->pidfd = pidfd;
 	q->fork_generation = lr_fork_generation();
 	return lr_stream_new(&q->medium, pidfd, spin_us, error, error_size);

@@ -130,8 +130,8 @@ void lr_handle_events(struct lr_engine *e, const struct epoll_event *events, int
 			peer_socket(conn);
 		else if (kind == EVENT_PIDFD || (events[i].events & EPOLLHUP))
 			conn->eof_seen = true; /* also by a choked one, which nobody reads */
-		else if (kind == EVENT_BELL && lr_conn_choked(conn) && conn->link->ops->over)
-			conn->eof_seen = conn->link->ops->over(conn->link);
+		else
+			lr_conn_look_over(conn);
 		/* Whoever took the edge may be gone before it reads. */
 		atomic_store(&conn->link->edge, true);
 		lr_heat(e, conn);

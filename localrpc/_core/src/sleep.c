@@ -262,7 +262,8 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 					atomic_load(conn->link->futex), true);
 			}
 			armed = ops->arm(conn->link, how);
-			quiet = (armed || lr_conn_choked(conn)) && lr_conn_arm_room(conn);
+			quiet = (armed || lr_conn_choked(conn)) && lr_conn_arm_room(conn) &&
+				!lr_conn_look_over(conn);
 		}
 		i++;
 	}

@@ -3,9 +3,10 @@
  *
  * Such a queue is no descriptor, so nothing can be waited for beside it. While
  * a side is awake it tries without blocking. Who has nothing else to wait for
- * sleeps in msgrcv(2); who has, sends a porter out before it sleeps: a thread that blocks in msgrcv(2) and rings an eventfd with what it got.
- * A message that finds the queue full is left to a second one, in msgsnd(2).
- * Each has one load, which belongs to it while it is OUT and to us otherwise:
+ * sleeps in msgrcv(2); who has, sends a porter out before it sleeps: a thread that
+ * blocks in msgrcv(2) and rings an eventfd with what it got. A message that finds
+ * the queue full is left to a second one, in msgsnd(2). Each has one load, which
+ * belongs to it while it is OUT and to us otherwise:
  *
  *	RESTING -> OUT (we send it) -> BACK (it got something, or is done) -> RESTING
  *
