@@ -128,7 +128,7 @@ class Usage:
 
     def disturbed(self, limit: float = 0.03) -> bool:
         """Whether others took more of the machine than `limit` and the clocks' own error."""
-        return self.others > limit * self.seconds * self.cores + 2 * self.cores * _TICK / 2
+        return self.others > limit * self.seconds * self.cores + self.cores * _TICK
 
 
 class Meter:

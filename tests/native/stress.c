@@ -2,7 +2,7 @@
  * stress.c - both engines in one process, over a link of the kind named, run
  * under AddressSanitizer and ThreadSanitizer by test_native.py.
  *
- *	stress ring|signal|futex|spin|stream|mq|sysvmq ROUNDS SEED
+ *	stress ring|signal|futex|spin|stream|pipe|mq|sysvmq ROUNDS SEED
  *
  * Invariant: every call ends, with the bytes it sent or with the status its
  * end asks for. Busy rounds mix unary calls small and large, deadlines,
@@ -59,6 +59,11 @@ static void connect_pair(void)
 	if (!strcmp(kind, "stream")) {
 		a = lr_stream_open(s[0], -1, -1, error, sizeof error);
 		b = lr_stream_open(s[1], -1, -1, error, sizeof error);
+	} else if (!strcmp(kind, "pipe")) {
+		int up[2], down[2];
+		CHECK(pipe2(up, O_CLOEXEC) == 0 && pipe2(down, O_CLOEXEC) == 0);
+		a = lr_pipe_open(dup(down[0]), up[1], dup(up[0]), -1, -1, error, sizeof error);
+		b = lr_pipe_open(up[0], down[1], down[0], -1, -1, error, sizeof error);
 	} else if (!strcmp(kind, "mq")) {
 		pid_t us = getpid();
 		a = lr_mqueue_open(open_mqueue(us, 1), open_mqueue(us, 0), -1, -1, error, sizeof error);

@@ -14,7 +14,7 @@ SANITIZERS = {
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     "thread": ["-fsanitize=thread"],
 }
-KINDS = ("ring", "signal", "futex", "spin", "stream", "mq", "sysvmq")
+KINDS = ("ring", "signal", "futex", "spin", "stream", "pipe", "mq", "sysvmq")
 ROUNDS = 24
 
 

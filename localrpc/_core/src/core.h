@@ -246,7 +246,7 @@ bool lr_record_is_free(int record); /* whose lock says that its process is gone 
 struct lr_writer {
 	struct lr_link *link;
 	struct lr_medium *medium;
-	const bool *eof; /* has the reader seen the peer's end? */
+	const _Atomic bool *eof; /* has the reader seen the peer's end? */
 	uint8_t *rest;
 	size_t rest_at, rest_len, rest_size;
 	bool full;

@@ -24,7 +24,7 @@ struct stream {
 	uint32_t piece;      /* bytes that consume() takes */
 	bool drained;        /* the last read emptied the medium: new bytes give a new edge */
 	bool guessed;        /* or so we hope, to spare a read before the next wait() */
-	bool eof;
+	_Atomic bool eof;
 	struct lr_header data; /* of the DATA frame that is given out in pieces */
 	uint32_t data_left;
 	uint32_t fork_generation;
