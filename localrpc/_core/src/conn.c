@@ -141,7 +141,7 @@ bool lr_conn_choked(const struct lr_conn *conn)
 	return atomic_load_explicit(&conn->choked, memory_order_relaxed) && !conn->eof_seen;
 }
 
-/* It sees no end that lies behind what it does not read. True: it has come. */
+/* A choked one does not read, so it has to ask for the peer's end. True: that has come. */
 bool lr_conn_look_over(struct lr_conn *conn)
 {
 	const struct lr_link_ops *ops = conn->link->ops;

@@ -30,7 +30,7 @@
 struct queues {
 	struct lr_medium medium; /* bell_fd: what we read; room_fd: what we write */
 	size_t size;             /* of the largest message that fits into what we write */
-	uint8_t *scratch;        /* room for one message of either queue */
+	uint8_t *scratch;        /* room for a message of either queue */
 	int pidfd;               /* the link's */
 	long depth;              /* messages that fill what we read */
 	long in_a_row;           /* the reader's: taken since the queue may have been empty */
@@ -238,7 +238,7 @@ struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us,
 	int saved = ready ? ENOMEM : errno;
 
 	if (q && ready)
-		q->scratch = malloc((size_t)(tx.mq_msgsize > rx.mq_msgsize ? tx.mq_msgsize : rx.mq_msgsize));
+		q->scratch = malloc((size_t)(tx.mq_msgsize + rx.mq_msgsize));
 	if (!q || !q->scratch) {
 		lr_fill_error(error, error_size, "%s", strerror(saved));
 		free(q);

@@ -62,7 +62,8 @@ int lr_drain(struct lr_engine *e, struct lr_waiter *w)
 
 		conn = e->hot[(e->next_hot + i) % e->nhot];
 		ops = conn->link->ops;
-		while (!conn->dead && !lr_conn_choked(conn) && burst-- && (r = ops->peek(conn->link, &frame)) == 1) {
+		while (!conn->dead && !lr_conn_choked(conn) && burst-- &&
+		       (r = ops->peek(conn->link, &frame)) == 1) {
 			const char *why = "";
 
 			r = lr_dispatch(e, conn, &frame, &why);
