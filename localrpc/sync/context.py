@@ -56,13 +56,13 @@ class ServicerContext(grpc.ServicerContext):
         call: int,
         connection: Connection | None,
         head: bytes,
-        timeout_us: int,
+        deadline: int,
     ) -> None:
         self._serving = serving
         self._call = call
         self._connection = connection
         self._head = head
-        self._deadline = NEVER if timeout_us < 0 else monotonic_ns() + timeout_us * 1000
+        self._deadline = deadline
 
     # grpc.RpcContext
 

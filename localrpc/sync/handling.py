@@ -23,7 +23,7 @@ from localrpc.sync.context import ServicerContext
 
 _logger = _log.logger("server")
 
-# call, size, kind, count, flags, method, head, conn, timeout_us of struct lr_io.
+# call, size, kind, count, flags, method, head, conn, deadline of struct lr_io.
 _CALL = struct.Struct("<QqIIIiIIq")
 
 _PLAIN = lib.LR_F_MESSAGE | lib.LR_F_END
@@ -92,7 +92,7 @@ class Handling:
 
         def accept(io: WorkerIo) -> int:
             raw, buf = io.raw, io.buf
-            call, size, _, _, flags, method, head, conn, timeout = unpack(io.view)
+            call, size, _, _, flags, method, head, conn, deadline = unpack(io.view)
             if flags & alone:
                 serving.spare()
             if method >= 0 and flags & _KNOWN == _PLAIN:
@@ -100,7 +100,7 @@ class Handling:
                 if entry.plain and not limited:
                     connection = connections.get(conn)
                     context = ServicerContext(
-                        serving, call, connection, buf[:head] if head else b"", timeout
+                        serving, call, connection, buf[:head] if head else b"", deadline
                     )
                     run = Context().run
                     data = buf[head:size]
@@ -124,13 +124,13 @@ class Handling:
 
     def take(self, serving: Serving, io: WorkerIo) -> Callable[[], None] | None:
         """The call in `io` as something to run, on any thread; None when it has been put off."""
-        call, size, _, _, flags, method, head, conn, timeout = _CALL.unpack_from(io.view)
+        call, size, _, _, flags, method, head, conn, deadline = _CALL.unpack_from(io.view)
         block = io.buf[:head]
         data: bytes | None = io.buf[head:size] if flags & lib.LR_F_MESSAGE else None
         if flags & lib.LR_F_TOO_LARGE:
             data = None
         context = self._deferred.pop(call, None) or ServicerContext(
-            serving, call, serving.connection(conn), block, timeout
+            serving, call, serving.connection(conn), block, deadline
         )
         entry = self._entries[method] if method >= 0 else self._learn(serving, io, call)
         if entry is None:

@@ -190,6 +190,17 @@ def test_bytes_on_the_socket_of_a_ring_end_it(target: str, bystander: Stage) -> 
         assert client.ended()
 
 
+@pytest.mark.parametrize("timeout", [1 << 62, (1 << 63) - 1, -(1 << 63)])
+def test_a_timeout_beyond_reason_is_none(target: str, bystander: Stage, timeout: int) -> None:
+    with raw_client(target) as client:
+        client.name("/station/consume")
+        assert client.send(OPEN, struct.pack("<IIq", 1, 0, timeout)) == 1
+        assert client.send(lib.LR_T_MESSAGE, b"x", flags=MESSAGE | END) == 1
+        while client.receive() == 1 and client.io.raw.kind != lib.LR_T_STATUS:
+            pass
+        assert client.io.buf[: client.io.raw.size] == bytes(4) + b"1"  # no trailer, one message
+
+
 def test_answers_that_nobody_reads_are_bounded(
     target: str, station: Station, bystander: Stage
 ) -> None:

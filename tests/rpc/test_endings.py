@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.concurrency.engines import live_calls
+
 from .house import PATIENCE, House, await_that, dial
 
 Code = grpc.StatusCode
@@ -74,6 +76,20 @@ def test_a_handler_sees_its_deadline(house: House) -> None:
     assert house.ended.wait(PATIENCE)
     assert not house.contexts[0].is_active()
     assert call.exception(PATIENCE).code() is Code.DEADLINE_EXCEEDED
+
+
+def test_the_time_that_a_call_waits_for_a_thread_is_its_own(target: str) -> None:
+    with House(target, workers=1) as house:
+        wait = house.unary("wait")
+        calls = [wait.future(b"")]
+        house.enter()
+        calls.append(wait.future(b"", timeout=PATIENCE))
+        await_that(lambda: live_calls(house.server) == 2, "the second call at the server")
+        assert failure(lambda: wait(b"", timeout=0.2)).code() is Code.DEADLINE_EXCEEDED
+        house.gate.set()
+        house.enter()
+        assert house.contexts[1].time_remaining() <= PATIENCE - 0.2
+        assert [call.result() for call in calls] == [b"", b""]
 
 
 def test_an_expired_timeout_never_reaches_the_handler(local_house: House) -> None:

@@ -80,7 +80,7 @@ static void hand_over(struct lr_call *call, struct lr_io *io, const uint8_t *dat
 	io->call = lr_call_handle(call);
 	io->conn = call->conn->id;
 	io->method = call->method;
-	io->timeout_us = call->timeout_us;
+	io->deadline = call->deadline;
 	io->flags = call->open_flags;
 	io->head = head;
 	io->size = (int64_t)size;
@@ -182,7 +182,9 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	}
 	call->number = number;
 	call->method = conn->names[number].id;
-	call->timeout_us = timeout;
+	/* From now on, and not from when a worker has time for it. */
+	if (timeout >= 0 && timeout < LR_LONGEST / LR_US)
+		call->deadline = lr_now() + timeout * LR_US;
 	call->open_flags = f->h.flags & (LR_F_MESSAGE | LR_F_END | LR_F_BIG);
 	if (e->max_calls >= 0 && e->live > e->max_calls)
 		call->open_flags |= LR_F_REFUSED;

@@ -103,7 +103,7 @@ struct lr_io {
 	int32_t method;
 	uint32_t head;
 	uint32_t conn;
-	int64_t timeout_us;
+	int64_t deadline;
 	uint8_t *buf;
 	uint32_t cap;
 	uint32_t fill;
@@ -291,8 +291,8 @@ int lr_watch(struct lr_engine *engine, uint64_t call, int64_t deadline);
 int lr_service(struct lr_engine *engine, struct lr_io *io);
 void lr_kick(struct lr_engine *engine);
 
-/* Server. lr_next brings LR_K_CALL (call, conn, method or -1, timeout_us or
- * -1, flags, metadata in buf[:head], message in buf[head:size]; with LR_F_BIG
+/* Server. lr_next brings LR_K_CALL (call, conn, method or -1, deadline,
+ * flags, metadata in buf[:head], message in buf[head:size]; with LR_F_BIG
  * the message is got by lr_recv), LR_K_STOP, LR_K_YIELD. lr_reply_next ends
  * io->call with OK and a message, releases it, then is lr_next. lr_finish
  * releases too, and never blocks. lr_next_now is lr_next that prefers a call to

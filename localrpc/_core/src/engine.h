@@ -31,6 +31,7 @@ enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 #define LR_EVENTS 16 /* taken from epoll at once */
 #define LR_MAX_QUEUED_CALLS 10000
 #define LR_MAX_CONN_BYTES (512u << 20) /* queued for one connection, all calls */
+#define LR_LONGEST (300000000000 * LR_MS) /* ten years: a longer timeout is none */
 #define LR_MAX_POSTED (1u << 20)       /* answers that a peer leaves unread, then it is choked */
 #define LR_MAX_NAME 8192
 #define LR_MAX_NAMES 4096
@@ -95,7 +96,8 @@ struct lr_call {
 	int32_t method;
 	uint32_t number;
 	uint32_t open_flags;
-	int64_t timeout_us, watch_deadline;
+	int64_t deadline; /* the server's, of what was left when OPEN came */
+	int64_t watch_deadline;
 	uint64_t refused_size;
 };
 

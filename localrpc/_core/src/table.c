@@ -50,7 +50,6 @@ struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn)
 	call->last = &call->first;
 	call->conn = conn;
 	call->method = -1;
-	call->timeout_us = -1;
 	conn->refs++;
 	e->live++;
 	if (conn->user)
