@@ -24,10 +24,15 @@ static void count_posted(struct lr_conn *conn, int64_t grown)
 	if (choked == atomic_load_explicit(&conn->choked, memory_order_relaxed))
 		return;
 	atomic_store_explicit(&conn->choked, choked, memory_order_relaxed);
-	if (choked)
+	if (choked) {
 		lr_queue_hold(conn->engine, conn);
-	else
-		lr_queue_resume(conn->engine, conn);
+		return;
+	}
+	lr_queue_resume(conn->engine, conn);
+	/* What it sent meanwhile was left where it lay, and no edge tells of it again. */
+	atomic_store(&conn->link->edge, true);
+	lr_conn_ready(conn);
+	lr_nudge(conn->engine);
 }
 
 static void flush_posted(struct lr_conn *conn)
@@ -74,12 +79,12 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 		conn->engine->stats.frames_out++;
 		if (conn->link->unfinished && (!conn->room_armed || !conn->hot)) {
 			/* Whoever leads may sleep without a look at the room for the rest. */
-			lr_conn_warm(conn);
+			lr_conn_ready(conn);
 			lr_nudge(conn->engine);
 		}
 	} else if (r < 0) {
 		/* What the peer said before it went is still to be read: the reader buries it. */
-		lr_conn_warm(conn); /* a cold one hears nothing of a fault of its own */
+		lr_conn_ready(conn); /* a cold one hears nothing of a fault of its own */
 		lr_nudge(conn->engine);
 	}
 	return r;
@@ -111,7 +116,7 @@ int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const
 	*conn->out_last = out;
 	conn->out_last = &out->next;
 	count_posted(conn, length);
-	lr_conn_warm(conn);
+	lr_conn_ready(conn);
 	lr_nudge(conn->engine);
 	return 0;
 }
@@ -120,16 +125,6 @@ int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const
 static uint32_t wanted_room(const struct lr_conn *conn)
 {
 	return conn->out ? conn->out->header.length : conn->room_need;
-}
-
-void lr_conn_warm(struct lr_conn *conn)
-{
-	if (conn->hot || conn->warming || conn->dead)
-		return;
-	conn->warming = true;
-	conn->refs++; /* the fresh list's */
-	conn->next_fresh = conn->engine->fresh;
-	conn->engine->fresh = conn;
 }
 
 /*
@@ -309,6 +304,7 @@ void lr_conn_bury(struct lr_engine *e)
 		conn->hot = false;
 		lr_conn_unref(conn);
 	}
+	lr_ready_bury(e);
 	for (uint32_t i = 0; i < e->nconns && e->dying; i++) {
 		struct lr_conn *conn = e->conns[i];
 		if (!conn || !conn->dead || conn->buried)

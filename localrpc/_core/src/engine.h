@@ -26,9 +26,11 @@ enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK, EVENT_ALAR
 enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 
 #define LR_HOT 64
+#define LR_BURST 256 /* frames of one connection before the next has its turn */
+#define LR_BURST_BYTES (256u << 10) /* or so many bytes */
 #define LR_WAKES 32
 #define LR_IN_VAIN 8 /* so often in a row, and it is taken for a habit */
-#define LR_EVENTS 16 /* taken from epoll at once */
+#define LR_EVENTS 32 /* taken from epoll at once */
 #define LR_MAX_QUEUED_CALLS 10000
 #define LR_MAX_CONN_BYTES (512u << 20) /* queued for one connection, all calls */
 #define LR_LONGEST (300000000000 * LR_MS) /* ten years: a longer timeout is none */
@@ -123,7 +125,8 @@ struct lr_conn {
 	struct lr_link *link;
 	uint32_t id, slot;
 	uint32_t refs; /* one of the table, one of the hot list, one per call */
-	bool dead, hot, warming, eof_seen;
+	bool dead, eof_seen;
+	bool hot, ready; /* hot.c; neither: cold */
 	int why; /* dead: LR_CLOSED or LR_PROTOCOL */
 	char reason[160];
 	uint64_t peer_window;
@@ -144,7 +147,7 @@ struct lr_conn {
 	struct lr_name { char *text; uint32_t len; int32_t id; } *names; /* server: by number */
 	uint32_t names_size;
 	bool buried;          /* the table's reference is gone */
-	struct lr_conn *next_fresh, *next_gone;
+	struct lr_conn *next_ready, *next_gone;
 };
 
 /* ---- waiting (lead.c) ---- */
@@ -186,9 +189,14 @@ struct lr_engine {
 
 	struct lr_conn **conns;
 	uint32_t nconns;
-	struct lr_conn *fresh, *gone;
+	struct lr_conn *gone;
 	struct lr_conn *hot[LR_HOT];
-	uint32_t nhot, next_hot;
+	uint32_t nhot;
+	struct lr_conn *ready, **ready_last;
+	uint32_t nready;
+	uint32_t turn, ready_turns; /* who is read next: hot[turn], then so many ready ones */
+	uint32_t oldest_hot;        /* hot[oldest_hot] is asked next whether it can leave */
+	uint32_t unheard;           /* frames read since epoll was asked */
 	uint32_t conn_generation;
 	uint32_t dying; /* dead and not yet buried */
 	bool over;      /* nobody will sleep any more, once those who do are out */
@@ -254,7 +262,6 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
 int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
 void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
-void lr_conn_warm(struct lr_conn *conn); /* have the leader take it among the hot ones */
 bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size);
 void lr_conn_charge(struct lr_conn *conn, uint64_t size); /* so much is queued */
 void lr_conn_refund(struct lr_conn *conn, uint64_t size);
@@ -296,10 +303,20 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline);
 void lr_want_room(struct lr_waiter *w, bool wants);
 void lr_lead_out(struct lr_engine *e);
 
+/* hot.c: under the mutex. */
+void lr_conn_ready(struct lr_conn *conn); /* have the leader look at it: anyone's */
+/* The leader's: */
+struct lr_conn *lr_ready_pop(struct lr_engine *e); /* its reference is the caller's; or NULL */
+void lr_ready_bury(struct lr_engine *e); /* dead ones leave the queue */
+void lr_hot_fill(struct lr_engine *e); /* ready ones take the places there are */
+bool lr_hot_leave(struct lr_engine *e, uint32_t at); /* true: hot[at] has gone cold */
+void lr_conn_looked_at(struct lr_conn *conn); /* a ready one: cold now, or ready again */
+
 /* read.c: the leader's, under the mutex. */
 int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */
 bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
-void lr_handle_events(struct lr_engine *e, const struct epoll_event *events, int n);
+void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n);
+void lr_awake(struct lr_engine *e); /* nobody need ring for the hot ones */
 
 /* futex.c */
 struct lr_futex {

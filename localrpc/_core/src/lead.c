@@ -62,9 +62,11 @@ static int64_t wait_limit(const struct lr_waiter *w, int64_t deadline, bool *cut
 	return at;
 }
 
-/* Read once more: epoll is not asked again. */
+/* Nobody sleeps before the next read, so it is to see for itself what has come. */
 static void distrust(struct lr_engine *e)
 {
+	if (e->stats.conns > e->nhot + e->nready)
+		atomic_store(&e->look, 1);
 	for (uint32_t i = 0; i < e->nhot; i++)
 		atomic_store(&e->hot[i]->link->edge, true);
 }
@@ -83,39 +85,34 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		tx_wanted = lr_pump(e);
 		if (lr_ready(e, w))
 			return 1;
-		if (n && !atomic_load_explicit(&e->look, memory_order_relaxed)) {
+		if (n || e->ready || atomic_load_explicit(&e->look, memory_order_relaxed)) {
+			if (deadline && lr_now_coarse() >= deadline)
+				return LR_TIMEOUT; /* others may have frames for ever */
 			lr_breathe(e);
 			continue;
 		}
 		lr_leave(e);
 		r = n = 0;
-		if (atomic_exchange(&e->look, 0)) {
-			/* Somebody rang while we were busy with the hot ones. */
-			n = lr_wait_events(e->epoll_fd, events, 1, NULL);
-			if (n == LR_EVENTS) /* there may be more, and nobody rings for those again */
-				atomic_store(&e->look, 1);
-		} else {
-			budget = lr_may_sleep ? 0 : lr_spin_budget(e, w);
-			if (budget)
-				r = lr_spin(e, budget, deadline, tx_wanted);
-			else if (!lr_may_sleep && !tx_wanted && lr_may_let_run(e))
-				budget = 1, r = lr_let_run(e);
-			if (r == LR_AGAIN)
-				atomic_store(&e->look, 1);
-			if (r == LR_AGAIN && !lr_is_main_thread())
-				r = 1;
-			if (r == 0) {
-				/* Who has not spun has just come from Python. */
-				if (budget && !w->deaf && !lr_may_sleep && lr_is_main_thread()) {
+		budget = lr_may_sleep ? 0 : lr_spin_budget(e, w);
+		if (budget)
+			r = lr_spin(e, budget, deadline, tx_wanted);
+		else if (!lr_may_sleep && !tx_wanted && lr_may_let_run(e))
+			budget = 1, r = lr_let_run(e);
+		if (r == LR_AGAIN)
+			atomic_store(&e->look, 1);
+		if (r == LR_AGAIN && !lr_is_main_thread())
+			r = 1;
+		if (r == 0) {
+			/* Who has not spun has just come from Python. */
+			if (budget && !w->deaf && !lr_may_sleep && lr_is_main_thread()) {
+				lr_may_sleep = true;
+				r = LR_AGAIN;
+			} else {
+				n = lr_sleep(e, events, wait_limit(w, deadline, &cut), &slept);
+				r = n < 0 ? n : 0;
+				if (r == LR_TIMEOUT && cut) {
 					lr_may_sleep = true;
 					r = LR_AGAIN;
-				} else {
-					n = lr_sleep(e, events, wait_limit(w, deadline, &cut), &slept);
-					r = n < 0 ? n : 0;
-					if (r == LR_TIMEOUT && cut) {
-						lr_may_sleep = true;
-						r = LR_AGAIN;
-					}
 				}
 			}
 		}
@@ -123,7 +120,8 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		e->stats.spins += budget > 0;
 		e->stats.sleeps += slept;
 		atomic_store(&e->kicked, 0);
-		lr_handle_events(e, events, n > 0 ? n : 0);
+		lr_hear(e, events, n > 0 ? n : 0);
+		lr_awake(e);
 		if (lr_ready(e, w))
 			return 1;
 		if (r == LR_TIMEOUT || (r == LR_AGAIN && !w->deaf)) {
@@ -154,7 +152,7 @@ static void take_lead(struct lr_engine *e, struct lr_waiter *w)
  */
 void lr_lead_out(struct lr_engine *e)
 {
-	bool pending = e->queue || e->fresh ||
+	bool pending = e->queue || e->ready ||
 		       atomic_load_explicit(&e->look, memory_order_relaxed);
 	bool lazy = false;
 
@@ -235,7 +233,7 @@ void lr_want_room(struct lr_waiter *w, bool wants)
 		return;
 	}
 	conn->room_waiters++;
-	lr_conn_warm(conn); /* a cold one is watched for frames, not for room */
+	lr_conn_ready(conn); /* a cold one is watched for frames, not for room */
 	if (w->amount > conn->room_need)
 		conn->room_need = (uint32_t)w->amount;
 }

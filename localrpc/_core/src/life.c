@@ -27,6 +27,7 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 	e->fork_generation = lr_fork_generation();
 	e->queue_last = &e->queue;
 	e->told_last = &e->told;
+	e->ready_last = &e->ready;
 	pthread_mutex_init(&e->lock, NULL);
 	e->watch_epoll = e->watch_kick = -1;
 	e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -148,7 +149,7 @@ static int64_t add(struct lr_engine *e, struct lr_link *link, uint64_t peer_wind
 	e->stats.conns++;
 	if (link->signo)
 		e->signo = link->signo;
-	lr_conn_warm(conn);
+	lr_conn_ready(conn);
 	lr_nudge(e);
 	lr_leave(e);
 	return conn->id;
@@ -244,6 +245,8 @@ void lr_engine_disown(struct lr_engine *e)
 /* No thread is inside, and none will come. */
 void lr_engine_free(struct lr_engine *e)
 {
+	struct lr_conn *conn;
+
 	if (e->fork_generation != lr_fork_generation()) {
 		/* In a forked child: the lock may be held by a thread that is not
 		 * here, and what is shared belongs to the parent. Only our numbers. */
@@ -252,13 +255,10 @@ void lr_engine_free(struct lr_engine *e)
 		lr_engine_close(e);
 		lr_watch_end(e); /* it takes the mutex */
 		pthread_mutex_lock(&e->lock);
-		while (e->fresh) {
-			struct lr_conn *conn = e->fresh;
-			e->fresh = conn->next_fresh;
+		while ((conn = lr_ready_pop(e)))
 			lr_conn_unref(conn);
-		}
 		while (e->gone) {
-			struct lr_conn *conn = e->gone;
+			conn = e->gone;
 			e->gone = conn->next_gone;
 			lr_conn_unref(conn);
 		}

@@ -4,35 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BURST 256 /* frames of one connection before the next has its turn */
-
-void lr_heat(struct lr_engine *e, struct lr_conn *conn)
-{
-	if (conn->hot || conn->dead)
-		return;
-	if (e->nhot == LR_HOT) {
-		/* The one that has been silent longest makes place, if it can sleep. */
-		uint32_t victim = 0;
-		for (uint32_t i = 1; i < e->nhot; i++)
-			if (e->hot[i]->idle_sleeps > e->hot[victim]->idle_sleeps)
-				victim = i;
-		if (!e->hot[victim]->link->ops->arm(e->hot[victim]->link, 0)) {
-			e->hot[victim]->link->ops->disarm(e->hot[victim]->link);
-			victim = (victim + 1) % LR_HOT;
-			e->hot[victim]->link->ops->arm(e->hot[victim]->link, 0);
-			atomic_store(&e->look, 1);
-		}
-		e->hot[victim]->hot = false;
-		lr_conn_unref(e->hot[victim]);
-		e->hot[victim] = conn;
-	} else {
-		e->hot[e->nhot++] = conn;
-	}
-	conn->hot = true;
-	conn->refs++;
-	conn->idle_sleeps = 0;
-	conn->link->ops->disarm(conn->link);
-}
+#define UNHEARD 64 /* frames, and epoll is asked what the others have */
 
 /* A batch is being filled: what has come already goes with it. */
 static bool takes_more(const struct lr_waiter *w)
@@ -41,57 +13,99 @@ static bool takes_more(const struct lr_waiter *w)
 	       w->io->fill < w->io->cap / 2;
 }
 
-int lr_drain(struct lr_engine *e, struct lr_waiter *w)
+/* A connection's turn. What happened is added to *count; true: w has what it wants. */
+static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *conn, int *count)
+{
+	const struct lr_link_ops *ops = conn->link->ops;
+	uint32_t frames = 0, bytes = 0;
+	struct lr_frame frame;
+	int r = 0;
+
+	while (!conn->dead && !lr_conn_choked(conn) && frames < LR_BURST && bytes < LR_BURST_BYTES &&
+	       (r = ops->peek(conn->link, &frame)) == 1) {
+		const char *why = "";
+
+		r = lr_dispatch(e, conn, &frame, &why);
+		if (r < 0) {
+			lr_conn_die(conn, LR_PROTOCOL, "the peer broke the protocol: %s", why);
+			break;
+		}
+		ops->consume(conn->link);
+		e->stats.frames_in++;
+		if (!frames++)
+			conn->heard = lr_now_coarse();
+		bytes += frame.h.length;
+		conn->idle_sleeps = 0;
+		if (lr_ready(e, w) && !takes_more(w))
+			break;
+	}
+	if (!conn->dead && r == LR_PROTOCOL)
+		lr_conn_die(conn, r, "the peer broke the protocol: a frame that cannot be");
+	else if (!conn->dead && (r < 0 || (r == 0 && conn->eof_seen)))
+		lr_conn_end(conn);
+	*count += (int)frames + conn->dead; /* an end is something, too: look again */
+	e->unheard += frames;
+	return (frames || conn->dead) && lr_ready(e, w);
+}
+
+/* What the cold ones have to say, where the leader is too busy to sleep. */
+static void ask_epoll(struct lr_engine *e)
+{
+	struct epoll_event events[LR_EVENTS];
+	int n;
+
+	if (!atomic_exchange(&e->look, 0) &&
+	    (e->unheard < UNHEARD || e->stats.conns <= e->nhot + e->nready))
+		return;
+	n = lr_wait_events(e->epoll_fd, events, 1, NULL);
+	if (n == LR_EVENTS) /* there may be more, and nobody rings for those again */
+		atomic_store(&e->look, 1);
+	e->unheard = 0;
+	lr_hear(e, events, n > 0 ? n : 0);
+}
+
+/* Each has its turn: the hot ones, then as many as are ready, then the hot ones again. */
+static struct lr_conn *next_in_turn(struct lr_engine *e)
 {
 	struct lr_conn *conn;
-	struct lr_frame frame;
-	int64_t now = 0;
+
+	if (e->turn < e->nhot)
+		return e->hot[e->turn++];
+	if (e->ready_turns) {
+		e->ready_turns--;
+		if ((conn = lr_ready_pop(e))) {
+			/* Armed since it went cold: it is to ring for a new epoch when it does again. */
+			conn->link->ops->disarm(conn->link);
+			return conn;
+		}
+	}
+	e->turn = 0;
+	e->ready_turns = e->nready;
+	return NULL;
+}
+
+int lr_drain(struct lr_engine *e, struct lr_waiter *w)
+{
+	uint32_t left;
 	int count = 0;
 
-	while ((conn = e->fresh)) {
-		e->fresh = conn->next_fresh;
-		conn->next_fresh = NULL;
-		conn->warming = false;
-		lr_heat(e, conn);
-		lr_conn_unref(conn); /* the list's */
-	}
+	ask_epoll(e);
+	lr_hot_fill(e);
 	lr_conn_bury(e);
-	for (uint32_t i = 0, n = e->nhot; i < n && i < e->nhot; i++) {
-		const struct lr_link_ops *ops;
-		int r = 0, burst = BURST;
+	for (left = e->nhot + e->nready + 1; left; left--) {
+		struct lr_conn *conn = next_in_turn(e);
+		bool got;
 
-		conn = e->hot[(e->next_hot + i) % e->nhot];
-		ops = conn->link->ops;
-		while (!conn->dead && !lr_conn_choked(conn) && burst-- &&
-		       (r = ops->peek(conn->link, &frame)) == 1) {
-			const char *why = "";
-
-			r = lr_dispatch(e, conn, &frame, &why);
-			if (r < 0) {
-				lr_conn_die(conn, LR_PROTOCOL, "the peer broke the protocol: %s",
-					why);
-				return count + 1;
-			}
-			ops->consume(conn->link);
-			e->stats.frames_in++;
-			count++;
-			if (!now)
-				now = lr_now_coarse();
-			conn->heard = now;
-			conn->idle_sleeps = 0;
-			if (lr_ready(e, w) && !takes_more(w)) {
-				e->next_hot = (e->next_hot + i + 1) % e->nhot;
-				return count;
-			}
+		if (!conn)
+			continue;
+		got = read_conn(e, w, conn, &count);
+		if (!conn->hot) {
+			if (lr_conn_stuck(conn))
+				lr_conn_pump(conn);
+			lr_conn_looked_at(conn);
 		}
-		if (r == LR_PROTOCOL)
-			lr_conn_die(conn, r, "the peer broke the protocol: a frame that cannot be");
-		else if (r < 0 || (r == 0 && conn->eof_seen))
-			lr_conn_end(conn);
-		if (conn->dead)
-			count++; /* something happened: look again */
-		else if (count && lr_ready(e, w))
-			return count;
+		if (got)
+			break;
 	}
 	return count;
 }
@@ -110,7 +124,7 @@ static void peer_socket(struct lr_conn *conn)
 		conn->eof_seen = true;
 }
 
-void lr_handle_events(struct lr_engine *e, const struct epoll_event *events, int n)
+void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n)
 {
 	uint64_t count;
 
@@ -135,8 +149,12 @@ void lr_handle_events(struct lr_engine *e, const struct epoll_event *events, int
 			lr_conn_look_over(conn);
 		/* Whoever took the edge may be gone before it reads. */
 		atomic_store(&conn->link->edge, true);
-		lr_heat(e, conn);
+		lr_conn_ready(conn);
 	}
+}
+
+void lr_awake(struct lr_engine *e)
+{
 	for (uint32_t i = 0; i < e->nhot; i++) {
 		e->hot[i]->link->ops->disarm(e->hot[i]->link);
 		lr_conn_disarm_room(e->hot[i]);

@@ -143,8 +143,8 @@ static bool tell_leader(struct lr_engine *e, const struct epoll_event *event)
 	conn = lr_conn_get(e, (uint32_t)(event->data.u64 >> 8));
 	if (!conn || conn->dead)
 		return true;
-	if (kind != EVENT_BELL || event->events & (EPOLLHUP | EPOLLERR) || !conn->hot ||
-	    lr_conn_choked(conn))
+	if (kind != EVENT_BELL || event->events & (EPOLLHUP | EPOLLERR) ||
+	    !(conn->hot || conn->ready) || lr_conn_choked(conn))
 		return false;
 	atomic_store(&conn->link->edge, true);
 	return true;

@@ -233,7 +233,7 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 					       : ON_EPOLL;
 	/* SYNC no-lost-kick: partner of lr_kick_leader(). */
 	atomic_store(&e->sleeping, where);
-	if (atomic_load(&e->kicked) || e->fresh || e->dying)
+	if (atomic_load(&e->kicked) || e->ready || e->dying)
 		quiet = false;
 	/* Epoll would tell us again what somebody saw there; nothing else will. */
 	if (where != ON_EPOLL && atomic_load(&e->look))
@@ -242,15 +242,10 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 		struct lr_conn *conn = e->hot[i];
 		const struct lr_link_ops *ops = conn->link->ops;
 
-		if (e->role == LR_SERVER && conn->idle_sleeps++ >= COLD_AFTER &&
-		    !lr_conn_stuck(conn)) {
-			quiet = ops->arm(conn->link, 0);
-			if (quiet) {
-				conn->hot = false;
-				e->hot[i] = e->hot[--e->nhot];
-				lr_conn_unref(conn);
+		if (e->role == LR_SERVER && conn->idle_sleeps++ >= COLD_AFTER) {
+			quiet = lr_hot_leave(e, i);
+			if (quiet)
 				continue;
-			}
 		} else if (where != IN_LINK) {
 			uint32_t how = conn->link->signo ? sleeper : 0;
 			bool armed;

@@ -1,0 +1,108 @@
+/*
+ * hot.c - which connections the leader looks at.
+ *
+ * A connection is in one of three places:
+ *
+ *	hot	in e->hot, at most LR_HOT: looked at whenever the leader reads, and
+ *		armed only while nobody does
+ *	ready	in the queue: something has come, or waits for room, and there may be no
+ *		place among the hot ones. It is read in its turn, as they are
+ *	cold	armed: the next frame, room or end is an event, which makes it ready
+ *
+ * It goes cold only through cool(), which is to say idle and armed; so nothing that has
+ * come is ever left where nobody looks and nobody rings.
+ */
+#include "engine.h"
+
+#define SILENT (8 * LR_MS) /* two ticks of the coarse clock: then a ready one may have its place */
+
+void lr_conn_ready(struct lr_conn *conn)
+{
+	struct lr_engine *e = conn->engine;
+
+	if (conn->hot || conn->ready || conn->dead)
+		return;
+	conn->ready = true;
+	conn->refs++; /* the queue's */
+	conn->next_ready = NULL;
+	*e->ready_last = conn;
+	e->ready_last = &conn->next_ready;
+	e->nready++;
+}
+
+struct lr_conn *lr_ready_pop(struct lr_engine *e)
+{
+	struct lr_conn *conn = e->ready;
+
+	if (!conn)
+		return NULL;
+	e->ready = conn->next_ready;
+	if (!e->ready)
+		e->ready_last = &e->ready;
+	e->nready--;
+	conn->next_ready = NULL;
+	conn->ready = false;
+	return conn;
+}
+
+void lr_ready_bury(struct lr_engine *e)
+{
+	for (uint32_t left = e->nready; left; left--) {
+		struct lr_conn *conn = lr_ready_pop(e);
+		if (!conn->dead)
+			lr_conn_ready(conn);
+		lr_conn_unref(conn);
+	}
+}
+
+/* Arm it for all that could happen to it. False: something has, look at it again. */
+static bool cool(struct lr_conn *conn)
+{
+	const struct lr_link_ops *ops = conn->link->ops;
+
+	if (!lr_conn_stuck(conn))
+		lr_conn_disarm_room(conn);
+	else if (!lr_conn_arm_room(conn))
+		return false;
+	if ((ops->arm(conn->link, 0) || lr_conn_choked(conn)) && !lr_conn_look_over(conn))
+		return true;
+	ops->disarm(conn->link);
+	return false;
+}
+
+bool lr_hot_leave(struct lr_engine *e, uint32_t at)
+{
+	struct lr_conn *conn = e->hot[at];
+
+	if (!conn->dead && !cool(conn))
+		return false;
+	e->hot[at] = e->hot[--e->nhot];
+	conn->hot = false;
+	lr_conn_unref(conn);
+	return true;
+}
+
+void lr_conn_looked_at(struct lr_conn *conn)
+{
+	if (!conn->dead && !cool(conn))
+		lr_conn_ready(conn);
+	lr_conn_unref(conn); /* lr_ready_pop()'s */
+}
+
+void lr_hot_fill(struct lr_engine *e)
+{
+	struct lr_conn *conn;
+
+	if (e->ready && e->nhot == LR_HOT) {
+		/* One is asked at a time, so that a look costs no more with many than with few. */
+		uint32_t at = e->oldest_hot++ % LR_HOT;
+		if (lr_now_coarse() - e->hot[at]->heard > SILENT)
+			lr_hot_leave(e, at);
+	}
+	while (e->nhot < LR_HOT && (conn = lr_ready_pop(e))) {
+		e->hot[e->nhot++] = conn; /* and the queue's reference is the list's */
+		conn->hot = true;
+		conn->idle_sleeps = 0;
+		conn->link->ops->disarm(conn->link);
+	}
+}
