@@ -214,6 +214,7 @@ class RequestIterator:
         if context._gone:
             context.fail()
         if self._ended or context._statused:
+            context._requests_ended = self._ended
             raise StopIteration
         if context._over:
             context.fail()
@@ -222,7 +223,7 @@ class RequestIterator:
             self._messages.extend(came)
             return
         if kind == lib.LR_K_END:
-            self._ended = True
+            self._ended = context._requests_ended = True
             raise StopIteration
         if kind == lib.LR_TOO_LARGE:
             limit = context._serving.options.max_receive

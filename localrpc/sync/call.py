@@ -14,10 +14,11 @@ import grpc
 from localrpc.drive import endings
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import NEVER
+from localrpc.sync import private
 from localrpc.sync.outcome import _InactiveRpcError, describe, inactive
 
 
-class _MultiThreadedRendezvous(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
+class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
     """A call in flight or over; raised itself when it ends in an error.
 
     Reading happens in the thread that asks, so nothing here depends on another
@@ -27,7 +28,7 @@ class _MultiThreadedRendezvous(grpc.RpcError, grpc.Call, grpc.Future):  # type: 
     def __init__(
         self, state: ClientCall, deserialize: Callable[[bytes], Any] | None = None
     ) -> None:
-        super().__init__()
+        # Not grpcio's own __init__, which takes a call of its core's.
         self._state = state
         self._messages = state.messages
         self._deserialize = deserialize
@@ -153,6 +154,8 @@ class _MultiThreadedRendezvous(grpc.RpcError, grpc.Call, grpc.Future):  # type: 
 
     def next(self) -> Any:
         return self.__next__()
+
+    _next = next
 
     def __repr__(self) -> str:
         state = self._state

@@ -12,6 +12,7 @@ from localrpc import _log, status
 from localrpc.drive.core import NEVER, NULL, lib
 from localrpc.errors import InvalidMetadata
 from localrpc.metadata import Metadatum, Pairs
+from localrpc.sync import private
 from localrpc.sync.outcome import refusal
 from localrpc.transports.base import Connection, PeerCredentials
 from localrpc.wire import codec
@@ -47,6 +48,8 @@ class ServicerContext(grpc.ServicerContext):
     """It has not gone out: the client has cancelled or died, or the deadline has passed."""
     _statused = False
     """Whether it has gone out."""
+    _requests_ended = False
+    """Whether the handler has read to the end of a request stream."""
     _callbacks: list[Callable[[], None]] | None = None
     _errors: tuple[Exception, ...] = ()
 
@@ -205,6 +208,18 @@ class ServicerContext(grpc.ServicerContext):
     def details(self) -> bytes | None:
         """Bytes, as grpcio's."""
         return self._details
+
+    # For interceptors that look inside grpcio's contexts
+
+    @property
+    def _state(self) -> private.ServicerState:
+        return private.ServicerState(self)
+
+    @property
+    def _rpc_event(self) -> private.RpcEvent:
+        method = private.method_of(self._serving.engine, self._call)
+        details = private.CallDetails(method, b"localhost", time() + self.time_remaining())
+        return private.RpcEvent(details, self.invocation_metadata())
 
     # For this package
 

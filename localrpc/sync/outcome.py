@@ -14,6 +14,7 @@ import grpc
 
 from localrpc.errors import InvalidMetadata, OversizedMetadata
 from localrpc.metadata import Pairs
+from localrpc.sync import private
 
 
 def describe(
@@ -30,7 +31,7 @@ def describe(
     return "\n".join(lines)
 
 
-class _InactiveRpcError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
+class _InactiveRpcError(private.InactiveRpcErrorBase):  # type: ignore[misc]
     """What a blocking call raises; a call and a future in one, both over."""
 
     def __init__(
@@ -41,7 +42,10 @@ class _InactiveRpcError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[
         trailing_metadata: Pairs = (),
         debug_error_string: str | None = None,
     ) -> None:
-        super().__init__(code, details, initial_metadata, trailing_metadata, debug_error_string)
+        # grpcio's own __init__ takes a state of its core's.
+        Exception.__init__(
+            self, code, details, initial_metadata, trailing_metadata, debug_error_string
+        )
         self._code = code
         self._details = details
         self._initial_metadata = initial_metadata
@@ -62,6 +66,16 @@ class _InactiveRpcError(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[
 
     def debug_error_string(self) -> str | None:
         return self._debug_error_string
+
+    @property
+    def _state(self) -> Any:
+        return private.finished_state(
+            self._code,
+            self._details,
+            self._initial_metadata,
+            self._trailing_metadata,
+            self._debug_error_string,
+        )
 
     def __repr__(self) -> str:
         name = type(self).__name__

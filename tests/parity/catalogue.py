@@ -15,6 +15,7 @@ from . import (
     scenarios_limits,
     scenarios_metadata,
     scenarios_methods,
+    scenarios_private,
     scenarios_server,
     scenarios_server_interceptors,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "scenarios_limits",
     "scenarios_metadata",
     "scenarios_methods",
+    "scenarios_private",
     "scenarios_server",
     "scenarios_server_interceptors",
 ]
