@@ -22,6 +22,8 @@ __all__ = [
     "__version__",
     "fork_channel",
     "insecure_channel",
+    "instrument",
+    "patch_grpc",
     "peer_credentials",
     "sd_notify",
     "secure_channel",
@@ -115,6 +117,37 @@ def fork_channel(
     from localrpc.sync.children import fork_channel as fork
 
     return fork(setup, thread_pool, options)
+
+
+def instrument(
+    *,
+    channel: Callable[[grpc.Channel], grpc.Channel] | None = None,
+    server: Callable[[], grpc.ServerInterceptor] | None = None,
+) -> Callable[[], None]:
+    """Put something around all channels and servers made from now on; returns what undoes it.
+
+    `channel` is given what makes a channel's calls, and returns what is called in
+    its place, as grpc.intercept_channel does; the channel itself stays as it is.
+    `server` gives an interceptor that comes before those of the server. Neither
+    sees calls of grpc: targets: grpc's own functions have made those. For tracing
+    libraries; localrpc.integrations has it done for OpenTelemetry and Sentry.
+    """
+    from localrpc.sync import instrumentation
+
+    return instrumentation.add(channel, server)
+
+
+def patch_grpc() -> Callable[[], None]:
+    """Let grpc.insecure_channel and grpc.secure_channel take localrpc's targets too.
+
+    For libraries that make their channels themselves, grpc.experimental.unary_unary
+    and its like among them. Targets that mean something to grpcio stay grpcio's:
+    names, host:port, unix: and unix-abstract:. Returns what undoes it; a second
+    call changes nothing. Call it after tracing libraries have patched grpc.
+    """
+    from localrpc.sync import patching
+
+    return patching.patch()
 
 
 def peer_credentials(context: grpc.ServicerContext) -> PeerCredentials:

@@ -26,6 +26,9 @@ FOREIGN = {
     "base": {"grpc"},
 }
 
+# For other libraries: each imports the one that it is for.
+INTEGRATIONS = {"opentelemetry": {"opentelemetry"}, "sentry": {"sentry_sdk"}}
+
 # For tests of user code: what everybody may use, and the schemes that there are.
 TESTING = {"testing": {"grpc"}, "_pytest": {"grpc", "pytest"}}
 
@@ -84,7 +87,7 @@ def test_every_module_has_a_floor() -> None:
     files = {path.stem for path in (ROOT / "localrpc").glob("*.py")}
     assert files == {"__init__", *BASE, *TESTING}
     folders = {path.parent.name for path in (ROOT / "localrpc").glob("*/__init__.py")}
-    assert folders == {*FLOORS, "cli", "bench"} - {"base"}
+    assert folders == {*FLOORS, "cli", "bench", "integrations"} - {"base"}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +110,17 @@ def test_help_for_tests_uses_what_everybody_may_use(module: str) -> None:
             assert name.split(".")[1] in {"address", "testing"}, f"{path}: {name}"
         else:
             assert not is_foreign(name) or name.split(".")[0] in TESTING[module], f"{path}: {name}"
+
+
+def test_an_integration_uses_what_everybody_may_use_and_its_own_library() -> None:
+    files = dict(modules("localrpc/integrations", "localrpc.integrations"))
+    assert {path.stem for path in files} == {"__init__", *INTEGRATIONS}
+    for path, package in files.items():
+        for name in imports_of(path, package):
+            assert not name.startswith("localrpc."), f"{path}: {name}"
+            if is_foreign(name):
+                allowed = {"grpc", *INTEGRATIONS.get(path.stem, ())}
+                assert name.split(".")[0] in allowed, f"{path}: {name}"
 
 
 def test_the_generator_needs_protobuf_alone() -> None:

@@ -94,10 +94,13 @@ def test_a_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
     assert not [name for name in names if name.endswith((".pyc", ".o")) or "tests/" in name]
 
 
-def test_a_wheel_brings_its_pytest_plugin(wheel: Path) -> None:
+def test_a_wheel_brings_its_plugins(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = (name for name in archive.namelist() if name.endswith("/entry_points.txt"))
-    assert "[pytest11]\nlocalrpc = localrpc._pytest\n" in archive.read(name).decode()
+    points = archive.read(name).decode()
+    assert "[pytest11]\nlocalrpc = localrpc._pytest\n" in points
+    instrumentor = "localrpc.integrations.opentelemetry:LocalrpcInstrumentor"
+    assert f"[opentelemetry_instrumentor]\nlocalrpc = {instrumentor}\n" in points
 
 
 def test_a_wheel_holds_every_module(wheel: Path) -> None:

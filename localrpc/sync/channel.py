@@ -10,6 +10,7 @@ import grpc
 from localrpc.address import Address, parse_target
 from localrpc.drive.keeper import Keeper
 from localrpc.options import parse_options
+from localrpc.sync import instrumentation
 from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
 from localrpc.sync.unary import UnaryUnary
 from localrpc.transports.base import ConnectionFacts, Transport
@@ -38,23 +39,11 @@ def open_channel(
     return Channel(address, options)
 
 
-class Channel(grpc.Channel):
-    """Connects with the first call, and again after a loss."""
+class Methods(grpc.Channel):
+    """What instruments wrap: a channel's methods, without what else a channel is."""
 
-    def __init__(
-        self,
-        address: Address,
-        options: Iterable[tuple[str, Any]] | None,
-        transport: Transport | None = None,
-    ) -> None:
-        self._keeper = Keeper(address, parse_options(options), transport)
-
-    @property
-    def facts(self) -> ConnectionFacts | None:
-        """How the present connection travels; None while there is none."""
-        keeper = self._keeper
-        session = None if keeper.closed else keeper.peek()
-        return None if session is None else session.connection.facts
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
 
     def subscribe(
         self,
@@ -112,11 +101,39 @@ class Channel(grpc.Channel):
     def close(self) -> None:
         self._keeper.close()
 
-    def __enter__(self) -> Channel:
+    def __enter__(self) -> Methods:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class Channel(Methods):
+    """Connects with the first call, and again after a loss."""
+
+    def __init__(
+        self,
+        address: Address,
+        options: Iterable[tuple[str, Any]] | None,
+        transport: Transport | None = None,
+    ) -> None:
+        super().__init__(Keeper(address, parse_options(options), transport))
+        plain = Methods(self._keeper)
+        instrumented = instrumentation.around(plain)
+        if instrumented is not plain:
+            # Inside, so that a channel keeps its class, its facts and a child's pid.
+            for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+                setattr(self, kind, getattr(instrumented, kind))
+
+    @property
+    def facts(self) -> ConnectionFacts | None:
+        """How the present connection travels; None while there is none."""
+        keeper = self._keeper
+        session = None if keeper.closed else keeper.peek()
+        return None if session is None else session.connection.facts
+
+    def __enter__(self) -> Channel:
+        return self
 
     def __del__(self) -> None:
         # A stub may outlive its channel, so only the subscriptions end here.

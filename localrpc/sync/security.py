@@ -24,10 +24,7 @@ def check_channel(address: Address, credentials: grpc.ChannelCredentials) -> Non
     # grpc's own class says nothing; the one it wraps has a class for each sort.
     kind = type(credentials._credentials).__name__  # type: ignore[attr-defined]
     if kind == "InsecureChannelCredentials":
-        raise ValueError(
-            "secure_channel cannot be called with insecure credentials."
-            " Call insecure_channel instead."
-        )
+        return  # grpcio takes them too: grpc.experimental's calls come with them
     if kind == "CompositeChannelCredentials":
         raise ValueError(
             f"target {str(address)!r}: call credentials do not travel over local links; send"

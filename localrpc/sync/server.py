@@ -18,6 +18,7 @@ from localrpc.drive.core import patience
 from localrpc.drive.serving import Serving
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import parse_options
+from localrpc.sync import instrumentation
 from localrpc.sync.channel import text
 from localrpc.sync.handling import Handling
 
@@ -53,7 +54,9 @@ class Server(grpc.Server):
         interceptors = tuple(interceptors or ())
         parsed = parse_options(pairs)
         progress = _Progress()
-        handling = Handling(handlers or (), interceptors, parsed.max_send)
+        # Not those of grpc: targets, which are grpcio's servers, with its instruments.
+        intercepted = instrumentation.before(interceptors)
+        handling = Handling(handlers or (), intercepted, parsed.max_send)
         self._progress = progress
         self._handling = handling
         self._serving = Serving(

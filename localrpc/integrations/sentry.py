@@ -1,0 +1,30 @@
+"""Sentry's spans, and its events for what handlers raise, by Sentry's own gRPC interceptors.
+
+from localrpc.integrations.sentry import LocalrpcIntegration
+sentry_sdk.init(integrations=[LocalrpcIntegration()])
+"""
+
+from __future__ import annotations
+
+import grpc
+from sentry_sdk.integrations import Integration
+from sentry_sdk.integrations.grpc.client import ClientInterceptor
+from sentry_sdk.integrations.grpc.server import ServerInterceptor
+
+import localrpc
+
+
+class LocalrpcIntegration(Integration):
+    """Traces channels and servers that are made after sentry_sdk.init().
+
+    Calls at grpc: targets are grpcio's, and Sentry's GRPCIntegration is for those.
+    """
+
+    identifier = "localrpc"
+
+    @staticmethod
+    def setup_once() -> None:
+        def channel(methods: grpc.Channel) -> grpc.Channel:
+            return grpc.intercept_channel(methods, ClientInterceptor())
+
+        localrpc.instrument(channel=channel, server=ServerInterceptor)
