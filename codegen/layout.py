@@ -43,13 +43,17 @@ class Layout:
 
     `ours` are the protos whose modules lie in that folder; all others are imported under their
     own absolute name. A `tidy` layout gives each of our modules a name that an import statement
-    can spell (`in/x.proto` lies in `in_/`); otherwise they lie where protoc puts them.
+    can spell (`in/x.proto` lies in `in_/`) and finds (a folder `x_pb2` beside `x.proto` becomes
+    `x_pb2_`); otherwise they lie where protoc puts them.
     """
 
     def __init__(self, ours: Collection[str], imports: Imports, *, tidy: bool = False) -> None:
         self.imports = imports
         self.tidy = tidy
         self._ours = frozenset(ours)
+        self._folderless = frozenset(
+            ".".join(_tidy(proto, suffix)) for proto in ours for suffix in ("_pb2", "_localrpc")
+        )
         self._modules: dict[tuple[str, str], str] = {}
 
     def module(self, proto: str, suffix: str = "_pb2") -> str:
@@ -58,7 +62,14 @@ class Layout:
         if module is None:
             module = protoc_module(proto, suffix)
             if self.tidy and proto in self._ours:
-                module = ".".join(folder_name(part) for part in module.split("."))
+                parts = _tidy(proto, suffix)
+                prefixes = (".".join(parts[:end]) for end in range(1, len(parts)))
+                # Python looks for a package first: it would never find the module.
+                folders = [
+                    part + "_" if prefix in self._folderless else part
+                    for part, prefix in zip(parts, prefixes, strict=False)
+                ]
+                module = ".".join([*folders, parts[-1]])
             self._modules[proto, suffix] = module
         return module
 
@@ -86,6 +97,10 @@ class Layout:
         """Whether an import statement can name the module at all."""
         return all(is_plain(part) for part in self.path(importer, imported).lstrip(".").split("."))
 
+    def has_second_names(self, proto: str) -> bool:
+        """Whether the module has other names for types that Python cannot spell, as we write it."""
+        return self.tidy and proto in self._ours
+
     def statement(self, importer: str, imported: str, alias: str) -> str:
         """The import of a `_pb2` module under `alias`."""
         package, name = self.origin(importer, imported)
@@ -104,14 +119,21 @@ class Layout:
         return not all(name.startswith("google/protobuf/") for name in foreign)
 
 
-def mypy_head(*, untyped: bool, deprecated: bool, dunders: bool = False) -> str:
+def _tidy(proto: str, suffix: str) -> list[str]:
+    """The parts of a module's name, each as an import statement can spell it."""
+    return [folder_name(part) for part in protoc_module(proto, suffix).split(".")]
+
+
+def mypy_head(*, untyped: bool, deprecated: bool, overrides: bool = False) -> str:
     """The comment by which a module asks mypy not to report what its reader cannot mend."""
     reasons = {
         "import-untyped": untyped,
         "deprecated": deprecated,
-        # A value `__name__` of an enum is not what every module and class has by that name.
-        "assignment": dunders,
-        "no-redef": dunders,
+        # A field called `Clear` is not the method that every message has by that name.
+        "assignment": overrides,
+        "misc": overrides,
+        "no-redef": overrides,
+        "override": overrides,
     }
     codes = [code for code, on in reasons.items() if on]
     return f'# mypy: disable-error-code="{", ".join(codes)}"\n' if codes else ""

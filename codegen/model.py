@@ -40,6 +40,12 @@ class MessageRef:
 
     proto: str
     path: tuple[str, ...]
+    spelled: tuple[str, ...]
+    """The names in its stub, which differ where Python cannot spell or reach the proto's."""
+    members: frozenset[str] = frozenset()
+    """Names of fields and other things inside that a method of every message has too."""
+    nested: frozenset[str] = frozenset()
+    """Those of messages inside, which replace the methods."""
     deprecated: bool = False
 
 

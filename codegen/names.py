@@ -50,8 +50,8 @@ def folder_name(part: str) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Whether `x.name` is valid Python."""
-    return name.isidentifier() and not keyword.iskeyword(name)
+    """Whether `name` and `x.name` are valid Python, also where they are assigned to."""
+    return name.isidentifier() and not keyword.iskeyword(name) and name != "__debug__"
 
 
 def is_mangled(name: str) -> bool:
@@ -67,6 +67,10 @@ class Names:
 
     def __contains__(self, name: str) -> bool:
         return name in self._taken
+
+    def add(self, *names: str) -> None:
+        """Take names as they are."""
+        self._taken.update(names)
 
     def pick(self, *wishes: str) -> str:
         """The first free of `wishes`, or the last with as many underscores as it takes."""

@@ -12,6 +12,7 @@ from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest, CodeGenera
 
 from .generate import Settings, generate
 from .layout import Imports
+from .verify import NotPythonError, verify
 
 USAGE = """\
 usage: protoc -I protos --python_out=OUT --localrpc_out=[OPTION,...:]OUT protos/greeter.proto
@@ -89,7 +90,14 @@ def respond(request: CodeGeneratorRequest) -> CodeGeneratorResponse:
     except OptionError as error:
         response.error = str(error)
         return response
-    for name, text in generate(request.proto_file, request.file_to_generate, settings).items():
+    modules = generate(request.proto_file, request.file_to_generate, settings)
+    try:
+        for name, text in modules.items():
+            verify(text, name, ", ".join(request.file_to_generate))
+    except NotPythonError as error:
+        response.error = str(error)
+        return response
+    for name, text in modules.items():
         response.file.add(name=name, content=text)
     return response
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -13,6 +13,7 @@ from google.protobuf.descriptor_pb2 import (
 
 from .model import Arity, MessageRef, Method, Module, Service
 from .names import LOCALS, Names, attribute_name, constant_name
+from .spelling import MESSAGE_ATTRIBUTES, member_names, type_paths
 
 SERVICE_FIELD = FileDescriptorProto.SERVICE_FIELD_NUMBER
 METHOD_FIELD = ServiceDescriptorProto.METHOD_FIELD_NUMBER
@@ -22,29 +23,43 @@ def index_messages(files: Iterable[FileDescriptorProto]) -> dict[str, MessageRef
     """Every message by its full name with the leading dot, as descriptors refer to it."""
 
     def walk(
-        file: FileDescriptorProto, messages: Iterable[DescriptorProto], outer: tuple[str, ...]
+        file: FileDescriptorProto,
+        spelled: Mapping[tuple[str, ...], tuple[str, ...]],
+        messages: Iterable[DescriptorProto],
+        outer: tuple[str, ...],
     ) -> Iterator[MessageRef]:
         for message in messages:
             path = (*outer, message.name)
-            deprecated = file.options.deprecated or message.options.deprecated
-            yield MessageRef(file.name, path, deprecated)
-            yield from walk(file, message.nested_type, path)
+            yield MessageRef(
+                proto=file.name,
+                path=path,
+                spelled=spelled[path],
+                members=MESSAGE_ATTRIBUTES.intersection(member_names(message)),
+                nested=MESSAGE_ATTRIBUTES.intersection(each.name for each in message.nested_type),
+                deprecated=file.options.deprecated or message.options.deprecated,
+            )
+            yield from walk(file, spelled, message.nested_type, path)
 
     return {
         ".".join(("", *filter(None, [file.package]), *ref.path)): ref
         for file in files
-        for ref in walk(file, file.message_type, ())
+        for ref in walk(file, type_paths(file), file.message_type, ())
+    }
+
+
+def read_comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
+    """The comments before and after a definition, by its path in the descriptor."""
+    # Most locations have no comment, and only those that have one are worth a path.
+    return {
+        tuple(location.path): "\n".join(parts)
+        for location in file.source_code_info.location
+        if (parts := [*filter(None, (location.leading_comments, location.trailing_comments))])
     }
 
 
 def read_module(file: FileDescriptorProto, messages: dict[str, MessageRef]) -> Module:
     """The model of one file; `messages` comes from `index_messages` over all files it sees."""
-    # Most locations have no comment, and only those that have one are worth a path.
-    comments = {
-        tuple(location.path): "\n".join(parts)
-        for location in file.source_code_info.location
-        if (parts := [*filter(None, (location.leading_comments, location.trailing_comments))])
-    }
+    comments = read_comments(file)
     names = Names(LOCALS)
     # The names that grpcio's generator uses too come first: they must be the expected ones.
     sync_names = [

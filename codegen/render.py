@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .docs import docstring
 from .layout import Layout, mypy_head
-from .model import MessageRef, Method, Module, Service
+from .model import Arity, MessageRef, Method, Module, Service
 from .names import Names, is_mangled, is_plain
 from .template import fill, shift
 
@@ -22,12 +22,30 @@ $imports
 if TYPE_CHECKING:
     $typing_imports
 else:
-    # A servicer may leave methods out: they answer UNIMPLEMENTED.
-    $ABC = object
-
-    def $abstractmethod(method):
-        return method
+    $runtime
 '''
+
+RUNTIME = """
+# A servicer may leave methods out: they answer UNIMPLEMENTED.
+$ABC = object
+
+def $abstractmethod(method):
+    return method
+"""
+
+# `typing.get_type_hints` evaluates annotations at run time.
+GENERICS = """
+from types import GenericAlias
+
+# grpc's own take no parameters at run time, as annotations give them.
+$classes
+
+"""
+
+GENERIC = """
+class $name($grpc.$base):
+    __class_getitem__ = classmethod(GenericAlias)
+"""
 
 STUB = """
 $decorator
@@ -44,7 +62,7 @@ class $stub:
 DEPRECATED_ATTRIBUTE = """
 if TYPE_CHECKING:
 
-    @property
+    @$property
     @$deprecated("$name is deprecated.")
     $define
 """
@@ -157,22 +175,37 @@ class Renderer:
     def _runtime(self, ref: MessageRef) -> str:
         """An expression for the message class."""
         text = self._aliases[ref.proto]
-        for name in ref.path:
-            written = is_plain(name) and not is_mangled(name)
-            text = f"{text}.{name}" if written else f"getattr({text}, {string(name)})"
+        for name, spelled in zip(ref.path, ref.spelled, strict=True):
+            if name != spelled and self._layout.has_second_names(ref.proto):
+                text = f"{text}.{spelled}"
+            elif is_plain(name) and name != spelled:
+                # An attribute of every message, which no message inside replaces.
+                text = f'getattr({text}, "DESCRIPTOR").nested_types_by_name["{name}"]'
+                text += "._concrete_class"
+            elif is_plain(name) and not is_mangled(name):
+                text = f"{text}.{name}"
+            else:
+                text = f"getattr({text}, {string(name)})"
         return text
+
+    def _function(self, ref: MessageRef, name: str) -> str:
+        """An expression for a method of the message class."""
+        cls = self._runtime(ref)
+        if name in ref.nested:
+            return f'getattr(super({cls}, {cls}), "{name}")'
+        return f'getattr({cls}, "{name}")' if name in ref.members else f"{cls}.{name}"
 
     def _argument(self, name: str, ref: MessageRef, function: str, indent: int) -> str:
         """A line of arguments in the output, without what its surroundings are indented by."""
-        line = f"{name}={self._runtime(ref)}.{function},"
-        if 12 + len(line) > WIDTH and f", {string(ref.path[-1])})" in line:
-            before, _, after = line.rpartition(f", {string(ref.path[-1])})")
-            head, _, inner = before.partition("getattr(")
-            line = f"{head}getattr(\n    {inner}, {string(ref.path[-1])}\n){after}"
+        line = f"{name}={self._function(ref, function)},"
+        if 12 + len(line) > WIDTH and "=getattr(" in line:
+            head, _, rest = line.partition("getattr(")
+            inner, _, tail = rest.rpartition(")")
+            line = f"{head}getattr(\n    {inner}\n){tail}"
         return shift(line, " " * indent)
 
     def _type(self, ref: MessageRef) -> str:
-        """An annotation for the message class; mypy-protobuf calls `None` `_r_None`."""
+        """An annotation for the message class."""
         if ref not in self._types:
             self._types[ref] = self._spell_type(ref)
         return self._types[ref]
@@ -180,14 +213,14 @@ class Renderer:
     def _spell_type(self, ref: MessageRef) -> str:
         if not self._layout.importable(self._module.proto, ref.proto):
             return self._name("Any")
-        path = (name if is_plain(name) else f"_r_{name}" for name in ref.path)
-        return ".".join((self._aliases[ref.proto], *path))
+        return ".".join((self._aliases[ref.proto], *ref.spelled))
 
     # The head
 
     def _header(self) -> str:
         here = self._module.proto
-        typing = ["TYPE_CHECKING", *(name for name in ("Any", "overload") if name in self._used)]
+        optional = ("Any", "Final", "overload")
+        typing = ["TYPE_CHECKING", *(name for name in optional if name in self._used)]
         plain, by_name = [], []
         for proto, alias in self._aliases.items():
             if self._layout.importable(here, proto):
@@ -196,8 +229,11 @@ class Renderer:
                 call = self._layout.call(here, proto, self._name("import_module"))
                 by_name.append(f"{alias} = {call}")
         standard = [self._import("typing", *typing)]
+        iterators = [name for name in ("AsyncIterator", "Iterator") if name in self._used]
+        if iterators:
+            standard.insert(0, self._import("collections.abc", *iterators))
         if by_name:
-            standard.insert(0, self._import("importlib", "import_module"))
+            standard.insert(-1, self._import("importlib", "import_module"))
         # Only a class is marked at run time; methods are for type checkers alone.
         marked = any(service.deprecated for service in self._module.services)
         home = "warnings" if self._python >= (3, 13) else "typing_extensions"
@@ -209,15 +245,20 @@ class Renderer:
             third.append(self._import(home, "deprecated"))
         own = sorted(line for line in plain if line.startswith("from ."))
         groups = ["\n".join(group) for group in (standard, third, own, by_name) if group]
-        iterators = [name for name in ("AsyncIterator", "Iterator") if name in self._used]
         checked = [self._import("abc", "ABC", "abstractmethod")]
-        if iterators:
-            checked.append(self._import("collections.abc", *iterators))
-        if "Final" in self._used:
-            checked.append(self._import("typing", "Final"))
-        if "deprecated" in self._used and not marked:
-            gap = "\n" if home == "typing_extensions" else ""
-            checked.append(gap + self._import(home, "deprecated"))
+        if "property" in self._used:
+            checked.append(self._import("builtins", "property"))
+        callables = [arity.multicallable for arity in Arity if arity.multicallable in self._used]
+        if "deprecated" in self._used and not marked and home == "warnings":
+            checked.append(self._import(home, "deprecated"))
+        if callables:
+            line = self._import("grpc", *callables)
+            if 4 + len(line) > WIDTH:
+                items = line.removeprefix("from grpc import ").split(", ")
+                line = fit("from grpc import (", items, ")", indent=WIDTH)
+            checked += ["", line]
+        if "deprecated" in self._used and not marked and home == "typing_extensions":
+            checked += [*([] if callables else [""]), self._import(home, "deprecated")]
         return fill(
             HEADER,
             proto=here,
@@ -229,9 +270,16 @@ class Renderer:
             services=", ".join(service.full_name for service in self._module.services),
             imports="\n\n".join(groups),
             typing_imports="\n".join(checked),
-            ABC=self._name("ABC"),
-            abstractmethod=self._name("abstractmethod"),
+            runtime=self._runtime_names(callables),
         )
+
+    def _runtime_names(self, callables: list[str]) -> str:
+        """What stands for names that type checkers have from elsewhere."""
+        grpc = self._name("grpc")
+        classes = (fill(GENERIC, name=self._name(name), grpc=grpc, base=name) for name in callables)
+        generics = fill(GENERICS, classes="\n".join(classes))
+        rest = fill(RUNTIME, ABC=self._name("ABC"), abstractmethod=self._name("abstractmethod"))
+        return f"{generics}\n{rest}" if callables else rest
 
     def _as(self, name: str) -> str:
         return "" if self._name(name) == name else f" as {self._name(name)}"
@@ -259,10 +307,12 @@ class Renderer:
 
     def _stub(self, service: Service, *, asynchronous: bool) -> str:
         grpc = self._name("grpc")
-        space = f"{grpc}.aio" if asynchronous else grpc
+        hidden = any(method.attribute == "property" for method in service.methods)
         attributes, assignments = [], []
         for method in service.methods:
-            attributes.append(self._attribute(method, space))
+            generic = method.arity.multicallable
+            generic = f"{grpc}.aio.{generic}" if asynchronous else self._name(generic)
+            attributes.append(self._attribute(method, generic, hidden=hidden))
             target = f"self.{method.attribute}"
             if method.deprecated:
                 # For type checkers it is a property, which has no setter.
@@ -288,10 +338,10 @@ class Renderer:
             assignments="\n".join(assignments) or '"""There is nothing to call."""',
         )
 
-    def _attribute(self, method: Method, space: str) -> str:
+    def _attribute(self, method: Method, generic: str, *, hidden: bool) -> str:
+        """The declaration of a callable; `hidden` if the class has its own `property`."""
         types = [self._type(method.request), self._type(method.response)]
         doc = docstring(method.comment)
-        generic = f"{space}.{method.arity.multicallable}"
         if method.deprecated:
             define = f"def {method.attribute}(self) -> {generic}[{', '.join(types)}]:"
             if len(define) + (8 if doc else 12) > WIDTH:
@@ -299,6 +349,7 @@ class Renderer:
             define += shift(f"\n{doc}\n...", "    ") if doc else " ..."
             return fill(
                 DEPRECATED_ATTRIBUTE,
+                property=self._name("property") if hidden else "property",
                 deprecated=self._name("deprecated"),
                 name=method.name,
                 define=define,

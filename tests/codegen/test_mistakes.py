@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from localrpc_codegen import driver
 
 from localrpc.cli._group import commands
 
@@ -92,14 +93,13 @@ def test_a_missing_argument_is_asked_for(folder: Path, arguments: list[str], wor
     assert words in result.output
 
 
-@pytest.mark.parametrize("package", ["grpc_tools", "mypy_protobuf"])
 def test_a_missing_tool_is_named_with_the_command_that_installs_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, package: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find: Callable[..., Any] = importlib.util.find_spec
 
     def without(name: str, *rest: Any) -> Any:
-        return None if name == package else find(name, *rest)
+        return None if name == "grpc_tools" else find(name, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", without)
     output = refused(generate("protos", "--out", "out"))
@@ -148,3 +148,65 @@ def test_a_mistake_in_pyproject_names_the_file_and_the_key(folder: Path) -> None
     assert "protos in [tool.localrpc.generate] must be a list of strings" in refused(generate())
     (folder / "pyproject.toml").write_text("[tool\n")
     assert "pyproject.toml: " in refused(generate("protos"))
+
+
+@pytest.mark.parametrize(
+    ("writer", "broken", "file", "construct"),
+    [
+        (
+            "write_stub",
+            "class A:\n    class B:\n        def = 3\n",
+            "good_pb2.pyi",
+            "`def = 3` in A.B",
+        ),
+        ("rewrite_module", "x = 1\nfrom a.global import b\n", "good_pb2.py", "`from a.global"),
+        ("generate", "def f(a, a): pass\n", "good_localrpc.py", "`def f(a, a): pass`"),
+    ],
+)
+def test_output_that_is_no_python_is_not_written(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    writer: str,
+    broken: str,
+    file: str,
+    construct: str,
+) -> None:
+    (folder / "protos/first.proto").write_text(GOOD.replace("G", "F"))
+
+    def write(*arguments: Any) -> Any:
+        return (
+            {"good_localrpc.py": broken, "first_localrpc.py": ""}
+            if writer == "generate"
+            else broken
+        )
+
+    monkeypatch.setattr(driver, writer, write)
+    if writer != "generate":
+        (folder / "protos/first.proto").unlink()
+    output = refused(generate("protos", "--out", "out"))
+    assert f"Error: good.proto: cannot generate {file}: {construct}" in output
+    assert len(output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("out", "arguments", "hidden"),
+    [
+        ("typing", [], "typing"),
+        ("grpc", [], "grpc"),
+        ("out", ["--imports", "absolute"], "grpc"),
+        ("out", [], None),
+        ("package/typing", [], None),
+    ],
+)
+def test_a_folder_that_hides_what_the_output_imports_is_warned_of(
+    folder: Path, out: str, arguments: list[str], hidden: str | None
+) -> None:
+    (folder / "protos/grpc").mkdir()
+    (folder / "protos/grpc/health.proto").write_text(GOOD.replace("G", "H"))
+    (folder / out).mkdir(parents=True, exist_ok=True)
+    (folder / "package").mkdir(exist_ok=True)
+    (folder / "package/__init__.py").touch()
+    result = generate("protos", "--out", out, *arguments)
+    assert result.exit_code == 0
+    assert result.output.count("warning: ") == (hidden is not None), result.output
+    assert (f"hides the package {hidden!r}" in result.output) == (hidden is not None)

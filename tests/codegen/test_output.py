@@ -94,6 +94,14 @@ def test_folders_are_given_names_that_python_can_import(generated: Generated) ->
     assert (generated.package / "in_/lambda_/folder_localrpc.py").exists()
     assert (generated.package / "_2023/digits_pb2.py").exists()
     assert (generated.package / "dash_ed/name_localrpc.py").exists()
+    assert (generated.package / "odd/with_space/na_me_pb2.py").exists()
+    assert (generated.package / "odd/c__/a_b_pb2.py").exists()
+    assert (generated.package / "odd/größe/straße_localrpc.py").exists()
+
+
+def test_a_folder_named_like_a_module_beside_it_gets_another_name(generated: Generated) -> None:
+    assert (generated.package / "odd/x_pb2.py").exists()
+    assert (generated.package / "odd/x_pb2_/y_pb2.py").exists()
 
 
 def test_protos_of_installed_packages_are_left_where_they_are(generated: Generated) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.compiler.plugin_pb2 import CodeGeneratorRequest
+from localrpc_codegen import plugin as plugin_module
 from localrpc_codegen.layout import Imports
 from localrpc_codegen.plugin import parse_options, respond
 
@@ -92,6 +93,16 @@ def test_a_request_for_nothing_is_answered() -> None:
     assert not response.error
     assert not response.file
     assert response.supported_features
+
+
+def test_output_that_is_no_python_is_an_error_of_protoc(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> dict[str, str]:
+        return {"good_localrpc.py": "", "a_localrpc.py": "class A:\n    def = 3\n"}
+
+    monkeypatch.setattr(plugin_module, "generate", broken)
+    response = respond(CodeGeneratorRequest(file_to_generate=["a.proto"]))
+    assert "a.proto: cannot generate a_localrpc.py: `def = 3` in A: " in response.error
+    assert not response.file
 
 
 def test_help_shows_how_protoc_and_buf_find_it(generated: Generated) -> None:

@@ -85,3 +85,41 @@ def test_pyright_reports_every_mistake_and_no_other_line(pyright: list[dict[str,
     assert sorted({line for line, _ in found}) == [line for line, _ in marked]
     codes = dict(marked)
     assert [(line, rule) for line, rule in found if rule not in RULES[codes[line]]] == []
+
+
+HINTS = """
+import importlib, inspect, pkgutil, typing
+import grpc, protocol
+for info in pkgutil.walk_packages(protocol.__path__, "protocol."):
+    if info.name.endswith("_localrpc"):
+        module = importlib.import_module(info.name)
+        for name, found in vars(module).items():
+            if getattr(found, "__module__", "") == info.name and name != "abstractmethod":
+                typing.get_type_hints(found)
+                functions = filter(inspect.isfunction, vars(found).values())
+                print(name, *map(typing.get_type_hints, functions))
+from protocol.shop.v1 import catalog_localrpc, catalog_pb2
+hints = typing.get_type_hints(catalog_localrpc.CatalogStub)
+assert issubclass(typing.get_origin(hints["Get"]), grpc.UnaryUnaryMultiCallable)
+assert typing.get_args(hints["Get"]) == (catalog_pb2.GetRequest, catalog_pb2.Item)
+result = typing.get_type_hints(catalog_localrpc.CatalogAsyncServicer.Get)["return"]
+assert result is catalog_pb2.Item
+"""
+
+
+def test_annotations_can_be_evaluated_at_run_time(generated: Generated) -> None:
+    done = generated.run("-W", "ignore", "-c", HINTS)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) > 5 * len(generated.services())
+
+
+def test_right_code_runs_as_its_types_say(generated: Generated) -> None:
+    """What type checkers accept is there: `_r_None`, names of public imports, nested types."""
+    (generated.folder / "right.py").write_text((USERS / "right.py").read_text())
+    script = (
+        "from unittest.mock import Mock\n"
+        "import right\n"
+        "print(right.keyword_fields(), right.odd_names(Mock()))"
+    )
+    done = generated.run("-W", "ignore", "-c", script)
+    assert done.stdout.startswith("b 2 0 a "), done.stderr

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROTOS = ROOT / "tests/codegen/protos"
 SOURCES = (ROOT, ROOT / ".dev")
-NEEDED = ("cffi", "click", "googleapis-common-protos", "grpcio-tools", "mypy-protobuf>=5", "tomli")
+NEEDED = ("cffi", "click", "googleapis-common-protos", "grpcio-tools", "tomli")
 OLDEST_PROTOBUF = "6.33.5"
 # The oldest that pyproject.toml allows, and the oldest that has a wheel for 3.13.
 OLDEST_GRPCIO = {"3.10": "1.60.0", "3.13": "1.66.2"}

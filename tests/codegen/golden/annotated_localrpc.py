@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import grpc
 from google.rpc import status_pb2
@@ -13,8 +13,15 @@ from . import annotated_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
-    from typing import Final
+
+    from grpc import UnaryUnaryMultiCallable
 else:
+    from types import GenericAlias
+
+    # grpc's own take no parameters at run time, as annotations give them.
+    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object
 
@@ -29,7 +36,7 @@ ANNOTATED_GET: Final = "/annotated.Annotated/Get"
 class AnnotatedStub:
     """Calls annotated.Annotated."""
 
-    Get: grpc.UnaryUnaryMultiCallable[annotated_pb2.Query, status_pb2.Status]
+    Get: UnaryUnaryMultiCallable[annotated_pb2.Query, status_pb2.Status]
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.Get = channel.unary_unary(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import grpc
 
@@ -11,8 +11,15 @@ from . import comments_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
-    from typing import Final
+
+    from grpc import UnaryUnaryMultiCallable
 else:
+    from types import GenericAlias
+
+    # grpc's own take no parameters at run time, as annotations give them.
+    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object
 
@@ -40,49 +47,49 @@ class CommentsStub:
     a margin of stars.
     """
 
-    Quoted: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    Quoted: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """ "Quoted" """
 
-    Backslash: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    Backslash: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """Ends in a backslash \\"""
 
-    Triple: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    Triple: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """\"\"\""""
 
-    Escapes: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    Escapes: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """\\N{BULLET} \\x41 \\u0041 {braces} %s $dollar ${both}"""
 
-    NonAscii: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    NonAscii: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """Grüße, 世界 🌍 — naïve."""
 
-    Blank: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    Blank: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
 
-    NoMargin: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    NoMargin: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """No margin
     at all
     """
 
-    Indented: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    Indented: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """Indented first line
     then less
         then more
     """
 
-    Tabs: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    Tabs: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """Tabs    within
     and before
     """
 
-    Both: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    Both: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """Before.
 
     After.
     """
 
-    Long: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    Long: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """A very long line that goes on and on, well beyond the eighty-eight columns that a formatter keeps to."""
 
-    LastQuote: grpc.UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
+    LastQuote: UnaryUnaryMultiCallable[comments_pb2.Message, comments_pb2.Message]
     """Two lines,
     the last with a "quote"
     """

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import grpc
 
@@ -11,9 +12,25 @@ from . import builtins_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
-    from collections.abc import AsyncIterator, Iterator
-    from typing import Final
+
+    from grpc import (
+        UnaryUnaryMultiCallable,
+        UnaryStreamMultiCallable,
+        StreamUnaryMultiCallable,
+    )
 else:
+    from types import GenericAlias
+
+    # grpc's own take no parameters at run time, as annotations give them.
+    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class UnaryStreamMultiCallable(grpc.UnaryStreamMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class StreamUnaryMultiCallable(grpc.StreamUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object
 
@@ -44,18 +61,11 @@ INT__INT: Final = "/names.builtins.int_/int"
 class objectStub:
     """Every name is one that Python's builtins, or every class, has too."""
 
-    object: grpc.UnaryStreamMultiCallable[builtins_pb2.str, builtins_pb2.type]
-
-    property: grpc.StreamUnaryMultiCallable[
-        builtins_pb2.__Message__,
-        builtins_pb2.list.dict,
-    ]
-
-    super: grpc.UnaryUnaryMultiCallable[builtins_pb2.int, builtins_pb2.int]
-
-    _class__: grpc.UnaryUnaryMultiCallable[builtins_pb2.int, builtins_pb2.int]
-
-    SerializeToString: grpc.UnaryUnaryMultiCallable[builtins_pb2.int, builtins_pb2.int]
+    object: UnaryStreamMultiCallable[builtins_pb2.str, builtins_pb2.type]
+    property: StreamUnaryMultiCallable[builtins_pb2.__Message__, builtins_pb2.list.dict]
+    super: UnaryUnaryMultiCallable[builtins_pb2.int, builtins_pb2.int]
+    _class__: UnaryUnaryMultiCallable[builtins_pb2.int, builtins_pb2.int]
+    SerializeToString: UnaryUnaryMultiCallable[builtins_pb2.int, builtins_pb2.int]
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.object = channel.unary_stream(
@@ -291,7 +301,7 @@ def add_objectServicer_to_server(
 class dictStub:
     """Calls names.builtins.dict."""
 
-    str: grpc.UnaryUnaryMultiCallable[builtins_pb2.str, builtins_pb2.str]
+    str: UnaryUnaryMultiCallable[builtins_pb2.str, builtins_pb2.str]
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.str = channel.unary_unary(
@@ -374,7 +384,7 @@ def add_dictServicer_to_server(
 class __Service__Stub:
     """Calls names.builtins.__Service__."""
 
-    Get: grpc.UnaryUnaryMultiCallable[builtins_pb2.__Message__, builtins_pb2.__Private]
+    Get: UnaryUnaryMultiCallable[builtins_pb2.__Message__, builtins_pb2.__Private]
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.Get = channel.unary_unary(
@@ -466,7 +476,7 @@ def add___Service__Servicer_to_server(
 class __HiddenStub:
     """Calls names.builtins.__Hidden."""
 
-    _get: grpc.UnaryUnaryMultiCallable[
+    _get: UnaryUnaryMultiCallable[
         builtins_pb2.__Private,
         builtins_pb2.__Private.__Inner,
     ]
@@ -567,7 +577,7 @@ def add___HiddenServicer_to_server(
 class int_Stub:
     """Calls names.builtins.int_."""
 
-    int: grpc.UnaryUnaryMultiCallable[builtins_pb2.self, builtins_pb2.self]
+    int: UnaryUnaryMultiCallable[builtins_pb2.self, builtins_pb2.self]
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.int = channel.unary_unary(

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any as _Any, overload as _overload
+from collections.abc import AsyncIterator as _AsyncIterator, Iterator as _Iterator
+from typing import TYPE_CHECKING, Any as _Any, Final as _Final, overload as _overload
 
 import grpc as _grpc
 
@@ -12,11 +13,26 @@ from . import collisions_pb2 as names_collisions_pb2
 
 if TYPE_CHECKING:
     from abc import ABC as _ABC, abstractmethod as _abstractmethod
-    from collections.abc import AsyncIterator as _AsyncIterator, Iterator as _Iterator
-    from typing import Final as _Final
 
+    from grpc import (
+        UnaryUnaryMultiCallable,
+        UnaryStreamMultiCallable,
+        StreamStreamMultiCallable,
+    )
     from typing_extensions import deprecated as _deprecated
 else:
+    from types import GenericAlias
+
+    # grpc's own take no parameters at run time, as annotations give them.
+    class UnaryUnaryMultiCallable(_grpc.UnaryUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class UnaryStreamMultiCallable(_grpc.UnaryStreamMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class StreamStreamMultiCallable(_grpc.StreamStreamMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     _ABC = object
 
@@ -59,47 +75,47 @@ FOO_GET: _Final = "/names.collisions.foo/Get"
 class FooStub:
     """Methods called like everything that the generated module imports or defines."""
 
-    grpc: _grpc.UnaryStreamMultiCallable[
+    grpc: UnaryStreamMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    Any: _grpc.UnaryUnaryMultiCallable[
+    Any: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    ABC: _grpc.UnaryUnaryMultiCallable[
+    ABC: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    abstractmethod: _grpc.UnaryUnaryMultiCallable[
+    abstractmethod: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    overload: _grpc.UnaryUnaryMultiCallable[
+    overload: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    Final: _grpc.UnaryUnaryMultiCallable[
+    Final: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    Iterator: _grpc.StreamStreamMultiCallable[
+    Iterator: StreamStreamMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    AsyncIterator: _grpc.StreamStreamMultiCallable[
+    AsyncIterator: StreamStreamMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    TYPE_CHECKING: _grpc.UnaryUnaryMultiCallable[
+    TYPE_CHECKING: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
@@ -110,72 +126,72 @@ class FooStub:
         @_deprecated("deprecated is deprecated.")
         def deprecated(
             self,
-        ) -> _grpc.UnaryUnaryMultiCallable[
+        ) -> UnaryUnaryMultiCallable[
             names_collisions_pb2.Message,
             names_collisions_pb2.Message,
         ]: ...
 
-    collisions_pb2: _grpc.UnaryUnaryMultiCallable[
+    collisions_pb2: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    FooStub: _grpc.UnaryUnaryMultiCallable[
+    FooStub: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    FOO_SERVICE: _grpc.UnaryUnaryMultiCallable[
+    FOO_SERVICE: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    Service: _grpc.UnaryUnaryMultiCallable[
+    Service: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    SayHello: _grpc.UnaryUnaryMultiCallable[
+    SayHello: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    say_hello: _grpc.UnaryUnaryMultiCallable[
+    say_hello: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    vars: _grpc.UnaryUnaryMultiCallable[
+    vars: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    getattr: _grpc.UnaryUnaryMultiCallable[
+    getattr: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    request: _grpc.UnaryUnaryMultiCallable[
+    request: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    context: _grpc.UnaryUnaryMultiCallable[
+    context: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    channel: _grpc.UnaryUnaryMultiCallable[
+    channel: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    servicer: _grpc.UnaryUnaryMultiCallable[
+    servicer: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
 
-    handlers: _grpc.UnaryUnaryMultiCallable[
+    handlers: UnaryUnaryMultiCallable[
         names_collisions_pb2.Message,
         names_collisions_pb2.Message,
     ]
@@ -1178,7 +1194,7 @@ def add_FooServicer_to_server(
 class FooAsyncStub:
     """Its stub is FooAsyncStub, which Foo would want too."""
 
-    Get: _grpc.UnaryUnaryMultiCallable[
+    Get: UnaryUnaryMultiCallable[
         names_collisions_pb2.FooStub,
         names_collisions_pb2.FooServicer,
     ]
@@ -1273,10 +1289,7 @@ def add_FooAsyncServicer_to_server(
 class fooStub:
     """Calls names.collisions.foo."""
 
-    Get: _grpc.UnaryUnaryMultiCallable[
-        names_collisions_pb2.grpc,
-        names_collisions_pb2.grpc,
-    ]
+    Get: UnaryUnaryMultiCallable[names_collisions_pb2.grpc, names_collisions_pb2.grpc]
 
     def __init__(self, channel: _grpc.Channel) -> None:
         self.Get = channel.unary_unary(

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import grpc
 
@@ -12,9 +13,29 @@ from . import types_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
-    from collections.abc import AsyncIterator, Iterator
-    from typing import Final
+
+    from grpc import (
+        UnaryUnaryMultiCallable,
+        UnaryStreamMultiCallable,
+        StreamUnaryMultiCallable,
+        StreamStreamMultiCallable,
+    )
 else:
+    from types import GenericAlias
+
+    # grpc's own take no parameters at run time, as annotations give them.
+    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class UnaryStreamMultiCallable(grpc.UnaryStreamMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class StreamUnaryMultiCallable(grpc.StreamUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class StreamStreamMultiCallable(grpc.StreamStreamMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object
 
@@ -38,81 +59,79 @@ TRUE_MATCH: Final = "/names.class.import.True/match"
 class TrueStub:
     """Every name is one that Python keeps for itself."""
 
-    class_: grpc.UnaryUnaryMultiCallable[types_pb2._r_None, types_pb2._r_None]
+    class_: UnaryUnaryMultiCallable[types_pb2._r_None, types_pb2._r_None]
 
-    import__: grpc.UnaryStreamMultiCallable[
+    import__: UnaryStreamMultiCallable[
         types_pb2._r_None._r_True,
         types_pb2.Outer._r_def,
     ]
 
-    import_: grpc.StreamUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
+    import_: StreamUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
 
-    lambda_: grpc.StreamStreamMultiCallable[keywords_pb2._r_False, types_pb2._r_None]
+    lambda_: StreamStreamMultiCallable[keywords_pb2._r_False, types_pb2._r_None]
 
-    self: grpc.UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
+    self: UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
 
-    _init__: grpc.UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
+    _init__: UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
 
-    _private: grpc.UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
+    _private: UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
 
-    _: grpc.UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
+    _: UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
 
-    print: grpc.UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
+    print: UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
 
-    match: grpc.UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
+    match: UnaryUnaryMultiCallable[keywords_pb2._r_False, keywords_pb2._r_False]
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.class_ = channel.unary_unary(
             TRUE_CLASS,
-            request_serializer=getattr(types_pb2, "None").SerializeToString,
-            response_deserializer=getattr(types_pb2, "None").FromString,
+            request_serializer=types_pb2._r_None.SerializeToString,
+            response_deserializer=types_pb2._r_None.FromString,
         )
         self.import__ = channel.unary_stream(
             TRUE_IMPORT,
-            request_serializer=getattr(
-                getattr(types_pb2, "None"), "True"
-            ).SerializeToString,
-            response_deserializer=getattr(types_pb2.Outer, "def").FromString,
+            request_serializer=types_pb2._r_None._r_True.SerializeToString,
+            response_deserializer=types_pb2.Outer._r_def.FromString,
         )
         self.import_ = channel.stream_unary(
             TRUE_IMPORT_,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self.lambda_ = channel.stream_stream(
             TRUE_LAMBDA,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(types_pb2, "None").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=types_pb2._r_None.FromString,
         )
         self.self = channel.unary_unary(
             TRUE_SELF,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self._init__ = channel.unary_unary(
             TRUE___INIT__,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self._private = channel.unary_unary(
             TRUE___PRIVATE,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self._ = channel.unary_unary(
             TRUE_____,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self.print = channel.unary_unary(
             TRUE_PRINT,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self.match = channel.unary_unary(
             TRUE_MATCH,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
 
 
@@ -163,55 +182,53 @@ class TrueAsyncStub:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.class_ = channel.unary_unary(
             TRUE_CLASS,
-            request_serializer=getattr(types_pb2, "None").SerializeToString,
-            response_deserializer=getattr(types_pb2, "None").FromString,
+            request_serializer=types_pb2._r_None.SerializeToString,
+            response_deserializer=types_pb2._r_None.FromString,
         )
         self.import__ = channel.unary_stream(
             TRUE_IMPORT,
-            request_serializer=getattr(
-                getattr(types_pb2, "None"), "True"
-            ).SerializeToString,
-            response_deserializer=getattr(types_pb2.Outer, "def").FromString,
+            request_serializer=types_pb2._r_None._r_True.SerializeToString,
+            response_deserializer=types_pb2.Outer._r_def.FromString,
         )
         self.import_ = channel.stream_unary(
             TRUE_IMPORT_,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self.lambda_ = channel.stream_stream(
             TRUE_LAMBDA,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(types_pb2, "None").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=types_pb2._r_None.FromString,
         )
         self.self = channel.unary_unary(
             TRUE_SELF,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self._init__ = channel.unary_unary(
             TRUE___INIT__,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self._private = channel.unary_unary(
             TRUE___PRIVATE,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self._ = channel.unary_unary(
             TRUE_____,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self.print = channel.unary_unary(
             TRUE_PRINT,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
         self.match = channel.unary_unary(
             TRUE_MATCH,
-            request_serializer=getattr(keywords_pb2, "False").SerializeToString,
-            response_deserializer=getattr(keywords_pb2, "False").FromString,
+            request_serializer=keywords_pb2._r_False.SerializeToString,
+            response_deserializer=keywords_pb2._r_False.FromString,
         )
 
 
@@ -428,53 +445,53 @@ def add_TrueServicer_to_server(
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "class": grpc.unary_unary_rpc_method_handler(
             behavior.class_,
-            request_deserializer=getattr(types_pb2, "None").FromString,
-            response_serializer=getattr(types_pb2, "None").SerializeToString,
+            request_deserializer=types_pb2._r_None.FromString,
+            response_serializer=types_pb2._r_None.SerializeToString,
         ),
         "import": grpc.unary_stream_rpc_method_handler(
             behavior.import__,
-            request_deserializer=getattr(getattr(types_pb2, "None"), "True").FromString,
-            response_serializer=getattr(types_pb2.Outer, "def").SerializeToString,
+            request_deserializer=types_pb2._r_None._r_True.FromString,
+            response_serializer=types_pb2.Outer._r_def.SerializeToString,
         ),
         "import_": grpc.stream_unary_rpc_method_handler(
             behavior.import_,
-            request_deserializer=getattr(keywords_pb2, "False").FromString,
-            response_serializer=getattr(keywords_pb2, "False").SerializeToString,
+            request_deserializer=keywords_pb2._r_False.FromString,
+            response_serializer=keywords_pb2._r_False.SerializeToString,
         ),
         "lambda": grpc.stream_stream_rpc_method_handler(
             behavior.lambda_,
-            request_deserializer=getattr(keywords_pb2, "False").FromString,
-            response_serializer=getattr(types_pb2, "None").SerializeToString,
+            request_deserializer=keywords_pb2._r_False.FromString,
+            response_serializer=types_pb2._r_None.SerializeToString,
         ),
         "self": grpc.unary_unary_rpc_method_handler(
             behavior.self,
-            request_deserializer=getattr(keywords_pb2, "False").FromString,
-            response_serializer=getattr(keywords_pb2, "False").SerializeToString,
+            request_deserializer=keywords_pb2._r_False.FromString,
+            response_serializer=keywords_pb2._r_False.SerializeToString,
         ),
         "__init__": grpc.unary_unary_rpc_method_handler(
             behavior._init__,
-            request_deserializer=getattr(keywords_pb2, "False").FromString,
-            response_serializer=getattr(keywords_pb2, "False").SerializeToString,
+            request_deserializer=keywords_pb2._r_False.FromString,
+            response_serializer=keywords_pb2._r_False.SerializeToString,
         ),
         "__private": grpc.unary_unary_rpc_method_handler(
             behavior._private,
-            request_deserializer=getattr(keywords_pb2, "False").FromString,
-            response_serializer=getattr(keywords_pb2, "False").SerializeToString,
+            request_deserializer=keywords_pb2._r_False.FromString,
+            response_serializer=keywords_pb2._r_False.SerializeToString,
         ),
         "____": grpc.unary_unary_rpc_method_handler(
             behavior._,
-            request_deserializer=getattr(keywords_pb2, "False").FromString,
-            response_serializer=getattr(keywords_pb2, "False").SerializeToString,
+            request_deserializer=keywords_pb2._r_False.FromString,
+            response_serializer=keywords_pb2._r_False.SerializeToString,
         ),
         "print": grpc.unary_unary_rpc_method_handler(
             behavior.print,
-            request_deserializer=getattr(keywords_pb2, "False").FromString,
-            response_serializer=getattr(keywords_pb2, "False").SerializeToString,
+            request_deserializer=keywords_pb2._r_False.FromString,
+            response_serializer=keywords_pb2._r_False.SerializeToString,
         ),
         "match": grpc.unary_unary_rpc_method_handler(
             behavior.match,
-            request_deserializer=getattr(keywords_pb2, "False").FromString,
-            response_serializer=getattr(keywords_pb2, "False").SerializeToString,
+            request_deserializer=keywords_pb2._r_False.FromString,
+            response_serializer=keywords_pb2._r_False.SerializeToString,
         ),
     }
     generic = grpc.method_handlers_generic_handler(TRUE_SERVICE, handlers)

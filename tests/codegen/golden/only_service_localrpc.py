@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import grpc
 from google.protobuf import any_pb2
@@ -12,9 +13,18 @@ from google.protobuf import wrappers_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
-    from collections.abc import AsyncIterator, Iterator
-    from typing import Final
+
+    from grpc import UnaryUnaryMultiCallable, StreamStreamMultiCallable
 else:
+    from types import GenericAlias
+
+    # grpc's own take no parameters at run time, as annotations give them.
+    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class StreamStreamMultiCallable(grpc.StreamStreamMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object
 
@@ -32,12 +42,8 @@ NOTHING_SERVICE: Final = "only_service.Nothing"
 class OnlyStub:
     """Calls only_service.Only."""
 
-    Ask: grpc.UnaryUnaryMultiCallable[struct_pb2.Struct, any_pb2.Any]
-
-    Wrap: grpc.StreamStreamMultiCallable[
-        wrappers_pb2.StringValue,
-        wrappers_pb2.BytesValue,
-    ]
+    Ask: UnaryUnaryMultiCallable[struct_pb2.Struct, any_pb2.Any]
+    Wrap: StreamStreamMultiCallable[wrappers_pb2.StringValue, wrappers_pb2.BytesValue]
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.Ask = channel.unary_unary(

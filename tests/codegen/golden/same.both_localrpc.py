@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import grpc
 
@@ -13,9 +14,18 @@ from .b import thing_pb2 as b_thing_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
-    from collections.abc import AsyncIterator, Iterator
-    from typing import Final
+
+    from grpc import UnaryUnaryMultiCallable, UnaryStreamMultiCallable
 else:
+    from types import GenericAlias
+
+    # grpc's own take no parameters at run time, as annotations give them.
+    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class UnaryStreamMultiCallable(grpc.UnaryStreamMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object
 
@@ -31,8 +41,8 @@ BOTH_LOCAL: Final = "/same.Both/Local"
 class BothStub:
     """Calls same.Both."""
 
-    Cross: grpc.UnaryUnaryMultiCallable[thing_pb2.Thing, b_thing_pb2.Thing]
-    Local: grpc.UnaryStreamMultiCallable[both_pb2.Thing, thing_pb2.Thing]
+    Cross: UnaryUnaryMultiCallable[thing_pb2.Thing, b_thing_pb2.Thing]
+    Local: UnaryStreamMultiCallable[both_pb2.Thing, thing_pb2.Thing]
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.Cross = channel.unary_unary(

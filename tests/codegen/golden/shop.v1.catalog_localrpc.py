@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import grpc
 from google.protobuf import empty_pb2
@@ -16,9 +17,29 @@ from ..common import money_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
-    from collections.abc import AsyncIterator, Iterator
-    from typing import Final
+
+    from grpc import (
+        UnaryUnaryMultiCallable,
+        UnaryStreamMultiCallable,
+        StreamUnaryMultiCallable,
+        StreamStreamMultiCallable,
+    )
 else:
+    from types import GenericAlias
+
+    # grpc's own take no parameters at run time, as annotations give them.
+    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class UnaryStreamMultiCallable(grpc.UnaryStreamMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class StreamUnaryMultiCallable(grpc.StreamUnaryMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
+    class StreamStreamMultiCallable(grpc.StreamStreamMultiCallable):
+        __class_getitem__ = classmethod(GenericAlias)
+
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object
 
@@ -47,28 +68,23 @@ class CatalogStub:
     and may differ a second later.
     """
 
-    Get: grpc.UnaryUnaryMultiCallable[catalog_pb2.GetRequest, catalog_pb2.Item]
+    Get: UnaryUnaryMultiCallable[catalog_pb2.GetRequest, catalog_pb2.Item]
     """One item by its name."""
 
-    List: grpc.UnaryStreamMultiCallable[catalog_pb2.ListRequest, catalog_pb2.Item]
+    List: UnaryStreamMultiCallable[catalog_pb2.ListRequest, catalog_pb2.Item]
     """All items, the newest first."""
 
-    Import: grpc.StreamUnaryMultiCallable[catalog_pb2.Item, timestamp_pb2.Timestamp]
+    Import: StreamUnaryMultiCallable[catalog_pb2.Item, timestamp_pb2.Timestamp]
     """Adds what is streamed up, and says when it was done."""
 
-    Prices: grpc.StreamStreamMultiCallable[catalog_pb2.GetRequest, money_pb2.Money]
+    Prices: StreamStreamMultiCallable[catalog_pb2.GetRequest, money_pb2.Money]
     """One answer per question."""
 
     if TYPE_CHECKING:
 
         @property
         @deprecated("Old is deprecated.")
-        def Old(
-            self,
-        ) -> grpc.UnaryStreamMultiCallable[
-            empty_pb2.Empty,
-            catalog_pb2.Item,
-        ]:
+        def Old(self) -> UnaryStreamMultiCallable[empty_pb2.Empty, catalog_pb2.Item]:
             """Use List."""
             ...
 
@@ -346,7 +362,7 @@ def add_CatalogServicer_to_server(
 class AdminStub:
     """Calls shop.v1.Admin."""
 
-    Find: grpc.UnaryUnaryMultiCallable[
+    Find: UnaryUnaryMultiCallable[
         catalog_pb2.ListRequest.Filter,
         catalog_pb2.Item.Label.Colour.Shade,
     ]

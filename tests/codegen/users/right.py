@@ -10,6 +10,8 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from protocol.names import keywords_localrpc, types_pb2
+from protocol.odd import methods_pb2, property_localrpc, property_pb2, v3_pb2, words_pb2
+from protocol.odd.v2 import types_pb2 as v2_pb2
 from protocol.shop.common.money_pb2 import Money
 from protocol.shop.v1 import catalog_localrpc
 from protocol.shop.v1.catalog_pb2 import GetRequest, Item, ListRequest
@@ -95,6 +97,21 @@ def keyword_fields() -> object:
     message = types_pb2._r_None(self=1, **fields)
     setattr(message, "class", "b")
     return getattr(message, "class")
+
+
+def odd_names(stub: property_localrpc.EstateStub) -> str:
+    """A module's own message goes before a public import's, and the later import's before both."""
+    code: int = v2_pb2.Status(code=1, old=v2_pb2.Only() and None).code
+    code += v3_pb2.Status(code=1).code
+    outer = words_pb2.Outer(Outer=words_pb2.Outer.V, Kind_=words_pb2.Outer())
+    kind: words_pb2.Outer.Kind.ValueType = outer.Outer
+    values: dict[str, Any] = {"del": {"a": words_pb2._r_lambda._r_nonlocal()}}
+    inner = words_pb2._r_lambda(foo=0 or words_pb2._r_while.Value("None"), **values)
+    inner.bar.ClearField("is")
+    taken: str = methods_pb2.Fields(HasField="a", Clear=[1]).HasField
+    number: words_pb2._r_lambda._r_def.ValueType = words_pb2._r_lambda.FINE
+    answer: str = stub.property(property_pb2.Q()).s
+    return f"{code} {kind} {taken} {answer} {number}"
 
 
 def main() -> None:

@@ -1,0 +1,188 @@
+"""How a stub names the modules, the classes and the field types that it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from .layout import Layout
+from .names import Names, is_plain
+from .spelling import Path, enum_helpers, every_name, public_names, type_paths
+
+_SCALARS = {
+    FieldDescriptor.CPPTYPE_INT32: "int",
+    FieldDescriptor.CPPTYPE_INT64: "int",
+    FieldDescriptor.CPPTYPE_UINT32: "int",
+    FieldDescriptor.CPPTYPE_UINT64: "int",
+    FieldDescriptor.CPPTYPE_DOUBLE: "float",
+    FieldDescriptor.CPPTYPE_FLOAT: "float",
+    FieldDescriptor.CPPTYPE_BOOL: "bool",
+}
+
+
+@dataclass(frozen=True)
+class FieldType:
+    """The annotations of one field."""
+
+    value: str
+    """What reading it gives."""
+    argument: str
+    """What the constructor takes, without None."""
+    writable: bool
+    """Whether it is assigned to: neither messages nor containers are."""
+
+
+class SchemaError(Exception):
+    """protobuf's runtime refuses what protoc has compiled."""
+
+
+class Schema:
+    """All protos of a run, linked, and how Python spells their types."""
+
+    def __init__(self, files: Mapping[str, FileDescriptorProto], layout: Layout) -> None:
+        self.files = files
+        self.layout = layout
+        self._paths: dict[str, dict[Path, Path]] = {}
+
+    @cached_property
+    def linked(self) -> dict[str, FileDescriptor]:
+        """Each file's descriptor; made on first use, as each follows what it imports."""
+        pool = DescriptorPool()
+        linked = {}
+        for file in self.files.values():
+            try:
+                # A pool does not find a file by a name beyond ASCII.
+                linked[file.name] = pool.AddSerializedFile(file.SerializeToString())
+            except (TypeError, ValueError) as error:
+                raise SchemaError(
+                    f"{file.name}: the installed protobuf cannot load it: {error}"
+                ) from error
+        return linked
+
+    def spelled(self, descriptor: Descriptor | EnumDescriptor) -> Path:
+        """The names that lead to a class from its module."""
+        proto = descriptor.file.name
+        if proto not in self._paths:
+            self._paths[proto] = type_paths(self.files[proto])
+        path: list[str] = []
+        outer: Descriptor | EnumDescriptor | None = descriptor
+        while outer is not None:
+            path.insert(0, outer.name)
+            outer = outer.containing_type
+        return self._paths[proto][tuple(path)]
+
+
+class StubTypes:
+    """The references of one stub: each is by a module-level name that its proto does not have."""
+
+    def __init__(self, file: FileDescriptorProto, schema: Schema) -> None:
+        self._file = file
+        self._schema = schema
+        self.public = public_names(file, schema.files)
+        self.names = Names(every_name(file))
+        self.names.add(*self.public, *(name for path in type_paths(file).values() for name in path))
+        self.helpers = enum_helpers(file)
+        """The names of the two classes behind each enum, by its full name."""
+        self.names.add(*(name for pair in self.helpers.values() for name in pair))
+        self._modules: dict[str, str] = {}
+        self._protos: dict[str, str] = {}
+        self._classes: dict[str, str] = {}
+
+    def name(self, module: str, name: str) -> str:
+        """`name` of a module of Python's or protobuf's."""
+        if module not in self._modules:
+            self._modules[module] = self.names.pick("_" + module.rpartition(".")[2])
+        return f"{self._modules[module]}.{name}"
+
+    def builtin(self, name: str) -> str:
+        return self.name("builtins", name)
+
+    def typing(self, name: str) -> str:
+        return self.name("typing", name)
+
+    def cls(self, descriptor: Descriptor | EnumDescriptor) -> str:
+        """A class of this proto or another."""
+        outermost, *inner = self._schema.spelled(descriptor)
+        proto = descriptor.file.name
+        if proto == self._file.name:
+            return ".".join((self.own(outermost), *inner))
+        layout = self._schema.layout
+        if not layout.importable(self._file.name, proto):
+            return self.typing("Any")
+        if proto not in self._protos:
+            parts = layout.module(proto).split(".")
+            wishes = ["_".join(parts[start:]) for start in reversed(range(len(parts)))]
+            # Inside a class Python reads a name with two underscores as another one.
+            self._protos[proto] = self.names.pick(*("_" + wish.lstrip("_") for wish in wishes))
+        return ".".join((self._protos[proto], outermost, *inner))
+
+    def own(self, outermost: str) -> str:
+        """A name for a class of this module that no member of a class hides."""
+        if outermost not in self._classes:
+            self._classes[outermost] = self.names.pick(f"Global___{outermost}")
+        return self._classes[outermost]
+
+    def enum(self, descriptor: EnumDescriptor) -> str:
+        """The type of an enum's values."""
+        cls = self.cls(descriptor)
+        return cls if cls == self.typing("Any") else f"{cls}.ValueType"
+
+    def single(self, field: FieldDescriptor) -> str:
+        """The type of one value of a field."""
+        if field.enum_type is not None:
+            return self.enum(field.enum_type)
+        if field.message_type is not None:
+            return self.cls(field.message_type)
+        if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            return self.builtin("bytes" if field.type == FieldDescriptor.TYPE_BYTES else "str")
+        return self.builtin(_SCALARS[field.cpp_type])
+
+    def field(self, field: FieldDescriptor) -> FieldType:
+        """The types of a field or an extension."""
+        if not field.is_repeated:
+            single = self.single(field)
+            return FieldType(single, single, field.message_type is None)
+        containers = "google.protobuf.internal.containers"
+        message = field.message_type
+        if message is not None and message.GetOptions().map_entry:
+            key, value = (message.fields_by_name[name] for name in ("key", "value"))
+            kind = "ScalarMap" if value.message_type is None else "MessageMap"
+            types = f"[{self.single(key)}, {self.single(value)}]"
+            mapping = self.name("collections.abc", "Mapping")
+            return FieldType(self.name(containers, kind) + types, mapping + types, False)
+        kind = (
+            "RepeatedScalarFieldContainer" if message is None else "RepeatedCompositeFieldContainer"
+        )
+        types = f"[{self.single(field)}]"
+        iterable = self.name("collections.abc", "Iterable")
+        return FieldType(self.name(containers, kind) + types, iterable + types, False)
+
+    # What the module begins and ends with
+
+    def imports(self) -> list[str]:
+        """The import statements of everything that has been named."""
+        lines = []
+        for module, alias in self._modules.items():
+            package, _, name = module.rpartition(".")
+            lines.append(
+                f"from {package} import {name} as {alias}"
+                if package
+                else f"import {name} as {alias}"
+            )
+        layout, here = self._schema.layout, self._file.name
+        lines += [layout.statement(here, proto, alias) for proto, alias in self._protos.items()]
+        for name, proto in self.public.items():
+            (spelled,) = type_paths(self._schema.files[proto]).get((name,), (name,))
+            if is_plain(spelled) and layout.importable(here, proto):
+                lines.append(f"from {layout.path(here, proto)} import {spelled} as {spelled}")
+        return sorted(lines)
+
+    def aliases(self) -> list[str]:
+        """The definitions of the names that `own` has given."""
+        alias = self.typing("TypeAlias") if self._classes else ""
+        return [f"{name}: {alias} = {outermost}" for outermost, name in self._classes.items()]
