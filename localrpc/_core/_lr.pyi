@@ -283,7 +283,7 @@ class _Lib:
         trailer_len: int,
         msg: _Pointer,
         len: int,
-        flags: int,
+        code: int,
         /,
     ) -> int: ...
     def lr_defer(self, engine: _Pointer, call: int, /) -> int: ...

@@ -187,7 +187,12 @@ class ClientCall:
         debug: str | None = None,
         sent: bool = True,
     ) -> bool:
-        """End the call here and, if it is still live, at the peer; False if it had ended."""
+        """End the call here and, if it is still live, at the peer; False if it had ended.
+
+        Whatever the reason, a deadline that has passed came first, and an answer before that.
+        """
+        if code is not grpc.StatusCode.DEADLINE_EXCEEDED and self._late():
+            self.poll()
         with self._lock:
             if not self._end(code, details, metadata, debug):
                 return False
@@ -267,20 +272,20 @@ class ClientCall:
         return True
 
     def poll(self) -> None:
-        """Take in what has come, without waiting."""
+        """Take in what has come, without waiting; after the deadline the call has ended then."""
         try:
             self._lock.acquire()
             while self.code is None and not self.messages and not self._reading:
                 if not self._step(NOW):
-                    return
-            if self.deadline != NEVER and self.code is None:
-                late = monotonic_ns() >= self.deadline
-            else:
-                late = False
+                    break
         finally:
             _let_go_of(self._lock)
-        if late:
+        if self._late():
             self.end(*DEADLINE_EXCEEDED, debug=debug_text(*DEADLINE_EXCEEDED))
+
+    def _late(self) -> bool:
+        """Whether the deadline has passed and the call has not ended."""
+        return self.code is None and self.deadline != NEVER and monotonic_ns() >= self.deadline
 
     def _step(self, until: int) -> bool:
         """Wait for one thing to happen, `_lock` held; False when nothing did."""
@@ -400,8 +405,8 @@ class ClientCall:
 
     def next_message(self) -> bytes | None:
         """The next response message; None when the call has ended without one more."""
-        if self.deadline != NEVER and monotonic_ns() >= self.deadline and self.code is None:
-            self.end(*DEADLINE_EXCEEDED, debug=debug_text(*DEADLINE_EXCEEDED))
+        if self.deadline != NEVER and self._late():
+            self.poll()  # as grpcio, a status that is already here, but no messages
         self.wait(lambda: bool(self.messages) or self.code is not None)
         try:
             return self.messages.popleft()

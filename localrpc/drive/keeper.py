@@ -14,7 +14,7 @@ import grpc
 from localrpc.address import Address
 from localrpc.drive.core import NEVER, lib, patience
 from localrpc.drive.courier import Courier
-from localrpc.drive.endings import SOCKET_CLOSED, failure
+from localrpc.drive.endings import DEADLINE_EXCEEDED, SOCKET_CLOSED, failure
 from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
 from localrpc.options import Options
@@ -96,16 +96,15 @@ class Keeper:
                     if self._dialling or self._session is not None or wait:
                         continue
                     if self._failure is not None:
-                        raise _not_ready(self._failure)
+                        raise _not_ready(self._failure, until)
                     continue
             session = self._dial(until)
             if session is not None:
                 return session
-            if until is not None and monotonic() >= until:
-                raise NotReady(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
             with self._changed:
-                if (not wait_for_ready or self._hopeless()) and not self.closed:
-                    raise _not_ready(self._failure)
+                expired = until is not None and monotonic() >= until
+                if (not wait_for_ready or self._hopeless() or expired) and not self.closed:
+                    raise _not_ready(self._failure, until)
                 pause = monotonic() + backoff
                 self._wait(pause if until is None else min(pause, until), expired_is_error=False)
             backoff = min(backoff * 2, self.options.max_backoff)
@@ -129,7 +128,7 @@ class Keeper:
         if left is None or left > 0:
             self._changed.wait(patience(left))
         elif expired_is_error:
-            raise NotReady(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            raise NotReady(*DEADLINE_EXCEEDED)
 
     def _hopeless(self) -> bool:
         return self._failure is not None and self._failure.final
@@ -311,7 +310,10 @@ class Keeper:
             self._subscribers.append([callback, Connectivity.IDLE])
 
 
-def _not_ready(failure: ConnectError | None) -> NotReady:
+def _not_ready(failure: ConnectError | None, until: float | None) -> NotReady:
+    """Why there is no session: whatever has failed, a deadline that has passed came first."""
+    if until is not None and monotonic() >= until:
+        return NotReady(*DEADLINE_EXCEEDED)
     code = failure.code if failure else ConnectError.code
     return NotReady(grpc.StatusCode[code], str(failure))
 

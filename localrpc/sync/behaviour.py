@@ -229,4 +229,6 @@ class RequestIterator:
             limit = context._serving.options.max_receive
             text = f"SERVER: Received message larger than max ({came} vs. {limit})"
             context.refuse(status.RESOURCE_EXHAUSTED, text)
+        elif context._statused and not context._gone:
+            raise StopIteration  # another thread has answered meanwhile
         context.fail()

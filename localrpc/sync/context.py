@@ -266,7 +266,7 @@ class ServicerContext(grpc.ServicerContext):
             len(trailer),
             NULL if message is None else message,
             0 if message is None else len(message),
-            0 if message is None else lib.LR_F_MESSAGE,
+            code,
         )
         self._over = True
         if self._callbacks is not None:

@@ -18,19 +18,21 @@ KINDS = ("ring", "signal", "futex", "spin", "stream", "pipe", "mq", "sysvmq")
 ROUNDS = 24
 
 
-def compile_stress(folder: Path, flags: list[str]) -> Path:
+def compile_native(source: str, folder: Path, flags: list[str]) -> Path:
+    """`source`, of this folder, with the whole core."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     assert compiler, "the core's own tests need gcc: `apt-get install gcc`"
-    binary = folder / "stress"
+    binary = folder / Path(source).stem
     command = [compiler, "-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    command += [*flags, str(HERE / "stress.c"), *map(str, sorted(CORE.glob("*.c")))]
+    command += [*flags, str(HERE / source), *map(str, sorted(CORE.glob("*.c")))]
     subprocess.run([*command, "-o", str(binary)], check=True)
     return binary
 
 
 @pytest.fixture(scope="module", params=SANITIZERS)
 def stress(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_stress(tmp_path_factory.mktemp("native"), SANITIZERS[request.param])
+    folder = tmp_path_factory.mktemp("native")
+    return compile_native("stress.c", folder, SANITIZERS[request.param])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -63,7 +63,7 @@ static int place(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call
 		conn->by_slot_size = size;
 	}
 	old = conn->by_slot[slot];
-	if (old && !(old->state & (CALL_PEER_ENDED | CALL_FINISHED | CALL_CANCELLED))) {
+	if (old && old->life == LIVE) {
 		*why = "a call id that is in use";
 		return LR_PROTOCOL;
 	}
@@ -99,7 +99,8 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 
 	while ((call = lr_queue_pop(e))) {
 		struct lr_item *opened = call->opened;
-		if (call->state & CALL_PEER_ENDED) { /* reset, or its client died, while it waited */
+		lr_call_expired(e, call);
+		if (call->life != LIVE) { /* while it waited */
 			lr_call_free(e, call);
 			continue;
 		}
@@ -193,6 +194,10 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		conn->begun = conn->opens;
 	if (refuse(e, conn, call))
 		return 0;
+	if (lr_call_expired(e, call)) { /* it came too late to begin */
+		lr_call_free(e, call);
+		return 0;
+	}
 	e->stats.calls++;
 	if (f->h.flags & LR_F_BIG) {
 		r = lr_message(e, call, f, at, why);
@@ -205,12 +210,8 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		lr_too_large(e, call, f->h.length - at, false);
 		call->open_flags &= ~(uint32_t)LR_F_MESSAGE;
 	}
-	if (f->h.flags & LR_F_END) {
-		if (call->big)
-			call->half_after_big = 1;
-		else
-			call->state |= CALL_PEER_HALF;
-	}
+	if (f->h.flags & LR_F_END)
+		lr_call_step(call, f->h.flags & LR_F_BIG ? GOT_BIG_END : GOT_END);
 	/* What a worker gets: metadata, and a message that came whole. */
 	if ((f->h.flags & LR_F_BIG) || (call->state & CALL_TOO_LARGE))
 		at = 16 + head;

@@ -302,7 +302,7 @@ int lr_next_now(struct lr_engine *engine, struct lr_io *io);
 int lr_reply_next(struct lr_engine *engine, struct lr_io *io, const char *msg, uint64_t len);
 int lr_headers(struct lr_engine *engine, uint64_t call, const char *block, uint32_t len);
 int lr_finish(struct lr_engine *engine, uint64_t call, const char *trailer,
-	uint32_t trailer_len, const char *msg, uint64_t len, int flags);
+	uint32_t trailer_len, const char *msg, uint64_t len, uint32_t code);
 int lr_defer(struct lr_engine *engine, uint64_t call); /* LR_K_CALL again once its message is whole */
 int lr_intern(struct lr_engine *engine, const char *name, uint32_t len, int32_t id);
 int lr_call_method(struct lr_engine *engine, uint64_t call, char *name, int size);

@@ -1,46 +1,15 @@
 /* calls.c - what either side does with a call: receive, cancel, release, watch. */
 #include "engine.h"
 
-void lr_call_hold(struct lr_call *call)
-{
-	call->inside++;
-}
-
-/* False: the call was released meanwhile, and is gone. */
-bool lr_call_unhold(struct lr_engine *e, struct lr_call *call)
-{
-	if (--call->inside || !(call->state & CALL_DOOMED))
-		return true;
-	lr_call_free(e, call);
-	return false;
-}
-
-/*
- * Has no handler seen it, for sure? A server that ends in order says how far it came;
- * what one that was killed has not read, the link knows.
- */
-bool lr_call_unseen(const struct lr_call *call)
-{
-	const struct lr_conn *conn = call->conn;
-
-	if (call->state & CALL_UNSEEN)
-		return true;
-	if (!(call->state & CALL_DEAD) || !call->mark)
-		return false;
-	if (conn->last_said)
-		return call->ordinal > conn->begun;
-	return conn->link->ops->unseen(conn->link, call->mark);
-}
-
 /* What is there already: a kind, an error, or 0. */
 static int take(struct lr_engine *e, struct lr_call *call, struct lr_io *io)
 {
 	struct lr_item *item = call->first;
 
-	if (call->state & CALL_CANCELLED)
-		return LR_CANCELLED;
+	if (call->life == CANCELLED || call->life == EXPIRED)
+		return lr_call_why(call);
 	if (item && item->kind == LR_K_BIG) {
-		if (item == call->big && call->state & CALL_DEAD)
+		if (item == call->big && call->life == DEAD)
 			return call->conn->why;
 		io->size = (int64_t)item->size;
 		return LR_K_BIG;
@@ -49,9 +18,9 @@ static int take(struct lr_engine *e, struct lr_call *call, struct lr_io *io)
 		io->size = (int64_t)call->refused_size;
 		if (call->state & CALL_TOO_LARGE)
 			return LR_TOO_LARGE;
-		if (call->state & CALL_DEAD)
+		if (call->life == DEAD)
 			return lr_call_unseen(call) ? LR_UNSENT : call->conn->why;
-		return 0;
+		return lr_call_why(call);
 	}
 	if (item->kind == LR_K_MESSAGES) {
 		uint64_t charge = 0;
@@ -86,6 +55,7 @@ int lr_wait_item(struct lr_engine *e, struct lr_call *call, struct lr_io *io, in
 
 	if (call->receiver)
 		return LR_INVALID; /* two threads receive on one call */
+	w.came_late = lr_call_late(call);
 	call->receiver = &w;
 	lr_call_hold(call);
 	r = lr_wait(e, &w, deadline);
@@ -132,9 +102,8 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 	int r;
 
 	if (!item || item->kind != LR_K_BIG || item->size != size || call->receiver) {
-		if (call->state & CALL_CANCELLED)
-			return LR_CANCELLED;
-		return call->state & CALL_PEER_ENDED ? LR_ENDED : LR_INVALID;
+		int why = lr_call_why(call);
+		return why ? why : LR_INVALID;
 	}
 	if (item->mem)
 		memcpy(dest, item->mem, item->got);
@@ -145,6 +114,7 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 		}
 		item->mem = dest;
 		item->lent = true;
+		w.came_late = lr_call_late(call);
 		call->receiver = &w;
 		lr_call_hold(call);
 		r = lr_wait(e, &w, deadline);
@@ -160,17 +130,14 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 				memcpy(item->mem, dest, item->got);
 				lr_conn_charge(call->conn, size);
 			} else {
-				call->state |= CALL_CANCELLED;
+				lr_call_cancel(e, call, 8, NULL, 0);
 			}
 		}
 		if (!lr_call_unhold(e, call))
 			return LR_GONE;
 		if (!w.amount) {
-			if (call->state & CALL_CANCELLED)
-				return LR_CANCELLED;
-			if (!item)
-				return LR_ENDED;
-			return call->state & CALL_DEAD ? call->conn->why : r;
+			int why = call->life == DEAD ? call->conn->why : lr_call_why(call);
+			return why ? why : r;
 		}
 	}
 	if (item)
@@ -194,25 +161,6 @@ int lr_fill(struct lr_engine *e, uint64_t handle, char *dest, uint64_t size, int
 
 /* ---- ending ---- */
 
-void lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
-	uint32_t len)
-{
-	struct iovec iov[2] = {{&code, sizeof code}, {(void *)(uintptr_t)text, len}};
-
-	if (call->state & CALL_CANCELLED)
-		return;
-	call->state |= CALL_CANCELLED;
-	if (!(call->state & (CALL_PEER_ENDED | CALL_FINISHED)))
-		lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, iov, 2);
-	lr_wake(e, call->receiver);
-	lr_wake(e, call->sender);
-	if (e->leader && (e->leader == call->receiver || e->leader == call->sender))
-		lr_nudge(e);
-	/* Ended here is ended: whoever watches is told. */
-	if (call->state & CALL_WATCHED)
-		lr_call_ended(e, call, 0);
-}
-
 int lr_cancel(struct lr_engine *e, uint64_t handle, uint32_t code, const char *text, uint32_t len)
 {
 	struct lr_call *call;
@@ -222,10 +170,8 @@ int lr_cancel(struct lr_engine *e, uint64_t handle, uint32_t code, const char *t
 		return r;
 	call = lr_call_get(e, handle);
 	r = LR_GONE;
-	if (call) {
-		lr_call_cancel(e, call, code, text, len);
-		r = lr_later(call->conn);
-	}
+	if (call) /* one that is freed with it was a server's, which has its own threads */
+		r = lr_call_cancel(e, call, code, text, len) ? lr_later(call->conn) : 0;
 	lr_leave(e);
 	return r;
 }
@@ -239,14 +185,10 @@ int lr_release(struct lr_engine *e, uint64_t handle)
 		return r;
 	call = lr_call_get(e, handle);
 	r = LR_GONE;
-	if (call) {
-		lr_call_cancel(e, call, 1, NULL, 0);
-		r = lr_later(call->conn);
-		if (call->inside)
-			call->state |= CALL_DOOMED;
-		else
-			lr_call_free(e, call);
-	}
+	if (call)
+		r = lr_call_cancel(e, call, 1, NULL, 0) ? lr_later(call->conn) : 0;
+	if (call && call == lr_call_get(e, handle))
+		lr_call_release(e, call);
 	lr_leave(e);
 	return r;
 }
@@ -259,7 +201,7 @@ int lr_active(struct lr_engine *e, uint64_t handle)
 	if (r < 0)
 		return r;
 	call = lr_call_get(e, handle);
-	r = call && !(call->state & (CALL_PEER_ENDED | CALL_CANCELLED | CALL_FINISHED));
+	r = call && call->life == LIVE;
 	lr_leave(e);
 	return r;
 }
@@ -276,7 +218,7 @@ int lr_watch(struct lr_engine *e, uint64_t handle, int64_t deadline)
 		r = LR_GONE;
 	} else if (call->state & CALL_WATCHED) {
 		call->watch_deadline = deadline;
-	} else if ((call->state & (CALL_TOLD | CALL_PEER_ENDED | CALL_CANCELLED)) ||
+	} else if ((call->state & CALL_TOLD) || call->life != LIVE ||
 		   (deadline && lr_now() >= deadline)) {
 		r = LR_ENDED;
 	} else {

@@ -54,10 +54,10 @@ static int put_open(struct lr_call *call, uint32_t method, const char *head, uin
 		struct lr_link *link = call->conn->link;
 		call->mark = link->ops->sent(link);
 		call->ordinal = ++call->conn->opens;
-		if (flags & LR_F_END)
-			call->state |= CALL_HALF;
 		if (kind == LR_F_BIG)
-			call->sending = 1;
+			lr_call_step(call, flags & LR_F_END ? PUT_BIG_END : PUT_BIG);
+		else if (flags & LR_F_END)
+			lr_call_step(call, PUT_END);
 	}
 	return r == LR_CLOSED ? LR_UNSENT : r;
 }
@@ -84,6 +84,7 @@ static int open_call(struct lr_engine *e, struct lr_io *io, struct lr_call **out
 	if (!call)
 		return LR_NOMEM;
 	call->wire = io->call = lr_call_handle(call);
+	call->deadline = deadline;
 	while ((r = put_open(call, method, head, head_len, timeout_us, msg, msg_len, flags)) == 0) {
 		r = lr_wait_room(e, call, open_size(head_len, msg, msg_len), deadline, false);
 		if (r < 0) {
@@ -104,6 +105,13 @@ static int open_call(struct lr_engine *e, struct lr_io *io, struct lr_call **out
 	return 0;
 }
 
+/* It is too late for it. */
+static void give_up(struct lr_engine *e, struct lr_call *call)
+{
+	lr_call_cancel(e, call, 4, NULL, 0);
+	lr_call_release(e, call);
+}
+
 int lr_open(struct lr_engine *e, struct lr_io *io, uint32_t method, const char *head,
 	uint32_t head_len, int64_t timeout_us, const char *msg, uint64_t msg_len, int flags,
 	int64_t deadline)
@@ -120,14 +128,11 @@ int lr_open(struct lr_engine *e, struct lr_io *io, uint32_t method, const char *
 		r = open_call(e, io, &call, method, head, head_len, timeout_us, msg, msg_len, flags,
 			deadline);
 	}
-	if (r == 0 && call->sending) {
+	if (r == 0 && call->out == OUT_BIG_END) {
 		r = lr_send_pieces(e, call, msg, msg_len, deadline, false);
 		io->resumed = r == LR_AGAIN;
 		if (r == LR_TIMEOUT) {
-			uint32_t code = 4;
-			struct iovec iov = {&code, 4};
-			lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, &iov, 1);
-			lr_call_free(e, call);
+			give_up(e, call);
 		} else if (r != LR_AGAIN && r != LR_GONE) {
 			r = 0; /* how the call ended is for lr_recv to say */
 		}
@@ -163,15 +168,12 @@ static int64_t finish_unary(struct lr_engine *e, struct lr_io *io, struct lr_cal
 
 	if (r == LR_AGAIN || r == LR_GONE || r == LR_INVALID)
 		return r;
-	if (r == LR_TIMEOUT) {
-		uint32_t code = 4;
-		struct iovec iov = {&code, 4};
-		lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, &iov, 1);
-		lr_call_free(e, call);
-		return r;
+	if (r == LR_TIMEOUT || call->life == EXPIRED) {
+		give_up(e, call);
+		return LR_TIMEOUT;
 	}
 	if (io->kind != LR_K_STATUS) {
-		if (!lr_call_unseen(call) && !((call->state & CALL_DEAD) && !call->first)) {
+		if (!lr_call_unseen(call) && !(call->life == DEAD && !call->first)) {
 			call->state &= ~(uint32_t)CALL_UNARY;
 			return LR_SLOW;
 		}
@@ -186,7 +188,7 @@ static int64_t finish_unary(struct lr_engine *e, struct lr_io *io, struct lr_cal
 static int64_t wait_unary(struct lr_engine *e, struct lr_io *io, struct lr_call *call,
 	const char *msg, uint64_t msg_len, int64_t deadline)
 {
-	int r = call->sending ? lr_send_pieces(e, call, msg, msg_len, deadline, false) : 0;
+	int r = call->out == OUT_BIG_END ? lr_send_pieces(e, call, msg, msg_len, deadline, false) : 0;
 
 	if (r == LR_AGAIN || r == LR_TIMEOUT || r == LR_GONE)
 		return finish_unary(e, io, call, r);

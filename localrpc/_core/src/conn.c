@@ -35,6 +35,27 @@ static void count_posted(struct lr_conn *conn, int64_t grown)
 	lr_nudge(conn->engine);
 }
 
+static void drop_posted(struct lr_conn *conn)
+{
+	struct lr_out *out;
+
+	while ((out = conn->out)) {
+		conn->out = out->next;
+		count_posted(conn, -(int64_t)out->header.length);
+		free(out);
+	}
+	conn->out_last = &conn->out;
+}
+
+/* What the peer said before it went is still to be read: the reader buries it. */
+static void fall_silent(struct lr_conn *conn)
+{
+	conn->mute = true;
+	drop_posted(conn);
+	lr_conn_ready(conn); /* a cold one hears nothing of a fault of its own */
+	lr_nudge(conn->engine);
+}
+
 static void flush_posted(struct lr_conn *conn)
 {
 	struct lr_out *out;
@@ -46,7 +67,7 @@ static void flush_posted(struct lr_conn *conn)
 		if (r == 0)
 			return;
 		if (r < 0) {
-			lr_conn_end(conn);
+			fall_silent(conn);
 			return;
 		}
 		lr_owe(conn);
@@ -67,7 +88,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 
 	if (conn->out)
 		flush_posted(conn);
-	if (conn->dead)
+	if (conn->dead || conn->mute)
 		return LR_CLOSED;
 	if (conn->out)
 		return 0;
@@ -83,28 +104,21 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 			lr_nudge(conn->engine);
 		}
 	} else if (r < 0) {
-		/* What the peer said before it went is still to be read: the reader buries it. */
-		lr_conn_ready(conn); /* a cold one hears nothing of a fault of its own */
-		lr_nudge(conn->engine);
+		fall_silent(conn);
 	}
 	return r;
 }
 
-int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const struct iovec *iov,
-	int count)
+struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count)
 {
-	int r = lr_conn_put(conn, type, flags, call, iov, count);
 	struct lr_out *out;
 	uint32_t length = 0;
 	uint8_t *at;
 
-	if (r != 0)
-		return r < 0 ? r : 0;
 	for (int i = 0; i < count; i++)
 		length += (uint32_t)iov[i].iov_len;
-	out = malloc(sizeof *out + length);
-	if (!out)
-		return LR_NOMEM;
+	if (!(out = malloc(sizeof *out + length)))
+		return NULL;
 	out->next = NULL;
 	out->header = (struct lr_header){length, (uint8_t)type, (uint8_t)flags, 0, call};
 	at = out->data;
@@ -113,9 +127,22 @@ int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const
 			memcpy(at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
 	}
+	return out;
+}
+
+int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const struct iovec *iov,
+	int count)
+{
+	int r = lr_conn_put(conn, type, flags, call, iov, count);
+	struct lr_out *out;
+
+	if (r != 0)
+		return r < 0 ? r : 0;
+	if (!(out = lr_out_new(type, flags, call, iov, count)))
+		return LR_NOMEM;
 	*conn->out_last = out;
 	conn->out_last = &out->next;
-	count_posted(conn, length);
+	count_posted(conn, out->header.length);
 	lr_conn_ready(conn);
 	lr_nudge(conn->engine);
 	return 0;
@@ -225,7 +252,6 @@ void lr_conn_disarm_room(struct lr_conn *conn)
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 {
 	struct lr_engine *e = conn->engine;
-	struct lr_out *out;
 	va_list args;
 
 	if (conn->dead)
@@ -242,24 +268,15 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	/* Calls that are not yet released keep the link; the peer need not wait for them. */
 	lr_conn_disarm_room(conn);
 	conn->link->ops->hang_up(conn->link);
-	while ((out = conn->out)) {
-		conn->out = out->next;
-		count_posted(conn, -(int64_t)out->header.length);
-		free(out);
-	}
-	conn->out_last = &conn->out;
+	drop_posted(conn);
 	lr_queue_resume(e, conn); /* to be dropped by whoever takes them */
 	for (uint32_t i = 0; i < e->ncalls; i++) {
 		struct lr_call *call = e->calls[i];
-		if (!(call->state & CALL_LIVE) || call->conn != conn)
+		if (!call->life || call->conn != conn || lr_call_step(call, LINK_DIED) != 1)
 			continue;
-		if (call->state & CALL_DEFERRED) { /* its message will never be whole */
-			call->state &= ~(uint32_t)CALL_DEFERRED;
-			lr_call_free(e, call);
-			continue;
-		}
-		if (!(call->state & CALL_PEER_ENDED))
-			lr_call_ended(e, call, CALL_DEAD);
+		if (lr_call_missed(call))
+			lr_call_step(call, EXPIRE);
+		lr_call_ended(e, call);
 	}
 	for (struct lr_waiter *w = e->first; w; w = w->next)
 		if (w->conn == conn)

@@ -1,31 +1,13 @@
 /* dispatch.c - what a frame does. Under the mutex, by the leader. */
 #include "engine.h"
 
-/* The call has ended from outside: the peer said so, or died. */
-void lr_call_ended(struct lr_engine *e, struct lr_call *call, uint32_t state)
-{
-	call->state |= CALL_PEER_ENDED | state;
-	lr_wake(e, call->receiver);
-	lr_wake(e, call->sender);
-	if ((call->state & CALL_WATCHED) && !(call->state & CALL_TOLD)) {
-		for (uint32_t i = 0; i < e->nwatched; i++)
-			if (e->watched[i] == call) {
-				e->watched[i] = e->watched[--e->nwatched];
-				break;
-			}
-		call->state &= ~(uint32_t)CALL_WATCHED;
-		lr_told_push(e, call);
-		lr_service_again(e);
-	}
-}
-
 /* Our side took messages: grant their bytes back, half a window at a time. */
 void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
 {
 	struct iovec iov = {&call->taken, sizeof call->taken};
 
 	call->taken += charge;
-	if (call->taken == 0 || (call->state & (CALL_PEER_ENDED | CALL_PEER_HALF)))
+	if (call->taken == 0 || call->life != LIVE || call->in == IN_HALF)
 		return;
 	if (call->taken < e->window / 2 && !(call->state & CALL_CREDIT_WANTED))
 		return;
@@ -37,9 +19,14 @@ void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
 static int ended_by_status(struct lr_engine *e, struct lr_call *call, const void *trailer,
 	uint32_t len)
 {
-	int r = lr_deliver(e, call, LR_K_STATUS, trailer, len);
+	int r = 0;
+
+	if (lr_call_missed(call))
+		lr_call_step(call, EXPIRE);
+	else
+		r = lr_deliver(e, call, LR_K_STATUS, trailer, len);
 	if (r == 0)
-		lr_call_ended(e, call, 0);
+		lr_call_ended(e, call);
 	return r;
 }
 
@@ -59,8 +46,10 @@ static bool answer_whole(struct lr_engine *e, struct lr_call *call, const struct
 	uint64_t size = f->h.length - 4 - trailer;
 	struct lr_io *io;
 
-	if (!(call->state & CALL_UNARY) || !w || (f->h.flags & LR_F_BIG) || call->big ||
-	    call->skip || (headers && !lr_only_headers(call)))
+	if (!(call->state & CALL_UNARY) || !w || (f->h.flags & LR_F_BIG) ||
+	    (headers && !lr_only_headers(call)))
+		return false;
+	if (lr_call_missed(call))
 		return false;
 	io = w->io;
 	if (!(f->h.flags & LR_F_MESSAGE))
@@ -81,7 +70,7 @@ static bool answer_whole(struct lr_engine *e, struct lr_call *call, const struct
 			lr_item_free(lr_item_pop(call));
 		}
 	}
-	lr_call_ended(e, call, 0);
+	lr_call_ended(e, call);
 	return true;
 }
 
@@ -95,14 +84,18 @@ static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_
 		*why = "a STATUS frame shorter than its trailer";
 		return LR_PROTOCOL;
 	}
-	call->state |= CALL_PEER_HALF; /* the message of a STATUS is not charged */
+	r = f->h.flags & LR_F_MESSAGE ? lr_on_event(call, GOT_MESSAGE, why) : 1;
+	if (r == 1)
+		r = lr_on_event(call, f->h.flags & LR_F_BIG ? GOT_STATUS_BIG : GOT_STATUS, why);
+	if (r != 1)
+		return r;
 	if (answer_whole(e, call, f, trailer))
 		return 0;
 	if (f->h.flags & (LR_F_MESSAGE | LR_F_BIG)) {
 		r = lr_message(e, call, f, 4 + trailer, why);
 		if (r < 0)
 			return r;
-		if (call->big || call->skip) { /* the status waits for its message */
+		if (f->h.flags & LR_F_BIG) { /* the status waits for its message */
 			call->status = lr_item_new(LR_K_STATUS, f->payload + 4, trailer);
 			return call->status ? 0 : LR_NOMEM;
 		}
@@ -111,10 +104,12 @@ static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_
 }
 
 static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, const void *text,
-	uint32_t len, uint32_t state)
+	uint32_t len)
 {
 	struct lr_item *item;
 
+	if (lr_call_missed(call))
+		lr_call_step(call, EXPIRE);
 	/* A reset overtakes what was not taken yet, but at the client not the messages. */
 	if (e->role == LR_SERVER)
 		while ((item = lr_item_pop(call)))
@@ -136,11 +131,7 @@ static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, cons
 		item->count = code;
 		lr_item_append(call, item);
 	}
-	lr_call_ended(e, call, state);
-	if (call->state & CALL_DEFERRED) {
-		call->state &= ~(uint32_t)CALL_DEFERRED;
-		lr_call_free(e, call);
-	}
+	lr_call_ended(e, call);
 }
 
 static struct lr_call *call_by_wire(struct lr_engine *e, struct lr_conn *conn, uint64_t wire)
@@ -171,8 +162,6 @@ static int on_credit(struct lr_engine *e, struct lr_call *call, const struct lr_
 		lr_call_took(e, call, 0);
 		return 0;
 	}
-	if (call->state & CALL_FINISHED)
-		return 0;
 	if (bytes > call->outstanding) {
 		*why = "more credit than was outstanding";
 		return LR_PROTOCOL;
@@ -211,9 +200,75 @@ static void no_memory_for(struct lr_engine *e, struct lr_call *call)
 				   " (localrpc.max_memory_per_user)";
 
 	lr_call_cancel(e, call, 8, text, sizeof text - 1);
-	if (call->state & CALL_DEFERRED) { /* nobody has it yet */
-		call->state &= ~(uint32_t)CALL_DEFERRED;
-		lr_call_free(e, call);
+}
+
+/* Where the peer may send what it has sent, `event` moves the call: 1; 0: it is late. */
+int lr_on_event(struct lr_call *call, enum lr_event event, const char **why)
+{
+	int r = lr_call_step(call, event);
+
+	if (r >= 0)
+		return r;
+	if (event == GOT_DATA)
+		*why = "DATA without a message";
+	else if (call->in == IN_HALF)
+		*why = "a message after the end of its stream";
+	else if (call->in == IN_OPEN)
+		*why = "a HEADERS frame after another, or after a message";
+	else
+		*why = "a frame inside a large message of its call";
+	return r;
+}
+
+static int on_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
+	const char **why)
+{
+	int flags = f->h.flags, r = 1;
+
+	if (flags & (LR_F_MESSAGE | LR_F_BIG)) {
+		enum lr_event event = !(flags & LR_F_BIG) ? GOT_MESSAGE :
+				      flags & LR_F_END	  ? GOT_BIG_END :
+							    GOT_BIG;
+		r = lr_on_event(call, event, why);
+		if (r == 1 && (r = lr_message(e, call, f, 0, why)) == 0)
+			r = 1;
+	}
+	if (r != 1 || !(flags & LR_F_END) || (flags & LR_F_BIG))
+		return r < 0 ? r : 0;
+	r = lr_on_event(call, GOT_END, why);
+	return r == 1 ? lr_deliver(e, call, LR_K_END, "", 0) : r;
+}
+
+static int on_call_frame(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
+	const char **why)
+{
+	int r;
+
+	switch (f->h.type) {
+	case LR_T_STATUS:
+		return on_status(e, call, f, why);
+	case LR_T_HEADERS:
+		r = lr_on_event(call, GOT_HEADERS, why);
+		return r == 1 ? lr_deliver(e, call, LR_K_HEADERS, f->payload, f->h.length) : r;
+	case LR_T_DATA:
+		r = lr_on_event(call, GOT_DATA, why);
+		return r == 1 ? lr_on_data(e, call, f, why) : r;
+	case LR_T_CREDIT:
+		r = lr_on_event(call, GOT_CREDIT, why);
+		return r == 1 ? on_credit(e, call, f, why) : r;
+	case LR_T_RESET:
+		if (f->h.length < 4) {
+			*why = "a RESET frame without a code";
+			return LR_PROTOCOL;
+		}
+		if (lr_call_step(call, GOT_RESET) != 1)
+			return 0;
+		if (f->h.flags & LR_F_UNSEEN)
+			call->state |= CALL_UNSEEN;
+		reset(e, call, lr_read32(f->payload), f->payload + 4, f->h.length - 4);
+		return 0;
+	default:
+		return on_message(e, call, f, why);
 	}
 }
 
@@ -253,39 +308,9 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 	case LR_T_RESET:
 	case LR_T_CREDIT:
 		call = call_by_wire(e, conn, f->h.call);
-		if (!call || (call->state & (CALL_PEER_ENDED | CALL_CANCELLED)))
+		if (!call)
 			return 0; /* late: it has ended here */
-		if (f->h.type == LR_T_STATUS) {
-			r = on_status(e, call, f, why);
-		} else if (f->h.type == LR_T_HEADERS) {
-			r = lr_deliver(e, call, LR_K_HEADERS, f->payload, f->h.length);
-		} else if (f->h.type == LR_T_DATA) {
-			r = lr_on_data(e, call, f, why);
-		} else if (f->h.type == LR_T_CREDIT) {
-			r = on_credit(e, call, f, why);
-		} else if (f->h.type == LR_T_RESET) {
-			if (f->h.length < 4) {
-				*why = "a RESET frame without a code";
-				return LR_PROTOCOL;
-			}
-			reset(e, call, lr_read32(f->payload), f->payload + 4, f->h.length - 4,
-				f->h.flags & LR_F_UNSEEN ? CALL_UNSEEN : 0);
-		} else {
-			if (call->state & CALL_PEER_HALF) {
-				*why = "a message after the end of its stream";
-				return LR_PROTOCOL;
-			}
-			if (f->h.flags & (LR_F_MESSAGE | LR_F_BIG))
-				r = lr_message(e, call, f, 0, why);
-			if (r == 0 && (f->h.flags & LR_F_END)) {
-				if (call->big) {
-					call->half_after_big = 1;
-				} else {
-					call->state |= CALL_PEER_HALF;
-					r = lr_deliver(e, call, LR_K_END, "", 0);
-				}
-			}
-		}
+		r = on_call_frame(e, call, f, why);
 		break;
 	default:
 		return LR_PROTOCOL;

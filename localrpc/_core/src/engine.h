@@ -53,29 +53,52 @@ struct lr_item {
 	uint8_t data[];
 };
 
+/*
+ * Where a call stands: state.c has the tables. Its life, and how it has ended; what the peer
+ * has sent; what this side has sent; and who has it. 0 stands for none, in each.
+ */
 enum {
-	CALL_LIVE = 1 << 0,
-	CALL_PEER_HALF = 1 << 1,  /* END came: no more messages */
-	CALL_PEER_ENDED = 1 << 2, /* STATUS or RESET came, or the peer died */
-	CALL_DEAD = 1 << 3,       /* the peer died before it ended the call */
-	CALL_CANCELLED = 1 << 4,  /* lr_cancel */
-	CALL_FINISHED = 1 << 5,   /* we sent STATUS */
-	CALL_HALF = 1 << 6,       /* we sent END */
-	CALL_UNARY = 1 << 7,      /* lr_unary waits: the answer goes straight into its io */
-	CALL_QUEUED = 1 << 8,     /* among those no worker has taken */
-	CALL_DEFERRED = 1 << 9,   /* to be queued once its message is whole */
-	CALL_WATCHED = 1 << 10,
-	CALL_TOLD = 1 << 11,      /* K_ENDED was given, or is queued */
-	CALL_CREDIT_WANTED = 1 << 12,
-	CALL_ASKED_CREDIT = 1 << 13,
-	CALL_UNSEEN = 1 << 14,
-	CALL_TOO_LARGE = 1 << 15,
-	CALL_DOOMED = 1 << 16, /* released: the last thread inside frees it */
+	LIVE = 1,
+	FINISHING,  /* a server's: its STATUS has begun, or waits for the end of a message */
+	FINISHED,   /* a server's: its STATUS is sent */
+	ANSWERED,   /* a client's: STATUS came */
+	RESET_CAME,
+	DEAD,       /* the link died before the peer ended it */
+	CANCELLED,  /* ended here */
+	EXPIRED,    /* its deadline passed before any of these */
+	LR_LIVES
+};
+enum { IN_START = 1, IN_OPEN, IN_BIG, IN_BIG_END, IN_BIG_STATUS, IN_HALF, LR_INS };
+enum { OUT_START = 1, OUT_OPEN, OUT_BIG, OUT_BIG_END, OUT_HALF, LR_OUTS };
+enum { OWNED = 1, QUEUED, DEFERRED, RELEASED, LR_PLACES };
+
+/* What can happen to a call. WHOLE: the last byte of a large message. BIG_END: a large message
+ * behind which there is no other; BIG_STATUS: behind which the status takes effect. */
+enum lr_event {
+	GOT_HEADERS, GOT_MESSAGE, GOT_BIG, GOT_BIG_END, GOT_DATA, GOT_WHOLE, GOT_END,
+	GOT_STATUS, GOT_STATUS_BIG, GOT_CREDIT,
+	GOT_RESET, LINK_DIED, CANCEL, EXPIRE,
+	PUT_HEADERS, PUT_MESSAGE, PUT_BIG, PUT_BIG_END, PUT_DATA, PUT_WHOLE, PUT_END,
+	PUT_STATUS, PUT_STATUS_BIG, PUT_STATUS_AFTER,
+	QUEUE, DEFER, TAKE, RELEASE,
+	LR_CALL_EVENTS
+};
+
+/* Of a call: what its tables do not need to know. */
+enum {
+	CALL_UNARY = 1 << 0,      /* lr_unary waits: the answer goes straight into its io */
+	CALL_WATCHED = 1 << 1,
+	CALL_TOLD = 1 << 2,       /* K_ENDED was given, or is queued */
+	CALL_CREDIT_WANTED = 1 << 3,
+	CALL_ASKED_CREDIT = 1 << 4,
+	CALL_UNSEEN = 1 << 5,
+	CALL_TOO_LARGE = 1 << 6,
 };
 
 struct lr_call {
 	uint32_t index, generation;
-	uint32_t state;
+	uint8_t life, in, out, place;
+	uint32_t state; /* CALL_ */
 	uint64_t wire; /* its id on the wire */
 	struct lr_conn *conn;
 
@@ -83,11 +106,12 @@ struct lr_call {
 	struct lr_item *big;    /* the message that DATA frames bring now */
 	uint64_t skip;          /* DATA bytes to throw away: its message was too large */
 	struct lr_item *status; /* came with a big message: given after it */
-	int half_after_big;
 
 	uint64_t outstanding; /* charged to the peer's window, not granted back */
 	uint64_t taken;       /* taken by our side, not granted yet */
-	uint64_t sending;     /* bytes of the message being sent that are out, plus 1; 0: none */
+	uint64_t sent;        /* bytes of the large message being sent that are out */
+	bool busy;            /* a thread is sending them */
+	struct lr_out *after; /* the STATUS that follows them */
 	uint64_t mark;        /* link position after OPEN */
 	uint64_t ordinal;     /* its OPEN was the first, second, ... of its connection */
 
@@ -98,7 +122,7 @@ struct lr_call {
 	int32_t method;
 	uint32_t number;
 	uint32_t open_flags;
-	int64_t deadline; /* the server's, of what was left when OPEN came */
+	int64_t deadline; /* a server's: of what was left when OPEN came */
 	int64_t watch_deadline;
 	uint64_t refused_size;
 };
@@ -126,6 +150,7 @@ struct lr_conn {
 	uint32_t id, slot;
 	uint32_t refs; /* one of the table, one of the hot list, one per call */
 	bool dead, eof_seen;
+	bool mute; /* nothing can be sent; what the peer has sent is still read */
 	bool hot, ready; /* hot.c; neither: cold */
 	int why; /* dead: LR_CLOSED or LR_PROTOCOL */
 	char reason[160];
@@ -159,6 +184,7 @@ struct lr_waiter {
 	_Atomic uint32_t word; /* 0 parked, 1 woken */
 	bool parked, counted;
 	bool deaf; /* EINTR is not for this one */
+	bool came_late; /* after its call's deadline: for what had arrived by then */
 	enum lr_wants wants;
 	struct lr_call *call;
 	struct lr_conn *conn;
@@ -241,6 +267,12 @@ struct lr_engine {
 	struct lr_stats stats;
 };
 
+/* state.c: 1 the event may go on, 0 it has no effect any more, or why it is refused:
+ * LR_PROTOCOL is the peer's fault. lr_call_step() moves the call, lr_call_may() asks. */
+int lr_call_step(struct lr_call *call, enum lr_event event);
+int lr_call_may(const struct lr_call *call, enum lr_event event);
+int lr_call_why(const struct lr_call *call); /* LR_: nothing more can be sent; 0 it can */
+
 /* table.c */
 struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn);
 struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle);
@@ -261,6 +293,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* 1, 0 no room, LR_CLOSED */
 int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
+struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count);
 void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
 bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size);
 void lr_conn_charge(struct lr_conn *conn, uint64_t size); /* so much is queued */
@@ -344,7 +377,7 @@ int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
 /* dispatch.c: a frame's effect. 0, or LR_PROTOCOL or LR_NOMEM with *why. */
 int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
 	const char **why);
-void lr_call_ended(struct lr_engine *e, struct lr_call *call, uint32_t state);
+int lr_on_event(struct lr_call *call, enum lr_event event, const char **why);
 void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge);
 bool lr_only_headers(const struct lr_call *call);
 
@@ -364,19 +397,26 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	const char **why);
 int lr_take_call(struct lr_engine *e, struct lr_io *io);
 
-/* send.c, calls.c: under the mutex. 0, or why not. */
-void lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
+/* ends.c: how a call ends, under the mutex. False: nobody had it, and it is freed. */
+bool lr_call_ended(struct lr_engine *e, struct lr_call *call);
+bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
 	uint32_t len);
-bool lr_has_credit(const struct lr_call *call, uint64_t charge);
-void lr_ask_credit(struct lr_call *call);
+bool lr_call_late(const struct lr_call *call); /* has its deadline passed? */
+bool lr_call_expired(struct lr_engine *e, struct lr_call *call); /* the same, and then it ends */
+bool lr_call_missed(const struct lr_call *call); /* a client's: did it pass while it waited? */
+void lr_call_release(struct lr_engine *e, struct lr_call *call);
 void lr_call_hold(struct lr_call *call);
 bool lr_call_unhold(struct lr_engine *e, struct lr_call *call); /* false: it is gone */
-int lr_may_send(const struct lr_call *call);
+bool lr_call_unseen(const struct lr_call *call);
+
+/* send.c, calls.c: under the mutex. 0, or why not. */
+bool lr_has_credit(const struct lr_call *call, uint64_t charge);
+void lr_ask_credit(struct lr_call *call);
 int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64_t deadline,
 	bool deaf);
 int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
-	int64_t deadline, bool deaf);
+	int64_t deadline, bool patience);
+int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int flags);
 int lr_wait_item(struct lr_engine *e, struct lr_call *call, struct lr_io *io, int64_t deadline);
-bool lr_call_unseen(const struct lr_call *call);
 
 #endif

@@ -12,15 +12,14 @@ int lr_ready(struct lr_engine *e, struct lr_waiter *w)
 	switch (w->wants) {
 	case WANT_ITEM:
 		return w->io->kind || (call->first && !lr_only_headers(call)) ||
-		       (call->state & (CALL_DEAD | CALL_CANCELLED | CALL_TOO_LARGE));
+		       call->life != LIVE || (call->state & CALL_TOO_LARGE);
 	case WANT_BIG:
-		return !call->big || (call->state & (CALL_DEAD | CALL_CANCELLED));
+		return !call->big || call->life != LIVE;
 	case WANT_CREDIT:
 		return lr_has_credit(call, w->amount) ||
-		       (call->state & (CALL_PEER_ENDED | CALL_CANCELLED));
+		       call->life != LIVE;
 	case WANT_ROOM:
-		return w->conn->dead ||
-		       (call && (call->state & (CALL_PEER_ENDED | CALL_CANCELLED))) ||
+		return w->conn->dead || (call && (call->life > FINISHING || call->after)) ||
 		       (!w->conn->out && w->conn->link->ops->room(w->conn->link,
 						 (uint32_t)w->amount));
 	case WANT_CALL:

@@ -263,7 +263,7 @@ void lr_engine_free(struct lr_engine *e)
 			lr_conn_unref(conn);
 		}
 		for (uint32_t i = 0; i < e->ncalls; i++)
-			if (e->calls[i]->state & CALL_LIVE)
+			if (e->calls[i]->life)
 				lr_call_free(e, e->calls[i]);
 		lr_conn_bury(e);
 		pthread_mutex_unlock(&e->lock);

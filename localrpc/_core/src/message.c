@@ -61,10 +61,6 @@ int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	uint64_t size = f->h.length - at;
 	struct lr_item *item;
 
-	if (call->big || call->skip) {
-		*why = "a message begins inside another of its call";
-		return LR_PROTOCOL;
-	}
 	if (f->h.flags & LR_F_BIG) {
 		if (size != 8) {
 			*why = "a large message without its size";
@@ -92,27 +88,27 @@ int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	return 0;
 }
 
-static int big_is_whole(struct lr_engine *e, struct lr_call *call)
+/* The last byte has come: what takes effect behind the message does so now. */
+static int whole(struct lr_engine *e, struct lr_call *call)
 {
 	struct lr_item *status = call->status;
-	int r;
+	bool half = call->in == IN_BIG_END;
+	int r = lr_call_step(call, GOT_WHOLE);
 
 	call->big = NULL;
 	if (call->receiver && call->receiver->wants == WANT_BIG)
 		call->receiver->amount = 1;
-	if (status) {
+	if (status && r == 1) {
 		call->status = NULL;
 		lr_item_append(call, status);
-		lr_call_ended(e, call, 0);
+		lr_call_step(call, GOT_STATUS);
+		if (lr_call_missed(call))
+			lr_call_step(call, EXPIRE);
+		lr_call_ended(e, call);
 	}
-	if (call->half_after_big) {
-		call->half_after_big = 0;
-		call->state |= CALL_PEER_HALF;
-		if ((r = lr_deliver(e, call, LR_K_END, "", 0)) < 0)
-			return r;
-	}
-	if (call->state & CALL_DEFERRED) {
-		call->state &= ~(uint32_t)CALL_DEFERRED;
+	if (half && (r = lr_deliver(e, call, LR_K_END, "", 0)) < 0)
+		return r;
+	if (call->place == DEFERRED) {
 		lr_queue_push(e, call);
 		lr_wake_worker(e);
 	}
@@ -132,16 +128,12 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 			return LR_PROTOCOL;
 		}
 		call->skip -= size;
-		if (call->skip == 0 && call->status) {
-			struct lr_item *status = call->status;
-			call->status = NULL;
-			lr_item_append(call, status);
-			lr_call_ended(e, call, 0);
-		}
-		return 0;
+		return call->skip == 0 ? whole(e, call) : 0;
 	}
-	if (!big || size > big->size - big->got) {
-		*why = big ? "more DATA than was said" : "DATA without a message";
+	if (!big) /* its reader was refused the memory, and the call has ended for it */
+		return 0;
+	if (size > big->size - big->got) {
+		*why = "more DATA than was said";
 		return LR_PROTOCOL;
 	}
 	if (!big->mem) {
@@ -154,5 +146,5 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	}
 	memcpy(big->mem + big->got, f->payload, size);
 	big->got += size;
-	return big->got == big->size ? big_is_whole(e, call) : 0;
+	return big->got == big->size ? whole(e, call) : 0;
 }

@@ -1,17 +1,6 @@
 /* send.c - messages of a call on their way out: credit, room, pieces. */
 #include "engine.h"
 
-int lr_may_send(const struct lr_call *call)
-{
-	if (call->state & CALL_CANCELLED)
-		return LR_CANCELLED;
-	if (call->state & CALL_DEAD)
-		return LR_CLOSED;
-	if (call->state & CALL_PEER_ENDED)
-		return LR_ENDED;
-	return 0;
-}
-
 static int wait_to_send(struct lr_engine *e, struct lr_call *call, struct lr_waiter *w,
 	int64_t deadline)
 {
@@ -27,7 +16,7 @@ static int wait_to_send(struct lr_engine *e, struct lr_call *call, struct lr_wai
 	call->sender = NULL;
 	if (!lr_call_unhold(e, call))
 		return LR_GONE;
-	return r < 0 ? r : lr_may_send(call);
+	return r < 0 ? r : call->life > FINISHING ? lr_call_why(call) : 0;
 }
 
 int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64_t deadline,
@@ -68,34 +57,88 @@ static int wait_credit(struct lr_engine *e, struct lr_call *call, uint64_t charg
 	return wait_to_send(e, call, &w, deadline);
 }
 
-/* The bytes of a large message from call->sending - 1 on, as DATA frames. */
-int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
-	int64_t deadline, bool deaf)
+/* What is left of a large message, posted: nobody waits until it is out. */
+static void post_rest(struct lr_call *call, const char *msg, uint64_t len)
 {
+	while (call->sent < len) {
+		uint64_t left = len - call->sent;
+		uint32_t most = call->conn->link->piece;
+		struct iovec iov = {(void *)(uintptr_t)(msg + call->sent),
+			left < most ? (uint32_t)left : most};
+		if (lr_conn_post(call->conn, LR_T_DATA, 0, call->wire, &iov, 1) < 0)
+			break; /* the link is at its end, and the call with it */
+		call->sent += iov.iov_len;
+	}
+	call->sent = len;
+}
+
+/* The large message is whole; and what had to wait for that. */
+static void finish_pieces(struct lr_call *call)
+{
+	struct lr_out *after = call->after;
+
+	call->sent = 0;
+	lr_call_step(call, PUT_WHOLE);
+	if (after) {
+		struct iovec iov = {after->data, after->header.length};
+		lr_conn_post(call->conn, after->header.type, after->header.flags, call->wire, &iov, 1);
+		call->after = NULL;
+		free(after);
+	}
+}
+
+/* A STATUS, while another thread is inside a large message of the call: that one sends it. */
+int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int flags)
+{
+	if (!call->busy || !(call->after = lr_out_new(LR_T_STATUS, flags, call->wire, iov, count)))
+		return LR_INVALID;
+	return 0;
+}
+
+/* The bytes of a large message from call->sent on, as DATA frames. With a patience of its own
+ * the caller does not wait longer than that for room: the rest is posted. */
+int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
+	int64_t deadline, bool patience)
+{
+	int r = 0;
+
 	lr_expect_size(len);
-	while (call->sending && call->sending - 1 < len) {
-		uint64_t at = call->sending - 1, left = len - at;
+	if (call->busy)
+		return LR_INVALID; /* two threads send on one call */
+	call->busy = true;
+	lr_call_hold(call);
+	while (r == 0 && call->sent < len) {
+		uint64_t left = len - call->sent;
 		uint32_t most = call->conn->link->piece;
 		uint32_t n = left < most ? (uint32_t)left : most;
-		struct iovec iov = {(void *)(uintptr_t)(msg + at), n};
-		int r = lr_may_send(call);
+		struct iovec iov = {(void *)(uintptr_t)(msg + call->sent), n};
 
-		if (r == 0)
+		if (e->role == LR_SERVER && lr_call_expired(e, call))
+			r = LR_TIMEOUT;
+		else if ((r = lr_call_may(call, PUT_DATA)) == 1)
 			r = lr_conn_put(call->conn, LR_T_DATA, 0, call->wire, &iov, 1);
 		if (r == 0)
-			r = lr_wait_room(e, call, n, deadline, deaf);
-		if (r < 0)
-			return r;
+			r = lr_wait_room(e, call, n, deadline, patience);
 		if (r == 1) {
-			call->sending += n;
-			lr_call_hold(call);
+			call->sent += n;
 			lr_breathe(e);
-			if (!lr_call_unhold(e, call))
-				return LR_GONE;
+			r = 0;
+		}
+		if ((call->after && call->life == FINISHING) || (patience && r == LR_TIMEOUT &&
+								  call->life == FINISHING)) {
+			post_rest(call, msg, len);
+			r = 0;
 		}
 	}
-	call->sending = 0;
-	return 0;
+	call->busy = false;
+	if (r == 0)
+		finish_pieces(call);
+	return lr_call_unhold(e, call) ? r : LR_GONE;
+}
+
+static bool begun(const struct lr_call *call)
+{
+	return call->out == OUT_BIG || call->out == OUT_BIG_END;
 }
 
 static int send_message(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
@@ -104,17 +147,18 @@ static int send_message(struct lr_engine *e, struct lr_call *call, const char *m
 	uint64_t charge = len + LR_OVERHEAD;
 	bool big = len > LR_INLINE;
 	struct iovec iov = {(void *)(uintptr_t)msg, len};
+	enum lr_event event = !big ? PUT_MESSAGE : flags & LR_F_END ? PUT_BIG_END : PUT_BIG;
 	int r;
 
 	if (big) {
 		iov.iov_base = &len;
 		iov.iov_len = sizeof len;
 	}
-	while (!call->sending) {
-		if ((r = lr_may_send(call)) < 0)
+	while (!big || !begun(call)) {
+		if (e->role == LR_SERVER && lr_call_expired(e, call))
+			return LR_TIMEOUT;
+		if ((r = lr_call_may(call, event)) < 0)
 			return r;
-		if (call->state & (CALL_HALF | CALL_FINISHED))
-			return LR_INVALID;
 		if (!lr_has_credit(call, charge)) {
 			if ((r = wait_credit(e, call, charge, deadline)) < 0)
 				return r;
@@ -126,11 +170,11 @@ static int send_message(struct lr_engine *e, struct lr_call *call, const char *m
 			r = lr_wait_room(e, call, (uint32_t)iov.iov_len, deadline, false);
 		else if (r == 1) {
 			call->outstanding += charge;
-			if (flags & LR_F_END)
-				call->state |= CALL_HALF;
+			lr_call_step(call, event);
+			if (!big && flags & LR_F_END)
+				lr_call_step(call, PUT_END);
 			if (!big)
 				return 0;
-			call->sending = 1;
 		}
 		if (r < 0)
 			return r;
@@ -160,9 +204,8 @@ int lr_half_close(struct lr_engine *e, uint64_t handle)
 	if (r < 0)
 		return r;
 	call = lr_call_get(e, handle);
-	r = call ? lr_may_send(call) : LR_GONE;
-	if (r == 0 && !(call->state & CALL_HALF)) {
-		call->state |= CALL_HALF;
+	r = call ? lr_call_step(call, PUT_END) : LR_GONE;
+	if (r == 1) {
 		r = lr_conn_post(call->conn, LR_T_MESSAGE, LR_F_END, call->wire, NULL, 0);
 		if (r == 0)
 			r = lr_later(call->conn);

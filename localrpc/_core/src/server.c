@@ -66,63 +66,61 @@ int lr_next_now(struct lr_engine *e, struct lr_io *io)
 	return enter_and_next(e, io, false);
 }
 
-/* The rest of a large reply that nobody reads: posted, so that no thread waits. */
-static void post_pieces(struct lr_call *call, const char *msg, uint64_t len)
+/* A call that a function of a server's is for; or NULL, and why. */
+static struct lr_call *of_server(struct lr_engine *e, uint64_t handle, int *why)
 {
-	while (call->sending - 1 < len) {
-		uint64_t at = call->sending - 1, left = len - at;
-		uint32_t most = call->conn->link->piece;
-		uint32_t n = left < most ? (uint32_t)left : most;
-		struct iovec iov = {(void *)(uintptr_t)(msg + at), n};
-		if (lr_conn_post(call->conn, LR_T_DATA, 0, call->wire, &iov, 1) < 0)
-			break;
-		call->sending += n;
-	}
-	call->sending = 0;
+	struct lr_call *call = lr_call_get(e, handle);
+
+	*why = !call ? LR_GONE : e->role != LR_SERVER ? LR_INVALID : 0;
+	return *why ? NULL : call;
 }
 
 static int finish(struct lr_engine *e, struct lr_call *call, const char *trailer,
 	uint32_t trailer_len, const char *msg, uint64_t len)
 {
 	struct iovec iov[3] = {{&trailer_len, 4}, {(void *)(uintptr_t)trailer, trailer_len}};
-	int flags = 0, count = 2, r = lr_may_send(call);
+	int flags = 0, count = 2, r;
+	enum lr_event event = PUT_STATUS;
 
-	if (r < 0)
-		return r;
-	if (call->state & CALL_FINISHED)
-		return LR_INVALID;
+	if (lr_call_expired(e, call))
+		return LR_TIMEOUT;
 	if (trailer_len > LR_MAX_CONTROL - LR_INLINE - 4)
 		return LR_INVALID;
 	if (msg) {
 		bool big = len > LR_INLINE;
 		flags = big ? LR_F_BIG : LR_F_MESSAGE;
+		event = big ? PUT_STATUS_BIG : PUT_STATUS;
 		iov[count++] = big ? (struct iovec){&len, sizeof len}
 				   : (struct iovec){(void *)(uintptr_t)msg, len};
 	}
-	r = lr_conn_post(call->conn, LR_T_STATUS, flags, call->wire, iov, count);
-	/* From here on the client may forget the call, and use its slot for another. */
-	call->state |= CALL_FINISHED;
-	if (r == 0 && flags == LR_F_BIG) {
-		call->sending = 1;
-		while (call->sending) {
-			r = lr_send_pieces(e, call, msg, len, lr_now() + PATIENCE, true);
-			if (r == LR_TIMEOUT)
-				post_pieces(call, msg, len);
-			else if (r < 0)
-				break;
-		}
-		if (r == LR_TIMEOUT)
-			r = 0;
+	if (event == PUT_STATUS && (call->out == OUT_BIG || call->out == OUT_BIG_END)) {
+		if ((r = lr_call_may(call, PUT_STATUS_AFTER)) == 1)
+			r = lr_send_after(call, iov, count, flags);
+		if (r == 0)
+			lr_call_step(call, PUT_STATUS_AFTER);
+		return r;
 	}
+	/* From here on the client may forget the call, and use its slot for another. */
+	if ((r = lr_call_step(call, event)) != 1)
+		return r;
+	r = lr_conn_post(call->conn, LR_T_STATUS, flags, call->wire, iov, count);
+	if (r == 0 && event == PUT_STATUS_BIG)
+		r = lr_send_pieces(e, call, msg, len, lr_now() + PATIENCE, true);
 	return r;
 }
 
-static void release(struct lr_engine *e, struct lr_call *call)
+/* The call ends, one way or another, and its owner has done with it. */
+static int finish_and_release(struct lr_engine *e, struct lr_call *call, const char *trailer,
+	uint32_t trailer_len, const char *msg, uint64_t len, uint32_t code)
 {
-	if (call->inside)
-		call->state |= CALL_DOOMED; /* another thread of the handler's waits for something */
-	else
-		lr_call_free(e, call);
+	int r = finish(e, call, trailer, trailer_len, msg, len);
+
+	if (r == LR_GONE)
+		return r;
+	if (call->life == LIVE && !lr_call_cancel(e, call, code ? code : 13, NULL, 0))
+		return r;
+	lr_call_release(e, call);
+	return r;
 }
 
 int lr_reply_next(struct lr_engine *e, struct lr_io *io, const char *msg, uint64_t len)
@@ -133,26 +131,24 @@ int lr_reply_next(struct lr_engine *e, struct lr_io *io, const char *msg, uint64
 	if (r < 0)
 		return r;
 	call = lr_call_get(e, io->call);
-	if (call && finish(e, call, NULL, 0, msg, len) != LR_GONE)
-		release(e, call);
+	if (call)
+		finish_and_release(e, call, NULL, 0, msg, len, 0);
 	r = next_call(e, io, true);
 	lr_leave(e);
 	return r;
 }
 
 int lr_finish(struct lr_engine *e, uint64_t handle, const char *trailer, uint32_t trailer_len,
-	const char *msg, uint64_t len, int flags)
+	const char *msg, uint64_t len, uint32_t code)
 {
 	struct lr_call *call;
 	int r = lr_enter(e);
 
-	(void)flags;
 	if (r < 0)
 		return r;
-	call = lr_call_get(e, handle);
-	r = call ? finish(e, call, trailer, trailer_len, msg, len) : LR_GONE;
-	if (call && r != LR_GONE)
-		release(e, call);
+	call = of_server(e, handle, &r);
+	if (call)
+		r = finish_and_release(e, call, trailer, trailer_len, msg, len, code);
 	lr_leave(e);
 	return r;
 }
@@ -165,12 +161,13 @@ int lr_headers(struct lr_engine *e, uint64_t handle, const char *block, uint32_t
 
 	if (r < 0)
 		return r;
-	call = lr_call_get(e, handle);
-	r = call ? lr_may_send(call) : LR_GONE;
-	if (r == 0)
-		r = len > LR_MAX_CONTROL ? LR_INVALID
-					 : lr_conn_post(call->conn, LR_T_HEADERS, 0, call->wire,
-						   &iov, 1);
+	call = of_server(e, handle, &r);
+	if (call && lr_call_expired(e, call))
+		r = LR_TIMEOUT;
+	else if (call && len > LR_MAX_CONTROL)
+		r = LR_INVALID;
+	else if (call && (r = lr_call_step(call, PUT_HEADERS)) == 1)
+		r = lr_conn_post(call->conn, LR_T_HEADERS, 0, call->wire, &iov, 1);
 	lr_leave(e);
 	return r;
 }
@@ -182,14 +179,14 @@ int lr_defer(struct lr_engine *e, uint64_t handle)
 
 	if (r < 0)
 		return r;
-	call = lr_call_get(e, handle);
-	if (!call) {
-		r = LR_GONE;
-	} else if (call->state & (CALL_PEER_ENDED | CALL_CANCELLED)) {
-		lr_call_free(e, call); /* it ended while its message was waited for */
-	} else if (call->big) {
-		call->state |= CALL_DEFERRED;
-	} else {
+	call = of_server(e, handle, &r);
+	if (call && call->life != LIVE) {
+		lr_call_release(e, call); /* it ended while its message was waited for */
+	} else if (call && call->place != OWNED) {
+		r = LR_INVALID;
+	} else if (call && call->big) {
+		lr_call_step(call, DEFER);
+	} else if (call) {
 		lr_queue_push(e, call);
 		lr_wake_worker(e);
 	}
@@ -253,20 +250,13 @@ int lr_cancel_all(struct lr_engine *e, uint32_t code, const char *text, uint32_t
 		return r;
 	for (uint32_t i = 0; i < e->ncalls; i++) {
 		struct lr_call *call = e->calls[i];
-		if (!(call->state & CALL_LIVE) || (call->state & CALL_FINISHED))
-			continue;
-		lr_call_cancel(e, call, code, text, len);
-		if (call->state & CALL_QUEUED)
-			call->state |= CALL_PEER_ENDED; /* no worker shall take it */
-		if (call->state & CALL_DEFERRED) {
-			call->state &= ~(uint32_t)CALL_DEFERRED;
-			lr_call_free(e, call);
-		}
+		if (call->life == LIVE)
+			lr_call_cancel(e, call, code, text, len);
 	}
 	for (uint32_t i = 0; i < e->nconns; i++)
 		if (e->conns[i])
 			lr_queue_resume(e, e->conns[i]);
-	while (e->queue && (e->queue->state & CALL_PEER_ENDED))
+	while (e->queue && e->queue->life != LIVE)
 		lr_call_free(e, lr_queue_pop(e));
 	lr_leave(e);
 	return 0;

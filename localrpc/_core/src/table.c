@@ -46,7 +46,10 @@ struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn)
 	memset(call, 0, sizeof *call);
 	call->index = index;
 	call->generation = generation;
-	call->state = CALL_LIVE;
+	call->life = LIVE;
+	call->in = IN_START;
+	call->out = OUT_START;
+	call->place = OWNED;
 	call->last = &call->first;
 	call->conn = conn;
 	call->method = -1;
@@ -62,8 +65,8 @@ struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle)
 	uint32_t index = (uint32_t)handle;
 	struct lr_call *call = index < e->ncalls ? e->calls[index] : NULL;
 
-	if (!call || call->generation != handle >> 32 || !(call->state & CALL_LIVE) ||
-	    (call->state & CALL_DOOMED))
+	if (!call || call->generation != handle >> 32 || !call->life ||
+	    call->place == RELEASED)
 		return NULL;
 	return call;
 }
@@ -94,10 +97,12 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 	while ((item = lr_item_pop(call)))
 		lr_item_free(item);
 	free(call->status);
+	free(call->after);
 	if (call->opened) {
 		lr_conn_refund(conn, call->opened->size);
 		free(call->opened);
 	}
+	call->life = 0;
 	call->state = 0;
 	call->opened = call->status = call->big = NULL;
 	if (++call->generation == 0)
@@ -161,7 +166,7 @@ void lr_queue_push(struct lr_engine *e, struct lr_call *call)
 {
 	struct lr_conn *conn = call->conn;
 
-	call->state |= CALL_QUEUED;
+	lr_call_step(call, QUEUE);
 	call->next = NULL;
 	e->queued_calls++;
 	if (lr_conn_choked(conn)) {
@@ -214,7 +219,7 @@ struct lr_call *lr_queue_pop(struct lr_engine *e)
 	if (!e->queue)
 		e->queue_last = &e->queue;
 	e->queued_calls--;
-	call->state &= ~(uint32_t)CALL_QUEUED;
+	lr_call_step(call, TAKE);
 	call->next = NULL;
 	return call;
 }

@@ -1,0 +1,62 @@
+"""Every state of a call, met by every event: states.c makes them, states.txt says what is right.
+
+Invariant: each pair moves the call or is refused, and nothing else happens. The file is
+sorted by role and state; what is right for a pair is for PROTOCOL.md to say, and is read
+and changed by hand.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .test_native import CORE, HERE, SANITIZERS, compile_native
+
+EXPECTED = HERE / "states.txt"
+
+
+def grouped(lines: list[str]) -> str:
+    """Tab-separated role, state, event, outcome, as paragraphs that people can read."""
+    rows: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for line in lines:
+        role, state, event, outcome = line.split("\t")
+        rows.setdefault((role, state), {}).setdefault(outcome, []).append(event)
+    paragraphs = []
+    for (role, state), outcomes in rows.items():
+        text = f"{role}, {state}\n"
+        text += "".join(f"    {', '.join(events)}: {what}\n" for what, events in outcomes.items())
+        paragraphs.append(text)
+    return "\n".join(paragraphs)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    binary = compile_native("states.c", tmp_path_factory.mktemp("states"), SANITIZERS["address"])
+    done = subprocess.run([binary], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout.splitlines()
+
+
+def test_every_event_in_every_state_moves_the_call_or_is_refused(outcomes: list[str]) -> None:
+    assert grouped(outcomes) == EXPECTED.read_text()
+
+
+def test_no_pair_of_state_and_event_is_left_out(outcomes: list[str]) -> None:
+    pairs = [tuple(line.split("\t")[:3]) for line in outcomes]
+    events = {event for _, _, event in pairs}
+    states = {(role, state) for role, state, _ in pairs}
+    assert len(events) > 25
+    assert len(states) > 30
+    assert len(pairs) == len(set(pairs)) == len(events) * len(states)
+
+
+def test_only_the_tables_move_a_call() -> None:
+    """Whoever sets a state beside them has added a transition that nobody sees."""
+    words = ("life", "in", "out", "place")
+    made = {"table.c": 5, "state.c": 1}  # a new call's, and a free one's; the step itself
+    for path in sorted(Path(CORE).glob("*.c")):
+        text = path.read_text()
+        count = sum(text.count(f"call->{word} = ") for word in words)
+        assert count == made.get(path.name, 0), path.name
