@@ -1,4 +1,4 @@
-"""Sentry's spans, and its events for what handlers raise, by Sentry's own gRPC interceptors.
+"""Sentry's spans for localrpc's calls, by Sentry's own gRPC interceptors.
 
 from localrpc.integrations.sentry import LocalrpcIntegration
 sentry_sdk.init(integrations=[LocalrpcIntegration()])
