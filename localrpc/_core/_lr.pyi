@@ -6,7 +6,6 @@ from typing import Any, TypeAlias
 _Pointer: TypeAlias = Any
 
 class _Lib:
-    LR_LATER: int
     LR_AGAIN: int
     LR_TIMEOUT: int
     LR_GONE: int
@@ -254,7 +253,6 @@ class _Lib:
         deadline: int,
         /,
     ) -> int: ...
-    def lr_flush(self, engine: _Pointer, /) -> int: ...
     def lr_send(
         self, engine: _Pointer, call: int, msg: _Pointer, len: int, flags: int, deadline: int, /
     ) -> int: ...

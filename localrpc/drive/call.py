@@ -172,8 +172,7 @@ class ClientCall:
                 return
             self._phase = advance(self._phase, Event.SEND_END)
             session = self.session
-        if lib.lr_half_close(session.engine, self.handle) == lib.LR_LATER:
-            session.flush()
+        lib.lr_half_close(session.engine, self.handle)
 
     # Ending
 
@@ -224,8 +223,7 @@ class ClientCall:
         if code is not None and code is not grpc.StatusCode.OK:
             text = details.encode()
             lib.lr_cancel(session.engine, handle, status.number_of(code), text, len(text))
-        if lib.lr_release(session.engine, handle) == lib.LR_LATER:
-            session.flush()
+        lib.lr_release(session.engine, handle)
         if self._watched:
             session.unwatch(handle)
 
@@ -239,8 +237,8 @@ class ClientCall:
             self.cancelled = True
             self.code, self.details = COLLECTED
             session = self.session
-            if session and lib.lr_release(session.engine, self.handle) == lib.LR_LATER:
-                session.flush()
+            if session:
+                lib.lr_release(session.engine, self.handle)
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
         """False when the call has ended: then it is the caller's to run."""

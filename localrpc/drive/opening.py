@@ -88,9 +88,6 @@ def _send_open(
         raise
     handle = raw.call
     idle_ios.append(io)
-    if result == lib.LR_LATER:
-        session.flush()
-        result = 0
     return result, handle
 
 

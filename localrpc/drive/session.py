@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,6 @@ class Session:
         self._dead = False
         self.inherited = False
         """Set in a forked child: no thread of this process is inside."""
-        self._flushing = False
         self._declared: set[int] = set()
 
     def alive(self) -> bool:
@@ -77,23 +75,6 @@ class Session:
     def faulty(self) -> bool:
         """Whether that is a fault of what carried it, such as a full disk."""
         return bool(lib.lr_engine_faulty(self.engine) > 0)
-
-    def flush(self) -> None:
-        """See to it that what was sent goes out, though nobody waits for anything.
-
-        Takes no lock: it may run inside a collection.
-        """
-        if self._flushing:
-            return
-        self._flushing = True
-        try:
-            _thread.start_new_thread(self._flush, ())
-        except RuntimeError:  # the interpreter is exiting
-            self._flushing = False
-
-    def _flush(self) -> None:
-        engine, self._flushing = self.engine, False
-        lib.lr_flush(engine)
 
     def watch(self, call: ClientCall, handle: int, deadline: int) -> None:
         """Have call.poll() run on a background thread once its end can be seen."""

@@ -227,8 +227,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
                     )  # fmt: skip
         except BaseException:
             lib.lr_cancel(session.engine, io.raw.call, 1, NULL, 0)
-            if lib.lr_release(session.engine, io.raw.call) == lib.LR_LATER:
-                session.flush()
+            lib.lr_release(session.engine, io.raw.call)
             raise
         return length
 

@@ -283,7 +283,7 @@ static uint64_t open_call(struct lr_io *io, int what, uint64_t wanted)
 			alone ? (char *)&wanted : NULL, alone ? sizeof wanted : 0,
 			alone ? LR_F_END : 0, 0)) == LR_AGAIN)
 		;
-	CHECK(r == 0 || r == LR_LATER);
+	CHECK(r == 0);
 	return io->call;
 }
 
@@ -298,8 +298,7 @@ static void end_call(int what, struct lr_io *io, uint64_t call, uint64_t came, u
 	}
 	CHECK(r == LR_K_STATUS && came == 1);
 	note(what, last);
-	if (lr_release(engine, call) == LR_LATER)
-		lr_flush(engine);
+	lr_release(engine, call);
 }
 
 static void converse(struct lr_io *io)

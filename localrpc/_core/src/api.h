@@ -9,7 +9,6 @@
  */
 
 /* Results. */
-#define LR_LATER 1      /* a client's: done, but what was sent waits for room: see to lr_flush */
 #define LR_AGAIN -1     /* let Python see its signals, then make the same call again */
 #define LR_TIMEOUT -2   /* the deadline has passed */
 #define LR_GONE -3      /* the handle is not live any more */
@@ -261,8 +260,6 @@ int64_t lr_unary_wait(struct lr_engine *engine, struct lr_io *io, const char *ms
 int lr_open(struct lr_engine *engine, struct lr_io *io, uint32_t method, const char *head,
 	uint32_t head_len, int64_t timeout_us, const char *msg, uint64_t msg_len, int flags,
 	int64_t deadline);
-/* Wait until all that was sent is out: nobody else may be there to move it. */
-int lr_flush(struct lr_engine *engine);
 
 /* Either side of a call. A deadline here is this wait's own: LR_TIMEOUT leaves
  * the call as it is; 1 means: do not wait. lr_recv returns a kind; for

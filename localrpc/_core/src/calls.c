@@ -170,8 +170,10 @@ int lr_cancel(struct lr_engine *e, uint64_t handle, uint32_t code, const char *t
 		return r;
 	call = lr_call_get(e, handle);
 	r = LR_GONE;
-	if (call) /* one that is freed with it was a server's, which has its own threads */
-		r = lr_call_cancel(e, call, code, text, len) ? lr_later(call->conn) : 0;
+	if (call) {
+		lr_call_cancel(e, call, code, text, len);
+		r = 0;
+	}
 	lr_leave(e);
 	return r;
 }
@@ -185,8 +187,10 @@ int lr_release(struct lr_engine *e, uint64_t handle)
 		return r;
 	call = lr_call_get(e, handle);
 	r = LR_GONE;
-	if (call)
-		r = lr_call_cancel(e, call, 1, NULL, 0) ? lr_later(call->conn) : 0;
+	if (call) {
+		lr_call_cancel(e, call, 1, NULL, 0);
+		r = 0;
+	}
 	if (call && call == lr_call_get(e, handle))
 		lr_call_release(e, call);
 	lr_leave(e);

@@ -137,27 +137,8 @@ int lr_open(struct lr_engine *e, struct lr_io *io, uint32_t method, const char *
 			r = 0; /* how the call ended is for lr_recv to say */
 		}
 	}
-	if (r == 0)
-		r = lr_later(call->conn);
 	lr_leave(e);
 	return r;
-}
-
-int lr_flush(struct lr_engine *e)
-{
-	struct lr_waiter w = {.wants = WANT_FLUSH, .deaf = true};
-	int r = lr_enter(e);
-
-	if (r < 0)
-		return r;
-	w.conn = e->nconns ? e->conns[0] : NULL;
-	if (w.conn) {
-		w.conn->refs++;
-		lr_wait(e, &w, 0);
-		lr_conn_unref(w.conn);
-	}
-	lr_leave(e);
-	return 0;
 }
 
 /* ---- unary ---- */

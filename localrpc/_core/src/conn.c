@@ -98,6 +98,8 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 	if (r > 0) {
 		lr_owe(conn);
 		conn->engine->stats.frames_out++;
+		if (conn->link->unfinished)
+			conn->engine->left_behind = true;
 		if (conn->link->unfinished && (!conn->room_armed || !conn->hot)) {
 			/* Whoever leads may sleep without a look at the room for the rest. */
 			lr_conn_ready(conn);
@@ -143,6 +145,7 @@ int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const
 	*conn->out_last = out;
 	conn->out_last = &out->next;
 	count_posted(conn, out->header.length);
+	conn->engine->left_behind = true;
 	lr_conn_ready(conn);
 	lr_nudge(conn->engine);
 	return 0;
@@ -179,16 +182,10 @@ bool lr_conn_stuck(const struct lr_conn *conn)
 	return conn->room_waiters || lr_conn_unsent(conn);
 }
 
-/* The same, and no thread waits for it: on a client somebody must, in lr_flush. */
+/* The same, and no thread waits for it: on a client flush.c sees to that. */
 bool lr_conn_unsent(const struct lr_conn *conn)
 {
 	return !conn->dead && (conn->out || conn->link->unfinished);
-}
-
-/* What a client's function that sends without waiting returns: a server has its own threads. */
-int lr_later(const struct lr_conn *conn)
-{
-	return conn->engine->role == LR_CLIENT && lr_conn_unsent(conn) ? LR_LATER : 0;
 }
 
 void lr_conn_pump(struct lr_conn *conn)

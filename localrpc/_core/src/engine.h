@@ -261,6 +261,10 @@ struct lr_engine {
 	bool watched_by_thread, no_watcher, watch_over, no_futexes;
 	int64_t nudge_at;   /* the watcher's to do then, 0: never */
 	int64_t watch_until; /* when it looks at that again, 0: never */
+	bool left_behind; /* something may wait for room: whoever leaves last sees to it */
+	pthread_t flusher;
+	bool flushes, flush_over;
+	_Atomic uint32_t flush_wanted;
 	_Atomic uint32_t service_work, service_sleeping;
 	uint32_t lead_count; /* grows whenever the lead is taken or left */
 
@@ -302,7 +306,6 @@ bool lr_conn_choked(const struct lr_conn *conn);
 bool lr_conn_look_over(struct lr_conn *conn);
 bool lr_conn_stuck(const struct lr_conn *conn);
 bool lr_conn_unsent(const struct lr_conn *conn);
-int lr_later(const struct lr_conn *conn);
 bool lr_conn_arm_room(struct lr_conn *conn);
 void lr_conn_disarm_room(struct lr_conn *conn);
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
@@ -364,6 +367,10 @@ bool lr_sleeps_on_futexes(struct lr_engine *e);
 bool lr_is_watched(struct lr_engine *e); /* the leader's question, under the mutex */
 bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the same: the only hot one? */
 void lr_watch_end(struct lr_engine *e);
+
+/* flush.c */
+void lr_flush_later(struct lr_engine *e); /* under the mutex, when nobody is left who sends */
+void lr_flush_end(struct lr_engine *e);
 
 /* sleep.c: the leader's, without the mutex. */
 int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w);

@@ -254,6 +254,7 @@ void lr_engine_free(struct lr_engine *e)
 	} else {
 		lr_engine_close(e);
 		lr_watch_end(e); /* it takes the mutex */
+		lr_flush_end(e);
 		pthread_mutex_lock(&e->lock);
 		while ((conn = lr_ready_pop(e)))
 			lr_conn_unref(conn);

@@ -207,8 +207,6 @@ int lr_half_close(struct lr_engine *e, uint64_t handle)
 	r = call ? lr_call_step(call, PUT_END) : LR_GONE;
 	if (r == 1) {
 		r = lr_conn_post(call->conn, LR_T_MESSAGE, LR_F_END, call->wire, NULL, 0);
-		if (r == 0)
-			r = lr_later(call->conn);
 	}
 	lr_leave(e);
 	return r;

@@ -40,6 +40,8 @@ void lr_leave(struct lr_engine *e)
 
 	if (e->dying && !e->leader)
 		lr_conn_bury(e);
+	if (e->left_behind && !e->leader && !e->first)
+		lr_flush_later(e);
 	retired = e->over && lr_retire(e);
 	memcpy(wakes, e->wakes, n * sizeof *wakes);
 	e->nwakes = 0;
@@ -54,8 +56,10 @@ void lr_leave(struct lr_engine *e)
 		lr_futex_wake(&wakes[i]->word);
 	if (owing)
 		pay(e, owing, owed);
-	if (retired)
-		lr_watch_end(e); /* it takes the mutex */
+	if (retired) { /* they take the mutex */
+		lr_watch_end(e);
+		lr_flush_end(e);
+	}
 }
 
 void lr_breathe(struct lr_engine *e)

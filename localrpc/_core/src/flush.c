@@ -1,0 +1,78 @@
+/*
+ * flush.c - a client's thread that sends what others have left behind.
+ *
+ * A frame that was taken is ours to finish, and there may be no room for the end of it,
+ * or for one that is posted. While a thread waits in the engine, it sends that
+ * as soon as there is room. Where the last one leaves before, this thread does: it
+ * is made when it is needed first, and sleeps until it is needed again. A server has its
+ * service thread for this.
+ */
+#include "engine.h"
+
+#include <time.h>
+
+#define GRACE (200 * LR_US) /* for a thread that comes back at once, as who sends a stream does */
+#define STACK (256u << 10)
+
+static void flush(struct lr_engine *e, struct lr_conn *conn)
+{
+	struct lr_waiter w = {.wants = WANT_FLUSH, .deaf = true, .conn = conn};
+
+	conn->refs++;
+	lr_wait(e, &w, 0);
+	lr_conn_unref(conn);
+}
+
+static void *run(void *arg)
+{
+	struct lr_engine *e = arg;
+	struct timespec grace = {0, GRACE};
+
+	for (;;) {
+		lr_futex_wait(&e->flush_wanted, 0, 0);
+		if (!atomic_load(&e->flush_wanted))
+			continue;
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &grace, NULL);
+		pthread_mutex_lock(&e->lock);
+		if (e->flush_over) {
+			pthread_mutex_unlock(&e->lock);
+			return NULL;
+		}
+		/* Before the look: what is left behind from here on is said anew. */
+		atomic_store(&e->flush_wanted, 0);
+		if (e->conns[0] && lr_conn_unsent(e->conns[0]))
+			flush(e, e->conns[0]);
+		lr_leave(e);
+	}
+}
+
+void lr_flush_later(struct lr_engine *e)
+{
+	e->left_behind = false;
+	if (e->role != LR_CLIENT || !e->conns[0] || !lr_conn_unsent(e->conns[0]))
+		return;
+	if (!e->flushes && lr_start_thread(&e->flusher, run, e, STACK) == 0) {
+		e->flushes = true;
+		pthread_setname_np(e->flusher, "localrpc-flush");
+	}
+	if (!e->flushes)
+		e->left_behind = true; /* no thread is to be had now: whoever leaves next tries again */
+	else if (!atomic_exchange(&e->flush_wanted, 1))
+		lr_futex_wake(&e->flush_wanted);
+}
+
+/* As lr_watch_end(); it may be this thread itself that is the last one out of an engine. */
+void lr_flush_end(struct lr_engine *e)
+{
+	if (!e->flushes || e->fork_generation != lr_fork_generation())
+		return;
+	pthread_mutex_lock(&e->lock);
+	e->flush_over = true;
+	pthread_mutex_unlock(&e->lock);
+	atomic_store(&e->flush_wanted, 1);
+	lr_futex_wake(&e->flush_wanted);
+	if (pthread_equal(pthread_self(), e->flusher))
+		return;
+	pthread_join(e->flusher, NULL);
+	e->flushes = false;
+}
