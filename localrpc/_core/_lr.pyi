@@ -53,6 +53,7 @@ class _Lib:
     LR_F_TOO_LARGE: int
     LR_HEADER_SIZE: int
     LR_MAX_CONTROL: int
+    LR_MAX_BLOCK: int
     LR_MAX_FRAME: int
     LR_PIECE: int
     LR_INLINE: int

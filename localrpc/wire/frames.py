@@ -23,6 +23,8 @@ INLINE_MAX = 32768
 BLOCK_MAX = PAYLOAD_MAX - INLINE_MAX - 64
 """Bytes of one metadata block or trailer: beside it a frame has room for any inline message."""
 HELLO_MAX = 4096
+NAME_MAX = 8192
+"""Bytes of a method's full name."""
 CHARGE_OVERHEAD = 64
 """What a message costs of its call's credit beside its bytes."""
 CPU_UNKNOWN = 0

@@ -119,7 +119,8 @@ def test_frames_for_calls_that_are_not_live_are_dropped(
 ) -> None:
     with raw_client(target) as client:
         for kind in (lib.LR_T_MESSAGE, DATA, lib.LR_T_CREDIT, lib.LR_T_RESET):
-            assert client.send(kind, bytes(8), call=call) == 1
+            flags = MESSAGE if kind == lib.LR_T_MESSAGE else 0
+            assert client.send(kind, bytes(8), flags=flags, call=call) == 1
         client.name("/station/echo")
         flags = MESSAGE | END
         assert client.send(OPEN, opening(message=b"x"), flags=flags) == 1

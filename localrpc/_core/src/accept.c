@@ -4,11 +4,11 @@
 int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
 	const char **why)
 {
-	uint32_t number, len = f->h.length - 4;
+	uint32_t number = lr_read32(f->payload), len = f->h.length - 4;
 	struct lr_name *name;
 
-	if (f->h.length < 5 || len > LR_MAX_NAME || (number = lr_read32(f->payload)) >= LR_MAX_NAMES) {
-		*why = "a METHOD frame with a number or a name out of bounds";
+	if (number >= LR_MAX_NAMES) {
+		*why = "a method number out of bounds";
 		return LR_PROTOCOL;
 	}
 	if (number >= conn->names_size) {
@@ -154,20 +154,10 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 {
 	struct lr_waiter *w = e->leader;
 	struct lr_call *call;
-	uint32_t number, head, at = 16;
-	int64_t timeout;
+	uint32_t number = lr_read32(f->payload), head = lr_read32(f->payload + 4), at = 16;
+	int64_t timeout = (int64_t)lr_read64(f->payload + 8);
 	int r;
 
-	if (f->h.length < 16 || (head = lr_read32(f->payload + 4)) > f->h.length - 16) {
-		*why = "an OPEN frame shorter than its metadata";
-		return LR_PROTOCOL;
-	}
-	if ((f->h.flags & (LR_F_MESSAGE | LR_F_BIG)) && !(f->h.flags & LR_F_END)) {
-		*why = "an OPEN frame with a message that is not the only one";
-		return LR_PROTOCOL;
-	}
-	number = lr_read32(f->payload);
-	timeout = (int64_t)lr_read64(f->payload + 8);
 	if (number >= conn->names_size || !conn->names[number].text) {
 		*why = "an OPEN frame with a method number that was never said";
 		return LR_PROTOCOL;

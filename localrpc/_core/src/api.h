@@ -63,6 +63,7 @@
 
 #define LR_HEADER_SIZE 16
 #define LR_MAX_CONTROL 65536 /* payload of any frame but DATA */
+#define LR_MAX_BLOCK 32704   /* metadata or a trailer: an inline message fits beside it */
 #define LR_MAX_FRAME 262144  /* a DATA frame with its header */
 #define LR_PIECE 65536       /* what we put into one DATA frame */
 #define LR_INLINE 32768      /* larger messages travel as DATA frames */

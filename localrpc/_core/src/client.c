@@ -78,7 +78,7 @@ static int open_call(struct lr_engine *e, struct lr_io *io, struct lr_call **out
 
 	if (!conn)
 		return LR_UNSENT;
-	if (open_size(head_len, msg, msg_len) > LR_MAX_CONTROL)
+	if (head_len > LR_MAX_BLOCK)
 		return LR_INVALID;
 	call = lr_call_new(e, conn);
 	if (!call)

@@ -7,7 +7,7 @@
  * and pulse.c), state.c and table.c (calls, their states, their messages), conn.c (one link
  * and what waits to be sent on it), wake.c, hot.c, read.c, futex.c, watch.c, sleep.c, lead.c,
  * flush.c and service.c (who reads, who sleeps, who is woken), ends.c (how a call ends), message.c,
- * dispatch.c and accept.c (a frame's effect), send.c and calls.c (either side of a call),
+ * frames.c (which frames there are), dispatch.c and accept.c (a frame's effect), send.c and calls.c (either side of a call),
  * client.c, server.c, life.c; and link.c, of bare links, and floor.c, of what is barer still.
  */
 #ifndef LR_CORE_H

@@ -12,8 +12,10 @@ void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
 	if (call->taken < e->window / 2 && !(call->state & CALL_CREDIT_WANTED))
 		return;
 	call->state &= ~(uint32_t)CALL_CREDIT_WANTED;
-	if (lr_conn_post(call->conn, LR_T_CREDIT, 0, call->wire, &iov, 1) == 0)
+	if (lr_conn_post(call->conn, LR_T_CREDIT, 0, call->wire, &iov, 1) == 0) {
+		call->owed -= call->taken;
 		call->taken = 0;
+	}
 }
 
 static int ended_by_status(struct lr_engine *e, struct lr_call *call, const void *trailer,
@@ -77,13 +79,9 @@ static bool answer_whole(struct lr_engine *e, struct lr_call *call, const struct
 static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
 	const char **why)
 {
-	uint32_t trailer;
+	uint32_t trailer = lr_read32(f->payload);
 	int r;
 
-	if (f->h.length < 4 || (trailer = lr_read32(f->payload)) > f->h.length - 4) {
-		*why = "a STATUS frame shorter than its trailer";
-		return LR_PROTOCOL;
-	}
 	r = f->h.flags & LR_F_MESSAGE ? lr_on_event(call, GOT_MESSAGE, why) : 1;
 	if (r == 1)
 		r = lr_on_event(call, f->h.flags & LR_F_BIG ? GOT_STATUS_BIG : GOT_STATUS, why);
@@ -114,19 +112,8 @@ static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, cons
 	if (e->role == LR_SERVER)
 		while ((item = lr_item_pop(call)))
 			lr_item_free(item);
-	if (call->big && call->first) { /* never to be whole */
-		struct lr_item **at = &call->first;
-		while (*at && *at != call->big)
-			at = &(*at)->next;
-		if (*at) {
-			if (call->big->mem && !call->big->lent)
-				lr_conn_refund(call->conn, call->big->size);
-			*at = NULL;
-			call->last = at;
-			lr_item_free(call->big);
-		}
-	}
-	call->big = NULL;
+	if (call->big) /* never to be whole */
+		lr_item_drop_last(call);
 	if ((item = lr_item_new(LR_K_RESET, text, len))) {
 		item->count = code;
 		lr_item_append(call, item);
@@ -150,13 +137,8 @@ static struct lr_call *call_by_wire(struct lr_engine *e, struct lr_conn *conn, u
 static int on_credit(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
 	const char **why)
 {
-	uint64_t bytes;
+	uint64_t bytes = lr_read64(f->payload);
 
-	if (f->h.length != 8) {
-		*why = "a CREDIT frame that is not 8 bytes";
-		return LR_PROTOCOL;
-	}
-	bytes = lr_read64(f->payload);
 	if (bytes == 0) { /* the sender is stuck: grant what has been taken, however little */
 		call->state |= CALL_CREDIT_WANTED;
 		lr_call_took(e, call, 0);
@@ -181,11 +163,11 @@ static int on_goaway(struct lr_engine *e, struct lr_conn *conn, const struct lr_
 	const char **why)
 {
 	if (f->h.flags & LR_F_END) {
-		if (f->h.length != 8) {
-			*why = "a last GOAWAY frame that is not 8 bytes";
+		conn->begun = lr_read64(f->payload);
+		if (conn->begun > conn->opens) {
+			*why = "a last GOAWAY frame that counts more calls than there were";
 			return LR_PROTOCOL;
 		}
-		conn->begun = lr_read64(f->payload);
 		conn->last_said = true;
 	}
 	e->going = true;
@@ -230,7 +212,8 @@ static int on_message(struct lr_engine *e, struct lr_call *call, const struct lr
 				      flags & LR_F_END	  ? GOT_BIG_END :
 							    GOT_BIG;
 		r = lr_on_event(call, event, why);
-		if (r == 1 && (r = lr_message(e, call, f, 0, why)) == 0)
+		if (r == 1 && (r = lr_check_window(e, call, f)) == 0 &&
+		    (r = lr_message(e, call, f, 0, why)) == 0)
 			r = 1;
 	}
 	if (r != 1 || !(flags & LR_F_END) || (flags & LR_F_BIG))
@@ -251,16 +234,14 @@ static int on_call_frame(struct lr_engine *e, struct lr_call *call, const struct
 		r = lr_on_event(call, GOT_HEADERS, why);
 		return r == 1 ? lr_deliver(e, call, LR_K_HEADERS, f->payload, f->h.length) : r;
 	case LR_T_DATA:
+		if (f->h.length == 0)
+			return 0; /* it says nothing */
 		r = lr_on_event(call, GOT_DATA, why);
 		return r == 1 ? lr_on_data(e, call, f, why) : r;
 	case LR_T_CREDIT:
 		r = lr_on_event(call, GOT_CREDIT, why);
 		return r == 1 ? on_credit(e, call, f, why) : r;
 	case LR_T_RESET:
-		if (f->h.length < 4) {
-			*why = "a RESET frame without a code";
-			return LR_PROTOCOL;
-		}
 		if (lr_call_step(call, GOT_RESET) != 1)
 			return 0;
 		if (f->h.flags & LR_F_UNSEEN)
@@ -279,41 +260,23 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 	struct lr_call *call = NULL;
 	int r = 0;
 
-	*why = "a frame of unknown type";
-	if (f->h.type != LR_T_DATA && f->h.length > LR_MAX_CONTROL) {
-		*why = "a frame larger than its type allows";
+	*why = e->broken;
+	if (lr_check_frame(e, conn, f) < 0)
 		return LR_PROTOCOL;
-	}
 	switch (f->h.type) {
 	case LR_T_METHOD:
+		r = lr_on_method(e, conn, f, why);
+		break;
 	case LR_T_OPEN:
-		*why = "a client's frame sent by a server";
-		if (!server)
-			return LR_PROTOCOL;
-		r = f->h.type == LR_T_OPEN ? lr_on_open(e, conn, f, why) : lr_on_method(e, conn, f, why);
+		r = lr_on_open(e, conn, f, why);
 		break;
 	case LR_T_GOAWAY:
-		*why = "a server's frame sent by a client";
-		if (server)
-			return LR_PROTOCOL;
 		return on_goaway(e, conn, f, why);
-	case LR_T_HEADERS:
-	case LR_T_STATUS:
-		*why = "a server's frame sent by a client";
-		if (server)
-			return LR_PROTOCOL;
-		/* fall through */
-	case LR_T_MESSAGE:
-	case LR_T_DATA:
-	case LR_T_RESET:
-	case LR_T_CREDIT:
+	default:
 		call = call_by_wire(e, conn, f->h.call);
 		if (!call)
 			return 0; /* late: it has ended here */
 		r = on_call_frame(e, call, f, why);
-		break;
-	default:
-		return LR_PROTOCOL;
 	}
 	if (r == LR_NOMEM && server && call) {
 		no_memory_for(e, call);

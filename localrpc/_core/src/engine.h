@@ -108,7 +108,8 @@ struct lr_call {
 	struct lr_item *status; /* came with a big message: given after it */
 
 	uint64_t outstanding; /* charged to the peer's window, not granted back */
-	uint64_t taken;       /* taken by our side, not granted yet */
+	uint64_t owed;        /* charged to our window, not granted back */
+	uint64_t taken;       /* of that: taken by our side */
 	uint64_t sent;        /* bytes of the large message being sent that are out */
 	bool busy;            /* a thread is sending them */
 	struct lr_out *after; /* the STATUS that follows them */
@@ -228,6 +229,7 @@ struct lr_engine {
 	bool over;      /* nobody will sleep any more, once those who do are out */
 
 	char reason[160]; /* of the connection that died last */
+	char broken[120]; /* what frames.c found */
 	bool faulty;      /* that was its link's fault, and not the peer's end */
 
 	struct lr_waiter *leader, *first, *last;
@@ -286,6 +288,7 @@ struct lr_item *lr_item_new(uint32_t kind, const void *data, uint64_t size);
 void lr_item_free(struct lr_item *item);
 void lr_item_append(struct lr_call *call, struct lr_item *item);
 struct lr_item *lr_item_pop(struct lr_call *call);
+void lr_item_drop_last(struct lr_call *call);
 void lr_queue_push(struct lr_engine *e, struct lr_call *call);
 void lr_queue_hold(struct lr_engine *e, struct lr_conn *conn);
 void lr_queue_resume(struct lr_engine *e, struct lr_conn *conn);
@@ -380,6 +383,10 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline, bool *slept);
 int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
 	const sigset_t *mask);
+
+/* frames.c: 0, or LR_PROTOCOL and e->broken says what is wrong. */
+int lr_check_frame(struct lr_engine *e, const struct lr_conn *conn, const struct lr_frame *f);
+int lr_check_window(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f);
 
 /* dispatch.c: a frame's effect. 0, or LR_PROTOCOL or LR_NOMEM with *why. */
 int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,

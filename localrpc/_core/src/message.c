@@ -62,10 +62,6 @@ int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	struct lr_item *item;
 
 	if (f->h.flags & LR_F_BIG) {
-		if (size != 8) {
-			*why = "a large message without its size";
-			return LR_PROTOCOL;
-		}
 		size = lr_read64(f->payload + at);
 		if (size == 0 || size > INT64_MAX / 2) {
 			*why = "a large message of an impossible size";

@@ -84,7 +84,7 @@ static int finish(struct lr_engine *e, struct lr_call *call, const char *trailer
 
 	if (lr_call_expired(e, call))
 		return LR_TIMEOUT;
-	if (trailer_len > LR_MAX_CONTROL - LR_INLINE - 4)
+	if (trailer_len > LR_MAX_BLOCK)
 		return LR_INVALID;
 	if (msg) {
 		bool big = len > LR_INLINE;
@@ -164,7 +164,7 @@ int lr_headers(struct lr_engine *e, uint64_t handle, const char *block, uint32_t
 	call = of_server(e, handle, &r);
 	if (call && lr_call_expired(e, call))
 		r = LR_TIMEOUT;
-	else if (call && len > LR_MAX_CONTROL)
+	else if (call && len > LR_MAX_BLOCK)
 		r = LR_INVALID;
 	else if (call && (r = lr_call_step(call, PUT_HEADERS)) == 1)
 		r = lr_conn_post(call->conn, LR_T_HEADERS, 0, call->wire, &iov, 1);

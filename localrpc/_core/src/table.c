@@ -162,6 +162,22 @@ struct lr_item *lr_item_pop(struct lr_call *call)
 	return item;
 }
 
+/* Forget the message that DATA frames bring: nothing is queued behind it. */
+void lr_item_drop_last(struct lr_call *call)
+{
+	struct lr_item *item, **at = &call->first;
+
+	while (*at != call->big)
+		at = &(*at)->next;
+	item = *at;
+	if (item->mem && !item->lent)
+		lr_conn_refund(call->conn, item->size);
+	*at = NULL;
+	call->last = at;
+	call->big = NULL;
+	lr_item_free(item);
+}
+
 void lr_queue_push(struct lr_engine *e, struct lr_call *call)
 {
 	struct lr_conn *conn = call->conn;
