@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from localrpc import _log
 from localrpc.drive.core import NULL, WorkerIo, lib
@@ -28,11 +28,17 @@ _UNKNOWN = 2
 _UNAVAILABLE = 14
 
 
+Placed: TypeAlias = "tuple[Executor | None, Callable[[], None]] | None"
+"""Where a call is to run, if not on the server's pool, and what; None if nothing is left to do."""
+Place: TypeAlias = "Callable[[Serving, WorkerIo], Placed]"
+
+
 class Workers(Protocol):
     """What a Serving needs of them; spare() asks for one more loop."""
 
-    def start(self, accept: Callable[[WorkerIo], int], take: Callable[..., Any]) -> None: ...
+    def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None: ...
     def spare(self) -> None: ...
+    def expect_other_pools(self) -> None: ...
     def leave(self) -> None: ...
 
 
@@ -57,18 +63,32 @@ class LoopWorkers:
         """Loops among the pool's waiting jobs."""
         self._bound = False
         self._accept: Callable[[WorkerIo], int] | None = None
+        self._place: Place | None = None
+        self._relief: Relief | None = None
 
-    def start(self, accept: Callable[[WorkerIo], int], take: Callable[..., Any]) -> None:
+    def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None:
         self._accept = accept
+        self._place = place
         self._bind()
         self.spare()
 
     def spare(self) -> None:
         with self._lock:
             if self._loops >= self._pool._max_workers or not self._bound:
+                if self._relief is not None:
+                    self._relief.full()
                 return
             self._loops += 1
         self._enter()
+
+    def expect_other_pools(self) -> None:
+        with self._lock:
+            if self._relief is not None or not self._bound or self._place is None:
+                return
+            relief = Relief(self._pool, self._engine, self._serving, self._place)
+            relief.full()  # perhaps it is already
+            self._relief = relief
+        relief.start()
 
     def _enter(self) -> None:
         with self._lock:
@@ -122,7 +142,7 @@ class LoopWorkers:
                 try:
                     kind = accept(io)
                 except BaseException as error:
-                    give_up(engine, raw, error)
+                    give_up(engine, raw.call, error)
                     kind = lr_next(engine, raw)
             elif kind == again:
                 kind = lr_next(engine, raw)
@@ -160,6 +180,9 @@ class LoopWorkers:
         """Give the pool back as it was."""
         with self._lock:
             bound, self._bound = self._bound, False
+            relief, self._relief = self._relief, None
+        if relief is not None:
+            relief.leave()
         if bound:
             vars(self._pool).pop("submit", None)
             vars(self._pool).pop("shutdown", None)
@@ -178,21 +201,24 @@ class SubmitWorkers:
         self._pool = pool
         self._engine = serving.engine
         self._serving = weakref.ref(serving)
-        self._take: Callable[..., Any] | None = None
+        self._place: Place | None = None
 
-    def start(self, accept: Callable[[WorkerIo], int], take: Callable[..., Any]) -> None:
-        self._take = take
+    def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None:
+        self._place = place
         threading.Thread(target=self._dispatch, name="localrpc-dispatch", daemon=True).start()
 
     def spare(self) -> None:
         """There is one dispatcher, and it never stays away for long."""
 
+    def expect_other_pools(self) -> None:
+        """The dispatcher is on none."""
+
     def leave(self) -> None:
         """The dispatcher sees the engine's stop."""
 
     def _dispatch(self) -> None:
-        engine, take = self._engine, self._take
-        assert take is not None
+        engine, place = self._engine, self._place
+        assert place is not None
         io = WorkerIo()
         while True:
             kind = lib.lr_next(engine, io.raw)
@@ -201,27 +227,120 @@ class SubmitWorkers:
             serving = self._serving()
             if kind != lib.LR_K_CALL or serving is None:
                 return
-            call = io.raw.call
-            try:
-                ready = take(serving, io)
-                if ready is not None:
-                    self._submit(ready, call)
-            except Exception as error:
-                give_up(engine, io.raw, error)
-            serving = ready = None
+            dispatch(self._pool, serving, io, place)
+            serving = None
 
-    def _submit(self, ready: Callable[[], None], call: int) -> None:
+
+class Relief:
+    """A thread that takes calls while all threads of a pool are busy.
+
+    A server has one if some of its handlers run on pools of their own: they are
+    not to wait for the server's. Calls for that pool are submitted to it, which
+    is slow; so this thread sleeps as long as the pool's own come by now and then.
+    """
+
+    _PAUSE = 0.02
+    """Seconds without a call taken after which the pool's threads are taken to be busy."""
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        engine: Any,
+        serving: weakref.ref[Serving],
+        place: Place,
+    ) -> None:
+        self._pool = pool
+        self._engine = engine
+        self._serving = serving
+        self._place = place
+        self._full = threading.Event()
+        self._left = threading.Event()
+        self._taken = 0
+
+    def start(self) -> None:
         try:
-            self._pool.submit(ready)
-        except RuntimeError as error:
-            _logger.error("the server's pool takes no more calls: %s", error)
-            text = str(error).encode()
-            lib.lr_cancel(self._engine, call, _UNAVAILABLE, text, len(text))
-            lib.lr_release(self._engine, call)
+            threading.Thread(target=self._run, name="localrpc-relief", daemon=True).start()
+        except RuntimeError:
+            pass  # the interpreter exits
+
+    def full(self) -> None:
+        """The last thread of the pool has taken a call."""
+        self._taken += 1
+        self._full.set()
+
+    def leave(self) -> None:
+        """Does not wait for the thread."""
+        self._left.set()
+        self._full.set()
+
+    def _run(self) -> None:
+        io = WorkerIo()
+        while True:
+            self._full.wait()
+            self._full.clear()
+            taken = -1
+            while taken != self._taken:
+                taken = self._taken
+                if self._left.wait(self._PAUSE):
+                    return
+            while (more := self._take(io)) is not False:
+                if more is None and self._left.wait(self._PAUSE):
+                    return
+            if self._left.is_set():
+                return
+
+    def _take(self, io: WorkerIo) -> bool | None:
+        """Take a call: whether the pool is still busy; None when there was none."""
+        engine = self._engine
+        kind = lib.lr_next_now(engine, io.raw)
+        if kind == lib.LR_K_YIELD and not self._pool._work_queue.qsize():
+            kind = lib.lr_next(engine, io.raw)
+            if kind == lib.LR_K_YIELD:
+                lib.lr_yield(engine)  # it was meant for a thread of the pool
+        if kind in (lib.LR_K_YIELD, lib.LR_AGAIN):
+            return None
+        serving = self._serving()
+        if kind != lib.LR_K_CALL or serving is None:
+            self._left.set()
+            return False
+        busy = bool(io.raw.flags & lib.LR_F_ALONE)
+        dispatch(self._pool, serving, io, self._place)
+        return busy
 
 
-def give_up(engine: Any, raw: Any, error: BaseException) -> None:
+def dispatch(pool: Executor, serving: Serving, io: WorkerIo, place: Place) -> None:
+    """Have the call in `io` run on `pool`, or where its handler wants to."""
+    call = io.raw.call
+    try:
+        placed = place(serving, io)
+        if placed is not None:
+            other, ready = placed
+            submit(other or pool, ready, serving.engine, call)
+    except BaseException as error:
+        give_up(serving.engine, call, error)
+
+
+def submit(pool: Executor, ready: Callable[[], None], engine: Any, call: int) -> None:
+    """Have `ready` serve `call` on a pool, whose refusal ends the call."""
+
+    def run() -> None:
+        try:
+            ready()
+        except BaseException as error:
+            give_up(engine, call, error)
+            raise
+
+    try:
+        pool.submit(run)
+    except RuntimeError as error:
+        _logger.error("the pool takes no more calls: %s", error)
+        text = str(error).encode()
+        lib.lr_cancel(engine, call, _UNAVAILABLE, text, len(text))
+        lib.lr_release(engine, call)
+
+
+def give_up(engine: Any, call: int, error: BaseException) -> None:
     """A handler has let out what handlers must not, SystemExit for one."""
     _logger.error("call abandoned by %r", error, exc_info=error)
-    lib.lr_cancel(engine, raw.call, _UNKNOWN, NULL, 0)
-    lib.lr_release(engine, raw.call)
+    lib.lr_cancel(engine, call, _UNKNOWN, NULL, 0)
+    lib.lr_release(engine, call)

@@ -12,8 +12,9 @@ from typing import Any
 from localrpc import _log
 from localrpc.address import Address
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
+from localrpc.drive.courier import Courier
 from localrpc.drive.doors import Doors, Guests
-from localrpc.drive.executors import Workers, workers_for
+from localrpc.drive.executors import Place, Workers, workers_for
 from localrpc.drive.notify import notify
 from localrpc.errors import ListenError
 from localrpc.options import Options
@@ -54,6 +55,7 @@ class Serving:
         self.options = options
         self.connections: dict[int, Connection] = {}
         self.callback_lock = threading.Lock()
+        self.callbacks = Courier("localrpc-callbacks", "Exception calling callback!")
         self._lock = threading.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
         self._guests = Guests(options.max_connections_per_user)
@@ -93,14 +95,18 @@ class Serving:
         self._tell_manager("READY=1")
         return listener.port
 
-    def start(self, accept: Callable[[WorkerIo], int], take: Callable[..., Any]) -> None:
-        """`accept` serves the call in an Io; `take` makes it something to run elsewhere."""
+    def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None:
+        """`accept` serves the call in an Io; `place` makes it something to run on a pool."""
         thread = threading.Thread(target=self._hear, name="localrpc-service", daemon=True)
         thread.start()
-        self._workers.start(accept, take)
+        self._workers.start(accept, place)
         self._doors.open()
         self._started = True
         self._tell_manager("READY=1")
+
+    def expect_other_pools(self) -> None:
+        """Some handler runs on a pool of its own: take calls while the server's is busy, too."""
+        self._workers.expect_other_pools()
 
     def _tell_manager(self, state: str) -> None:
         """Once each, and only if it was the manager who left us a socket: READY, then STOPPING."""

@@ -12,6 +12,7 @@ from localrpc import _log, status
 from localrpc.drive.core import lib
 from localrpc.drive.reading import receive_whole
 from localrpc.sync.context import ServicerContext
+from localrpc.sync.nonblocking import Responder, answers_later
 
 if TYPE_CHECKING:
     from localrpc.sync.handling import Entry
@@ -58,6 +59,13 @@ def complain(context: ServicerContext, error: Exception, doing: str) -> None:
     context.refuse(status.UNKNOWN, details)
 
 
+def of(handler: Any) -> Any:
+    """What a handler of any kind is to call."""
+    if handler.response_streaming:
+        return handler.stream_stream if handler.request_streaming else handler.unary_stream
+    return handler.stream_unary if handler.request_streaming else handler.unary_unary
+
+
 class Task:
     """One call and its handler, whatever its kind."""
 
@@ -72,6 +80,7 @@ class Task:
     ) -> None:
         self._context = context
         self._handler = handler
+        self.behaviour: Callable[..., Any] = of(handler)
         self._name = name
         self._max_send = max_send
         self._requests = RequestIterator(
@@ -79,16 +88,15 @@ class Task:
         )
 
     def run(self) -> None:
-        handler = self._handler
-        if handler.response_streaming:
-            behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
-        else:
-            behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        handler, behaviour = self._handler, self.behaviour
         argument: Any = self._requests
         if not handler.request_streaming:
             argument = self._single_request()
             if argument is None:
                 return
+        if handler.response_streaming and answers_later(behaviour):
+            self._answer_later(argument)
+            return
         try:
             result = behaviour(argument, self._context)
         except Exception as error:
@@ -100,6 +108,17 @@ class Task:
             message = self._serialize(result)
             if message is not None:
                 self._context.finish(message)
+
+    def _answer_later(self, argument: Any) -> None:
+        """Have the handler answer by a function, from any thread, when it likes."""
+        context = self._context
+        responder = Responder(context, self._serialize)
+        try:
+            self.behaviour(argument, context, responder)
+        except Exception as error:
+            complain(context, error, "calling application")
+        if not context._over:
+            context.leave_open()
 
     def _single_request(self) -> Any:
         try:
@@ -122,6 +141,12 @@ class Task:
                 _logger.exception("Exception serializing message!")
                 message = None
         if not isinstance(message, bytes):
+            if message is not None and self._context._turns is not None:
+                # From on_next(), and the call goes on, as in grpcio.
+                raise TypeError(
+                    "Argument 'message' has incorrect type"
+                    f" (expected bytes, got {type(message).__name__})"
+                )
             self._context.refuse(status.INTERNAL, "Failed to serialize response!")
             return None
         if len(message) > self._max_send >= 0:

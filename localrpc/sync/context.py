@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from time import monotonic_ns, time
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,6 +20,7 @@ from localrpc.wire import codec
 
 if TYPE_CHECKING:
     from localrpc.drive.serving import Serving
+    from localrpc.sync.nonblocking import Turns
 
 _logger = _log.logger("server")
 
@@ -52,6 +54,8 @@ class ServicerContext(grpc.ServicerContext):
     """Whether the handler has read to the end of a request stream."""
     _callbacks: list[Callable[[], None]] | None = None
     _errors: tuple[Exception, ...] = ()
+    _turns: Turns | None = None
+    """Who may send now, where several threads may answer."""
 
     def __init__(
         self,
@@ -70,7 +74,12 @@ class ServicerContext(grpc.ServicerContext):
     # grpc.RpcContext
 
     def is_active(self) -> bool:
-        if self._over or (self._deadline != NEVER and monotonic_ns() >= self._deadline):
+        return not self._statused and self._alive()
+
+    def _alive(self) -> bool:
+        if self._over:
+            return False
+        if self._deadline != NEVER and monotonic_ns() >= self._deadline:
             return False
         return bool(lib.lr_active(self._serving.engine, self._call) == 1)
 
@@ -84,16 +93,20 @@ class ServicerContext(grpc.ServicerContext):
         lib.lr_cancel(self._serving.engine, self._call, status.CANCELLED, text, len(text))
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
+        return self._watch(callback)
+
+    def _watch(self, *callbacks: Callable[[], None]) -> bool:
+        """Have _end() run once the call is over, and these callbacks; False if it is."""
         serving = self._serving
         with serving.callback_lock:
             if self._over:
                 return False
             if self._callbacks is not None:
-                self._callbacks.append(callback)
+                self._callbacks.extend(callbacks)
                 return True
-            late = not self.is_active()
+            late = not self._alive()
             if not late:
-                self._callbacks = [callback]
+                self._callbacks = list(callbacks)
                 self._touched = True
         # As in grpcio, who comes too late is not called.
         if late:
@@ -105,7 +118,8 @@ class ServicerContext(grpc.ServicerContext):
         with serving.callback_lock:
             if self._callbacks is None:
                 return True
-            self._callbacks.remove(callback)
+            for callback in callbacks:
+                self._callbacks.remove(callback)
         self._end()
         return False
 
@@ -120,6 +134,8 @@ class ServicerContext(grpc.ServicerContext):
             text = b"Deadline Exceeded"
             engine = self._serving.engine
             lib.lr_cancel(engine, self._call, status.DEADLINE_EXCEEDED, text, len(text))
+            if self._turns is not None:
+                self._release()  # its handler may have returned
         for callback in callbacks:
             try:
                 callback()
@@ -242,6 +258,8 @@ class ServicerContext(grpc.ServicerContext):
         self._conclude(code, details.encode() if self._details is None else self._details, None)
 
     def _conclude(self, code: int, details: bytes, message: bytes | None) -> None:
+        if self._statused:
+            return
         if self._over:
             self.let_go()
             return
@@ -259,6 +277,15 @@ class ServicerContext(grpc.ServicerContext):
         if code:
             message = None
         self._statused = True
+        if self._turns is None:
+            self._send_status(trailer, message, code)
+        else:
+            self._turns.last(partial(self._send_status, trailer, message, code), self._after_status)
+            return
+        self._after_status()
+
+    def _send_status(self, trailer: bytes, message: bytes | None, code: int) -> None:
+        self._over = True
         lib.lr_finish(
             self._serving.engine,
             self._call,
@@ -268,14 +295,30 @@ class ServicerContext(grpc.ServicerContext):
             0 if message is None else len(message),
             code,
         )
-        self._over = True
-        if self._callbacks is not None:
+
+    def _after_status(self) -> None:
+        if self._callbacks and self._turns is not None:
+            # This thread is any, and may hold what the callbacks wait for.
+            self._serving.callbacks.post(self._unwatch)
+        elif self._callbacks is not None:
             self._unwatch()
+
+    def leave_open(self) -> None:
+        """The handler has returned, and answers later; the call is kept until its end."""
+        if self._statused:
+            return
+        lib.lr_leave_open(self._serving.engine, self._call)
+        # Who sends the status meanwhile releases the call with it.
+        if not self._watch() and not self._statused:
+            self._release()
+
+    def _release(self) -> None:
+        lib.lr_release(self._serving.engine, self._call)
 
     def let_go(self) -> None:
         """Nothing more comes from the handler."""
         self._over = True
-        lib.lr_release(self._serving.engine, self._call)
+        self._release()
         if self._callbacks is not None:
             self._unwatch()
 

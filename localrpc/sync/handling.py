@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from contextvars import Context
+from functools import partial
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
@@ -16,10 +18,12 @@ import grpc
 
 from localrpc import _log, status
 from localrpc.drive.core import WorkerIo, ffi, lib
+from localrpc.drive.executors import submit
 from localrpc.drive.reading import receive_whole
 from localrpc.drive.serving import Serving
 from localrpc.sync import behaviour
 from localrpc.sync.context import ServicerContext
+from localrpc.sync.nonblocking import pool_of
 
 _logger = _log.logger("server")
 
@@ -59,6 +63,8 @@ class Entry:
         if handler is None or handler.request_streaming or handler.response_streaming:
             return
         self.behaviour: Any = handler.unary_unary
+        if pool_of(self.behaviour) is not None:
+            return
         self.deserialize: Any = handler.request_deserializer or _as_it_is
         self.serialize: Any = handler.response_serializer or _as_it_is
         self.plain = True
@@ -123,7 +129,30 @@ class Handling:
         return accept
 
     def take(self, serving: Serving, io: WorkerIo) -> Callable[[], None] | None:
-        """The call in `io` as something to run, on any thread; None when it has been put off."""
+        """The call in `io` as something to run, on any thread; None when there is no more to do."""
+        arrival = self._arrival(serving, io)
+        if arrival is None:
+            return None
+        return partial(self.serve, serving, *arrival, Context().run)
+
+    def place(
+        self, serving: Serving, io: WorkerIo
+    ) -> tuple[Executor | None, Callable[[], None]] | None:
+        """As take(), for a thread that serves no calls: also another pool that is to run it.
+
+        So interceptors run on that thread, as in grpcio.
+        """
+        arrival = self._arrival(serving, io)
+        if arrival is None:
+            return None
+        run = Context().run
+        task = self._task(*arrival, run)
+        return None if task is None else (pool_of(task.behaviour), partial(run, task.run))
+
+    def _arrival(
+        self, serving: Serving, io: WorkerIo
+    ) -> tuple[Entry, ServicerContext, int, bytes | None] | None:
+        """Entry, context, flags and message of the call in `io`; None when it has been put off."""
         call, size, _, _, flags, method, head, conn, deadline = _CALL.unpack_from(io.view)
         block = io.buf[:head]
         data: bytes | None = io.buf[head:size] if flags & lib.LR_F_MESSAGE else None
@@ -147,15 +176,7 @@ class Handling:
             text = f"SERVER: Received message larger than max ({size} vs. {limit})"
             context.refuse(status.RESOURCE_EXHAUSTED, text)
             return None
-        known = entry
-
-        def run() -> None:
-            self.serve(serving, known, context, flags, data, Context().run)
-
-        if flags & lib.LR_F_REFUSED:
-            run()  # the pool may be busy for as long as it likes
-            return None
-        return run
+        return entry, context, flags, data
 
     def _defer(self, serving: Serving, context: ServicerContext) -> None:
         """Have the call come again, without its metadata, once its message is whole."""
@@ -225,6 +246,25 @@ class Handling:
         run: Callable[..., Any],
     ) -> None:
         """One call from the search for its handler to its status; lets no exception out."""
+        task = self._task(entry, context, flags, data, run)
+        if task is None:
+            return
+        pool = pool_of(task.behaviour)
+        if pool is None:
+            run(task.run)
+        else:
+            serving.expect_other_pools()
+            submit(pool, partial(run, task.run), serving.engine, context._call)
+
+    def _task(
+        self,
+        entry: Entry,
+        context: ServicerContext,
+        flags: int,
+        data: bytes | None,
+        run: Callable[..., Any],
+    ) -> behaviour.Task | None:
+        """The call with its handler; None for a call that has got its status instead."""
         handler = entry.handler
         if handler is None:
             try:
@@ -232,14 +272,22 @@ class Handling:
             except Exception as error:
                 _logger.exception("Exception servicing handler: %s", error)
                 context.refuse(status.UNKNOWN, "Error in service handler!")
-                return
+                return None
         if handler is None:
             context.refuse(status.UNIMPLEMENTED, "Method not found!")
         elif flags & lib.LR_F_REFUSED:
             context.refuse(status.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
         else:
-            task = behaviour.Task(context, handler, entry.name, self._max_send, flags, data)
-            run(task.run)
+            return behaviour.Task(context, handler, entry.name, self._max_send, flags, data)
+        return None
+
+    def has_other_pools(self) -> bool:
+        """Whether a handler that is known by its name wants to run on a pool of its own."""
+        handlers = list(self.registered.values())
+        for generic in self.generic:
+            if _is_dictionary(generic):
+                handlers.extend(getattr(generic, "_method_handlers", {}).values())
+        return any(pool_of(behaviour.of(handler)) for handler in handlers)
 
 
 def _is_dictionary(generic: grpc.GenericRpcHandler) -> bool:

@@ -84,6 +84,11 @@ class Server(grpc.Server):
         generic_rpc_handlers = list(generic_rpc_handlers)
         _validate(generic_rpc_handlers)
         self._handling.generic.extend(generic_rpc_handlers)
+        self._look_for_pools()
+
+    def _look_for_pools(self) -> None:
+        if self._progress.stage is _Stage.STARTED and self._handling.has_other_pools():
+            self._serving.expect_other_pools()
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
@@ -132,7 +137,8 @@ class Server(grpc.Server):
                 raise ValueError("the server has already started")
             self._progress.stage = _Stage.STARTED
             remote = self._progress.remote_side
-        self._serving.start(self._handling.acceptor(self._serving), self._handling.take)
+        self._serving.start(self._handling.acceptor(self._serving), self._handling.place)
+        self._look_for_pools()
         if remote is not None:
             remote.start(self._progress.ended)
 

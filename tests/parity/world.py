@@ -102,6 +102,7 @@ class World:
         self.directory = directory
         self._names: list[str] = []
         self._undo: list[Callable[[], object]] = []
+        self._channels: list[Any] = []
         self._log = _Log()
 
     def __enter__(self) -> World:
@@ -159,13 +160,28 @@ class World:
 
     def channel(self, target: str, **named: Any) -> Any:
         channel = self.backend.make_channel(target, **named)
+        self._channels.append(channel)
         self._undo.append(channel.close)
         return channel
 
+    def close_channels(self) -> None:
+        for channel in self._channels:
+            channel.close()
+
     def method(self, kind: str, behaviour: Behaviour, **codecs: Any) -> Any:
         """A multicallable whose calls reach behaviour, on a server and channel of its own."""
-        channel = self.channel(self.serve({"Do": handler(kind, behaviour)}))
-        return getattr(channel, kind)(f"/{SERVICE}/Do", **codecs)
+        return getattr(self._served(handler(kind, behaviour)), kind)(f"/{SERVICE}/Do", **codecs)
+
+    def method_of(self, served: Any) -> Any:
+        """A multicallable of raw bytes for an RpcMethodHandler, served likewise."""
+        kind = "_".join(
+            "stream" if streaming else "unary"
+            for streaming in (served.request_streaming, served.response_streaming)
+        )
+        return getattr(self._served(served), kind)(f"/{SERVICE}/Do")
+
+    def _served(self, served: Any) -> Any:
+        return self.channel(self.serve({"Do": served}))
 
     def logged(self) -> list[list[str]]:
         """Level and text of the warnings and errors logged so far."""

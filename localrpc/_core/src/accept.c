@@ -177,7 +177,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	if (timeout >= 0 && timeout < LR_LONGEST / LR_US)
 		call->deadline = lr_now() + timeout * LR_US;
 	call->open_flags = f->h.flags & (LR_F_MESSAGE | LR_F_END | LR_F_BIG);
-	if (e->max_calls >= 0 && e->live > e->max_calls)
+	if (e->max_calls >= 0 && e->live - e->open > e->max_calls)
 		call->open_flags |= LR_F_REFUSED;
 	conn->opens++;
 	if (!e->refusing)

@@ -59,6 +59,7 @@
 #define LR_F_ALONE 256      /* no other worker waits for calls: start one */
 #define LR_F_REFUSED 512    /* over the limit of concurrent calls: answer with an error */
 #define LR_F_FULL 2048
+#define LR_F_POST 4096      /* lr_send: nobody shall wait for the link's room, if that can be */
 #define LR_F_TOO_LARGE 1024 /* the message is larger than this side receives: size says */
 
 #define LR_HEADER_SIZE 16
@@ -302,6 +303,7 @@ int lr_headers(struct lr_engine *engine, uint64_t call, const char *block, uint3
 int lr_finish(struct lr_engine *engine, uint64_t call, const char *trailer,
 	uint32_t trailer_len, const char *msg, uint64_t len, uint32_t code);
 int lr_defer(struct lr_engine *engine, uint64_t call); /* LR_K_CALL again once its message is whole */
+int lr_leave_open(struct lr_engine *engine, uint64_t call); /* no handler runs: not among max_calls */
 int lr_intern(struct lr_engine *engine, const char *name, uint32_t len, int32_t id);
 int lr_call_method(struct lr_engine *engine, uint64_t call, char *name, int size);
 void lr_yield(struct lr_engine *engine); /* the next worker to wait, or one that waits, returns LR_K_YIELD */

@@ -93,6 +93,7 @@ enum {
 	CALL_ASKED_CREDIT = 1 << 4,
 	CALL_UNSEEN = 1 << 5,
 	CALL_TOO_LARGE = 1 << 6,
+	CALL_LEFT_OPEN = 1 << 7,  /* its handler has returned, and answers later: in e->open */
 };
 
 struct lr_call {
@@ -210,6 +211,7 @@ struct lr_engine {
 	uint32_t ncalls;
 	struct lr_call *free_calls;
 	int64_t live;
+	int64_t open; /* of these, how many have no handler that runs */
 	struct lr_user *users; /* as many as ever came: they stay */
 	int64_t user_calls;    /* the most each may have, -1: any number */
 	uint64_t user_bytes;

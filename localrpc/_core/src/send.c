@@ -141,6 +141,15 @@ static bool begun(const struct lr_call *call)
 	return call->out == OUT_BIG || call->out == OUT_BIG_END;
 }
 
+/*
+ * A message that nobody shall wait for: the peer may read nothing at present, and who
+ * sends may have others to tell. Well before the peer is choked for it.
+ */
+static bool may_post(const struct lr_call *call, int flags, bool big)
+{
+	return (flags & LR_F_POST) && !big && call->conn->posted < LR_MAX_POSTED / 2;
+}
+
 static int send_message(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
 	int flags, int64_t deadline)
 {
@@ -166,6 +175,9 @@ static int send_message(struct lr_engine *e, struct lr_call *call, const char *m
 		}
 		r = lr_conn_put(call->conn, LR_T_MESSAGE,
 			(big ? LR_F_BIG : LR_F_MESSAGE) | (flags & LR_F_END), call->wire, &iov, 1);
+		if (r == 0 && may_post(call, flags, big))
+			r = lr_conn_post(call->conn, LR_T_MESSAGE, LR_F_MESSAGE | (flags & LR_F_END),
+				    call->wire, &iov, 1) < 0 ? LR_NOMEM : 1;
 		if (r == 0)
 			r = lr_wait_room(e, call, (uint32_t)iov.iov_len, deadline, false);
 		else if (r == 1) {

@@ -194,6 +194,22 @@ int lr_defer(struct lr_engine *e, uint64_t handle)
 	return r;
 }
 
+int lr_leave_open(struct lr_engine *e, uint64_t handle)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	if (call && !(call->state & CALL_LEFT_OPEN)) {
+		call->state |= CALL_LEFT_OPEN;
+		e->open++;
+	}
+	lr_leave(e);
+	return call ? 0 : LR_GONE;
+}
+
 int lr_intern(struct lr_engine *e, const char *name, uint32_t len, int32_t id)
 {
 	struct lr_intern *interned;

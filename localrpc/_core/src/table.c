@@ -102,6 +102,8 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 		lr_conn_refund(conn, call->opened->size);
 		free(call->opened);
 	}
+	if (call->state & CALL_LEFT_OPEN)
+		e->open--;
 	call->life = 0;
 	call->state = 0;
 	call->opened = call->status = call->big = NULL;
