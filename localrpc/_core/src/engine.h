@@ -119,7 +119,8 @@ struct lr_call {
 
 	struct lr_waiter *receiver, *sender;
 	uint32_t inside; /* threads that wait for something of this call */
-	struct lr_call *next; /* free, queued or told */
+	struct lr_call *next; /* free or queued */
+	struct lr_call *next_told; /* a call may be queued, and its end told, at once */
 	struct lr_item *opened; /* while queued: metadata and message */
 	int32_t method;
 	uint32_t number;

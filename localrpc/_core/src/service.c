@@ -46,10 +46,10 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 	e->rewatch = false;
 	expire_watched(e);
 	if ((call = e->told)) {
-		e->told = call->next;
+		e->told = call->next_told;
 		if (!e->told)
 			e->told_last = &e->told;
-		call->next = NULL;
+		call->next_told = NULL;
 		io->call = lr_call_handle(call);
 		return LR_K_ENDED;
 	}

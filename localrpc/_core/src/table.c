@@ -87,9 +87,9 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 				break;
 			}
 	if (call->state & CALL_TOLD)
-		for (struct lr_call **at = &e->told; *at; at = &(*at)->next)
+		for (struct lr_call **at = &e->told; *at; at = &(*at)->next_told)
 			if (*at == call) {
-				*at = call->next;
+				*at = call->next_told;
 				if (!*at)
 					e->told_last = at;
 				break;
@@ -245,7 +245,7 @@ struct lr_call *lr_queue_pop(struct lr_engine *e)
 void lr_told_push(struct lr_engine *e, struct lr_call *call)
 {
 	call->state |= CALL_TOLD;
-	call->next = NULL;
+	call->next_told = NULL;
 	*e->told_last = call;
-	e->told_last = &call->next;
+	e->told_last = &call->next_told;
 }
