@@ -36,12 +36,14 @@ int lr_left_cut(const struct lr_left *left, struct iovec *out, size_t most)
 	size_t skip = left->at;
 	int n = 0;
 
-	for (; n < left->count && most; n++, skip = 0) {
-		size_t size = left->iov[n].iov_len - skip;
+	for (int i = 0; i < left->count && most; i++, skip = 0) {
+		size_t size = left->iov[i].iov_len - skip;
 
-		out[n].iov_base = (uint8_t *)left->iov[n].iov_base + skip;
+		if (!size) /* an empty part may have no address */
+			continue;
+		out[n].iov_base = (uint8_t *)left->iov[i].iov_base + skip;
 		out[n].iov_len = size < most ? size : most;
-		most -= out[n].iov_len;
+		most -= out[n++].iov_len;
 	}
 	return n;
 }
