@@ -1,0 +1,233 @@
+/* actor.c - what the user of an engine knows and does next; and the accounts at the end. */
+#include "actor.h"
+
+static struct lr_io ios[32];
+
+/* Each thread has its own. */
+struct lr_io *my_io(void)
+{
+	struct lr_io *io = &ios[world.depth % COUNT(ios)];
+
+	if (!io->buf) {
+		io->buf = malloc(LR_SCRATCH);
+		io->cap = LR_SCRATCH;
+	}
+	CHECK(io->buf);
+	return io;
+}
+
+int64_t some_deadline(void)
+{
+	switch (in_byte() % 8) {
+	case 0:
+	case 1:
+	case 2:
+	case 3:
+		return 1;
+	case 4:
+	case 5:
+		return 0;
+	case 6:
+		return world.now + 3 * LR_MS;
+	default:
+		return world.now + (int64_t)in_u16() * LR_US;
+	}
+}
+
+/* ---- calls that are known ---- */
+
+struct deed *deed_of(struct actor *a, uint64_t handle)
+{
+	for (uint32_t i = 0; handle && i < COUNT(a->deeds); i++)
+		if (a->deeds[i].handle == handle)
+			return &a->deeds[i];
+	return NULL;
+}
+
+struct deed *some_deed(struct actor *a)
+{
+	uint8_t which = in_byte();
+
+	for (uint32_t i = 0; i < COUNT(a->deeds); i++) {
+		struct deed *d = &a->deeds[(which + i) % COUNT(a->deeds)];
+		if (d->handle)
+			return d;
+	}
+	return NULL;
+}
+
+uint64_t actor_some_call(struct actor *a)
+{
+	uint8_t which = in_byte();
+	struct deed *d = &a->deeds[which % COUNT(a->deeds)];
+
+	if (which >= 250)
+		return a->stale[which % COUNT(a->stale)];
+	if (!d->handle)
+		for (d = a->deeds; d < a->deeds + COUNT(a->deeds) - 1 && !d->handle; d++)
+			;
+	return d->handle;
+}
+
+void deed_forget(struct actor *a, uint64_t handle)
+{
+	struct deed *d = deed_of(a, handle);
+
+	if (!d)
+		return;
+	a->stale[d->handle % COUNT(a->stale)] = d->handle;
+	*d = (struct deed){0};
+}
+
+void deed_release(struct actor *a, uint64_t handle)
+{
+	int r = lr_release(a->e, handle);
+
+	CHECK(r == 0 || r == LR_GONE);
+	deed_forget(a, handle);
+}
+
+void deed_add(struct actor *a, uint64_t handle, bool half)
+{
+	for (uint32_t i = 0; i < COUNT(a->deeds); i++)
+		if (!a->deeds[i].handle) {
+			a->deeds[i] = (struct deed){.handle = handle, .half = half};
+			return;
+		}
+	CHECK(lr_release(a->e, handle) != LR_GONE);
+}
+
+/* Whoever waits now: nested calls give the name back. */
+const char *wait_begins(struct actor *a, const char *name)
+{
+	const char *outer = a->waits_for;
+
+	a->waits_for = name;
+	return outer;
+}
+
+/* ---- what is done next ---- */
+
+struct act {
+	void (*run)(struct actor *a);
+	const char *name;
+};
+#define ACT(f) {act_##f, #f}
+
+void actor_act(struct actor *a)
+{
+	static const struct act clients[] = {ACT(open_call), ACT(open_call), ACT(open_call), ACT(receive),
+		ACT(receive), ACT(receive), ACT(send), ACT(send), ACT(half_close), ACT(cancel),
+		ACT(let_go), ACT(watch), ACT(service), ACT(flush), ACT(look), ACT(time_passes),
+		ACT(shut)};
+	static const struct act servers[] = {ACT(next), ACT(next), ACT(next), ACT(receive), ACT(receive),
+		ACT(receive), ACT(send), ACT(send), ACT(finish), ACT(finish), ACT(reply_next),
+		ACT(headers), ACT(cancel), ACT(let_go), ACT(defer), ACT(watch), ACT(service),
+		ACT(look), ACT(time_passes), ACT(intern), ACT(names), ACT(goaway), ACT(cancel_all),
+		ACT(drop), ACT(yield), ACT(shut)};
+	bool client = a->role == LR_CLIENT;
+	const struct act *act = client ? &clients[in_byte() % COUNT(clients)]
+				       : &servers[in_byte() % COUNT(servers)];
+
+	world_says("%s: %s", client ? "client" : "server", act->name);
+	act->run(a);
+}
+
+/* ---- the end ---- */
+
+bool actor_locked(struct actor *a)
+{
+	if (pthread_mutex_trylock(&a->e->lock) != 0)
+		return true;
+	pthread_mutex_unlock(&a->e->lock);
+	return false;
+}
+
+void actor_let_out(struct actor *a, int level)
+{
+	if (level > 1 && a->waits_for)
+		world_fail("%s waits, though the connection has ended", a->waits_for);
+	switch (level) {
+	case 0:
+		for (uint32_t i = 0; i < a->nlinks; i++)
+			if (a->links[i] && !a->links[i]->other)
+				memlink_end(a->links[i]);
+		break;
+	case 1:
+		lr_kick(a->e);
+		break;
+	case 2:
+		if (a->role == LR_SERVER)
+			lr_stop(a->e);
+		lr_engine_close(a->e);
+		a->closed = true;
+	}
+}
+
+static void drain(struct actor *a)
+{
+	struct lr_io *io = my_io();
+	int r, rounds = 0;
+
+	for (;;) {
+		uint64_t busy = 0;
+
+		CHECK(rounds++ < 100000);
+		if (a->role == LR_SERVER) {
+			while ((r = lr_next_now(a->e, io)) == LR_K_CALL) {
+				lr_release(a->e, io->call);
+				busy++;
+			}
+			CHECK(r == LR_K_YIELD || r == LR_K_STOP);
+		}
+		lr_kick(a->e);
+		while ((r = lr_service(a->e, io)) == LR_K_ENDED || r == LR_K_CONN_CLOSED ||
+			r == LR_K_DRAINED) {
+			lr_kick(a->e);
+			busy++;
+		}
+		if (!busy)
+			return;
+	}
+}
+
+static void check_users(const struct actor *a)
+{
+	for (const struct lr_user *user = a->e->users; user; user = user->next)
+		if (user->calls || user->queued)
+			world_fail("uid %lld is charged with %lld calls, %llu bytes at the end",
+				(long long)user->uid, (long long)user->calls,
+				(unsigned long long)user->queued);
+}
+
+void actor_finale(struct actor *a)
+{
+	uint8_t how = in_byte();
+	struct lr_stats stats;
+
+	world.idle = NULL;
+	for (uint32_t i = 0; i < a->nlinks && (how & 1); i++)
+		if (a->links[i] && !a->links[i]->deaf)
+			memlink_grant(a->links[i], 1 << 30);
+	if (how & 2)
+		actor_let_out(a, 0);
+	if (how & 4)
+		drain(a);
+	for (uint32_t i = 0; i < COUNT(a->deeds); i++)
+		if (a->deeds[i].handle)
+			deed_release(a, a->deeds[i].handle);
+	if (a->role == LR_SERVER && a->closed) /* no worker takes what is queued */
+		lr_cancel_all(a->e, 14, "going", 5);
+	drain(a);
+	for (uint32_t i = 0; i < a->e->nconns; i++)
+		if (a->e->conns[i])
+			lr_conn_drop(a->e, a->e->conns[i]->id);
+	drain(a);
+	lr_engine_stats(a->e, &stats);
+	if (lr_live(a->e) || stats.queued_bytes || stats.conns)
+		world_fail("at the end %lld calls are live, %llu bytes queued, %llu connections open",
+			(long long)lr_live(a->e), (unsigned long long)stats.queued_bytes,
+			(unsigned long long)stats.conns);
+	check_users(a);
+	lr_engine_free(a->e);
+}

@@ -1,0 +1,364 @@
+/* memlink.c - a link in memory: see memlink.h. */
+#include "memlink.h"
+
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+uint32_t memlinks;
+
+#define MEM(l) ((struct memlink *)(l))
+#define ROOM_IN_PAIR (160 << 10)
+#define FULL 0xfffffffffffffffeULL
+
+static void say(const char *what, const struct memlink *m, const struct lr_header *h)
+{
+	world_says("%s %s type %d, flags %d, call %llx, %u bytes",
+		m->wire.role == LR_CLIENT ? "client" : "server", what, h->type, h->flags,
+		(unsigned long long)h->call, h->length);
+}
+
+static void ring(int fd)
+{
+	static const uint64_t one = 1;
+
+	if (write(fd, &one, sizeof one) < 0)
+		return;
+}
+
+void memlink_bell(struct memlink *m)
+{
+	ring(m->link.bell_fd);
+}
+
+static void append(struct memlink *m, struct mem_frame *f)
+{
+	f->next = NULL;
+	*m->last = f;
+	m->last = &f->next;
+	m->waiting += LR_HEADER_SIZE + f->h.length;
+	if (m->armed)
+		memlink_bell(m);
+}
+
+static struct mem_frame *frame_new(const struct lr_header *h, const uint8_t *payload)
+{
+	struct mem_frame *f = malloc(sizeof *f);
+
+	CHECK(f);
+	*f = (struct mem_frame){.h = *h, .payload = malloc(h->length)};
+	CHECK(f->payload);
+	memcpy(f->payload, payload, h->length);
+	return f;
+}
+
+static void frame_free(struct mem_frame *f)
+{
+	if (f)
+		free(f->payload);
+	free(f);
+}
+
+void memlink_deliver(struct memlink *m, const struct lr_header *h, const uint8_t *payload)
+{
+	if (!m->eof)
+		append(m, frame_new(h, payload));
+}
+
+void memlink_end(struct memlink *m)
+{
+	if (m->eof)
+		return;
+	world_says("the link of the %s ends", m->wire.role == LR_CLIENT ? "client" : "server");
+	m->eof = true;
+	if (m->far_end >= 0)
+		shutdown(m->far_end, SHUT_RDWR);
+	if (m->link.pidfd >= 0)
+		ring(m->link.pidfd);
+	memlink_bell(m);
+}
+
+static void more_room(struct memlink *m)
+{
+	uint64_t count;
+
+	if (!m->room_armed)
+		return;
+	if (m->link.room_fd < 0)
+		memlink_bell(m);
+	else if (read(m->link.room_fd, &count, sizeof count) < 0)
+		return; /* it is writable already */
+}
+
+void memlink_grant(struct memlink *m, uint64_t bytes)
+{
+	m->room += (int64_t)(bytes & 0xffffffff);
+	more_room(m);
+}
+
+/* ---- the reader's ---- */
+
+static int mem_peek(struct lr_link *link, struct lr_frame *frame)
+{
+	struct memlink *m = MEM(link);
+	struct mem_frame *f = m->first;
+
+	atomic_store(&link->edge, false);
+	if (!f)
+		return m->garbage ? LR_PROTOCOL : m->eof ? LR_CLOSED : 0;
+	if (!f->peeked) {
+		f->peeked = true;
+		say("reads", m, &f->h);
+		if (f->h.type == LR_T_OPEN)
+			wire_opened(&m->wire, f->h.call);
+	}
+	frame->h = f->h;
+	frame->payload = f->payload;
+	atomic_store(&link->peer_cpu, f->h.cpu);
+	return 1;
+}
+
+static void mem_consume(struct lr_link *link)
+{
+	struct memlink *m = MEM(link);
+	struct mem_frame *f = m->first;
+	uint64_t size = LR_HEADER_SIZE + f->h.length;
+
+	m->first = f->next;
+	if (!m->first)
+		m->last = &m->first;
+	m->waiting -= size;
+	if (f->h.type == LR_T_CREDIT && f->h.length == 8)
+		wire_granted(&m->wire, f->h.call, lr_read64(f->payload));
+	frame_free(f);
+	if (m->other && !m->other->deaf)
+		memlink_grant(m->other, size);
+}
+
+static bool mem_poll(struct lr_link *link)
+{
+	return MEM(link)->first || MEM(link)->eof || MEM(link)->garbage;
+}
+
+static bool mem_over(struct lr_link *link)
+{
+	return MEM(link)->eof;
+}
+
+static bool mem_arm(struct lr_link *link, uint32_t sleeper)
+{
+	(void)sleeper;
+	MEM(link)->armed = true;
+	return !mem_poll(link);
+}
+
+static void mem_disarm(struct lr_link *link)
+{
+	MEM(link)->armed = false;
+}
+
+/* ---- the writer's ---- */
+
+static void send_whole(struct memlink *m, struct mem_frame *f)
+{
+	if (m->other && !m->other->eof)
+		append(m->other, f);
+	else
+		frame_free(f);
+}
+
+static bool mem_room(struct lr_link *link, uint32_t need)
+{
+	struct memlink *m = MEM(link);
+
+	if (m->deaf || m->eof)
+		return true; /* the send that follows says so */
+	if (m->half && m->room >= 0) {
+		send_whole(m, m->half);
+		m->half = NULL;
+		link->unfinished = false;
+	}
+	return m->room >= (int64_t)need + LR_HEADER_SIZE;
+}
+
+static int mem_send(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
+	int count)
+{
+	struct memlink *m = MEM(link);
+	int64_t size = LR_HEADER_SIZE + header->length;
+	struct mem_frame *f;
+	uint8_t *flat;
+	const char *why;
+
+	if (m->deaf || m->eof)
+		return LR_CLOSED;
+	mem_room(link, 0);
+	if (m->half || m->room < (m->partial && m->room > 0 ? 1 : size))
+		return 0;
+	flat = malloc(header->length + 1);
+	CHECK(flat);
+	lr_left_copy(&(struct lr_left){iov, count, 0}, flat, header->length);
+	say("sends", m, header);
+	why = wire_check(&m->wire, header, flat);
+	if (why)
+		world_fail("the %s sent type %d, flags %d, call %llx, %u bytes: %s",
+			m->wire.role == LR_CLIENT ? "client" : "server", header->type, header->flags,
+			(unsigned long long)header->call, header->length, why);
+	f = frame_new(header, flat);
+	free(flat);
+	m->sent += (uint64_t)size;
+	m->room -= size;
+	if (m->room < 0) {
+		m->half = f;
+		link->unfinished = true;
+	} else {
+		send_whole(m, f);
+	}
+	if (m->epoch & 1)
+		link->owes = m->epoch;
+	return 1;
+}
+
+static void mem_ring(struct lr_link *link)
+{
+	atomic_fetch_add(&link->bells, 1);
+}
+
+static void mem_paid(struct lr_link *link, uint64_t owed)
+{
+	if (MEM(link)->epoch == owed)
+		MEM(link)->epoch++;
+}
+
+static bool mem_arm_room(struct lr_link *link, uint32_t need)
+{
+	MEM(link)->room_armed = true;
+	return !mem_room(link, need);
+}
+
+static void mem_disarm_room(struct lr_link *link)
+{
+	struct memlink *m = MEM(link);
+
+	m->room_armed = false;
+	if (link->room_fd >= 0) { /* a fresh edge for the next time */
+		const uint64_t most = FULL;
+		uint64_t count;
+		if (read(link->room_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+			return;
+		CHECK(write(link->room_fd, &most, sizeof most) == sizeof most);
+	}
+}
+
+static uint64_t mem_sent(struct lr_link *link)
+{
+	return MEM(link)->sent;
+}
+
+static bool mem_unseen(struct lr_link *link, uint64_t mark)
+{
+	return MEM(link)->seen < mark;
+}
+
+static void mem_hang_up(struct lr_link *link)
+{
+	struct memlink *m = MEM(link);
+
+	m->deaf = true;
+	link->unfinished = false;
+	if (m->other)
+		memlink_end(m->other);
+}
+
+static void mem_release(struct lr_link *link)
+{
+	CHECK(MEM(link)->deaf);
+}
+
+/* Of what its calls were charged nothing may be left. */
+static void check_accounts(const struct memlink *m)
+{
+	for (uint32_t i = 0; m->engine && i < m->engine->nconns; i++) {
+		const struct lr_conn *conn = m->engine->conns[i];
+
+		if (!conn || conn->link != &m->link || conn->refs)
+			continue;
+		if (conn->queued || conn->posted)
+			world_fail("a connection ends with %llu bytes queued, %llu posted",
+				(unsigned long long)conn->queued, (unsigned long long)conn->posted);
+	}
+}
+
+static void mem_destroy(struct lr_link *link)
+{
+	struct memlink *m = MEM(link);
+	struct mem_frame *f;
+
+	check_accounts(m);
+	while ((f = m->first)) {
+		m->first = f->next;
+		frame_free(f);
+	}
+	frame_free(m->half);
+	if (m->other) {
+		memlink_end(m->other);
+		m->other->other = NULL;
+	}
+	if (link->sock_fd != link->bell_fd)
+		close(link->sock_fd);
+	close(link->bell_fd);
+	lr_close_if(link->pidfd);
+	lr_close_if(link->room_fd);
+	lr_close_if(m->far_end);
+	if (m->place)
+		*m->place = NULL;
+	free(m);
+	memlinks--;
+}
+
+#define MEM_OPS                                                                          \
+	.peek = mem_peek, .consume = mem_consume, .poll = mem_poll, .over = mem_over,    \
+	.arm = mem_arm, .disarm = mem_disarm, .send = mem_send, .ring = mem_ring,        \
+	.paid = mem_paid, .room = mem_room, .arm_room = mem_arm_room,                    \
+	.disarm_room = mem_disarm_room, .sent = mem_sent, .unseen = mem_unseen,          \
+	.hang_up = mem_hang_up, .destroy = mem_destroy
+
+static const struct lr_link_ops plain_ops = {MEM_OPS};
+static const struct lr_link_ops releasing_ops = {MEM_OPS, .release = mem_release};
+
+struct memlink *memlink_new(struct lr_engine *e, int role, uint64_t window, uint8_t like)
+{
+	struct memlink *m = calloc(1, sizeof *m);
+	int pair[2];
+
+	CHECK(m);
+	m->engine = e;
+	m->last = &m->first;
+	m->wire.role = role;
+	m->wire.window = window;
+	m->partial = like & MEM_PARTIAL;
+	m->far_end = -1;
+	m->link.ops = like & MEM_RELEASES ? &releasing_ops : &plain_ops;
+	m->link.bell_fd = m->link.sock_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	m->link.pidfd = like & MEM_PIDFD ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+	m->link.room_fd = like & MEM_ROOM_FD ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
+	if (m->link.room_fd >= 0)
+		mem_disarm_room(&m->link);
+	if (like & MEM_RINGLIKE) {
+		CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+		m->link.sock_fd = pair[0];
+		m->far_end = pair[1];
+	}
+	m->link.piece = like & MEM_RINGLIKE ? LR_PIECE / 2 : LR_PIECE;
+	m->link.stride = like & MEM_RINGLIKE ? LR_PIECE : 0;
+	m->link.spin = like & MEM_SPINS ? LR_SPIN_ALWAYS : -1;
+	memlinks++;
+	return m;
+}
+
+void memlink_join(struct memlink *a, struct memlink *b)
+{
+	a->other = b;
+	b->other = a;
+	a->room = b->room = ROOM_IN_PAIR;
+}

@@ -1,0 +1,31 @@
+/* wire.h - what one side of a connection may send, by PROTOCOL.md and nothing else. */
+#ifndef LR_FUZZ_WIRE_H
+#define LR_FUZZ_WIRE_H
+
+#include "world.h"
+
+struct wire_call {
+	uint64_t id;
+	uint64_t big_left; /* of the large message that has begun */
+	uint64_t outstanding;
+	bool headers, spoken, half, last, ended;
+};
+
+struct wire {
+	int role; /* of the side that sends */
+	uint64_t window;
+	struct wire_call calls[256];
+	uint32_t used;
+	uint8_t methods[LR_MAX_NAMES / 8];
+	bool last_said;
+};
+
+/* NULL, or what is wrong with the frame. */
+const char *wire_check(struct wire *w, const struct lr_header *h, const uint8_t *payload);
+/* The other side has granted so much. */
+void wire_granted(struct wire *w, uint64_t call, uint64_t bytes);
+
+/* The other side uses this id, for the first time or again. */
+void wire_opened(struct wire *w, uint64_t call);
+
+#endif

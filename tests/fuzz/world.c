@@ -1,0 +1,328 @@
+/*
+ * world.c - the input, the clock, and the system calls of the core, by the linker's
+ * --wrap: build.py has the list.
+ */
+#include "world.h"
+
+#include <poll.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define STEPS 4000       /* what one input may do at most */
+#define TICK (5 * LR_US) /* what a look at the clock takes: who spins ends some time */
+#define ENDS 8           /* times that world.end() may be of no help */
+#define LOOKS 256        /* at the clock, and others run, too */
+#define GLANCES 64       /* looks at what has come, in a row and in vain, before world.end() */
+
+struct world world;
+static const uint8_t *at, *end;
+static uint8_t *pattern_bytes;
+static int glances; /* in vain, in a row */
+static int looks;   /* at the clock */
+
+_Noreturn void world_fail(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fprintf(stderr, "\n==fuzz== ");
+	vfprintf(stderr, format, args);
+	fprintf(stderr, "\n");
+	va_end(args);
+	abort();
+}
+
+void world_says(const char *format, ...)
+{
+	static int says = -1;
+	va_list args;
+
+	if (says < 0)
+		says = getenv("LR_FUZZ_SAYS") != NULL;
+	if (!says)
+		return;
+	va_start(args, format);
+	fprintf(stderr, "%*s", 1 + 2 * (int)world.depth, "");
+	vfprintf(stderr, format, args);
+	fprintf(stderr, "\n");
+	va_end(args);
+}
+
+bool in_left(void)
+{
+	return at < end;
+}
+
+uint8_t in_byte(void)
+{
+	return at < end ? *at++ : 0;
+}
+
+uint16_t in_u16(void)
+{
+	uint16_t low = in_byte();
+	return (uint16_t)(low | in_byte() << 8);
+}
+
+uint64_t in_u64(void)
+{
+	uint64_t value = 0;
+
+	for (int i = 0; i < 8; i++)
+		value |= (uint64_t)in_byte() << (8 * i);
+	return value;
+}
+
+bool in_one_of(uint8_t n)
+{
+	return in_byte() % n == 0;
+}
+
+uint32_t in_size(uint32_t most)
+{
+	static const uint32_t sizes[] = {0, 1, 4, 7, 8, 16, 64, 100, 511, 1000, 4096, LR_INLINE - 65,
+		LR_INLINE - 64, LR_INLINE - 1, LR_INLINE, LR_INLINE + 1, LR_PIECE - 16, LR_PIECE,
+		LR_PIECE + 1, 2 * LR_PIECE, LR_MAX_FRAME - 16, LR_MAX_FRAME, 700000};
+	uint8_t how = in_byte();
+	uint32_t size = how < 128 ? sizes[how % COUNT(sizes)] : how < 240 ? how - 128u : in_u16();
+
+	return size < most ? size : most;
+}
+
+const uint8_t *in_bytes(uint32_t size, uint32_t *got)
+{
+	const uint8_t *from = at;
+
+	*got = size < (size_t)(end - at) ? size : (uint32_t)(end - at);
+	at += *got;
+	return from;
+}
+
+void world_begin(const uint8_t *data, size_t size)
+{
+	setenv("LOCALRPC_KEEP_MEMORY", "0", 1);
+	at = data;
+	end = data + size;
+	glances = looks = 0;
+	lr_may_sleep = false; /* of the input before */
+	world = (struct world){.on = true, .now = 1000000 * LR_MS, .steps = STEPS};
+}
+
+void world_over(void)
+{
+	world = (struct world){0};
+}
+
+const uint8_t *pattern(uint64_t size)
+{
+	CHECK(size <= PATTERN_MAX);
+	if (!pattern_bytes) {
+		pattern_bytes = malloc(PATTERN_MAX);
+		CHECK(pattern_bytes);
+		for (uint32_t i = 0; i < PATTERN_MAX; i++)
+			pattern_bytes[i] = (uint8_t)(i * 7 + (i >> 8));
+	}
+	return pattern_bytes;
+}
+
+/* ---- time ---- */
+
+static void glance(void);
+
+static void pass(const struct timespec *how_long)
+{
+	world.now += (int64_t)how_long->tv_sec * 1000000000 + how_long->tv_nsec;
+}
+
+int __real_clock_gettime(clockid_t clock, struct timespec *t);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	if (!world.on || clock == CLOCK_REALTIME) /* which the core does not use; libFuzzer does */
+		return __real_clock_gettime(clock, t);
+	world.now += TICK;
+	if (world.end && ++looks % LOOKS == 0) /* it spins */
+		glance();
+	t->tv_sec = world.now / 1000000000;
+	t->tv_nsec = world.now % 1000000000;
+	return 0;
+}
+
+int __real_clock_nanosleep(clockid_t clock, int flags, const struct timespec *t,
+	struct timespec *left);
+int __wrap_clock_nanosleep(clockid_t clock, int flags, const struct timespec *t,
+	struct timespec *left);
+int __wrap_clock_nanosleep(clockid_t clock, int flags, const struct timespec *t,
+	struct timespec *left)
+{
+	if (!world.on)
+		return __real_clock_nanosleep(clock, flags, t, left);
+	CHECK(flags == 0);
+	pass(t);
+	return 0;
+}
+
+int __real_nanosleep(const struct timespec *t, struct timespec *left);
+int __wrap_nanosleep(const struct timespec *t, struct timespec *left);
+int __wrap_nanosleep(const struct timespec *t, struct timespec *left)
+{
+	if (!world.on)
+		return __real_nanosleep(t, left);
+	pass(t);
+	return 0;
+}
+
+int __real_sched_getcpu(void);
+int __wrap_sched_getcpu(void);
+int __wrap_sched_getcpu(void)
+{
+	return world.on ? 0 : __real_sched_getcpu();
+}
+
+int __real_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *t, const sigset_t *mask);
+int __wrap_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *t, const sigset_t *mask);
+int __wrap_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *t, const sigset_t *mask)
+{
+	if (world.on && t)
+		pass(t);
+	return world.on ? poll(fds, n, 0) : __real_ppoll(fds, n, t, mask);
+}
+
+/* ---- sleeping ---- */
+
+static bool step(void)
+{
+	bool happened;
+
+	if (!world.steps || !world.idle)
+		return false;
+	world.steps--;
+	world.depth++;
+	happened = world.idle();
+	world.depth--;
+	return happened;
+}
+
+/* Whoever waits does so without sleeping: let others run, too. */
+static void glance(void)
+{
+	if (world.depth || world.locked()) /* a look in passing, and not in place of a sleep */
+		return;
+	if (step()) {
+		glances = looks = 0;
+	lr_may_sleep = false; /* of the input before */
+		return;
+	}
+	world.now += LR_MS;
+	if (++glances % GLANCES)
+		return;
+	if (glances > ENDS * GLANCES)
+		world_fail("a thread spins, and nothing will ever come");
+	world.end();
+}
+
+int __real_sched_yield(void);
+int __wrap_sched_yield(void);
+int __wrap_sched_yield(void)
+{
+	if (!world.end)
+		return __real_sched_yield();
+	glance();
+	return 0;
+}
+
+static long sleep_on_epoll(int epoll, struct epoll_event *events, int most,
+	const struct timespec *left)
+{
+	int ends = 0;
+
+	CHECK((left && !left->tv_sec && !left->tv_nsec) || !world.locked());
+	for (;;) {
+		int n = epoll_wait(epoll, events, most, 0);
+
+		if (n)
+			return n;
+		if (left && !left->tv_sec && !left->tv_nsec) {
+			glance();
+			return 0;
+		}
+		if (left && (world.depth > 4 || in_one_of(4))) {
+			pass(left);
+			return 0;
+		}
+		if (world.depth <= 4 && step()) {
+			if (in_one_of(32)) {
+				errno = EINTR;
+				return -1;
+			}
+			continue;
+		}
+		if (left) {
+			pass(left);
+			return 0;
+		}
+		if (ends++ == ENDS)
+			world_fail("a thread sleeps, and nothing will ever wake it");
+		if (world.depth) {
+			errno = EINTR;
+			return -1;
+		}
+		world.end();
+	}
+}
+
+static long sleep_on_word(_Atomic uint32_t *word, uint32_t value, const struct timespec *until)
+{
+	CHECK(!world.locked());
+	while (atomic_load(word) == value) {
+		if (world.depth <= 4 && step())
+			continue;
+		if (until) {
+			int64_t then = (int64_t)until->tv_sec * 1000000000 + until->tv_nsec;
+			if (world.now < then)
+				world.now = then;
+			errno = ETIMEDOUT;
+		} else {
+			errno = EINTR; /* whoever leads goes on once this thread has returned */
+		}
+		return -1;
+	}
+	errno = EAGAIN;
+	return -1;
+}
+
+/* Beside an engine there is one thread, and the input plays the others. */
+int __real_lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);
+int __wrap_lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);
+int __wrap_lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack)
+{
+	return world.end ? EAGAIN : __real_lr_start_thread(thread, run, argument, stack);
+}
+
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+/* It takes six arguments, whether so many were given or not. */
+__attribute__((no_sanitize("address"))) long __wrap_syscall(long number, ...)
+{
+	long a[6];
+	va_list args;
+
+	va_start(args, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(args, long);
+	va_end(args);
+	if (world.end && number == SYS_epoll_pwait2)
+		return sleep_on_epoll((int)a[0], (struct epoll_event *)a[1], (int)a[2],
+			(const struct timespec *)a[3]);
+	if (world.end && number == SYS_futex && (a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET)
+		return sleep_on_word((_Atomic uint32_t *)a[0], (uint32_t)a[2],
+			(const struct timespec *)a[3]);
+	if (world.on && number == SYS_tgkill) {
+		CHECK(lr_signal_allowed((int)a[2]));
+		errno = ESRCH;
+		return world.now & 1 ? 0 : -1;
+	}
+	return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
