@@ -256,9 +256,8 @@ class ClientCall:
 
     # Reading
 
-    def wait(self, done: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Read until `done()`, which is asked under the lock; False after `timeout` seconds."""
-        until = NEVER if timeout is None else monotonic_ns() + max(int(timeout * 1e9), 0)
+    def wait(self, done: Callable[[], bool], until: int = NEVER) -> bool:
+        """Read until `done()`, which is asked under the lock; False at the moment `until`."""
         try:
             self._lock.acquire()
             while not done():

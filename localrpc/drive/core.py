@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from typing import Any
 
 from localrpc._core import Io, ffi, lib
@@ -23,6 +23,7 @@ __all__ = [
     "ffi",
     "idle_ios",
     "lib",
+    "limit_of",
     "own_engine",
     "patience",
 ]
@@ -106,7 +107,20 @@ def patience(left: float | None) -> float | None:
 
 
 def deadline_of(timeout: float | None) -> int:
-    """On time.monotonic_ns()'s clock; NEVER for None."""
+    """A call's, on time.monotonic_ns()'s clock; NEVER for None.
+
+    As in grpcio it has passed if `timeout` is NaN. Raises TypeError for what is no number.
+    """
     if timeout is None or timeout > LONGEST:
         return NEVER
-    return monotonic_ns() + max(int(timeout * 1e9), 0)
+    return monotonic_ns() + (int(timeout * 1e9) if timeout > 0 else 0)
+
+
+def limit_of(timeout: float | None) -> int:
+    """Until when a wait may last, on the same clock; NEVER for None, and for NaN.
+
+    Raises TypeError for what is no number, in the words of grpcio's waits.
+    """
+    if timeout is None or not monotonic() + timeout < monotonic() + LONGEST:
+        return NEVER
+    return monotonic_ns() + (int(timeout * 1e9) if timeout > 0 else 0)

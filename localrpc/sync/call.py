@@ -13,7 +13,7 @@ import grpc
 
 from localrpc.drive import endings
 from localrpc.drive.call import ClientCall
-from localrpc.drive.core import NEVER
+from localrpc.drive.core import NEVER, limit_of
 from localrpc.sync import private
 from localrpc.sync.outcome import _InactiveRpcError, describe, inactive
 
@@ -79,7 +79,8 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
         return self._state.code is not None
 
     def _end(self, timeout: float | None = None) -> None:
-        if self._state.code is None and not self._state.wait(self._ended, timeout):
+        limit = NEVER if timeout is None else limit_of(timeout)
+        if self._state.code is None and not self._state.wait(self._ended, limit):
             raise grpc.FutureTimeoutError()
 
     # grpc.Future

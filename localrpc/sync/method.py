@@ -105,7 +105,7 @@ class Method:
         try:
             if wait_for_ready and not blocking and keeper.peek() is None:
                 opening.open_later(state, start)
-            elif timeout is not None and timeout <= 0:
+            elif timeout is not None and not timeout > 0:
                 state.end(*endings.DEADLINE_EXCEEDED, debug=DEADLINE_DEBUG)
             else:
                 start()

@@ -14,7 +14,7 @@ import grpc
 
 from localrpc import _log
 from localrpc.address import Address, parse_target
-from localrpc.drive.core import patience
+from localrpc.drive.core import LONGEST, patience
 from localrpc.drive.serving import Serving
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import parse_options
@@ -240,7 +240,8 @@ def _stop(progress: _Progress, serving: Serving, grace: float | None) -> threadi
 
         def cancel_after_grace() -> None:
             drained.wait()
-            if not event.wait(grace):
+            # NaN is no time at all, as in grpcio.
+            if not _wait(event, 0 if grace != grace else grace):
                 serving.cancel_all()
 
         # Once drained the server may be at its end, and so may the program, which
@@ -269,6 +270,8 @@ def _parse(address: str) -> Address:
 def _wait(event: threading.Event, timeout: float | None) -> bool:
     """event.wait(), from which the main thread comes back in time for its signals."""
     until = None if timeout is None else monotonic() + timeout
+    if until is not None and not until < monotonic() + LONGEST:
+        until = None
     while True:
         left = None if until is None else max(until - monotonic(), 0)
         if event.wait(patience(left)):

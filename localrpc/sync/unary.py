@@ -150,7 +150,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             head = self._head(metadata, credentials)
         except InvalidMetadata as error:
             raise inactive(*refusal(error), "") from None
-        if timeout is not None and timeout <= 0:
+        if timeout is not None and not timeout > 0:
             raise inactive(*endings.DEADLINE_EXCEEDED, DEADLINE_DEBUG)
         return self._attempt(message, head, deadline, timeout, wait_for_ready)
 

@@ -19,6 +19,7 @@ from . import (
     scenarios_private,
     scenarios_server,
     scenarios_server_interceptors,
+    scenarios_timeouts,
 )
 from .world import SCENARIOS
 
@@ -40,4 +41,5 @@ __all__ = [
     "scenarios_private",
     "scenarios_server",
     "scenarios_server_interceptors",
+    "scenarios_timeouts",
 ]
