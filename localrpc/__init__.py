@@ -10,11 +10,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
+from localrpc._later import Later
+
 if TYPE_CHECKING:
     import grpc
 
-    from localrpc.sync.children import ChildChannel
-    from localrpc.transports.base import Offer, PeerCredentials
+    from localrpc.sync import children as _children
+    from localrpc.transports import base as _base
+else:
+    grpc = Later("grpc")
+    _children = Later("localrpc.sync.children")
+    _base = Later("localrpc.transports.base")
 
 __version__ = "0.1.0"
 
@@ -89,7 +95,7 @@ def spawn_channel(
     *,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
-) -> ChildChannel:
+) -> _children.ChildChannel:
     """Start a program whose server does `add_insecure_port("pipe:")`; a channel to it.
 
     The two processes share nothing but a pair of pipes. The channel's close()
@@ -107,7 +113,7 @@ def fork_channel(
     *,
     thread_pool: Callable[[], Executor] | None = None,
     options: Sequence[tuple[str, Any]] | None = None,
-) -> ChildChannel:
+) -> _children.ChildChannel:
     """Fork, let the child serve what `setup(server)` adds to its server; a channel to it.
 
     `thread_pool` is called in the child. The child ends with the channel or the
@@ -150,7 +156,7 @@ def patch_grpc() -> Callable[[], None]:
     return patching.patch()
 
 
-def peer_credentials(context: grpc.ServicerContext) -> PeerCredentials:
+def peer_credentials(context: grpc.ServicerContext) -> _base.PeerCredentials:
     """Process, user and group of a call's client, by the kernel's word; -1 if not known."""
     from localrpc.sync.context import credentials_of
 
@@ -174,7 +180,7 @@ def stop_on_signals(server: grpc.Server, grace: float | None = None) -> None:
     install(server, grace)
 
 
-def transports() -> tuple[Offer, ...]:
+def transports() -> tuple[_base.Offer, ...]:
     """Every kind of target: whom it connects, how, what it knows of the peer, its limits now.
 
     What is not `available` on this machine says in `missing` why, and what to do.

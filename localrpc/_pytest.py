@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from localrpc._later import Later
+
 if TYPE_CHECKING:
     import grpc
+else:
+    grpc = Later("grpc")
 
 MARKER = "localrpc_target"
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Highest first. A module may import its own floor and those below.
 FLOORS = ("sync", "drive", "transports", "wire", "_core", "base")
-BASE = {"_log", "address", "errors", "metadata", "options", "status"}
+BASE = {"_later", "_log", "address", "errors", "metadata", "options", "status"}
 
 # What a floor imports that is neither ours nor Python's.
 FOREIGN = {
@@ -107,7 +107,7 @@ def test_help_for_tests_uses_what_everybody_may_use(module: str) -> None:
     path = ROOT / "localrpc" / f"{module}.py"
     for name in imports_of(path, "localrpc"):
         if name.startswith("localrpc."):
-            assert name.split(".")[1] in {"address", "testing"}, f"{path}: {name}"
+            assert name.split(".")[1] in {"_later", "address", "testing"}, f"{path}: {name}"
         else:
             assert not is_foreign(name) or name.split(".")[0] in TESTING[module], f"{path}: {name}"
 

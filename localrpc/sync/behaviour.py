@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from localrpc import _log, status
+from localrpc._later import Later
 from localrpc.drive.core import lib
 from localrpc.drive.reading import receive_whole
 from localrpc.sync.context import ServicerContext
 from localrpc.sync.nonblocking import Responder, answers_later
 
 if TYPE_CHECKING:
-    from localrpc.sync.handling import Entry
+    from localrpc.sync import handling as _handling
+
+    MethodHandler = grpc.RpcMethodHandler[Any, Any]
+else:
+    _handling = Later("localrpc.sync.handling")
+    MethodHandler = grpc.RpcMethodHandler  # grpcio's own takes no parameters
 
 _logger = _log.logger("server")
 
 
 def call_plain(
-    run: Callable[..., Any], entry: Entry, request: Any, context: ServicerContext
+    run: Callable[..., Any], entry: _handling.Entry, request: Any, context: ServicerContext
 ) -> bytes | None:
     """The reply of a unary handler if it is no more than a message; else it has been sent."""
     try:

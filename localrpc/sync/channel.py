@@ -61,7 +61,7 @@ class Methods(grpc.Channel):
         request_serializer: _Serializer = None,
         response_deserializer: _Deserializer = None,
         _registered_method: bool | None = False,
-    ) -> grpc.UnaryUnaryMultiCallable[Any, Any]:
+    ) -> UnaryUnary:
         return UnaryUnary(self._keeper, text(method), request_serializer, response_deserializer)
 
     def unary_stream(
@@ -70,7 +70,7 @@ class Methods(grpc.Channel):
         request_serializer: _Serializer = None,
         response_deserializer: _Deserializer = None,
         _registered_method: bool | None = False,
-    ) -> grpc.UnaryStreamMultiCallable[Any, Any]:
+    ) -> UnaryStream:
         return UnaryStream(self._keeper, text(method), request_serializer, response_deserializer)
 
     def stream_unary(
@@ -79,7 +79,7 @@ class Methods(grpc.Channel):
         request_serializer: _Serializer = None,
         response_deserializer: _Deserializer = None,
         _registered_method: bool | None = False,
-    ) -> grpc.StreamUnaryMultiCallable[Any, Any]:
+    ) -> StreamUnary:
         return StreamUnary(self._keeper, text(method), request_serializer, response_deserializer)
 
     def stream_stream(
@@ -88,7 +88,7 @@ class Methods(grpc.Channel):
         request_serializer: _Serializer = None,
         response_deserializer: _Deserializer = None,
         _registered_method: bool | None = False,
-    ) -> grpc.StreamStreamMultiCallable[Any, Any]:
+    ) -> StreamStream:
         return StreamStream(self._keeper, text(method), request_serializer, response_deserializer)
 
     def _get_registered_call_handle(self, method: str) -> int:

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic_ns, time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 
 from localrpc import _log, status
 from localrpc.drive.core import NEVER, NULL, lib
+from localrpc.drive.serving import Serving
 from localrpc.errors import InvalidMetadata
 from localrpc.metadata import Metadatum, Pairs
 from localrpc.sync import private
+from localrpc.sync.nonblocking import Turns
 from localrpc.sync.outcome import refusal
 from localrpc.transports.base import Connection, PeerCredentials
 from localrpc.wire import codec
-
-if TYPE_CHECKING:
-    from localrpc.drive.serving import Serving
-    from localrpc.sync.nonblocking import Turns
 
 _logger = _log.logger("server")
 

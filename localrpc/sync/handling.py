@@ -22,6 +22,7 @@ from localrpc.drive.executors import submit
 from localrpc.drive.reading import receive_whole
 from localrpc.drive.serving import Serving
 from localrpc.sync import behaviour
+from localrpc.sync.behaviour import MethodHandler
 from localrpc.sync.context import ServicerContext
 from localrpc.sync.nonblocking import pool_of
 
@@ -56,7 +57,7 @@ class Entry:
 
     __slots__ = ("behaviour", "deserialize", "handler", "name", "plain", "serialize")
 
-    def __init__(self, name: str, handler: grpc.RpcMethodHandler[Any, Any] | None) -> None:
+    def __init__(self, name: str, handler: MethodHandler | None) -> None:
         self.name = name
         self.handler = handler
         self.plain = False
@@ -80,7 +81,7 @@ class Handling:
         max_send: int,
     ) -> None:
         self.generic: list[grpc.GenericRpcHandler] = list(handlers)
-        self.registered: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self.registered: dict[str, MethodHandler] = {}
         self._interceptors = tuple(interceptors)
         self._entries: list[Entry] = []
         self._max_send = max_send
@@ -215,7 +216,7 @@ class Handling:
 
     def look_up(
         self, details: grpc.HandlerCallDetails, name: str | None = None
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> MethodHandler | None:
         """The handler of a call; `name` is its method if an interceptor has changed `details`."""
         registered = self.registered.get(name or details.method)
         if registered is not None:

@@ -13,10 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from localrpc import status
+from localrpc._later import Later
 from localrpc.drive.core import NULL, lib
 
 if TYPE_CHECKING:
-    from localrpc.sync.context import ServicerContext
+    from localrpc.sync import context as _context
+else:
+    _context = Later("localrpc.sync.context")
 
 
 def answers_later(behaviour: Any) -> bool:
@@ -82,7 +85,9 @@ class Responder:
     Raises TypeError for a response that is not bytes once it is serialized.
     """
 
-    def __init__(self, context: ServicerContext, serialize: Callable[[Any], bytes | None]) -> None:
+    def __init__(
+        self, context: _context.ServicerContext, serialize: Callable[[Any], bytes | None]
+    ) -> None:
         self._context = context
         self._serialize = serialize
         self._turns = context._turns = Turns()

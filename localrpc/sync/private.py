@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
+from localrpc._later import Later
 from localrpc.drive.core import ffi, lib
 from localrpc.metadata import Pairs
 
 if TYPE_CHECKING:
-    from localrpc.sync.context import ServicerContext
+    from localrpc.sync import context as _context
+else:
+    _context = Later("localrpc.sync.context")
 
 
 class _Nobody(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc,type-arg]
@@ -48,7 +51,7 @@ def finished_state(
 class ServicerState:
     """`context._state`: grpcio's names for what a context knows. Safe from any thread."""
 
-    def __init__(self, context: ServicerContext) -> None:
+    def __init__(self, context: _context.ServicerContext) -> None:
         self._context = context
 
     @property

@@ -13,6 +13,7 @@ from localrpc import _log
 from localrpc.address import Address
 from localrpc.errors import ListenError
 from localrpc.options import without_own
+from localrpc.sync.behaviour import MethodHandler
 from localrpc.sync.handling import Handling
 
 _logger = _log.logger("server")
@@ -163,9 +164,7 @@ class _Handlers(grpc.GenericRpcHandler):
     def __init__(self, handling: Handling) -> None:
         self._handling = handling
 
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler | None:
         return self._handling.look_up(handler_call_details)
 
 

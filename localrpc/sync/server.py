@@ -19,6 +19,7 @@ from localrpc.drive.serving import Serving
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import parse_options
 from localrpc.sync import instrumentation
+from localrpc.sync.behaviour import MethodHandler
 from localrpc.sync.channel import text
 from localrpc.sync.handling import Handling
 
@@ -91,7 +92,7 @@ class Server(grpc.Server):
             self._serving.expect_other_pools()
 
     def add_registered_method_handlers(
-        self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]
+        self, service_name: str, method_handlers: Mapping[str, MethodHandler]
     ) -> None:
         if self._progress.stage is _Stage.STARTED:
             _logger.warning("Cannot register method handlers once server has started")
