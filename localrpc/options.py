@@ -24,7 +24,9 @@ in a list or separated by commas; * for everybody |
 | localrpc.server_user | own or root | whose server a channel talks to, and nobody else's |
 | localrpc.max_connections_per_user | 4096 | that a server has at a time |
 | localrpc.max_calls_per_user | 16384 | in progress at a time, in all of a user's connections |
-| localrpc.max_memory_per_user | 2147483648 | bytes that a user has sent and no handler has taken |
+| localrpc.max_waiting_calls_per_user | 10000 | of those: that wait for a thread of the server |
+| localrpc.max_memory_per_user | 2147483648 | bytes of memory for what a user has sent and no \
+handler has taken, and for answers that it has not read |
 
 What speaks of users holds at local targets: those of grpc: have none.
 """
@@ -81,6 +83,7 @@ class Options(NamedTuple):
     server_users: frozenset[int] | None = None
     max_connections_per_user: int = 4096
     max_calls_per_user: int = 16384
+    max_waiting_calls_per_user: int = 10_000
     max_memory_per_user: int = 2 << 30
 
     @property
@@ -162,6 +165,7 @@ _OWN: Mapping[str, tuple[int, int] | Callable[[str, Any], Any]] = MappingProxyTy
         "localrpc.server_user": _one_user,
         "localrpc.max_connections_per_user": (1, _INT_MAX),
         "localrpc.max_calls_per_user": (1, _INT_MAX),
+        "localrpc.max_waiting_calls_per_user": (1, _INT_MAX),
         "localrpc.max_memory_per_user": (WINDOW_MIN, WINDOW_MAX),
     }
 )
@@ -258,6 +262,7 @@ def _interpret(given: Mapping[str, Any]) -> Options:
         server_users=given.get("localrpc.server_user"),
         max_connections_per_user=number("localrpc.max_connections_per_user", 4096),
         max_calls_per_user=number("localrpc.max_calls_per_user", 16384),
+        max_waiting_calls_per_user=number("localrpc.max_waiting_calls_per_user", 10_000),
         max_memory_per_user=number("localrpc.max_memory_per_user", 2 << 30),
     )
 

@@ -331,7 +331,11 @@ class ClientCall:
                 return kind, self.keeper.failure(kind, content, session)
             if kind != lib.LR_K_BIG:
                 return kind, content
-            self._partial = blank(content)
+            try:
+                self._partial = blank(content)
+            except MemoryError:
+                text = f"no memory for a message of {content} bytes"
+                return lib.LR_NOMEM, (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         message = self._partial
         result = fill(engine, handle, message, limit)
         if result == lib.LR_TIMEOUT:

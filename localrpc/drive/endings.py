@@ -57,5 +57,7 @@ def failure(
     if result == lib.LR_PROTOCOL:
         return grpc.StatusCode.UNAVAILABLE, "the server broke the localrpc protocol"
     if result in (lib.LR_NOMEM, lib.LR_NOROOM):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls on this connection"
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, (
+            f"no room for another call on this connection, which has {lib.LR_MAX_SLOTS} at most"
+        )
     return SOCKET_CLOSED

@@ -15,6 +15,7 @@ from localrpc.address import Address
 from localrpc.drive.core import NEVER, lib, patience
 from localrpc.drive.courier import Courier
 from localrpc.drive.endings import DEADLINE_EXCEEDED, SOCKET_CLOSED, failure
+from localrpc.drive.naming import MethodNumbers
 from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
 from localrpc.options import Options
@@ -46,7 +47,8 @@ class Keeper:
         self.address = address
         self.options = options
         self._transport = transport or transport_for(address.scheme).for_channel(address, options)
-        self._numbers: dict[str, int] = {}
+        self._numbers = MethodNumbers()
+        self.number = self._numbers.number
         self._set_up()
         self.closed = False
         _keepers.add(self)
@@ -67,11 +69,6 @@ class Keeper:
         )
 
     # Sessions
-
-    def number(self, method: str) -> int:
-        """The channel's own number for `method`, the same in all of its sessions."""
-        with self._changed:
-            return self._numbers.setdefault(method, len(self._numbers) + 1)
 
     def ready(self, deadline: int, *, wait_for_ready: bool) -> Session:
         """A live session, dialling in this thread if nobody else does.

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic_ns
 
+from localrpc.drive import naming
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
 from localrpc.drive.endings import CHANNEL_CLOSED, debug_text
@@ -60,7 +61,11 @@ def _send_open(
     session: Session, call: ClientCall, head: bytes, message: bytes | None
 ) -> tuple[int, int]:
     """The core's result and, if that is 0, the call's handle."""
-    session.declare(call.keeper.number(call.method), call.method.encode())
+    number = call.keeper.number(call.method)
+    if number == naming.UNNUMBERED:
+        head = naming.in_open(call.method, head)
+    else:
+        session.declare(number, call.method.encode())
     left = -1
     if call.deadline != NEVER:
         left = max((call.deadline - monotonic_ns()) // 1000, 0)
@@ -74,7 +79,7 @@ def _send_open(
             result = lib.lr_open(
                 session.engine,
                 raw,
-                call.keeper.number(call.method),
+                number,
                 head or NULL,
                 len(head),
                 left,

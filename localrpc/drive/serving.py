@@ -52,6 +52,7 @@ class Serving:
             raise MemoryError("no memory for a server's engine")
         self.engine: Any = own_engine(raw)
         lib.lr_limit_users(raw, options.max_calls_per_user, options.max_memory_per_user)
+        lib.lr_limit_waiting(raw, options.max_waiting_calls_per_user)
         self.options = options
         self.connections: dict[int, Connection] = {}
         self.callback_lock = threading.Lock()

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from localrpc.drive import endings, opening
+from localrpc.drive import endings, naming, opening
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import deadline_of
 from localrpc.drive.keeper import ChannelClosed, Keeper
@@ -41,6 +41,7 @@ class Method:
         self._serializer = serializer
         self._deserializer = deserializer
         self._max_send = keeper.options.max_send
+        self._unsendable = naming.unsendable(method)
 
     def _message(self, request: Any) -> bytes:
         """Of any size: a blocking call checks it, _begin() ends the call for it."""
@@ -84,6 +85,9 @@ class Method:
             deadline=deadline_of(timeout),
             streams=streams,
         )
+        if self._unsendable:
+            state.end(*self._unsendable, debug=endings.debug_text(*self._unsendable))
+            return state
         try:
             head = self._head(metadata, credentials)
         except InvalidMetadata as error:

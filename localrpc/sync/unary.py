@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from localrpc import status
-from localrpc.drive import endings, opening
+from localrpc.drive import endings, naming, opening
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import LONGEST, NULL, Io, borrow, deadline_of, idle_ios, lib
 from localrpc.drive.keeper import ChannelClosed, Keeper, NotReady
@@ -142,6 +142,8 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         wait_for_ready: bool | None,
     ) -> tuple[Any, _Said]:
         """The response, and what came with it."""
+        if self._unsendable:
+            raise inactive(*self._unsendable, endings.debug_text(*self._unsendable))
         message = checked(self._message(request), self._max_send)
         if self._keeper.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
@@ -162,6 +164,8 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         timeout: float | None,
         wait_for_ready: bool | None,
     ) -> tuple[Any, _Said]:
+        if self._number == naming.UNNUMBERED:
+            head = naming.in_open(self._name, head)
         io = borrow()
         length = lib.LR_UNSENT
         session = None
@@ -187,9 +191,10 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
 
     def _bind(self, session: Session) -> None:
         if self._engine is not session.engine:
-            session.declare(self._number, self._name.encode())
             self._session = session
-            self._engine = session.engine
+            if self._number != naming.UNNUMBERED:  # else each call goes through _invoke
+                session.declare(self._number, self._name.encode())
+                self._engine = session.engine
 
     def _settle(
         self,

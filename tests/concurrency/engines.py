@@ -14,11 +14,16 @@ def engine_of(one: Any) -> Any:
     return one._keeper.peek().engine
 
 
-def queued_bytes(one: Any) -> int:
-    """What its process keeps for calls whose readers are slow."""
+def figures(one: Any) -> Any:
+    """The struct lr_stats of its engine."""
     stats = ffi.new("struct lr_stats *")
     lib.lr_engine_stats(engine_of(one), stats)
-    return int(stats.queued_bytes)
+    return stats
+
+
+def queued_bytes(one: Any) -> int:
+    """What its process keeps for calls whose readers are slow."""
+    return int(figures(one).queued_bytes)
 
 
 def live_calls(one: Any) -> int:

@@ -194,10 +194,10 @@ static void drain(struct actor *a)
 static void check_users(const struct actor *a)
 {
 	for (const struct lr_user *user = a->e->users; user; user = user->next)
-		if (user->calls || user->queued)
+		if (user->calls || user->kept || user->waiting)
 			world_fail("uid %lld is charged with %lld calls, %llu bytes at the end",
 				(long long)user->uid, (long long)user->calls,
-				(unsigned long long)user->queued);
+				(unsigned long long)user->kept);
 }
 
 void actor_finale(struct actor *a)
@@ -219,6 +219,10 @@ void actor_finale(struct actor *a)
 	if (a->role == LR_SERVER && a->closed) /* no worker takes what is queued */
 		lr_cancel_all(a->e, 14, "going", 5);
 	drain(a);
+	lr_engine_stats(a->e, &stats);
+	if (stats.miscounted)
+		world_fail("%llu bytes are kept and not charged, or the reverse",
+			(unsigned long long)stats.miscounted);
 	for (uint32_t i = 0; i < a->e->nconns; i++)
 		if (a->e->conns[i])
 			lr_conn_drop(a->e, a->e->conns[i]->id);

@@ -189,10 +189,11 @@ void act_open_call(struct actor *a)
 		const char *name = (const char *)pattern(0);
 		uint32_t len = 1 + in_size(LR_MAX_NAME - 1);
 
-		if (lr_method(a->e, a->methods, name, len) != 0)
+		if (lr_method(a->e, a->methods + 1, name, len) != 0)
 			return;
 		method = a->methods++;
 	}
+	method++; /* 0 is for calls that bring their method's name */
 	if (in_one_of(2))
 		open_stream(a, io, method, until ? until : world.now + LR_MS * 50);
 	else

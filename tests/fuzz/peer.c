@@ -78,14 +78,19 @@ static void open_frame(struct peer *p, struct draft *d, struct peer_call *call, 
 {
 	static const uint32_t slots[] = {LR_MAX_SLOTS - 1, LR_MAX_SLOTS, 1000, 63};
 	uint32_t slot = how & 8 ? slots[how >> 6] : how >> 5;
-	uint32_t head = how & 4 ? in_size(LR_INLINE - 64) : 0;
+	uint32_t head = how & 4 ? in_size(LR_INLINE - 64) : 0, number, name = 0;
 
 	call->id = (uint64_t)(how & 16 && in_one_of(4) ? in_byte() : ++p->generation) << 32 | slot;
 	call->big_left = 0;
 	d->h.call = call->id;
-	put32(d, in_byte() % 10);
-	put32(d, how == 255 ? head + 1000 : head);
+	number = in_byte() % 10;
+	if (number == 0) /* the method's name comes first */
+		name = in_size(head < 8 ? 8 : head);
+	put32(d, number);
+	put32(d, (how == 255 ? head + 1000 : head) + (number ? 0 : 4));
 	put64(d, in_one_of(2) ? UINT64_MAX : in_one_of(8) ? in_u64() : in_u16());
+	if (number == 0)
+		put32(d, name);
 	put_pattern(d, head);
 	if (how & 1) {
 		d->h.flags |= LR_F_END;
@@ -97,7 +102,7 @@ static void open_frame(struct peer *p, struct draft *d, struct peer_call *call, 
 
 static void method_frame(struct draft *d, uint8_t how)
 {
-	put32(d, how < 192 ? how % 10u : how < 250 ? how * 20u : LR_MAX_NAMES);
+	put32(d, how < 192 ? 1 + how % 9u : how < 250 ? how * 20u : LR_MAX_NAMES);
 	put_pattern(d, in_size(how == 255 ? LR_MAX_NAME + 1 : 200));
 	d->h.call = 0;
 }

@@ -120,7 +120,7 @@ static const char *of_connection(struct wire *w, const struct lr_header *h,
 		return w->last_said && h->length != 8 ? "a last GOAWAY without its number" : NULL;
 	}
 	number = lr_read32(payload);
-	if (number >= LR_MAX_NAMES || h->length - 4 > LR_MAX_NAME)
+	if (number == 0 || number >= LR_MAX_NAMES || h->length - 4 > LR_MAX_NAME)
 		return "a method out of bounds";
 	if (w->methods[number / 8] & 1u << number % 8)
 		return "a method number said twice";

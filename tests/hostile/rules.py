@@ -185,6 +185,9 @@ def _client() -> Iterator[Row]:
     long = method(9, b"/" + bytes(frames.NAME_MAX))
     yield Row(1, "METHOD with a name too long", says(METHOD, long, call=0))
     yield Row(1, "METHOD with a number too large", says(METHOD, method(1 << 20), call=0))
+    yield Row(1, "METHOD with number 0", says(METHOD, method(0), call=0))
+    names = [says(METHOD, method(2 + n, b"/" + b"n" * 8191), call=0) for n in range(8)]
+    yield Row(1, "METHOD beyond all names' bytes", after(*names))
     yield Row(3, "METHOD twice", says(METHOD, method(1), call=0))
     new = SLOT + 1
     yield Row(7, "OPEN cut short", says(OPEN, opening()[:15], call=new))
@@ -198,6 +201,8 @@ def _client() -> Iterator[Row]:
     yield Row(3, "OPEN, BIG without END", says(OPEN, opening(rest=u64(9)), BIG, new))
     yield Row(3, "OPEN, number never given", says(OPEN, opening(8), call=new))
     yield Row(3, "OPEN, number out of bounds", says(OPEN, opening((1 << 32) - 1), call=new))
+    for text, block in _BAD_NAMES.items():
+        yield Row(3, f"OPEN with {text}", says(OPEN, opening(0, block), call=new))
     yield Row(3, "OPEN of a live call", says(OPEN, opening()))
     yield Row(3, "OPEN of a live slot", says(OPEN, opening(), call=2 * SLOT))
     for call in (0, 1, SLOT + 65_536, (1 << 64) - 1):
@@ -205,6 +210,7 @@ def _client() -> Iterator[Row]:
     yield Row(5, "messages beyond the window", _beyond_the_window(WINDOW))
     yield Row(5, "empty messages beyond the window", _many_empty(WINDOW // 64 + 1))
 
+    yield Row(3, "OPEN with its method's name", _named, False)
     yield Row(3, "frames of a call that is not live", _late, False)
     yield Row(3, "RESET twice", after(says(RESET, u32(1)), says(RESET, u32(1))), False)
     yield Row(3, "OPEN of a slot whose call was reset",
@@ -273,6 +279,23 @@ def _allowed_of_both() -> Iterator[Row]:
     yield Row(5, "one message larger than the window", large, False)
     full = after(*[says(MESSAGE_FRAME, bytes(32_704), MESSAGE)] * (WINDOW // 32_768))
     yield Row(5, "a window's worth of messages", full, False)
+
+
+_BAD_NAMES = {
+    "no name": b"",
+    "an empty name": u32(0) + b"x",
+    "a name cut short": u32(9) + b"/a/b",
+    "a name's length alone": u32(1),
+    "a name too long": u32(frames.NAME_MAX + 1) + bytes(frames.NAME_MAX + 1),
+    "a name of 2**32-1": u32((1 << 32) - 1) + b"/a/b",
+    "a name and metadata above the limit": u32(1) + b"/" + bytes(frames.BLOCK_MAX + 1),
+}
+
+
+def _named(peer: Peer) -> None:
+    for slot, name in enumerate((b"/station/echo", b"/", b"/no/such" * 1000), 1):
+        block = u32(len(name)) + name + pair(b"k", b"v" * 2000)
+        peer.put(OPEN, opening(0, block, b"x"), MESSAGE | END, SLOT + slot)
 
 
 def _beyond_the_window(window: int) -> Callable[[Peer], None]:

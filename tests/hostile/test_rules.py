@@ -101,7 +101,7 @@ def test_a_client_that_keeps_the_rules_is_served(
     with raw_client(target) as client:
         peer = ClientPeer(client)
         row.act(peer)
-        client.name("/station/echo", 99)
+        peer.put(rules.METHOD, rules.method(99), call=0)
         call = SLOT * 9 + 99
         flags = rules.MESSAGE | rules.END
         peer.put(rules.OPEN, rules.opening(99, rest=b"well"), flags, call)

@@ -287,7 +287,7 @@ static void unary(struct lr_io *io, uint32_t what, uint64_t len, int64_t timeout
 	int64_t deadline = timeout ? lr_now() + timeout : 0, r;
 
 	fill_pattern((uint8_t *)msg, len, seed);
-	r = lr_unary(client, io, what, NULL, 0, msg, len, deadline);
+	r = lr_unary(client, io, what + 1, NULL, 0, msg, len, deadline);
 	while (r == LR_AGAIN)
 		r = lr_unary_wait(client, io, msg, len, deadline);
 	if (r == LR_SLOW) {
@@ -349,7 +349,7 @@ static void stream(struct lr_io *io, uint32_t what, unsigned *seed)
 	pthread_t canceller;
 
 	io->resumed = 0;
-	while ((r = lr_open(client, io, what, NULL, 0, -1, what == PRODUCE ? "" : NULL, 0,
+	while ((r = lr_open(client, io, what + 1, NULL, 0, -1, what == PRODUCE ? "" : NULL, 0,
 			what == PRODUCE || what == NEVER ? LR_F_END : 0, 0)) == LR_AGAIN)
 		;
 	CHECK(r == 0);
@@ -458,7 +458,7 @@ int main(int argc, char **argv)
 	connect_pair();
 	for (uint32_t i = 0; i < KINDS; i++) {
 		char name[2] = {'/', (char)('0' + i)};
-		CHECK(lr_method(client, i, name, 2) == 0);
+		CHECK(lr_method(client, i + 1, name, 2) == 0);
 	}
 	for (int i = 0; i < WORKERS; i++)
 		pthread_create(&threads[n++], NULL, worker, (void *)(uintptr_t)i);

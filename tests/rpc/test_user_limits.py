@@ -56,7 +56,7 @@ def test_a_call_for_which_a_user_has_no_memory_left_is_refused(one_target: str) 
         busy = house.channel.unary_unary("/house/wait").future(b"", timeout=PATIENCE)
         assert house.entered.acquire(timeout=PATIENCE)
         echoes = [channel.unary_unary("/house/echo") for channel in (house.channel, other)]
-        calls = [echoes[n % 2].future(bytes(9000), timeout=PATIENCE) for n in range(10)]
+        calls = [echoes[n % 2].future(bytes(8600), timeout=PATIENCE) for n in range(10)]
         await_that(lambda: sum(call.done() for call in calls) == 3, "some are refused")
         for call in calls:
             if call.done():

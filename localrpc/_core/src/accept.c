@@ -1,14 +1,27 @@
 /* accept.c - a client's own frames: methods are named, calls begin and find a worker. */
 #include "engine.h"
 
+/* The number that lr_intern() gave a name, or -1. */
+static int32_t known(const struct lr_engine *e, const void *text, uint32_t len)
+{
+	for (uint32_t i = 0; i < e->ninterned; i++)
+		if (e->interned[i].len == len && !memcmp(e->interned[i].text, text, len))
+			return e->interned[i].id;
+	return -1;
+}
+
 int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
 	const char **why)
 {
 	uint32_t number = lr_read32(f->payload), len = f->h.length - 4;
 	struct lr_name *name;
 
-	if (number >= LR_MAX_NAMES) {
+	if (number == 0 || number >= LR_MAX_NAMES) {
 		*why = "a method number out of bounds";
+		return LR_PROTOCOL;
+	}
+	if (conn->name_bytes + len > LR_MAX_NAME_BYTES) {
+		*why = "more names of methods than may have numbers";
 		return LR_PROTOCOL;
 	}
 	if (number >= conn->names_size) {
@@ -18,6 +31,7 @@ int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_fram
 		if (!names)
 			return LR_NOMEM;
 		memset(names + conn->names_size, 0, (size - conn->names_size) * sizeof *names);
+		lr_conn_charge(conn, &conn->named, (size - conn->names_size) * sizeof *names);
 		conn->names = names;
 		conn->names_size = size;
 	}
@@ -29,13 +43,12 @@ int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_fram
 	name->text = malloc(len + 1);
 	if (!name->text)
 		return LR_NOMEM;
+	lr_conn_charge(conn, &conn->named, lr_cost(len + 1));
+	conn->name_bytes += len;
 	memcpy(name->text, f->payload + 4, len);
 	name->text[len] = 0;
 	name->len = len;
-	name->id = -1;
-	for (uint32_t i = 0; i < e->ninterned; i++)
-		if (e->interned[i].len == len && !memcmp(e->interned[i].text, name->text, len))
-			name->id = e->interned[i].id;
+	name->id = known(e, name->text, len);
 	return 0;
 }
 
@@ -104,13 +117,14 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 			lr_call_free(e, call);
 			continue;
 		}
-		if (call->method < 0 && call->number < call->conn->names_size)
+		if (call->method < 0 && call->name)
+			call->method = known(e, call->name->data, (uint32_t)call->name->size);
+		else if (call->method < 0)
 			call->method = call->conn->names[call->number].id;
 		if (opened) {
 			hand_over(call, io, opened->data, opened->count, opened->size);
-			lr_conn_refund(call->conn, opened->size);
 			call->opened = NULL;
-			free(opened);
+			lr_item_free(call->conn, opened);
 		} else {
 			hand_over(call, io, NULL, 0, 0); /* deferred: Python knows the rest */
 		}
@@ -119,13 +133,36 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 	return 0;
 }
 
-static void turn_away(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call, int flags,
-	uint32_t code, const char *text)
+static const char no_memory[] = "the server has no memory for the call";
+
+static void post_reset(struct lr_conn *conn, uint64_t call, int flags, uint32_t code,
+	const char *text)
 {
 	struct iovec iov[2] = {{&code, 4}, {(void *)(uintptr_t)text, strlen(text)}};
 
-	lr_conn_post(conn, LR_T_RESET, flags, call->wire, iov, 2);
+	lr_conn_post(conn, LR_T_RESET, flags, call, iov, 2);
+}
+
+static void turn_away(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call, int flags,
+	uint32_t code, const char *text)
+{
+	post_reset(conn, call->wire, flags, code, text);
 	lr_call_free(e, call);
+}
+
+/* What a client is told of something that its user cannot have kept any more. */
+void lr_over_memory(const struct lr_conn *conn, char *text, size_t size)
+{
+	const struct lr_user *user = conn->user;
+
+	if (user)
+		snprintf(text, size,
+			"uid %lld keeps %llu bytes of this server's memory, and %llu is the most for one user"
+			" (localrpc.max_memory_per_user)",
+			(long long)user->uid, (unsigned long long)user->kept,
+			(unsigned long long)conn->engine->user_bytes);
+	else
+		snprintf(text, size, "%s", no_memory);
 }
 
 /* Whether the call is one too many, or too late: then its client is told, and it is gone. */
@@ -136,8 +173,11 @@ static bool refuse(struct lr_engine *e, struct lr_conn *conn, struct lr_call *ca
 
 	if (e->refusing)
 		snprintf(text, sizeof text, "the server is shutting down");
-	else if (e->queued_calls >= LR_MAX_QUEUED_CALLS)
-		snprintf(text, sizeof text, "too many calls wait for a thread of the server");
+	else if (user && e->user_waiting >= 0 && user->waiting >= e->user_waiting)
+		snprintf(text, sizeof text,
+			"uid %lld has %lld calls that wait for a thread, the most that this server allows"
+			" one user (localrpc.max_waiting_calls_per_user)",
+			(long long)user->uid, (long long)e->user_waiting);
 	else if (user && e->user_calls >= 0 && user->calls > e->user_calls)
 		snprintf(text, sizeof text,
 			"uid %lld has %lld calls in progress, the most that this server allows one user"
@@ -149,30 +189,60 @@ static bool refuse(struct lr_engine *e, struct lr_conn *conn, struct lr_call *ca
 	return true;
 }
 
+/* The method of a call whose OPEN named it; the name is kept for lr_call_method(). */
+static bool name_call(struct lr_engine *e, struct lr_call *call, const uint8_t *text, uint32_t len)
+{
+	call->method = known(e, text, len);
+	if (call->method < 0 && lr_conn_may_queue(call->conn, len))
+		call->name = lr_item_new(call->conn, LR_K_CALL, text, len);
+	return call->method >= 0 || call->name;
+}
+
 int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
 	const char **why)
 {
 	struct lr_waiter *w = e->leader;
 	struct lr_call *call;
-	uint32_t number = lr_read32(f->payload), head = lr_read32(f->payload + 4), at = 16;
+	uint32_t number = lr_read32(f->payload), head = lr_read32(f->payload + 4);
+	uint32_t from = 16, at = 16 + head; /* where the metadata begin and end */
 	int64_t timeout = (int64_t)lr_read64(f->payload + 8);
+	char text[160];
 	int r;
 
-	if (number >= conn->names_size || !conn->names[number].text) {
+	if (number == 0) {
+		uint32_t len = head < 5 ? 0 : lr_read32(f->payload + from);
+		if (len == 0 || len > LR_MAX_NAME || len > head - 4 || head - 4 - len > LR_MAX_BLOCK) {
+			*why = "an OPEN frame without a method's name";
+			return LR_PROTOCOL;
+		}
+		from += 4 + len;
+		head -= 4 + len;
+	} else if (number >= conn->names_size || !conn->names[number].text) {
 		*why = "an OPEN frame with a method number that was never said";
 		return LR_PROTOCOL;
 	}
-	at += head;
 	call = lr_call_new(e, conn);
-	if (!call)
-		return LR_NOMEM;
+	if (!call) {
+		snprintf(text, sizeof text, "the server has %lld calls in progress, and no room for another",
+			(long long)e->live);
+		post_reset(conn, f->h.call, 0, 8, text);
+		return 0;
+	}
 	r = place(e, conn, call, f->h.call, why);
 	if (r < 0) {
 		lr_call_free(e, call);
-		return r;
+		if (r == LR_NOMEM)
+			post_reset(conn, f->h.call, 0, 8, no_memory);
+		return r == LR_NOMEM ? 0 : r;
 	}
 	call->number = number;
-	call->method = conn->names[number].id;
+	if (number)
+		call->method = conn->names[number].id;
+	else if (!name_call(e, call, f->payload + 20, from - 20)) {
+		lr_over_memory(conn, text, sizeof text);
+		turn_away(e, conn, call, 0, 8, text);
+		return 0;
+	}
 	/* From now on, and not from when a worker has time for it. */
 	if (timeout >= 0 && timeout < LR_LONGEST / LR_US)
 		call->deadline = lr_now() + timeout * LR_US;
@@ -191,6 +261,11 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	e->stats.calls++;
 	if (f->h.flags & LR_F_BIG) {
 		r = lr_message(e, call, f, at, why);
+		if (r == LR_NOMEM) {
+			lr_over_memory(conn, text, sizeof text);
+			turn_away(e, conn, call, 0, 8, text);
+			return 0;
+		}
 		if (r < 0) {
 			lr_call_free(e, call);
 			return r;
@@ -204,25 +279,23 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		lr_call_step(call, f->h.flags & LR_F_BIG ? GOT_BIG_END : GOT_END);
 	/* What a worker gets: metadata, and a message that came whole. */
 	if ((f->h.flags & LR_F_BIG) || (call->state & CALL_TOO_LARGE))
-		at = 16 + head;
+		at = from + head;
 	else
 		at = f->h.length;
-	if (w && w->wants == WANT_CALL && w->io->kind == 0 && !e->queue && at - 16 <= w->io->cap) {
-		hand_over(call, w->io, f->payload + 16, head, at - 16);
+	if (w && w->wants == WANT_CALL && w->io->kind == 0 && !e->queue && at - from <= w->io->cap) {
+		hand_over(call, w->io, f->payload + from, head, at - from);
 		return 0;
 	}
-	if (!lr_conn_may_queue(conn, at - 16)) {
-		turn_away(e, conn, call, 0, 8,
-			"too much of what this user has sent waits for the server's handlers"
-			" (localrpc.max_memory_per_user)");
+	if (!lr_conn_may_queue(conn, at - from + sizeof *call)) {
+		lr_over_memory(conn, text, sizeof text);
+		turn_away(e, conn, call, 0, 8, text);
 		return 0;
 	}
-	if (!(call->opened = lr_item_new(LR_K_CALL, f->payload + 16, at - 16))) {
-		lr_call_free(e, call);
-		return LR_NOMEM;
+	if (!(call->opened = lr_item_new(conn, LR_K_CALL, f->payload + from, at - from))) {
+		turn_away(e, conn, call, 0, 8, no_memory);
+		return 0;
 	}
 	call->opened->count = head;
-	lr_conn_charge(conn, at - 16);
 	lr_queue_push(e, call);
 	lr_wake_worker(e);
 	return 0;

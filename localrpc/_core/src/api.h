@@ -64,6 +64,9 @@
 
 #define LR_HEADER_SIZE 16
 #define LR_MAX_CONTROL 65536 /* payload of any frame but DATA */
+#define LR_MAX_NAME 8192     /* bytes of a method's name */
+#define LR_MAX_NAMES 4096    /* numbers for names are below; 0 is none */
+#define LR_MAX_NAME_BYTES 65536 /* of the names that have numbers on one connection */
 #define LR_MAX_BLOCK 32704   /* metadata or a trailer: an inline message fits beside it */
 #define LR_MAX_FRAME 262144  /* a DATA frame with its header */
 #define LR_PIECE 65536       /* what we put into one DATA frame */
@@ -122,7 +125,14 @@ struct lr_stats {
 	uint64_t promotions;
 	uint64_t calls;
 	uint64_t conns;
-	uint64_t queued_bytes;
+	uint64_t queued_bytes; /* of memory: what no owner of a call has taken, and posted_bytes */
+	uint64_t posted_bytes; /* what peers have not read */
+	uint64_t name_bytes;   /* of methods, while their connections last */
+	uint64_t user_bytes;   /* what users are charged for: all of these */
+	uint64_t live_calls;
+	uint64_t waiting_calls; /* for a worker; of users */
+	uint64_t held_calls;    /* of connections that do not read their answers */
+	uint64_t miscounted;    /* bytes that are kept and not charged, or the reverse: none */
 };
 
 /* Who owns a System V queue, who sent to it last, and how much it holds. */
@@ -231,8 +241,11 @@ int64_t lr_engine_add(struct lr_engine *engine, struct lr_link *link, uint64_t p
 /* As lr_engine_add, for a client of that user (-1: not known), for whom limits are counted. */
 int64_t lr_engine_admit(struct lr_engine *engine, struct lr_link *link, uint64_t peer_window,
 	int64_t uid);
-/* Calls not yet released, -1 for any number, and bytes not yet taken, of each user. */
+/* Calls not yet released, -1 for any number, and bytes of memory that are kept for its
+ * connections (what is sent and not taken, posted and not read, names), of each user. */
 int lr_limit_users(struct lr_engine *engine, int64_t calls, uint64_t bytes);
+/* Calls of each user that wait for a worker, -1 for any number. */
+int lr_limit_waiting(struct lr_engine *engine, int64_t calls);
 void lr_engine_close(struct lr_engine *engine);
 void lr_engine_free(struct lr_engine *engine);
 void lr_engine_disown(struct lr_engine *engine); /* in a forked child: close what it has of the links */
@@ -254,6 +267,7 @@ int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uin
  * lr_unary_wait and the same message, or with lr_unary if io->call is 0; after LR_SLOW the call is live as
  * io->call and lr_recv brings all of it. lr_open sets io->call; io->resumed
  * must be 0 at its first call. */
+/* Method 0 has no number: `head` begins with the u32 length of its name, and the name. */
 int lr_method(struct lr_engine *engine, uint32_t number, const char *name, uint32_t len);
 int64_t lr_unary(struct lr_engine *engine, struct lr_io *io, uint32_t method,
 	const char *head, uint32_t head_len, const char *msg, uint64_t msg_len, int64_t deadline);

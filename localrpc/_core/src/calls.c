@@ -31,7 +31,7 @@ static int take(struct lr_engine *e, struct lr_call *call, struct lr_io *io)
 			io->fill += (uint32_t)item->size;
 			io->ends[io->count++] = io->fill;
 			charge += item->size + LR_OVERHEAD;
-			lr_item_free(lr_item_pop(call));
+			lr_item_free(call->conn, lr_item_pop(call));
 		}
 		lr_call_took(e, call, charge);
 		return LR_K_MESSAGES;
@@ -44,7 +44,7 @@ static int take(struct lr_engine *e, struct lr_call *call, struct lr_io *io)
 		io->flags = call->state & CALL_UNSEEN ? LR_F_UNSEEN : 0;
 	}
 	io->kind = item->kind;
-	lr_item_free(lr_item_pop(call));
+	lr_item_free(call->conn, lr_item_pop(call));
 	return (int)io->kind;
 }
 
@@ -108,10 +108,7 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 	if (item->mem)
 		memcpy(dest, item->mem, item->got);
 	if (item == call->big) {
-		if (item->mem) {
-			free(item->mem);
-			lr_conn_refund(call->conn, size);
-		}
+		lr_item_let_go(call->conn, item);
 		item->mem = dest;
 		item->lent = true;
 		w.came_late = lr_call_late(call);
@@ -124,14 +121,10 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 			item = NULL; /* a reset has taken it away */
 		if (item && !w.amount) {
 			/* Not whole, and dest is lent no longer: keep what has come. */
-			item->lent = false;
-			item->mem = malloc(size);
-			if (item->mem) {
+			if (lr_item_hold(call->conn, item))
 				memcpy(item->mem, dest, item->got);
-				lr_conn_charge(call->conn, size);
-			} else {
+			else
 				lr_call_cancel(e, call, 8, NULL, 0);
-			}
 		}
 		if (!lr_call_unhold(e, call))
 			return LR_GONE;
@@ -141,7 +134,7 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 		}
 	}
 	if (item)
-		lr_item_free(lr_item_pop(call));
+		lr_item_free(call->conn, lr_item_pop(call));
 	lr_call_took(e, call, size + LR_OVERHEAD);
 	return 0;
 }
@@ -257,11 +250,12 @@ int lr_call_method(struct lr_engine *e, uint64_t handle, char *name, int size)
 		return r;
 	call = lr_call_get(e, handle);
 	r = LR_GONE;
-	if (call && call->number < call->conn->names_size) {
+	if (call && (call->number || call->name)) {
 		const struct lr_name *n = &call->conn->names[call->number];
-		r = (int)n->len <= size ? (int)n->len : LR_INVALID;
+		uint32_t len = call->name ? (uint32_t)call->name->size : n->len;
+		r = (int)len <= size ? (int)len : LR_INVALID;
 		if (r >= 0)
-			memcpy(name, n->text, n->len);
+			memcpy(name, call->name ? (const char *)call->name->data : n->text, len);
 	}
 	lr_leave(e);
 	return r;

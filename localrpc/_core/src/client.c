@@ -23,12 +23,19 @@ int lr_method(struct lr_engine *e, uint32_t number, const char *name, uint32_t l
 	if (r < 0)
 		return r;
 	conn = client_conn(e);
-	if (number >= LR_MAX_NAMES || len > LR_MAX_NAME)
+	if (number == 0 || number >= LR_MAX_NAMES || len == 0 || len > LR_MAX_NAME)
 		r = LR_INVALID;
 	else
 		r = conn ? lr_conn_post(conn, LR_T_METHOD, 0, 0, iov, 2) : LR_UNSENT;
 	lr_leave(e);
 	return r == LR_CLOSED ? LR_UNSENT : r;
+}
+
+/* A message that has no place in the frame: it is long, or a method's name stands there. */
+static bool goes_big(uint32_t head_len, uint64_t msg_len)
+{
+	return msg_len > LR_INLINE ||
+	       (msg_len && sizeof(struct open_head) + head_len + msg_len > LR_MAX_CONTROL);
 }
 
 /* The OPEN frame: 1, 0 (no room), or an error. */
@@ -41,7 +48,7 @@ static int put_open(struct lr_call *call, uint32_t method, const char *head, uin
 
 	if (msg) {
 		count = 3;
-		if (msg_len > LR_INLINE) {
+		if (goes_big(head_len, msg_len)) {
 			kind = LR_F_BIG;
 			iov[2] = (struct iovec){&msg_len, sizeof msg_len};
 		} else {
@@ -64,7 +71,7 @@ static int put_open(struct lr_call *call, uint32_t method, const char *head, uin
 
 static uint32_t open_size(uint32_t head_len, const char *msg, uint64_t msg_len)
 {
-	uint64_t tail = !msg ? 0 : msg_len > LR_INLINE ? 8 : msg_len;
+	uint64_t tail = !msg ? 0 : goes_big(head_len, msg_len) ? 8 : msg_len;
 	return (uint32_t)(sizeof(struct open_head) + head_len + tail);
 }
 
@@ -78,7 +85,7 @@ static int open_call(struct lr_engine *e, struct lr_io *io, struct lr_call **out
 
 	if (!conn)
 		return LR_UNSENT;
-	if (head_len > LR_MAX_BLOCK)
+	if (head_len > LR_MAX_BLOCK + (method ? 0 : 4 + LR_MAX_NAME))
 		return LR_INVALID;
 	call = lr_call_new(e, conn);
 	if (!call)

@@ -13,13 +13,30 @@ void lr_conn_end(struct lr_conn *conn)
 	lr_conn_die(conn, LR_CLOSED, "%s", fault ? fault : "the peer has closed the connection");
 }
 
-/* `grown` bytes more, or fewer, are posted on it. */
-static void count_posted(struct lr_conn *conn, int64_t grown)
+void lr_conn_charge(struct lr_conn *conn, uint64_t *which, uint64_t cost)
 {
+	*which += cost;
+	if (conn->user)
+		conn->user->kept += cost;
+}
+
+void lr_conn_refund(struct lr_conn *conn, uint64_t *which, uint64_t cost)
+{
+	*which -= cost;
+	if (conn->user)
+		conn->user->kept -= cost;
+}
+
+/* One frame more, or less, is posted on it. */
+static void count_posted(struct lr_conn *conn, const struct lr_out *out, bool more)
+{
+	uint64_t cost = lr_cost(sizeof *out + out->header.length);
 	bool choked;
 
-	conn->posted += (uint64_t)grown;
-	conn->engine->stats.queued_bytes += (uint64_t)grown;
+	if (more)
+		lr_conn_charge(conn, &conn->posted, cost);
+	else
+		lr_conn_refund(conn, &conn->posted, cost);
 	choked = conn->posted >= LR_MAX_POSTED;
 	if (choked == atomic_load_explicit(&conn->choked, memory_order_relaxed))
 		return;
@@ -41,7 +58,7 @@ static void drop_posted(struct lr_conn *conn)
 
 	while ((out = conn->out)) {
 		conn->out = out->next;
-		count_posted(conn, -(int64_t)out->header.length);
+		count_posted(conn, out, false);
 		free(out);
 	}
 	conn->out_last = &conn->out;
@@ -72,7 +89,7 @@ static void flush_posted(struct lr_conn *conn)
 		}
 		lr_owe(conn);
 		conn->engine->stats.frames_out++;
-		count_posted(conn, -(int64_t)out->header.length);
+		count_posted(conn, out, false);
 		conn->out = out->next;
 		if (!conn->out)
 			conn->out_last = &conn->out;
@@ -144,7 +161,7 @@ int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const
 		return LR_NOMEM;
 	*conn->out_last = out;
 	conn->out_last = &out->next;
-	count_posted(conn, out->header.length);
+	count_posted(conn, out, true);
 	conn->engine->left_behind = true;
 	lr_conn_ready(conn);
 	lr_nudge(conn->engine);
@@ -344,6 +361,7 @@ void lr_conn_unref(struct lr_conn *conn)
 	unwatch(conn);
 	e->stats.bells += atomic_load(&link->bells);
 	link->ops->destroy(link);
+	lr_conn_refund(conn, &conn->named, conn->named);
 	for (uint32_t i = 0; i < conn->names_size; i++)
 		free(conn->names[i].text);
 	free(conn->names);
@@ -356,23 +374,9 @@ void lr_conn_unref(struct lr_conn *conn)
 bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size)
 {
 	const struct lr_user *user = conn->user;
+	uint64_t limit = conn->engine->user_bytes, cost = lr_cost(sizeof(struct lr_item) + size);
 
-	return conn->queued + size <= LR_MAX_CONN_BYTES &&
-	       (!user || user->queued + size <= conn->engine->user_bytes);
-}
-
-void lr_conn_charge(struct lr_conn *conn, uint64_t size)
-{
-	conn->queued += size;
-	if (conn->user)
-		conn->user->queued += size;
-}
-
-void lr_conn_refund(struct lr_conn *conn, uint64_t size)
-{
-	conn->queued -= size;
-	if (conn->user)
-		conn->user->queued -= size;
+	return !user || (user->kept <= limit && cost <= limit - user->kept);
 }
 
 struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id)

@@ -69,7 +69,7 @@ static bool answer_whole(struct lr_engine *e, struct lr_call *call, const struct
 		if (headers) {
 			io->count = (uint32_t)headers->size;
 			memcpy(io->buf + size + trailer, headers->data, headers->size);
-			lr_item_free(lr_item_pop(call));
+			lr_item_free(call->conn, lr_item_pop(call));
 		}
 	}
 	lr_call_ended(e, call);
@@ -94,7 +94,7 @@ static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_
 		if (r < 0)
 			return r;
 		if (f->h.flags & LR_F_BIG) { /* the status waits for its message */
-			call->status = lr_item_new(LR_K_STATUS, f->payload + 4, trailer);
+			call->status = lr_item_new(call->conn, LR_K_STATUS, f->payload + 4, trailer);
 			return call->status ? 0 : LR_NOMEM;
 		}
 	}
@@ -111,10 +111,10 @@ static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, cons
 	/* A reset overtakes what was not taken yet, but at the client not the messages. */
 	if (e->role == LR_SERVER)
 		while ((item = lr_item_pop(call)))
-			lr_item_free(item);
+			lr_item_free(call->conn, item);
 	if (call->big) /* never to be whole */
 		lr_item_drop_last(call);
-	if ((item = lr_item_new(LR_K_RESET, text, len))) {
+	if ((item = lr_item_new(call->conn, LR_K_RESET, text, len))) {
 		item->count = code;
 		lr_item_append(call, item);
 	}
@@ -178,10 +178,18 @@ static int on_goaway(struct lr_engine *e, struct lr_conn *conn, const struct lr_
 /* The call ends, and the others of its connection go on. */
 static void no_memory_for(struct lr_engine *e, struct lr_call *call)
 {
-	static const char text[] = "too much of what this user has sent waits for the server's handlers"
-				   " (localrpc.max_memory_per_user)";
+	static const char text[] = "this process has no memory for a message of the call's";
+	uint32_t code = 8;
+	struct iovec iov[2] = {{&code, sizeof code}, {(void *)(uintptr_t)text, sizeof text - 1}};
+	char limit[160];
 
-	lr_call_cancel(e, call, 8, text, sizeof text - 1);
+	if (e->role == LR_SERVER) {
+		lr_over_memory(call->conn, limit, sizeof limit);
+		lr_call_cancel(e, call, code, limit, (uint32_t)strlen(limit));
+	} else if (lr_call_step(call, GOT_RESET) == 1) { /* as if the server had said so */
+		lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, iov, 2);
+		reset(e, call, code, text, sizeof text - 1);
+	}
 }
 
 /* Where the peer may send what it has sent, `event` moves the call: 1; 0: it is late. */
@@ -256,7 +264,6 @@ static int on_call_frame(struct lr_engine *e, struct lr_call *call, const struct
 int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *f,
 	const char **why)
 {
-	bool server = e->role == LR_SERVER;
 	struct lr_call *call = NULL;
 	int r = 0;
 
@@ -278,11 +285,11 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 			return 0; /* late: it has ended here */
 		r = on_call_frame(e, call, f, why);
 	}
-	if (r == LR_NOMEM && server && call) {
+	if (r == LR_NOMEM && call) {
 		no_memory_for(e, call);
 		return 0;
 	}
 	if (r == LR_NOMEM)
-		*why = "more was sent than this side keeps";
+		*why = "this process has no memory for a method's name";
 	return r < 0 ? LR_PROTOCOL : 0;
 }

@@ -31,12 +31,8 @@ enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 #define LR_WAKES 32
 #define LR_IN_VAIN 8 /* so often in a row, and it is taken for a habit */
 #define LR_EVENTS 32 /* taken from epoll at once */
-#define LR_MAX_QUEUED_CALLS 10000
-#define LR_MAX_CONN_BYTES (512u << 20) /* queued for one connection, all calls */
 #define LR_LONGEST (300000000000 * LR_MS) /* ten years: a longer timeout is none */
 #define LR_MAX_POSTED (1u << 20)       /* answers that a peer leaves unread, then it is choked */
-#define LR_MAX_NAME 8192
-#define LR_MAX_NAMES 4096
 
 /* ---- calls (table.c) ---- */
 
@@ -44,9 +40,9 @@ enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 struct lr_item {
 	struct lr_item *next;
 	uint32_t kind;
-	uint32_t count; /* K_RESET: bytes of text; K_CALL: bytes of metadata */
-	uint64_t size;  /* bytes of data; K_RESET: the status code */
-	/* K_BIG only: where the bytes go, how many have come. */
+	uint32_t count; /* K_RESET: the status code; K_CALL: bytes of metadata */
+	uint64_t size;  /* bytes of data; K_BIG: of the message */
+	/* K_BIG only, which has no data: where the bytes go, how many have come. */
 	uint8_t *mem;
 	uint64_t got;
 	bool lent; /* mem belongs to the thread inside lr_fill */
@@ -123,7 +119,8 @@ struct lr_call {
 	struct lr_call *next_told; /* a call may be queued, and its end told, at once */
 	struct lr_item *opened; /* while queued: metadata and message */
 	int32_t method;
-	uint32_t number;
+	uint32_t number; /* 0: its OPEN named the method, and `name` is that, unless we know it */
+	struct lr_item *name;
 	uint32_t open_flags;
 	int64_t deadline; /* a server's: of what was left when OPEN came */
 	int64_t watch_deadline;
@@ -143,7 +140,8 @@ struct lr_user {
 	struct lr_user *next;
 	int64_t uid;
 	int64_t calls;   /* not yet released */
-	uint64_t queued; /* as lr_conn.queued, of all its connections */
+	int64_t waiting; /* of them: queued for a worker, and not held */
+	uint64_t kept;   /* bytes queued and posted, and names, of all its connections */
 };
 
 struct lr_conn {
@@ -160,20 +158,23 @@ struct lr_conn {
 	uint64_t peer_window;
 	int64_t heard;      /* coarse time of the last frame */
 	uint32_t idle_sleeps;
-	uint64_t queued;    /* bytes of what its calls have not taken */
+	/* What it makes us keep, in bytes of memory: lr_cost(). */
+	uint64_t queued;    /* what its calls have not taken */
+	uint64_t named;     /* its methods' names */
 	uint64_t opens;     /* OPEN frames, sent or received */
 	uint64_t begun;     /* up to which of them the server has taken them up */
 	bool last_said;     /* client: and has said so, in its last GOAWAY */
 	struct lr_out *out, **out_last;
-	uint64_t posted;       /* payload bytes of out */
+	uint64_t posted;       /* the list out */
 	struct lr_call *held, **held_last; /* queued calls of a choked one: no worker takes them */
+	uint32_t nheld;
 	_Atomic bool choked;   /* it does not read what we posted: we do not read what it sends */
 	uint32_t room_waiters, room_need;
 	bool room_armed;
 	struct lr_call **by_slot; /* server: the peer's slot -> call */
 	uint32_t by_slot_size;
 	struct lr_name { char *text; uint32_t len; int32_t id; } *names; /* server: by number */
-	uint32_t names_size;
+	uint32_t names_size, name_bytes;
 	bool buried;          /* the table's reference is gone */
 	struct lr_conn *next_ready, *next_gone;
 };
@@ -214,7 +215,7 @@ struct lr_engine {
 	int64_t live;
 	int64_t open; /* of these, how many have no handler that runs */
 	struct lr_user *users; /* as many as ever came: they stay */
-	int64_t user_calls;    /* the most each may have, -1: any number */
+	int64_t user_calls, user_waiting; /* the most each may have, -1: any number */
 	uint64_t user_bytes;
 
 	struct lr_conn **conns;
@@ -242,7 +243,6 @@ struct lr_engine {
 	struct lr_conn *owing; /* its reader is to be rung, once the mutex is free */
 
 	struct lr_call *queue, **queue_last; /* no worker has taken them yet */
-	uint32_t queued_calls;
 	struct lr_call *told, **told_last; /* ended, to be given by lr_service */
 	struct lr_call **watched;
 	uint32_t nwatched, watched_size;
@@ -287,8 +287,12 @@ struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn);
 struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle);
 uint64_t lr_call_handle(const struct lr_call *call);
 void lr_call_free(struct lr_engine *e, struct lr_call *call);
-struct lr_item *lr_item_new(uint32_t kind, const void *data, uint64_t size);
-void lr_item_free(struct lr_item *item);
+/* An item is charged to its connection from lr_item_new() to lr_item_free(), and so is the
+ * memory for a large message, while the item has it. */
+struct lr_item *lr_item_new(struct lr_conn *conn, uint32_t kind, const void *data, uint64_t size);
+void lr_item_free(struct lr_conn *conn, struct lr_item *item);
+bool lr_item_hold(struct lr_conn *conn, struct lr_item *item); /* get the memory */
+void lr_item_let_go(struct lr_conn *conn, struct lr_item *item);
 void lr_item_append(struct lr_call *call, struct lr_item *item);
 struct lr_item *lr_item_pop(struct lr_call *call);
 void lr_item_drop_last(struct lr_call *call);
@@ -298,6 +302,9 @@ void lr_queue_resume(struct lr_engine *e, struct lr_conn *conn);
 struct lr_call *lr_queue_pop(struct lr_engine *e);
 void lr_told_push(struct lr_engine *e, struct lr_call *call);
 
+/* audit.c */
+uint64_t lr_audit(const struct lr_engine *e); /* bytes that are kept and not charged, or charged and not kept */
+
 /* conn.c: all under the mutex. */
 int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* 1, 0 no room, LR_CLOSED */
@@ -305,9 +312,14 @@ int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
 struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count);
 void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
-bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size);
-void lr_conn_charge(struct lr_conn *conn, uint64_t size); /* so much is queued */
-void lr_conn_refund(struct lr_conn *conn, uint64_t size);
+bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size); /* an item of so many bytes */
+void lr_conn_charge(struct lr_conn *conn, uint64_t *which, uint64_t cost);
+void lr_conn_refund(struct lr_conn *conn, uint64_t *which, uint64_t cost);
+/* What malloc(size) takes: its header and rounding. */
+static inline uint64_t lr_cost(uint64_t size)
+{
+	return size + 16;
+}
 bool lr_conn_choked(const struct lr_conn *conn);
 bool lr_conn_look_over(struct lr_conn *conn);
 bool lr_conn_stuck(const struct lr_conn *conn);
@@ -413,6 +425,7 @@ int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_fram
 int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
 	const char **why);
 int lr_take_call(struct lr_engine *e, struct lr_io *io);
+void lr_over_memory(const struct lr_conn *conn, char *text, size_t size);
 
 /* ends.c: how a call ends, under the mutex. False: nobody had it, and it is freed. */
 bool lr_call_ended(struct lr_engine *e, struct lr_call *call);

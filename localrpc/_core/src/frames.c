@@ -46,14 +46,16 @@ static int check_block(struct lr_engine *e, const struct rule *rule, const struc
 	uint32_t *fixed)
 {
 	const uint8_t *length = f->h.type == LR_T_OPEN ? f->payload + 4 : f->payload;
-	uint32_t block = f->h.type == LR_T_MESSAGE ? 0 : lr_read32(length);
+	uint32_t block = f->h.type == LR_T_MESSAGE ? 0 : lr_read32(length), limit = LR_MAX_BLOCK;
 
+	if (f->h.type == LR_T_OPEN && lr_read32(f->payload) == 0)
+		limit += 4 + LR_MAX_NAME; /* the method's name is in there */
 	if (block > f->h.length - rule->least)
 		return broken(e, "a %s frame of %u bytes with a block of %u", rule->name,
 			f->h.length, block);
-	if (block > LR_MAX_BLOCK)
+	if (block > limit)
 		return broken(e, "a block of %u bytes in a %s frame, and %u is the limit", block,
-			rule->name, LR_MAX_BLOCK);
+			rule->name, limit);
 	*fixed = rule->least + block;
 	return 0;
 }

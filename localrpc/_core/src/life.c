@@ -22,7 +22,7 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 	e->window = window;
 	e->max_receive = max_receive;
 	e->max_calls = max_calls;
-	e->user_calls = -1;
+	e->user_calls = e->user_waiting = -1;
 	e->user_bytes = UINT64_MAX;
 	e->fork_generation = lr_fork_generation();
 	e->queue_last = &e->queue;
@@ -102,6 +102,17 @@ int lr_limit_users(struct lr_engine *e, int64_t calls, uint64_t bytes)
 		return r;
 	e->user_calls = calls;
 	e->user_bytes = bytes;
+	lr_leave(e);
+	return 0;
+}
+
+int lr_limit_waiting(struct lr_engine *e, int64_t calls)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	e->user_waiting = calls;
 	lr_leave(e);
 	return 0;
 }
@@ -308,11 +319,22 @@ void lr_engine_stats(struct lr_engine *e, struct lr_stats *stats)
 	if (lr_enter(e) < 0)
 		return;
 	*stats = e->stats;
-	for (uint32_t i = 0; i < e->nconns; i++)
-		if (e->conns[i]) {
-			stats->bells += atomic_load(&e->conns[i]->link->bells);
-			stats->queued_bytes += e->conns[i]->queued;
-		}
+	for (uint32_t i = 0; i < e->nconns; i++) {
+		const struct lr_conn *conn = e->conns[i];
+		if (!conn)
+			continue;
+		stats->bells += atomic_load(&conn->link->bells);
+		stats->queued_bytes += conn->queued + conn->posted;
+		stats->posted_bytes += conn->posted;
+		stats->name_bytes += conn->named;
+		stats->held_calls += conn->nheld;
+	}
+	for (const struct lr_user *user = e->users; user; user = user->next) {
+		stats->user_bytes += user->kept;
+		stats->waiting_calls += (uint64_t)user->waiting;
+	}
+	stats->live_calls = (uint64_t)e->live;
+	stats->miscounted = lr_audit(e);
 	lr_leave(e);
 }
 

@@ -35,7 +35,7 @@ int lr_deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, const v
 	}
 	if (!lr_conn_may_queue(call->conn, size))
 		return LR_NOMEM;
-	item = lr_item_new(kind, data, size);
+	item = lr_item_new(call->conn, kind, data, size);
 	if (!item)
 		return LR_NOMEM;
 	lr_item_append(call, item);
@@ -73,10 +73,11 @@ int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 		return lr_too_large(e, call, size, f->h.flags & LR_F_BIG);
 	if (!(f->h.flags & LR_F_BIG))
 		return lr_deliver(e, call, LR_K_MESSAGES, f->payload + at, size);
-	item = lr_item_new(LR_K_BIG, NULL, 0);
+	if (!lr_conn_may_queue(call->conn, 0))
+		return LR_NOMEM;
+	item = lr_item_new(call->conn, LR_K_BIG, NULL, size);
 	if (!item)
 		return LR_NOMEM;
-	item->size = size;
 	lr_expect_size(size);
 	call->big = item;
 	lr_item_append(call, item);
@@ -135,10 +136,8 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	if (!big->mem) {
 		if (!lr_conn_may_queue(call->conn, big->size))
 			return LR_NOMEM;
-		big->mem = malloc(big->size);
-		if (!big->mem)
+		if (!lr_item_hold(call->conn, big))
 			return LR_NOMEM;
-		lr_conn_charge(call->conn, big->size);
 	}
 	memcpy(big->mem + big->got, f->payload, size);
 	big->got += size;

@@ -95,18 +95,19 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 				break;
 			}
 	while ((item = lr_item_pop(call)))
-		lr_item_free(item);
-	free(call->status);
-	free(call->after);
-	if (call->opened) {
-		lr_conn_refund(conn, call->opened->size);
-		free(call->opened);
-	}
+		lr_item_free(conn, item);
+	if (call->status)
+		lr_item_free(conn, call->status);
+	if (call->opened)
+		lr_item_free(conn, call->opened);
+	if (call->name)
+		lr_item_free(conn, call->name);
+	free(call->after); /* of this side's, and sent by the thread that is inside */
 	if (call->state & CALL_LEFT_OPEN)
 		e->open--;
 	call->life = 0;
 	call->state = 0;
-	call->opened = call->status = call->big = NULL;
+	call->opened = call->status = call->big = call->name = NULL;
 	if (++call->generation == 0)
 		call->generation = 1;
 	call->next = e->free_calls;
@@ -118,9 +119,10 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 	lr_conn_unref(conn);
 }
 
-struct lr_item *lr_item_new(uint32_t kind, const void *data, uint64_t size)
+struct lr_item *lr_item_new(struct lr_conn *conn, uint32_t kind, const void *data, uint64_t size)
 {
-	struct lr_item *item = malloc(sizeof *item + size);
+	uint64_t bytes = sizeof(struct lr_item) + (kind == LR_K_BIG ? 0 : size);
+	struct lr_item *item = malloc(bytes);
 
 	if (!item)
 		return NULL;
@@ -129,14 +131,38 @@ struct lr_item *lr_item_new(uint32_t kind, const void *data, uint64_t size)
 	item->size = size;
 	if (data)
 		memcpy(item->data, data, size);
+	lr_conn_charge(conn, &conn->queued, lr_cost(bytes));
 	return item;
 }
 
-void lr_item_free(struct lr_item *item)
+void lr_item_free(struct lr_conn *conn, struct lr_item *item)
 {
-	if (item->mem && !item->lent)
-		free(item->mem);
+	uint64_t bytes = sizeof *item;
+
+	if (item->kind == LR_K_BIG)
+		lr_item_let_go(conn, item);
+	else
+		bytes += item->size;
+	lr_conn_refund(conn, &conn->queued, lr_cost(bytes));
 	free(item);
+}
+
+bool lr_item_hold(struct lr_conn *conn, struct lr_item *item)
+{
+	item->lent = false;
+	item->mem = malloc(item->size);
+	if (item->mem)
+		lr_conn_charge(conn, &conn->queued, lr_cost(item->size));
+	return item->mem != NULL;
+}
+
+void lr_item_let_go(struct lr_conn *conn, struct lr_item *item)
+{
+	if (item->mem && !item->lent) {
+		lr_conn_refund(conn, &conn->queued, lr_cost(item->size));
+		free(item->mem);
+	}
+	item->mem = NULL;
 }
 
 void lr_item_append(struct lr_call *call, struct lr_item *item)
@@ -144,8 +170,6 @@ void lr_item_append(struct lr_call *call, struct lr_item *item)
 	item->next = NULL;
 	*call->last = item;
 	call->last = &item->next;
-	if (item->kind != LR_K_BIG)
-		lr_conn_charge(call->conn, item->size);
 }
 
 struct lr_item *lr_item_pop(struct lr_call *call)
@@ -159,8 +183,6 @@ struct lr_item *lr_item_pop(struct lr_call *call)
 		call->last = &call->first;
 	if (item == call->big)
 		call->big = NULL;
-	if (item->kind != LR_K_BIG || (item->mem && !item->lent))
-		lr_conn_refund(call->conn, item->size);
 	return item;
 }
 
@@ -172,12 +194,19 @@ void lr_item_drop_last(struct lr_call *call)
 	while (*at != call->big)
 		at = &(*at)->next;
 	item = *at;
-	if (item->mem && !item->lent)
-		lr_conn_refund(call->conn, item->size);
 	*at = NULL;
 	call->last = at;
 	call->big = NULL;
-	lr_item_free(item);
+	lr_item_free(call->conn, item);
+}
+
+/* The call itself is charged while it waits: there may be many. */
+#define CALL_COST lr_cost(sizeof(struct lr_call))
+
+static void count_waiting(struct lr_conn *conn, int64_t more)
+{
+	if (conn->user)
+		conn->user->waiting += more;
 }
 
 void lr_queue_push(struct lr_engine *e, struct lr_call *call)
@@ -186,13 +215,15 @@ void lr_queue_push(struct lr_engine *e, struct lr_call *call)
 
 	lr_call_step(call, QUEUE);
 	call->next = NULL;
-	e->queued_calls++;
+	lr_conn_charge(conn, &conn->queued, CALL_COST);
 	if (lr_conn_choked(conn)) {
 		*conn->held_last = call;
 		conn->held_last = &call->next;
+		conn->nheld++;
 	} else {
 		*e->queue_last = call;
 		e->queue_last = &call->next;
+		count_waiting(conn, 1);
 	}
 }
 
@@ -210,6 +241,8 @@ void lr_queue_hold(struct lr_engine *e, struct lr_conn *conn)
 		call->next = NULL;
 		*conn->held_last = call;
 		conn->held_last = &call->next;
+		conn->nheld++;
+		count_waiting(conn, -1);
 	}
 	e->queue_last = at;
 }
@@ -222,6 +255,8 @@ void lr_queue_resume(struct lr_engine *e, struct lr_conn *conn)
 	e->queue_last = conn->held_last;
 	conn->held = NULL;
 	conn->held_last = &conn->held;
+	count_waiting(conn, conn->nheld);
+	conn->nheld = 0;
 	lr_wake_worker(e);
 	if (!e->leader)
 		lr_nudge(e);
@@ -236,7 +271,8 @@ struct lr_call *lr_queue_pop(struct lr_engine *e)
 	e->queue = call->next;
 	if (!e->queue)
 		e->queue_last = &e->queue;
-	e->queued_calls--;
+	count_waiting(call->conn, -1);
+	lr_conn_refund(call->conn, &call->conn->queued, CALL_COST);
 	lr_call_step(call, TAKE);
 	call->next = NULL;
 	return call;
