@@ -7,8 +7,9 @@ INTERNAL, "Invalid metadata".
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from localrpc.errors import InvalidMetadata
@@ -102,15 +103,46 @@ def metadatum(key: str, value: bytes) -> _Metadatum:
     return _Metadatum(key, value if key.endswith("-bin") else value.decode("ascii"))
 
 
-def check_size(pairs: Sequence[tuple[str, str | bytes]], limit: int) -> str | None:
-    """grpcio's words for metadata over `limit` (Options.max_metadata), None if within it."""
-    total = 0
-    for key, value in pairs:
-        total += len(key) + len(value) + OVERHEAD
-    if total <= limit:
-        return None
-    sizes = " ".join(f"{key}:{len(key) + len(value) + OVERHEAD}B" for key, value in pairs)
-    return (
-        f"received metadata size exceeds hard limit ({total} vs. {limit});  {sizes[:512]}"
-        " (the receiver's option grpc.absolute_max_metadata_size raises it)"
-    )
+class SizeLimits:
+    """What a side takes of one block of metadata, as grpcio: above `soft` some blocks are
+    refused at random, the more the closer to `hard`, from `hard` on all.
+
+    Bytes are counted as HTTP/2 does, OVERHEAD with each pair.
+    """
+
+    def __init__(self, soft: int, hard: int) -> None:
+        self.soft = soft
+        self.hard = hard
+        # On the wire a pair takes 7 bytes at least, of which 6 are not counted; and what
+        # goes with it (a method, an agent, a status) is well below the 2,048.
+        self.light = max((min(soft, hard) - 2048) // 5, -1)
+        """An encoded block of so many bytes is within both; -1: none is for sure."""
+
+    def excess(self, pairs: Iterable[tuple[str, str | bytes]]) -> str | None:
+        """grpcio's words for too much of it, or None."""
+        sizes = []
+        total = 0
+        for key, value in pairs:
+            length = len(value) if isinstance(value, bytes) else len(value.encode())
+            if length >= self.hard:
+                return (
+                    "received metadata size exceeds hard limit"
+                    f" (value length {length} vs. {self.hard})"
+                )
+            size = len(key) + length + OVERHEAD
+            sizes.append(f"{key}:{size}B")
+            total += size
+        if total <= self.soft and total < self.hard:
+            return None
+        if total >= self.hard:
+            words = f"exceeds hard limit ({total} vs. {self.hard});"
+            option = "grpc.absolute_max_metadata_size"
+        elif random.random() < (total - self.soft) / (self.hard - self.soft):
+            words = f"exceeds soft limit ({total} vs. {self.soft});"
+            option = "grpc.max_metadata_size"
+        else:
+            return None
+        return (
+            f"received metadata size {words}  {' '.join(sizes)[:512]}"
+            f" (the receiver's option {option} raises it)"
+        )

@@ -8,8 +8,8 @@ knows, is accepted and ignored, as grpcio does. An unknown option under
 |---|---|---|
 | grpc.max_receive_message_length | 4194304 | bytes; negative: no limit |
 | grpc.max_send_message_length | -1 | bytes; negative: no limit |
-| grpc.max_metadata_size | 8192 | bytes of metadata a peer should not exceed |
-| grpc.absolute_max_metadata_size | 16384 | bytes at which metadata is refused; at least 1.25 \
+| grpc.max_metadata_size | 8192 | bytes of metadata above which some are refused, at random |
+| grpc.absolute_max_metadata_size | 16384 | bytes at which all metadata is refused; at least 1.25 \
 times the above unless given |
 | grpc.primary_user_agent, grpc.secondary_user_agent | | put before and after the user agent |
 | grpc.initial_reconnect_backoff_ms | 10 | first wait before another try to connect |
@@ -70,6 +70,7 @@ class Options(NamedTuple):
 
     max_receive: int = DEFAULT_MAX_RECEIVE
     max_send: int = -1
+    metadata_soft: int = _DEFAULT_METADATA_SOFT
     max_metadata: int = _DEFAULT_METADATA_HARD
     window: int = DEFAULT_WINDOW
     primary_user_agent: str = ""
@@ -246,6 +247,7 @@ def _interpret(given: Mapping[str, Any]) -> Options:
     return Options(
         max_receive=max(-1, number("grpc.max_receive_message_length", DEFAULT_MAX_RECEIVE)),
         max_send=max(-1, number("grpc.max_send_message_length", -1)),
+        metadata_soft=soft,
         max_metadata=hard,
         window=number("localrpc.window", DEFAULT_WINDOW),
         primary_user_agent=text("grpc.primary_user_agent"),

@@ -25,6 +25,8 @@ from localrpc.drive.endings import (
     TOO_MANY,
     debug_text,
     deserialize,
+    too_much_metadata,
+    trailer_pairs,
 )
 from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.drive.reading import fill, receive
@@ -358,14 +360,26 @@ class ClientCall:
                 self._finish(*BAD_RESPONSE, cancel=True)
         elif kind == lib.LR_K_HEADERS:
             try:
-                self.initial_metadata = codec.decode_metadata(content)
+                pairs = codec.decode_metadata(content)
             except RemoteProtocolError as error:
                 self._finish(grpc.StatusCode.INTERNAL, str(error), cancel=True)
+                return
+            refusal = too_much_metadata(self.keeper.metadata_limits, content, pairs)
+            if refusal:
+                self._finish(*refusal, debug=debug_text(*refusal), cancel=True)
+            else:
+                self.initial_metadata = pairs
         elif kind == lib.LR_K_STATUS:
             try:
                 trailer = codec.decode_trailer(content)
             except RemoteProtocolError as error:
                 self._finish(grpc.StatusCode.INTERNAL, str(error))
+                return
+            refusal = too_much_metadata(
+                self.keeper.metadata_limits, content, trailer_pairs(*trailer)
+            )
+            if refusal:
+                self._finish(*refusal, debug=debug_text(*refusal))
                 return
             code = status.code_of(trailer.code)
             debug = debug_text(code, trailer.details)

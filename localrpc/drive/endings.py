@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
 
 from localrpc import _log
 from localrpc.drive.core import lib
+from localrpc.metadata import Pairs, SizeLimits
 
 logger = _log.logger("channel")
 
@@ -20,6 +21,23 @@ SOCKET_CLOSED = (grpc.StatusCode.UNAVAILABLE, "Socket closed")
 FORKED = (grpc.StatusCode.CANCELLED, "Call cancelled in fork child")
 TOO_MANY = (grpc.StatusCode.INTERNAL, "a unary call got more than one response")
 BAD_RESPONSE = (grpc.StatusCode.INTERNAL, "Exception deserializing response!")
+
+
+def too_much_metadata(
+    limits: SizeLimits, block: bytes, pairs: Iterable[Any]
+) -> tuple[grpc.StatusCode, str] | None:
+    """How a call ends whose answer had `pairs`, sent as `block`, or None."""
+    if len(block) <= limits.light:
+        return None
+    text = limits.excess(pairs)
+    if text is None:
+        return None
+    return grpc.StatusCode.RESOURCE_EXHAUSTED, f"Stream removed ({text})"
+
+
+def trailer_pairs(code: int, details: str, metadata: Pairs) -> list[tuple[str, Any]]:
+    """A trailer as it would be counted in grpcio."""
+    return [("grpc-status", str(code)), ("grpc-message", details), *metadata]
 
 
 def debug_text(code: grpc.StatusCode, details: str) -> str:

@@ -18,6 +18,7 @@ from localrpc.drive.endings import DEADLINE_EXCEEDED, SOCKET_CLOSED, failure
 from localrpc.drive.naming import MethodNumbers
 from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
+from localrpc.metadata import SizeLimits
 from localrpc.options import Options
 from localrpc.transports import Transport, transport_for
 
@@ -46,6 +47,7 @@ class Keeper:
     ) -> None:
         self.address = address
         self.options = options
+        self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
         self._transport = transport or transport_for(address.scheme).for_channel(address, options)
         self._numbers = MethodNumbers()
         self.number = self._numbers.number

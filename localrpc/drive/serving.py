@@ -17,6 +17,7 @@ from localrpc.drive.doors import Doors, Guests
 from localrpc.drive.executors import Place, Workers, workers_for
 from localrpc.drive.notify import notify
 from localrpc.errors import ListenError
+from localrpc.metadata import SizeLimits
 from localrpc.options import Options
 from localrpc.transports import Connection, transport_for
 from localrpc.wire import codec
@@ -54,6 +55,7 @@ class Serving:
         lib.lr_limit_users(raw, options.max_calls_per_user, options.max_memory_per_user)
         lib.lr_limit_waiting(raw, options.max_waiting_calls_per_user)
         self.options = options
+        self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
         self.connections: dict[int, Connection] = {}
         self.callback_lock = threading.Lock()
         self.callbacks = Courier("localrpc-callbacks", "Exception calling callback!")

@@ -21,6 +21,7 @@ from localrpc.drive.core import WorkerIo, ffi, lib
 from localrpc.drive.executors import submit
 from localrpc.drive.reading import receive_whole
 from localrpc.drive.serving import Serving
+from localrpc.errors import RemoteProtocolError
 from localrpc.sync import behaviour
 from localrpc.sync.behaviour import MethodHandler
 from localrpc.sync.context import ServicerContext
@@ -36,6 +37,8 @@ _KNOWN = _PLAIN | lib.LR_F_BIG | lib.LR_F_REFUSED | lib.LR_F_TOO_LARGE
 _BIG_PATIENCE = 2_000_000
 """Nanoseconds that a worker waits for the rest of a large request before it takes another call."""
 
+
+_LONG_NAME = 512
 
 _DEFERRED = 64
 """How many calls may be put off before we look for those that have ended."""
@@ -64,7 +67,7 @@ class Entry:
         if handler is None or handler.request_streaming or handler.response_streaming:
             return
         self.behaviour: Any = handler.unary_unary
-        if pool_of(self.behaviour) is not None:
+        if pool_of(self.behaviour) is not None or len(name) >= _LONG_NAME:
             return
         self.deserialize: Any = handler.request_deserializer or _as_it_is
         self.serialize: Any = handler.response_serializer or _as_it_is
@@ -96,6 +99,7 @@ class Handling:
         reply_next, lr_next = lib.lr_reply_next, lib.lr_next
         alone = lib.LR_F_ALONE
         limited = self._max_send >= 0
+        light = serving.metadata_limits.light
 
         def accept(io: WorkerIo) -> int:
             raw, buf = io.raw, io.buf
@@ -104,7 +108,7 @@ class Handling:
                 serving.spare()
             if method >= 0 and flags & _KNOWN == _PLAIN:
                 entry = entries[method]
-                if entry.plain and not limited:
+                if entry.plain and not limited and head <= light:
                     connection = connections.get(conn)
                     context = ServicerContext(
                         serving, call, connection, buf[:head] if head else b"", deadline
@@ -159,12 +163,16 @@ class Handling:
         data: bytes | None = io.buf[head:size] if flags & lib.LR_F_MESSAGE else None
         if flags & lib.LR_F_TOO_LARGE:
             data = None
-        context = self._deferred.pop(call, None) or ServicerContext(
-            serving, call, serving.connection(conn), block, deadline
-        )
+        context = self._deferred.pop(call, None)
+        begins = context is None
+        if context is None:
+            connection = serving.connection(conn)
+            context = ServicerContext(serving, call, connection, block, deadline)
         entry = self._entries[method] if method >= 0 else self._learn(serving, io, call)
         if entry is None:
             context.refuse(status.INTERNAL, "a call without a method")
+            return None
+        if begins and not self._acceptable(serving, entry.name, context, block):
             return None
         if flags & lib.LR_F_BIG and not flags & lib.LR_F_TOO_LARGE:
             data = _whole(serving.engine, call)
@@ -178,6 +186,23 @@ class Handling:
             context.refuse(status.RESOURCE_EXHAUSTED, text)
             return None
         return entry, context, flags, data
+
+    def _acceptable(
+        self, serving: Serving, name: str, context: ServicerContext, block: bytes
+    ) -> bool:
+        """Whether the call's metadata is: else that is its end."""
+        limits = serving.metadata_limits
+        if len(block) <= limits.light and len(name) < _LONG_NAME:
+            return True
+        try:
+            pairs = context.invocation_metadata()
+        except RemoteProtocolError as error:
+            context.refuse(status.INTERNAL, str(error))
+            return False
+        text = limits.excess([(":path", name), *pairs])
+        if text:
+            context.refuse(status.RESOURCE_EXHAUSTED, text)
+        return text is None
 
     def _defer(self, serving: Serving, context: ServicerContext) -> None:
         """Have the call come again, without its metadata, once its message is whole."""

@@ -272,11 +272,26 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             code, details, trailing = codec.decode_trailer(trailer)
         except RemoteProtocolError as error:
             raise inactive(grpc.StatusCode.INTERNAL, str(error)) from None
+        refused = self._too_much(headers, initial, trailer, (code, details, trailing))
+        if refused:
+            raise inactive(*refused, endings.debug_text(*refused))
         if code:
             status_code = status.code_of(code)
             debug = endings.debug_text(status_code, details)
             raise _InactiveRpcError(status_code, details, initial, trailing, debug)
         return None if message is None else self._response(message), (initial, trailing)
+
+    def _too_much(
+        self, headers: bytes, initial: Pairs, trailer: bytes, end: tuple[int, str, Pairs]
+    ) -> tuple[grpc.StatusCode, str] | None:
+        limits = self._keeper.metadata_limits
+        if headers and len(headers) > limits.light:
+            refused = endings.too_much_metadata(limits, headers, initial)
+            if refused:
+                return refused
+        if trailer and len(trailer) > limits.light:
+            return endings.too_much_metadata(limits, trailer, endings.trailer_pairs(*end))
+        return None
 
     def _response(self, message: bytes) -> Any:
         response, fault = endings.deserialize(message, self._deserializer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -237,3 +238,74 @@ def kinds_mixed_on_one_channel(w: World) -> Transcript:
         ]
         for name, each in calls.items()
     }
+
+
+_LARGE = (("k", "v" * 25_000),)
+# Whether a stream's answers are seen before its end is refused is chance in grpcio.
+_ANSWERED_ONCE = ("unary_unary", "stream_unary")
+_MORE = (("grpc.max_metadata_size", 1 << 20), ("grpc.absolute_max_metadata_size", 1 << 20))
+
+
+def _says_much(what: str, context: Any) -> None:
+    if what == "initial":
+        context.send_initial_metadata(_LARGE)
+    elif what == "trailing":
+        context.set_trailing_metadata(_LARGE)
+    elif what == "details":
+        context.abort(grpc.StatusCode.INTERNAL, "x" * 25_000)
+
+
+def _metadata(w: World, kind: str, server: Any, client: Any) -> Transcript:
+    """A call of a kind for each place where there may be too much of it."""
+    told = {}
+    for what in ("request", "initial", "trailing", "details"):
+        behaviour = answering(kind, partial(_says_much, what))
+        channel = w.channel(
+            w.serve({"Do": handler(kind, behaviour)}, options=server), options=client
+        )
+        method = getattr(channel, kind)(f"/{SERVICE}/Do")
+        given = _LARGE if what == "request" else None
+        told[what] = _short(finish(kind, method, metadata=given, timeout=5))
+    return told
+
+
+def _short(told: Any) -> Any:
+    """What was not refused, without its length."""
+    if isinstance(told, dict):
+        return {name: _short(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [_short(value) for value in told]
+    return f"{len(told)} characters" if isinstance(told, str) and len(told) > 20_000 else told
+
+
+@scenario_of(*_ANSWERED_ONCE)
+def metadata_beyond_the_hard_limit(w: World, kind: str) -> Any:
+    return _metadata(w, kind, (), ())
+
+
+@scenario_of(*_ANSWERED_ONCE)
+def metadata_within_raised_limits(w: World, kind: str) -> Any:
+    return _metadata(w, kind, _MORE, _MORE)
+
+
+@scenario_of(*_ANSWERED_ONCE)
+def metadata_limits_are_the_receivers(w: World, kind: str) -> Any:
+    return {"server": _metadata(w, kind, _MORE, ()), "client": _metadata(w, kind, (), _MORE)}
+
+
+@scenario
+def a_method_name_that_cannot_be(w: World) -> Transcript:
+    channel = w.channel(w.serve({"Do": handler("unary_unary", answering("unary_unary", id))}))
+    told = {}
+    for name in ("", "/" + "x" * 20_000):
+        for kind in KINDS:
+            method = getattr(channel, kind)(name)
+            told[f"{len(name)} {kind}"] = _code(finish(kind, method, timeout=5))
+    method = channel.unary_unary(f"/{SERVICE}/Do")
+    told["another"] = finish("unary_unary", method, timeout=5)
+    return told
+
+
+def _code(told: Any) -> Any:
+    last = told[-1] if isinstance(told, list) else told
+    return last["code"]

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from localrpc.errors import InvalidMetadata
-from localrpc.metadata import OVERHEAD, Metadatum, check_pairs, check_size
+from localrpc.metadata import OVERHEAD, Metadatum, SizeLimits, check_pairs
 from localrpc.wire.codec import decode_metadata, encode_metadata
 
 from . import case_id
@@ -143,8 +143,27 @@ def test_a_pair_looks_like_grpcios() -> None:
 def test_size_counts_what_http2_counts() -> None:
     pairs = [("a", "x" * 10)]
     size = 1 + 10 + OVERHEAD
-    assert check_size(pairs, size) is None
-    text = check_size(pairs, size - 1)
+    assert SizeLimits(size, size + 1).excess(pairs) is None
+    text = SizeLimits(size, size).excess(pairs)
     assert text is not None
-    assert text.startswith(f"received metadata size exceeds hard limit ({size} vs. {size - 1})")
+    assert text.startswith(f"received metadata size exceeds hard limit ({size} vs. {size})")
     assert "a:43B" in text
+
+
+def test_above_the_soft_limit_metadata_is_refused_now_and_then() -> None:
+    limits = SizeLimits(1000, 3000)
+    rare, often = (
+        sum(limits.excess([("a", "x" * size)]) is not None for _ in range(2000))
+        for size in (1167, 2567)
+    )
+    assert 100 < rare < 400  # a tenth
+    assert 1600 < often < 1900  # and eight tenths
+    assert all(limits.excess([("a", "x" * 967)]) is None for _ in range(100))
+    assert all(limits.excess([("a", "x" * 2967)]) for _ in range(100))
+
+
+def test_a_block_that_counts_as_light_is_within_the_limits() -> None:
+    for soft, hard in ((8192, 16384), (2100, 2200), (5000, 100), (0, 0)):
+        limits = SizeLimits(soft, hard)
+        pairs = [("a", "")] * (max(limits.light, 0) // 7)
+        assert limits.light < 0 or limits.excess([*pairs, (":path", "x" * 1800)]) is None
