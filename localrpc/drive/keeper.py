@@ -26,6 +26,10 @@ Connectivity = grpc.ChannelConnectivity
 Subscriber = Callable[[grpc.ChannelConnectivity], None]
 
 
+_TICK = 0.001
+"""Seconds by which a wait may end early."""
+
+
 class NotReady(Exception):
     """There is no session, and the call that wanted one ends with this status."""
 
@@ -151,9 +155,11 @@ class Keeper:
         except (OSError, MemoryError) as error:
             failed = ConnectError(str(self.address), str(error))
         finally:
+            # Given up for this call's deadline: no reason for others to fail.
+            cut = limit == until and monotonic() >= limit - _TICK
             with self._changed:
                 self._dialling = False
-                self._failure = failed
+                self._failure = None if cut else failed
                 closed = self.closed
                 if closed:
                     pass
@@ -311,7 +317,7 @@ class Keeper:
 
 def _not_ready(failure: ConnectError | None, until: float | None) -> NotReady:
     """Why there is no session: whatever has failed, a deadline that has passed came first."""
-    if until is not None and monotonic() >= until:
+    if failure is None or (until is not None and monotonic() >= until):
         return NotReady(*DEADLINE_EXCEEDED)
     code = failure.code if failure else ConnectError.code
     return NotReady(grpc.StatusCode[code], str(failure))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -224,3 +225,43 @@ def test_what_is_closed_does_not_wait_for_the_collector(target: str) -> None:
         await_that(lambda: len(os.listdir("/proc/self/fd")) <= before, "every descriptor is closed")
     finally:
         gc.enable()
+
+
+class SharingHouse(House):
+    """Its handler has another thread read the requests, and answers meanwhile."""
+
+    def handlers(self) -> Any:
+        self.seen: list[bytes] = []
+        self.first = threading.Event()
+        self.reader = threading.Thread()
+        return grpc.method_handlers_generic_handler(
+            "house", {"share": grpc.stream_unary_rpc_method_handler(self.share)}
+        )
+
+    def share(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        def read() -> None:
+            for request in requests:
+                self.seen.append(request)
+                self.first.set()
+            self.seen.append(b"end")
+
+        self.reader = threading.Thread(target=read)
+        self.reader.start()
+        assert self.first.wait(PATIENCE)
+        time.sleep(0.05)  # it is inside now, as a rule: else this tries less
+        return b"done"
+
+
+def test_who_reads_requests_is_sent_away_when_the_call_is_answered(any_target: str) -> None:
+    house = SharingHouse(any_target)
+    with house:
+
+        def requests() -> Iterator[bytes]:
+            yield b"one"
+            house.gate.wait(PATIENCE)
+
+        call = house.channel.stream_unary("/house/share").future(requests())
+        assert call.result(PATIENCE) == b"done"
+        house.reader.join(PATIENCE)
+        assert house.seen == [b"one", b"end"]
+        assert house.server.stop(grace=3600).wait(PATIENCE), "no call is running"

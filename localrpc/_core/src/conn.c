@@ -288,7 +288,8 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 		struct lr_call *call = e->calls[i];
 		if (!call->life || call->conn != conn || lr_call_step(call, LINK_DIED) != 1)
 			continue;
-		if (lr_call_missed(call))
+		/* Unlike an answer it may have come at any time: the clock decides. */
+		if (e->role == LR_CLIENT && lr_call_late(call))
 			lr_call_step(call, EXPIRE);
 		lr_call_ended(e, call);
 	}

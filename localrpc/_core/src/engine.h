@@ -94,7 +94,10 @@ enum {
 
 struct lr_call {
 	uint32_t index, generation;
-	uint8_t life, in, out, place;
+	union {
+		struct { uint8_t life, in, out, place; };
+		uint8_t words[4];
+	};
 	uint32_t state; /* CALL_ */
 	uint64_t wire; /* its id on the wire */
 	struct lr_conn *conn;
@@ -276,11 +279,47 @@ struct lr_engine {
 	struct lr_stats stats;
 };
 
-/* state.c: 1 the event may go on, 0 it has no effect any more, or why it is refused:
- * LR_PROTOCOL is the peer's fault. lr_call_step() moves the call, lr_call_may() asks. */
-int lr_call_step(struct lr_call *call, enum lr_event event);
-int lr_call_may(const struct lr_call *call, enum lr_event event);
+/* state.c. An entry of 0 refuses, LR_LATE has no effect; else it is the next state. */
+enum { WORD_LIFE, WORD_IN, WORD_OUT, WORD_PLACE };
+#define LR_LATE 255
+#define LR_MOST_STATES 7
+extern const uint8_t lr_life[LR_LIVES][LR_CALL_EVENTS];
+extern const uint8_t lr_words[4][LR_MOST_STATES][LR_CALL_EVENTS];
+int lr_call_refuses(const struct lr_call *call, enum lr_event event, uint8_t life, uint8_t next);
 int lr_call_why(const struct lr_call *call); /* LR_: nothing more can be sent; 0 it can */
+
+static inline int lr_word_of(enum lr_event event)
+{
+	return event <= GOT_CREDIT ? WORD_IN : event >= QUEUE ? WORD_PLACE :
+	       event >= PUT_HEADERS ? WORD_OUT : WORD_LIFE;
+}
+
+/* May this happen to the call now? 1; 0: it has no effect any more; or why it is refused, and
+ * LR_PROTOCOL is the peer's fault. */
+static inline int lr_call_may(const struct lr_call *call, enum lr_event event)
+{
+	int word = lr_word_of(event);
+	uint8_t life = lr_life[call->life][event];
+	uint8_t next = word ? lr_words[word][call->words[word]][event] : life;
+
+	if (life - 1u < LR_LATE - 1u && next - 1u < LR_LATE - 1u)
+		return 1;
+	return lr_call_refuses(call, event, life, next);
+}
+
+/* The same, and then it has happened. */
+static inline int lr_call_step(struct lr_call *call, enum lr_event event)
+{
+	int word = lr_word_of(event), r = lr_call_may(call, event);
+
+	if (r == 1) {
+		uint8_t life = lr_life[call->life][event];
+		if (word)
+			call->words[word] = lr_words[word][call->words[word]][event];
+		call->life = life;
+	}
+	return r;
+}
 
 /* table.c */
 struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn);

@@ -4,17 +4,17 @@
  * Everything that moves a call comes through lr_call_step(): the peer's frames, the end
  * of the link, this side's functions of api.h, the deadline. A call has four words: how it
  * lives or has ended (life), how far the peer has come with what it sends (in), how far this
- * side has come (out), and who has it (place). LIFE is asked for every event, and one of the
- * other three tables for the events that belong to it. The first entry that does not let an
- * event through decides. tests/native/states.c tries every pair with real frames and calls.
+ * side has come (out), and who has it (place). The table of lives is asked for every event, and that of one
+ * other word for the events that belong to it. The first entry that does not let an event
+ * through decides. tests/native/states.c tries every pair with real frames and calls.
  */
 #include "engine.h"
 
 /* An entry that is 0 refuses its event: the peer has broken the protocol, or the caller is
  * told why not. LATE: the event has no effect, and is no error. Else the next state. */
-#define LATE 255
+#define LATE LR_LATE
 
-static const uint8_t LIFE[LR_LIVES][LR_CALL_EVENTS] = {
+const uint8_t lr_life[LR_LIVES][LR_CALL_EVENTS] = {
 	[LIVE] = {
 		[GOT_HEADERS ... GOT_END] = LIVE,
 		[GOT_STATUS] = ANSWERED, [GOT_STATUS_BIG] = LIVE, [GOT_CREDIT] = LIVE,
@@ -56,63 +56,63 @@ static const uint8_t LIFE[LR_LIVES][LR_CALL_EVENTS] = {
 	},
 };
 
-/* What the peer sends. Inside a large message nothing but its DATA, CREDIT and RESET comes. */
-static const uint8_t IN[LR_INS][LR_CALL_EVENTS] = {
-	[IN_START] = {
-		[GOT_HEADERS] = IN_OPEN, [GOT_MESSAGE] = IN_OPEN, [GOT_BIG] = IN_BIG,
-		[GOT_BIG_END] = IN_BIG_END, [GOT_END] = IN_HALF, [GOT_STATUS] = IN_HALF,
-		[GOT_STATUS_BIG] = IN_BIG_STATUS, [GOT_CREDIT] = IN_START,
+const uint8_t lr_words[4][LR_MOST_STATES][LR_CALL_EVENTS] = {
+	/* What the peer sends. Inside a large message nothing but its DATA, CREDIT and RESET comes. */
+	[WORD_IN] = {
+		[IN_START] = {
+			[GOT_HEADERS] = IN_OPEN, [GOT_MESSAGE] = IN_OPEN, [GOT_BIG] = IN_BIG,
+			[GOT_BIG_END] = IN_BIG_END, [GOT_END] = IN_HALF, [GOT_STATUS] = IN_HALF,
+			[GOT_STATUS_BIG] = IN_BIG_STATUS, [GOT_CREDIT] = IN_START,
+		},
+		[IN_OPEN] = {
+			[GOT_MESSAGE] = IN_OPEN, [GOT_BIG] = IN_BIG, [GOT_BIG_END] = IN_BIG_END,
+			[GOT_END] = IN_HALF, [GOT_STATUS] = IN_HALF, [GOT_STATUS_BIG] = IN_BIG_STATUS,
+			[GOT_CREDIT] = IN_OPEN,
+		},
+		[IN_BIG] = {
+			[GOT_DATA] = IN_BIG, [GOT_WHOLE] = IN_OPEN, [GOT_CREDIT] = IN_BIG,
+		},
+		[IN_BIG_END] = {
+			[GOT_DATA] = IN_BIG_END, [GOT_WHOLE] = IN_HALF, [GOT_CREDIT] = IN_BIG_END,
+		},
+		[IN_BIG_STATUS] = {
+			[GOT_DATA] = IN_BIG_STATUS, [GOT_WHOLE] = IN_HALF, [GOT_CREDIT] = IN_BIG_STATUS,
+		},
+		[IN_HALF] = {
+			[GOT_STATUS] = IN_HALF, [GOT_CREDIT] = IN_HALF,
+		},
 	},
-	[IN_OPEN] = {
-		[GOT_MESSAGE] = IN_OPEN, [GOT_BIG] = IN_BIG, [GOT_BIG_END] = IN_BIG_END,
-		[GOT_END] = IN_HALF, [GOT_STATUS] = IN_HALF, [GOT_STATUS_BIG] = IN_BIG_STATUS,
-		[GOT_CREDIT] = IN_OPEN,
+	/* What this side sends. PUT_STATUS_AFTER: a status that waits for the end of a message. */
+	[WORD_OUT] = {
+		[OUT_START] = {
+			[PUT_HEADERS] = OUT_OPEN, [PUT_MESSAGE] = OUT_OPEN, [PUT_BIG] = OUT_BIG,
+			[PUT_BIG_END] = OUT_BIG_END, [PUT_END] = OUT_HALF, [PUT_STATUS] = OUT_HALF,
+			[PUT_STATUS_BIG] = OUT_BIG_END,
+		},
+		[OUT_OPEN] = {
+			[PUT_MESSAGE] = OUT_OPEN, [PUT_BIG] = OUT_BIG, [PUT_BIG_END] = OUT_BIG_END,
+			[PUT_END] = OUT_HALF, [PUT_STATUS] = OUT_HALF, [PUT_STATUS_BIG] = OUT_BIG_END,
+		},
+		[OUT_BIG] = {
+			[PUT_DATA] = OUT_BIG, [PUT_WHOLE] = OUT_OPEN, [PUT_STATUS_AFTER] = OUT_BIG,
+		},
+		[OUT_BIG_END] = {
+			[PUT_DATA] = OUT_BIG_END, [PUT_WHOLE] = OUT_HALF, [PUT_END] = LATE,
+			[PUT_STATUS_AFTER] = OUT_BIG_END,
+		},
+		[OUT_HALF] = {
+			[PUT_END] = LATE, [PUT_STATUS] = OUT_HALF, [PUT_STATUS_BIG] = OUT_BIG_END,
+		},
 	},
-	[IN_BIG] = {
-		[GOT_DATA] = IN_BIG, [GOT_WHOLE] = IN_OPEN, [GOT_CREDIT] = IN_BIG,
+	/* Who has a server's call; a client's is OWNED until it is RELEASED. A call that ends while
+	 * it is QUEUED is freed by who takes it from the queue, one that is DEFERRED at once, and
+	 * one that is RELEASED by the last thread that waits inside. */
+	[WORD_PLACE] = {
+		[OWNED] = {[QUEUE] = QUEUED, [DEFER] = DEFERRED, [RELEASE] = RELEASED},
+		[QUEUED] = {[TAKE] = OWNED, [RELEASE] = LATE},
+		[DEFERRED] = {[QUEUE] = QUEUED, [RELEASE] = RELEASED},
+		[RELEASED] = {[RELEASE] = LATE},
 	},
-	[IN_BIG_END] = {
-		[GOT_DATA] = IN_BIG_END, [GOT_WHOLE] = IN_HALF, [GOT_CREDIT] = IN_BIG_END,
-	},
-	[IN_BIG_STATUS] = {
-		[GOT_DATA] = IN_BIG_STATUS, [GOT_WHOLE] = IN_HALF, [GOT_CREDIT] = IN_BIG_STATUS,
-	},
-	[IN_HALF] = {
-		[GOT_STATUS] = IN_HALF, [GOT_CREDIT] = IN_HALF,
-	},
-};
-
-/* What this side sends. PUT_STATUS_AFTER: a status that has to wait for the end of a message. */
-static const uint8_t OUT[LR_OUTS][LR_CALL_EVENTS] = {
-	[OUT_START] = {
-		[PUT_HEADERS] = OUT_OPEN, [PUT_MESSAGE] = OUT_OPEN, [PUT_BIG] = OUT_BIG,
-		[PUT_BIG_END] = OUT_BIG_END, [PUT_END] = OUT_HALF, [PUT_STATUS] = OUT_HALF,
-		[PUT_STATUS_BIG] = OUT_BIG_END,
-	},
-	[OUT_OPEN] = {
-		[PUT_MESSAGE] = OUT_OPEN, [PUT_BIG] = OUT_BIG, [PUT_BIG_END] = OUT_BIG_END,
-		[PUT_END] = OUT_HALF, [PUT_STATUS] = OUT_HALF, [PUT_STATUS_BIG] = OUT_BIG_END,
-	},
-	[OUT_BIG] = {
-		[PUT_DATA] = OUT_BIG, [PUT_WHOLE] = OUT_OPEN, [PUT_STATUS_AFTER] = OUT_BIG,
-	},
-	[OUT_BIG_END] = {
-		[PUT_DATA] = OUT_BIG_END, [PUT_WHOLE] = OUT_HALF, [PUT_END] = LATE,
-		[PUT_STATUS_AFTER] = OUT_BIG_END,
-	},
-	[OUT_HALF] = {
-		[PUT_END] = LATE, [PUT_STATUS] = OUT_HALF, [PUT_STATUS_BIG] = OUT_BIG_END,
-	},
-};
-
-/* Who has a server's call; a client's is OWNED until it is RELEASED. A call that ends while it
- * is QUEUED is freed by who takes it from the queue, one that is DEFERRED at once, and one that
- * is RELEASED by the last thread that waits inside. */
-static const uint8_t PLACE[LR_PLACES][LR_CALL_EVENTS] = {
-	[OWNED] = {[QUEUE] = QUEUED, [DEFER] = DEFERRED, [RELEASE] = RELEASED},
-	[QUEUED] = {[TAKE] = OWNED, [RELEASE] = LATE},
-	[DEFERRED] = {[QUEUE] = QUEUED, [RELEASE] = RELEASED},
-	[RELEASED] = {[RELEASE] = LATE},
 };
 
 /* Why nothing more can be sent or received, for this side's caller; 0 if it can. */
@@ -132,47 +132,11 @@ int lr_call_why(const struct lr_call *call)
 	}
 }
 
-static uint8_t *word_of(struct lr_call *call, enum lr_event event, const uint8_t (**table)[LR_CALL_EVENTS])
+int lr_call_refuses(const struct lr_call *call, enum lr_event event, uint8_t life, uint8_t next)
 {
-	if (event <= GOT_CREDIT) {
-		*table = IN;
-		return &call->in;
-	}
-	if (event >= QUEUE) {
-		*table = PLACE;
-		return &call->place;
-	}
-	*table = OUT;
-	return event >= PUT_HEADERS ? &call->out : NULL;
-}
-
-static int decide(struct lr_call *call, enum lr_event event, bool move)
-{
-	const uint8_t(*table)[LR_CALL_EVENTS];
-	uint8_t *word = word_of(call, event, &table), next = 0, life = LIFE[call->life][event];
-
-	if (life && life != LATE && word)
-		next = table[*word][event];
-	else if (life && life != LATE)
-		next = 1; /* LIFE alone knows it */
-	if (life == LATE || next == LATE)
+	if (life == LATE || (life && next == LATE))
 		return 0;
-	if (!next)
-		return event < LINK_DIED ? LR_PROTOCOL : lr_call_why(call) ? lr_call_why(call) : LR_INVALID;
-	if (move) {
-		if (word)
-			*word = next;
-		call->life = life;
-	}
-	return 1;
-}
-
-int lr_call_step(struct lr_call *call, enum lr_event event)
-{
-	return decide(call, event, true);
-}
-
-int lr_call_may(const struct lr_call *call, enum lr_event event)
-{
-	return decide((struct lr_call *)(uintptr_t)call, event, false);
+	if (event < LINK_DIED)
+		return LR_PROTOCOL;
+	return lr_call_why(call) ? lr_call_why(call) : LR_INVALID;
 }
