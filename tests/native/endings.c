@@ -247,6 +247,31 @@ static void expire(uint64_t call)
 	lr_leave(server);
 }
 
+/* What went cold while a thread waited for room is not armed for it when it is hot again: the
+ * next thread that waits for room would not tell the leader. */
+static void room_is_asked_for_again(void)
+{
+	struct lr_conn *conn;
+
+	connect_engines(false, true);
+	frame(LR_T_METHOD, 0, 0, "\001\000\000\000/a/b", 8);
+	raw_open(1ull << 32, -1);
+	CHECK(lr_next_now(server, &si) == LR_K_CALL);
+	CHECK(lr_send(server, si.call, huge, sizeof huge, 0, 1) == LR_TIMEOUT);
+	CHECK(lr_enter(server) == 0);
+	conn = server->conns[0];
+	conn->room_waiters++;
+	conn->room_need = LR_PIECE;
+	while (!conn->hot)
+		lr_conn_ready(conn), lr_hot_fill(server);
+	CHECK(lr_hot_leave(server, 0) && conn->room_armed && !conn->hot);
+	conn->room_waiters--;
+	lr_conn_ready(conn);
+	lr_hot_fill(server);
+	CHECK(conn->hot && !conn->room_armed);
+	lr_leave(server);
+}
+
 static void expect_deadline(uint64_t call)
 {
 	uint8_t payload[LR_MAX_CONTROL];
@@ -322,6 +347,7 @@ static const struct { const char *name; void (*run)(void); } cases[] = {
 	{"a-thread-that-receives-is-sent-away", a_thread_that_receives_is_sent_away},
 	{"an-answer-before-the-end", an_answer_before_the_end},
 	{"a-death-after-the-deadline", a_death_after_the_deadline},
+	{"room-is-asked-for-again", room_is_asked_for_again},
 	{"a-call-that-is-too-late", a_call_that_is_too_late},
 	{"a-handler-that-is-too-late", a_handler_that_is_too_late},
 };

@@ -74,6 +74,7 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "a-thread-that-receives-is-sent-away",
         "an-answer-before-the-end",
         "a-death-after-the-deadline",
+        "room-is-asked-for-again",
         "a-call-that-is-too-late",
         "a-handler-that-is-too-late",
     ],

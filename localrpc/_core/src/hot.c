@@ -104,5 +104,6 @@ void lr_hot_fill(struct lr_engine *e)
 		conn->hot = true;
 		conn->idle_sleeps = 0;
 		conn->link->ops->disarm(conn->link);
+		lr_conn_disarm_room(conn);
 	}
 }

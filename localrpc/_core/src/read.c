@@ -76,6 +76,7 @@ static struct lr_conn *next_in_turn(struct lr_engine *e)
 		if ((conn = lr_ready_pop(e))) {
 			/* Armed since it went cold: it is to ring for a new epoch when it does again. */
 			conn->link->ops->disarm(conn->link);
+			lr_conn_disarm_room(conn);
 			return conn;
 		}
 	}
