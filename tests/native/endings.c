@@ -69,6 +69,19 @@ static uint64_t open_call(int64_t timeout_us)
 	return ci.call;
 }
 
+/* The main thread comes back now and then, for the sake of signals. */
+#define PATIENTLY(wait)                       \
+	do {                                  \
+		int r;                        \
+		while ((r = wait) == LR_AGAIN) \
+			;                     \
+		return r;                     \
+	} while (0)
+
+static int next_call(void) { PATIENTLY(lr_next(server, &si)); }
+static int receive_for(uint64_t call) { PATIENTLY(lr_recv(client, &ci, call, 0)); }
+static int fill_for(uint64_t call) { PATIENTLY(lr_fill(client, call, came, HUGE_SIZE, 0)); }
+
 static void frame(int type, int flags, uint64_t call, const void *payload, uint32_t size)
 {
 	struct lr_header header = {size, (uint8_t)type, (uint8_t)flags, 0, call};
@@ -142,16 +155,16 @@ static void status_behind_a_message(void)
 	connect_engines(true, true);
 	pthread_create(&hearing, NULL, service, NULL);
 	call = open_call(-1);
-	CHECK(lr_next(server, &si) == LR_K_CALL);
+	CHECK(next_call() == LR_K_CALL);
 	served = si.call;
 	memset(huge, 7, sizeof huge);
 	pthread_create(&sender, NULL, send_huge, NULL);
 	until_inside(server, served);
 	CHECK(lr_finish(server, served, (char *)trailer, 5, NULL, 0, 2) == 0);
 	pthread_join(sender, NULL); /* though nobody reads yet */
-	CHECK(lr_recv(client, &ci, call, 0) == LR_K_BIG && ci.size == HUGE_SIZE);
-	CHECK(lr_fill(client, call, came, HUGE_SIZE, 0) == 0 && !memcmp(came, huge, HUGE_SIZE));
-	CHECK(lr_recv(client, &ci, call, 0) == LR_K_STATUS && ci.size == 5);
+	CHECK(receive_for(call) == LR_K_BIG && ci.size == HUGE_SIZE);
+	CHECK(fill_for(call) == 0 && !memcmp(came, huge, HUGE_SIZE));
+	CHECK(receive_for(call) == LR_K_STATUS && ci.size == 5);
 	CHECK(lr_release(client, call) == 0 && lr_live(client) == 0 && lr_live(server) == 0);
 	lr_engine_close(server);
 	pthread_join(hearing, NULL);
@@ -166,12 +179,12 @@ static void status_of_a_message_that_nobody_finishes(void)
 	connect_engines(true, true);
 	pthread_create(&hearing, NULL, service, NULL);
 	call = open_call(-1);
-	CHECK(lr_next(server, &si) == LR_K_CALL);
+	CHECK(next_call() == LR_K_CALL);
 	CHECK(lr_send(server, si.call, huge, sizeof huge, 0, 1) == LR_TIMEOUT);
 	CHECK(lr_finish(server, si.call, "", 0, NULL, 0, 5) < 0);
-	CHECK(lr_recv(client, &ci, call, 0) == LR_K_BIG && ci.size == HUGE_SIZE);
-	CHECK(lr_fill(client, call, came, HUGE_SIZE, 0) == LR_ENDED);
-	CHECK(lr_recv(client, &ci, call, 0) == LR_K_RESET && ci.size == 5);
+	CHECK(receive_for(call) == LR_K_BIG && ci.size == HUGE_SIZE);
+	CHECK(fill_for(call) == LR_ENDED);
+	CHECK(receive_for(call) == LR_K_RESET && ci.size == 5);
 	CHECK(lr_live(server) == 0);
 	lr_engine_close(server);
 	pthread_join(hearing, NULL);
@@ -184,7 +197,7 @@ static void a_thread_that_receives_is_sent_away(void)
 	connect_engines(true, true);
 	pthread_create(&hearing, NULL, service, NULL);
 	open_call(-1);
-	CHECK(lr_next(server, &si) == LR_K_CALL);
+	CHECK(next_call() == LR_K_CALL);
 	served = si.call;
 	pthread_create(&receiver, NULL, receive, NULL);
 	until_inside(server, served);
@@ -211,8 +224,8 @@ static void an_answer_before_the_end(void)
 	frame(LR_T_STATUS, LR_F_MESSAGE, answered, reply, 8);
 	close(peer);
 	lr_cancel(client, others[11], 1, "no", 2);
-	CHECK(lr_recv(client, &ci, answered, 0) == LR_K_MESSAGES && ci.fill == 4);
-	CHECK(lr_recv(client, &ci, answered, 0) == LR_K_STATUS);
+	CHECK(receive_for(answered) == LR_K_MESSAGES && ci.fill == 4);
+	CHECK(receive_for(answered) == LR_K_STATUS);
 }
 
 /* That the link dies is no answer: after the deadline the call has ended with that. */
@@ -228,8 +241,8 @@ static void a_death_after_the_deadline(void)
 	lr_call_get(client, early)->deadline = lr_now() + 3600000 * LR_MS;
 	lr_leave(client);
 	close(peer);
-	CHECK(lr_recv(client, &ci, early, 0) == LR_CLOSED);
-	CHECK(lr_recv(client, &ci, late, 0) == LR_TIMEOUT);
+	CHECK(receive_for(early) == LR_CLOSED);
+	CHECK(receive_for(late) == LR_TIMEOUT);
 }
 
 static void raw_open(uint64_t call, int64_t timeout_us)
