@@ -294,7 +294,8 @@ void lr_engine_free(struct lr_engine *e)
 	free(e->calls);
 	free(e->conns);
 	free(e->watched);
-	lr_watch_end(e);
+	if (e->fork_generation != lr_fork_generation())
+		lr_watch_end(e); /* its numbers; in its own process it has ended before */
 	close_fds(e);
 	free(e);
 }

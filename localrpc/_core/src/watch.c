@@ -119,12 +119,23 @@ bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline)
 /* Nobody is inside the engine; in a forked child the thread is not there. */
 void lr_watch_end(struct lr_engine *e)
 {
-	if (e->watched_by_thread && e->fork_generation == lr_fork_generation()) {
+	if (e->fork_generation == lr_fork_generation()) {
+		bool ours;
+
+		/* Two threads may be the last ones out: one of them joins it. */
 		pthread_mutex_lock(&e->lock);
+		ours = e->watched_by_thread;
+		if (!ours && e->watch_over) {
+			pthread_mutex_unlock(&e->lock);
+			return;
+		}
+		e->watched_by_thread = false;
 		e->watch_over = true;
 		pthread_mutex_unlock(&e->lock);
-		kick_watcher(e);
-		pthread_join(e->watcher, NULL);
+		if (ours) {
+			kick_watcher(e);
+			pthread_join(e->watcher, NULL);
+		}
 	}
 	e->watched_by_thread = false;
 	lr_close_if(e->watch_epoll);
