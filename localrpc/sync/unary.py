@@ -50,13 +50,14 @@ def _as_it_is(message: Any) -> Any:
 
 
 class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
-    """`_engine` and `_number` are those of the session that the last call went over."""
+    """`_session` is the one that the last call went over: to be read once for each call,
+    because another thread's call may replace it at any moment."""
 
     def __init__(
         self, keeper: Keeper, method: str, serializer: _Serializer, deserializer: _Deserializer
     ) -> None:
         super().__init__(keeper, method, serializer, deserializer)
-        self._engine: Any = None
+        self._session: Session | None = None
         self._number = keeper.number(method)
         self._serialize = serializer or _as_it_is
         self._deserialize = deserializer or _as_it_is
@@ -71,9 +72,9 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         wait_for_ready: bool | None = None,
         compression: Any = None,
     ) -> Any:
-        engine = self._engine
+        session = self._session
         if (
-            engine is not None
+            session is not None
             and metadata is None
             and (timeout is None or 0 < timeout < LONGEST)
             and credentials is None
@@ -90,7 +91,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             except IndexError:
                 io = Io()
             length = _lr_unary(
-                engine, io.raw, self._number, NULL, 0, message, len(message), deadline
+                session.engine, io.raw, self._number, NULL, 0, message, len(message), deadline
             )
             if length >= 0:
                 answer = io.buf[:length]
@@ -102,7 +103,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
                 if response is None:
                     raise inactive(*endings.BAD_RESPONSE)
                 return response
-            return self._settle(io, length, message, deadline, timeout, wait_for_ready)
+            return self._settle(session, io, length, message, deadline, timeout, wait_for_ready)
         return self._invoke(request, timeout, metadata, credentials, wait_for_ready)[0]
 
     def with_call(
@@ -116,7 +117,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     ) -> tuple[Any, grpc.Call]:
         response, said = self._invoke(request, timeout, metadata, credentials, wait_for_ready)
         if not isinstance(said, ClientCall):
-            said = ClientCall.over(self._keeper, self._name, response, *said)
+            said = ClientCall.over(self._name, response, *said)
         return response, _MultiThreadedRendezvous(said)
 
     def future(
@@ -190,14 +191,14 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         return self._outcome(session, io, length, deadline)
 
     def _bind(self, session: Session) -> None:
-        if self._engine is not session.engine:
+        # Without a number each call goes through _invoke.
+        if self._session is not session and self._number != naming.UNNUMBERED:
+            session.declare(self._number, self._name.encode())
             self._session = session
-            if self._number != naming.UNNUMBERED:  # else each call goes through _invoke
-                session.declare(self._number, self._name.encode())
-                self._engine = session.engine
 
     def _settle(
         self,
+        session: Session,
         io: Io,
         length: int,
         message: bytes,
@@ -206,7 +207,6 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         wait_for_ready: bool | None,
     ) -> Any:
         """The rest of a call whose first try on the hot path brought no answer."""
-        session = self._session
         length = self._finish_unary(session, io, length, b"", message, deadline)
         if length in _LOST:
             self._keeper.lost(session)
