@@ -10,8 +10,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -28,6 +29,7 @@ from localrpc.drive.endings import (
     too_much_metadata,
     trailer_pairs,
 )
+from localrpc.drive.finalizers import run_later
 from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.drive.reading import fill, receive
 from localrpc.drive.session import Session
@@ -51,11 +53,20 @@ def _let_go_of(lock: Any) -> None:
         lock.release()
 
 
+class Live(NamedTuple):
+    """Where a call is live: one object, because a handle means another call elsewhere."""
+
+    session: Session
+    handle: int
+
+
 class ClientCall:
     """The state of a call, shared by its facade, its request sender and its watcher.
 
     `_lock` guards everything below it. `code` is None until the call has
-    ended; then nothing changes any more.
+    ended; then nothing changes any more. `live` and `keeper` are None by then: who
+    keeps a call that is over keeps no connection. Read without the lock, each of
+    them is to be read once.
     """
 
     def __init__(
@@ -67,7 +78,7 @@ class ClientCall:
         deadline: int,
         streams: bool,
     ) -> None:
-        self.keeper = keeper
+        self.keeper: Keeper | None = keeper
         self.method = method
         self.deadline = deadline
         self._deserialize = deserialize
@@ -75,8 +86,7 @@ class ClientCall:
         # An RLock knows whether this thread has it, wherever KeyboardInterrupt came.
         self._lock: Any = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self.session: Session | None = None
-        self.handle = 0
+        self.live: Live | None = None
         self._phase = Phase.WAITING
         self.messages: deque[bytes] = deque()
         self.response: Any = None
@@ -91,20 +101,18 @@ class ClientCall:
         self._watched = False
         self._partial: bytes | None = None
         self._answered = False
-        self.reopen: Callable[[], None] | None = None
+        self.reopen: Callable[[ClientCall], None] | None = None
         """Set while the call could begin again, had nobody seen it."""
 
     @classmethod
-    def over(
-        cls, keeper: Keeper, method: str, response: Any, initial: Pairs, trailing: Pairs
-    ) -> ClientCall:
+    def over(cls, method: str, response: Any, initial: Pairs, trailing: Pairs) -> ClientCall:
         """A call that has ended well; light, because nothing will change in it."""
         call = cls.__new__(cls)
-        call.keeper = keeper
+        call.keeper = None
         call.method = method
         call.deadline = NEVER
         call._lock = _unchanging
-        call.session = None
+        call.live = None
         call.messages = deque()
         call.response = response
         call.initial_metadata = initial
@@ -115,6 +123,9 @@ class ClientCall:
         call.callbacks = None
         return call
 
+    def running(self) -> bool:
+        return self.code is None
+
     # Beginning
 
     def adopt(self, session: Session, handle: int, *, half_closed: bool = False) -> None:
@@ -123,8 +134,7 @@ class ClientCall:
             if self.code is not None:
                 lib.lr_release(session.engine, handle)
                 return
-            self.session = session
-            self.handle = handle
+            self.live = Live(session, handle)
             self._phase = advance(Phase.WAITING, Event.START)
             if half_closed:
                 self._phase = advance(self._phase, Event.SEND_END)
@@ -135,16 +145,18 @@ class ClientCall:
 
     def _start_over(self) -> None:
         """Nobody has seen the call: try elsewhere, `_lock` held."""
-        assert self.session is not None
-        assert self.reopen is not None
-        session, self.session = self.session, None
+        live, keeper, reopen = self.live, self.keeper, self.reopen
+        assert live is not None
+        assert keeper is not None
+        assert reopen is not None
+        self.live = None
         self._reading = True
         try:
             self._lock.release()
-            lib.lr_release(session.engine, self.handle)
-            self.keeper.lost(session)
+            lib.lr_release(live.session.engine, live.handle)
+            keeper.lost(live.session)
             try:
-                self.reopen()
+                reopen(self)
             except ChannelClosed:
                 self.end(*CHANNEL_CLOSED)
         finally:
@@ -156,12 +168,14 @@ class ClientCall:
 
     def send(self, message: bytes, *, wait: bool = True) -> bool | None:
         """Whether more may be sent; None when nothing was, because it would have waited."""
-        session = self.session
-        assert session is not None
+        live = self.live
+        if live is None:
+            return False
+        engine, handle = live.session.engine, live.handle
         limit = self.deadline if wait else NOW
         result = lib.LR_AGAIN
         while result == lib.LR_AGAIN:
-            result = lib.lr_send(session.engine, self.handle, message, len(message), 0, limit)
+            result = lib.lr_send(engine, handle, message, len(message), 0, limit)
         if result == lib.LR_TIMEOUT:
             if not wait:
                 return None
@@ -170,11 +184,11 @@ class ClientCall:
 
     def half_close(self) -> None:
         with self._lock:
-            if self.code is not None or self.session is None:
+            live = self.live
+            if live is None:
                 return
             self._phase = advance(self._phase, Event.SEND_END)
-            session = self.session
-        lib.lr_half_close(session.engine, self.handle)
+        lib.lr_half_close(live.session.engine, live.handle)
 
     # Ending
 
@@ -195,17 +209,17 @@ class ClientCall:
         if code is not grpc.StatusCode.DEADLINE_EXCEEDED and self._late():
             self.poll()
         with self._lock:
-            if not self._end(code, details, metadata, debug):
+            if self.code is not None:
                 return False
-            self.cancelled = cancelled
-            callbacks, self.callbacks = self.callbacks, None
-        self._let_go(code if sent else None, details)
-        self._report(callbacks)
+            self.cancelled = cancelled  # before `code`, which others look at without the lock
+            left = self._end(code, details, metadata, debug)
+        left.go(code if sent else None, details)
         return True
 
-    def _end(self, code: grpc.StatusCode, details: str, metadata: Pairs, debug: str | None) -> bool:
-        if self.code is not None:
-            return False
+    def _end(
+        self, code: grpc.StatusCode, details: str, metadata: Pairs, debug: str | None
+    ) -> _Left:
+        """What is to be done about it without the lock."""
         self._phase = advance(self._phase, Event.ABORT)
         if self.initial_metadata is None:
             self.initial_metadata = ()
@@ -215,32 +229,24 @@ class ClientCall:
         if code is not grpc.StatusCode.OK:
             self.messages.clear()
         self.code = code
+        left = _Left(self.keeper, self.live, self.callbacks, watched=self._watched)
+        self.keeper = self.live = self.callbacks = self.reopen = None
         self._changed.notify_all()
-        return True
-
-    def _let_go(self, code: grpc.StatusCode | None, details: str) -> None:
-        session, handle = self.session, self.handle
-        if session is None:
-            return
-        if code is not None and code is not grpc.StatusCode.OK:
-            text = details.encode()
-            lib.lr_cancel(session.engine, handle, status.number_of(code), text, len(text))
-        lib.lr_release(session.engine, handle)
-        if self._watched:
-            session.unwatch(handle)
-
-    def _report(self, callbacks: list[Callable[[], object]] | None) -> None:
-        if callbacks:
-            self.keeper.callbacks.post(*callbacks)
+        return left
 
     def abandon(self) -> None:
-        """The facade is garbage. Takes no lock: a collection can come anywhere."""
-        if self.code is None:
-            self.cancelled = True
-            self.code, self.details = COLLECTED
-            session = self.session
-            if session:
-                lib.lr_release(session.engine, self.handle)
+        """The facade is garbage. A finalizer: it takes no lock."""
+        if self.code is not None:
+            return
+        live = self.live
+        if live is None or self._watched:
+            # Another thread is at work on it.
+            run_later(partial(self.end, *COLLECTED, cancelled=True))
+            return
+        self.cancelled = True
+        self.code, self.details = COLLECTED
+        self.keeper = self.live = self.callbacks = self.reopen = None
+        lib.lr_release(live.session.engine, live.handle)
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
         """False when the call has ended: then it is the caller's to run."""
@@ -251,9 +257,9 @@ class ClientCall:
             if self._watched:
                 return True
             self._watched = True
-            session = self.session
-        if session is not None:
-            session.watch(self, self.handle, self.deadline)
+            live = self.live
+        if live is not None:
+            live.session.watch(self, live.handle, self.deadline)
         return True
 
     # Reading
@@ -291,9 +297,10 @@ class ClientCall:
         limit = self.deadline
         if until != NEVER and (limit == NEVER or until < limit):
             limit = until
-        if self._reading and self.session is not None and self.session.inherited:
+        live = self.live
+        if self._reading and live is not None and live.session.inherited:
             self._reading = False  # who read has stayed in the parent
-        if self._reading or self.session is None or self.messages:
+        if self._reading or live is None or self.messages:
             if until == NOW:
                 return False
             left = None if limit == NEVER else max((limit - monotonic_ns()) / 1e9, 0)
@@ -304,7 +311,7 @@ class ClientCall:
             self._reading = True
             try:
                 self._lock.release()
-                kind, content = self._read(self.session, limit)
+                kind, content = self._read(live, limit)
             finally:
                 _regain(self._lock)
                 self._reading = False
@@ -321,16 +328,16 @@ class ClientCall:
             self._take(kind, content)
         return True
 
-    def _read(self, session: Session, limit: int) -> tuple[int, Any]:
+    def _read(self, live: Live, limit: int) -> tuple[int, Any]:
         """What receive() gives, with a failure in gRPC's terms; only _partial is changed."""
-        engine, handle = session.engine, self.handle
+        engine, handle = live.session.engine, live.handle
         if self._partial is None:
             kind, content = receive(engine, handle, limit)
             if kind == lib.LR_K_RESET:
                 number, text, unseen = content
                 return lib.LR_UNSENT if unseen else kind, (status.code_of(number), text)
             if kind < 0 and kind != lib.LR_TIMEOUT:
-                return kind, self.keeper.failure(kind, content, session)
+                return kind, self._failure(kind, content, live.session)
             if kind != lib.LR_K_BIG:
                 return kind, content
             try:
@@ -344,13 +351,19 @@ class ClientCall:
             return result, None
         self._partial = None
         if result == lib.LR_ENDED:
-            return self._read(session, limit)  # a reset has taken it away
+            return self._read(live, limit)  # a reset has taken it away
         if result < 0:
-            return result, self.keeper.failure(result, len(message), session)
+            return result, self._failure(result, len(message), live.session)
         return lib.LR_K_MESSAGES, [message]
+
+    def _failure(self, result: int, size: int, session: Session) -> Any:
+        keeper = self.keeper
+        # Without a keeper the call has ended meanwhile, and nobody asks how.
+        return None if keeper is None else keeper.failure(result, size, session)
 
     def _take(self, kind: int, content: Any) -> None:
         """Apply one event, `_lock` held."""
+        self.reopen = None  # the peer has seen the call, which needs its request no more
         if kind == lib.LR_K_MESSAGES:
             if self._streams:
                 self.messages.extend(content)
@@ -407,12 +420,12 @@ class ClientCall:
         debug: str | None = None,
         cancel: bool = False,
     ) -> None:
-        self._end(code, details, metadata, debug)
-        callbacks, self.callbacks = self.callbacks, None
+        if self.code is not None:
+            return  # by the deserializer, which is the user's
+        left = self._end(code, details, metadata, debug)
         try:
             self._lock.release()
-            self._let_go(code if cancel else None, details)
-            self._report(callbacks)
+            left.go(code if cancel else None, details)
         finally:
             _regain(self._lock)
 
@@ -422,8 +435,44 @@ class ClientCall:
         """The next response message; None when the call has ended without one more."""
         if self.deadline != NEVER and self._late():
             self.poll()  # as grpcio, a status that is already here, but no messages
-        self.wait(lambda: bool(self.messages) or self.code is not None)
-        try:
-            return self.messages.popleft()
-        except IndexError:
-            return None
+        while True:
+            try:
+                return self.messages.popleft()
+            except IndexError:  # none yet, or another thread has taken it
+                if self.code is not None and not self.messages:
+                    return None
+            self.wait(lambda: bool(self.messages) or self.code is not None)
+
+
+class _Left:
+    """What a call that has just ended had hold of."""
+
+    def __init__(
+        self,
+        keeper: Keeper | None,
+        live: Live | None,
+        callbacks: list[Callable[[], object]] | None,
+        *,
+        watched: bool,
+    ) -> None:
+        self._keeper = keeper
+        self._live = live
+        self._callbacks = callbacks
+        self._watched = watched
+
+    def go(self, code: grpc.StatusCode | None, details: str) -> None:
+        """Tell the peer, unless `code` is None or OK, the core, and who waits for the end."""
+        keeper = self._keeper
+        if self._live is None:
+            if keeper is not None:
+                keeper.nudge()  # a thread may wait there for a connection
+        else:
+            session, handle = self._live
+            if code is not None and code is not grpc.StatusCode.OK:
+                text = details.encode()
+                lib.lr_cancel(session.engine, handle, status.number_of(code), text, len(text))
+            lib.lr_release(session.engine, handle)
+            if self._watched:
+                session.unwatch(handle)
+        if self._callbacks and keeper is not None:
+            keeper.callbacks.post(*self._callbacks)

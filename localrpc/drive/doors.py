@@ -6,9 +6,10 @@ import logging
 import os
 import selectors
 import threading
+import weakref
 from collections import Counter
-from collections.abc import Callable
 from time import monotonic
+from typing import Protocol
 
 from localrpc import _log
 from localrpc.errors import GreetingError
@@ -54,20 +55,25 @@ class Guests:
                 del self._count[uid]
 
 
+class Host(Protocol):
+    """Whose doors they are. Both are called on the doors' thread."""
+
+    def admit(self, connection: Connection) -> None:
+        """Take over a greeted connection."""
+
+    def lost_one(self) -> None:
+        """A listener's only client has been turned away."""
+
+
 class Doors:
     """Listeners, and the clients that have not yet introduced themselves.
 
-    `admit` gets each greeted connection, on this thread; `lost` is called for a
-    listener's only client when that is turned away. `guests` are counted from
-    here on.
+    They do not hold their host, which holds them. `guests` are counted from here on.
     """
 
-    def __init__(
-        self, admit: Callable[[Connection], None], lost: Callable[[], None], guests: Guests
-    ) -> None:
-        self._admit = admit
+    def __init__(self, host: weakref.ref[Host], guests: Guests) -> None:
+        self._host = host
         self._guests = guests
-        self._lost = lost
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
         self._greetings: dict[Greeting, Listener] = {}
@@ -79,9 +85,13 @@ class Doors:
         self._look_at: float | None = None
 
     def add(self, listener: Listener) -> None:
-        """Also after open()."""
+        """Also after open(). After close() it is closed, too."""
         with self._lock:
-            self._listeners.append(listener)
+            closing = self._closing
+            if not closing:
+                self._listeners.append(listener)
+        if closing:
+            listener.close()
         self._ring()
 
     def open(self) -> None:
@@ -213,7 +223,11 @@ class Doors:
             connection.security = listener.security
             connection.single = listener.single
             _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
-            self._admit(connection)
+            host = self._host()
+            if host is None:
+                connection.close()
+            else:
+                host.admit(connection)
 
     def _expire(self) -> float | None:
         """Turn away who has taken too long; seconds until the next one has."""
@@ -231,8 +245,9 @@ class Doors:
         if greeting.entered is not None:
             self._guests.leave(greeting.entered)
         self.look_around()
-        if listener.single:
-            self._lost()
+        host = self._host()
+        if listener.single and host is not None:
+            host.lost_one()
 
     def _forget(self, descriptor: int) -> None:
         assert self._selector is not None

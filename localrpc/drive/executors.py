@@ -62,24 +62,26 @@ class LoopWorkers:
         self._queued = 0
         """Loops among the pool's waiting jobs."""
         self._bound = False
-        self._accept: Callable[[WorkerIo], int] | None = None
+        self._accept: Callable[[], Callable[[WorkerIo], int] | None] = lambda: None
+        """It holds the serving, so only the loops hold it."""
         self._place: Place | None = None
         self._relief: Relief | None = None
 
     def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None:
-        self._accept = accept
+        self._accept = weakref.ref(accept)
         self._place = place
         self._bind()
         self.spare()
 
     def spare(self) -> None:
+        accept = self._accept()
         with self._lock:
-            if self._loops >= self._pool._max_workers or not self._bound:
+            if self._loops >= self._pool._max_workers or not self._bound or accept is None:
                 if self._relief is not None:
                     self._relief.full()
                 return
             self._loops += 1
-        self._enter()
+        self._enter(accept)
 
     def expect_other_pools(self) -> None:
         with self._lock:
@@ -90,11 +92,11 @@ class LoopWorkers:
             self._relief = relief
         relief.start()
 
-    def _enter(self) -> None:
+    def _enter(self, accept: Callable[[WorkerIo], int]) -> None:
         with self._lock:
             self._queued += 1
         try:
-            ThreadPoolExecutor.submit(self._pool, self._loop)
+            ThreadPoolExecutor.submit(self._pool, self._loop, accept)
         except RuntimeError:  # the pool, or the interpreter, is shutting down
             with self._lock:
                 self._queued -= 1
@@ -117,10 +119,9 @@ class LoopWorkers:
         if last and not self._bound and serving is not None:
             serving.finish()
 
-    def _loop(self) -> None:
+    def _loop(self, accept: Callable[[WorkerIo], int]) -> None:
         others = self._others()
-        engine, accept = self._engine, self._accept
-        assert accept is not None
+        engine = self._engine
         io = WorkerIo()
         raw = io.raw
         lr_next = lib.lr_next
@@ -148,7 +149,7 @@ class LoopWorkers:
                 kind = lr_next(engine, raw)
             elif kind == give_way:
                 # Behind the job that somebody has submitted.
-                self._enter()
+                self._enter(accept)
                 return
             else:
                 self._gone()
@@ -181,6 +182,7 @@ class LoopWorkers:
         with self._lock:
             bound, self._bound = self._bound, False
             relief, self._relief = self._relief, None
+            self._place = None  # it may hold calls that have been put off
         if relief is not None:
             relief.leave()
         if bound:
@@ -201,11 +203,11 @@ class SubmitWorkers:
         self._pool = pool
         self._engine = serving.engine
         self._serving = weakref.ref(serving)
-        self._place: Place | None = None
 
     def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None:
-        self._place = place
-        threading.Thread(target=self._dispatch, name="localrpc-dispatch", daemon=True).start()
+        threading.Thread(
+            target=self._dispatch, args=(place,), name="localrpc-dispatch", daemon=True
+        ).start()
 
     def spare(self) -> None:
         """There is one dispatcher, and it never stays away for long."""
@@ -216,9 +218,8 @@ class SubmitWorkers:
     def leave(self) -> None:
         """The dispatcher sees the engine's stop."""
 
-    def _dispatch(self) -> None:
-        engine, place = self._engine, self._place
-        assert place is not None
+    def _dispatch(self, place: Place) -> None:
+        engine = self._engine
         io = WorkerIo()
         while True:
             kind = lib.lr_next(engine, io.raw)

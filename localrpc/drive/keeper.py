@@ -14,7 +14,8 @@ import grpc
 from localrpc.address import Address
 from localrpc.drive.core import NEVER, lib, patience
 from localrpc.drive.courier import Courier
-from localrpc.drive.endings import DEADLINE_EXCEEDED, SOCKET_CLOSED, failure
+from localrpc.drive.endings import DEADLINE_EXCEEDED, LOCALLY_CANCELLED, SOCKET_CLOSED, failure
+from localrpc.drive.finalizers import run_later
 from localrpc.drive.naming import MethodNumbers
 from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
@@ -44,7 +45,11 @@ class ChannelClosed(Exception):
 
 
 class Keeper:
-    """One per channel. All methods may be called from any thread."""
+    """One per channel. All methods may be called from any thread.
+
+    Channel, methods and calls hold it; its sessions, and the threads that connect for
+    subscribers, do not. With the last of those that hold it, its connection ends.
+    """
 
     def __init__(
         self, address: Address, options: Options, transport: Transport | None = None
@@ -52,7 +57,10 @@ class Keeper:
         self.address = address
         self.options = options
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
-        self._transport = transport or transport_for(address.scheme).for_channel(address, options)
+        shared = transport_for(address.scheme)
+        self._transport = transport or shared.for_channel(address, options)
+        if self._transport is not shared:
+            weakref.finalize(self, run_later, self._transport.close).atexit = False
         self._numbers = MethodNumbers()
         self.number = self._numbers.number
         self._set_up()
@@ -76,11 +84,14 @@ class Keeper:
 
     # Sessions
 
-    def ready(self, deadline: int, *, wait_for_ready: bool) -> Session:
+    def ready(
+        self, deadline: int, *, wait_for_ready: bool, wanted: Callable[[], bool] = lambda: True
+    ) -> Session:
         """A live session, dialling in this thread if nobody else does.
 
         Raises NotReady, with DEADLINE_EXCEEDED, or UNAVAILABLE unless
-        `wait_for_ready`; ChannelClosed.
+        `wait_for_ready`, or once it is not `wanted` any more, which is asked again after
+        nudge(); ChannelClosed.
         """
         until = None if deadline == NEVER else deadline / 1e9
         backoff = self.options.initial_backoff
@@ -89,6 +100,8 @@ class Keeper:
                 session = self._live()
                 if session is not None:
                     return session
+                if not wanted():
+                    raise NotReady(*LOCALLY_CANCELLED)
                 mine = not self._dialling
                 if mine:
                     self._begin()
@@ -108,9 +121,16 @@ class Keeper:
                 expired = until is not None and monotonic() >= until
                 if (not wait_for_ready or self._hopeless() or expired) and not self.closed:
                     raise _not_ready(self._failure, until)
+                if not wanted():
+                    continue
                 pause = monotonic() + backoff
                 self._wait(pause if until is None else min(pause, until), expired_is_error=False)
             backoff = min(backoff * 2, self.options.max_backoff)
+
+    def nudge(self) -> None:
+        """Have the threads inside ready() ask whether they are wanted."""
+        with self._changed:
+            self._changed.notify_all()
 
     def peek(self) -> Session | None:
         """The session if there is a live one; never dials. Raises ChannelClosed."""
@@ -151,6 +171,8 @@ class Keeper:
             connection = self._transport.dial(self.address, self.options, limit)
             session = Session(self, connection, self.options)
         except ConnectError as error:
+            # What led to it holds frames, and those this keeper and the error itself.
+            error.__traceback__ = error.__context__ = error.__cause__ = None
             failed = error
         except (OSError, MemoryError) as error:
             failed = ConnectError(str(self.address), str(error))
@@ -165,6 +187,7 @@ class Keeper:
                     pass
                 elif session is not None:
                     self._session = session
+                    self._guard()
                     # Who wanted a connection has had one: its loss starts no other.
                     self._connect_wanted = False
                     self._move(Connectivity.READY)
@@ -175,8 +198,6 @@ class Keeper:
             if session is not None:
                 session.close()
             raise ChannelClosed
-        if session is not None and self._subscribers:
-            session.guard(wanted=True)
         return session
 
     def lost(self, session: Session) -> None:
@@ -235,11 +256,12 @@ class Keeper:
             session = self._session
             start = not self._background and (self._connect_wanted or session is not None)
             self._background |= start
+            self._guard()
             self._changed.notify_all()
-        if session is not None:
-            session.guard(wanted=True)
         if start:
-            threading.Thread(target=self._connect, name="localrpc-connect", daemon=True).start()
+            threading.Thread(
+                target=_connect, args=(weakref.ref(self),), name="localrpc-connect", daemon=True
+            ).start()
 
     def unsubscribe(self, callback: Subscriber) -> None:
         with self._changed:
@@ -247,18 +269,24 @@ class Keeper:
                 if known == callback:
                     del self._subscribers[index]
                     break
-            session = None if self._subscribers else self._session
+            self._guard()
             self._changed.notify_all()
-        if session is not None:
-            session.guard(wanted=False)
 
-    def unsubscribe_all(self) -> None:
+    def forsake(self) -> None:
+        """The channel is garbage: nobody subscribes any more. For a finalizer: takes no lock."""
+        if self._subscribers:
+            run_later(self._unsubscribe_all)
+
+    def _unsubscribe_all(self) -> None:
         with self._changed:
             self._subscribers.clear()
-            session = self._session
+            self._guard()
             self._changed.notify_all()
-        if session is not None:
-            session.guard(wanted=False)
+
+    def _guard(self) -> None:
+        """Have the session watched for its end, or not, as the subscribers are; lock held."""
+        if self._session is not None:
+            self._session.guard(wanted=bool(self._subscribers))
 
     def _move(self, state: grpc.ChannelConnectivity) -> None:
         self._state = state
@@ -269,37 +297,24 @@ class Keeper:
                 assert callable(callback)
                 self._news.post(partial(callback, state))
 
-    def _connect(self) -> None:
-        """Connect for the subscribers' sake, and again while that fails."""
-        backoff = self.options.initial_backoff
-        while True:
-            with self._changed:
-                if self.closed or not self._subscribers or self._session is not None:
-                    self._background = False
-                    return
-                if self._state is Connectivity.IDLE and not self._connect_wanted:
-                    self._background = False
-                    return
-                self._connect_wanted = False
-                mine = not self._dialling
-                if mine:
-                    self._begin()
-                else:
-                    self._changed.wait()
-            if not mine:
-                continue
-            try:
-                if self._dial(None) is not None:
-                    continue
-            except ChannelClosed:
-                return
-            with self._changed:
-                if self._hopeless():
-                    self._background = False
-                    return
-                if not self.closed:
-                    self._changed.wait(backoff)
-            backoff = min(backoff * 2, self.options.max_backoff)
+    def _connect_once(self) -> bool:
+        """Whether to try once more, after a pause."""
+        with self._changed:
+            idle = self._state is Connectivity.IDLE and not self._connect_wanted
+            if self.closed or not self._subscribers or self._session is not None or idle:
+                self._background = False
+                return False
+            self._connect_wanted = False
+            if self._dialling:
+                return True
+            self._begin()
+        try:
+            self._dial(None)
+        except ChannelClosed:
+            return False
+        with self._changed:
+            self._background = self._session is None and not self._hopeless()
+            return self._background
 
     def after_fork(self) -> None:
         """The child has none of the threads, and must not touch the parent's link."""
@@ -313,6 +328,20 @@ class Keeper:
         self._set_up()
         for callback in subscribers:
             self._subscribers.append([callback, Connectivity.IDLE])
+
+
+def _connect(ref: weakref.ref[Keeper]) -> None:
+    """Connect for the subscribers' sake, and again while that fails.
+
+    Holds the keeper only while it is at work: subscribers may hold their channel.
+    """
+    backoff = 0.0
+    while (keeper := ref()) is not None and keeper._connect_once():
+        options, changed = keeper.options, keeper._changed
+        del keeper
+        backoff = min(backoff * 2 or options.initial_backoff, options.max_backoff)
+        with changed:
+            changed.wait(backoff)
 
 
 def _not_ready(failure: ConnectError | None, until: float | None) -> NotReady:

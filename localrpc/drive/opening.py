@@ -14,7 +14,7 @@ from localrpc.drive import naming
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
 from localrpc.drive.endings import CHANNEL_CLOSED, debug_text
-from localrpc.drive.keeper import ChannelClosed, NotReady
+from localrpc.drive.keeper import ChannelClosed, Keeper, NotReady
 from localrpc.drive.session import Session
 
 ATTEMPTS = 8
@@ -28,40 +28,56 @@ def open_call(
 
     Without `message` its requests follow through send(). Raises ChannelClosed.
     """
-    attempts = 0
+    opening = _Opening(head, message, wait_for_ready=wait_for_ready)
+    if message is not None:
+        call.reopen = opening.attempt
+    opening.attempt(call)
 
-    def attempt() -> None:
-        nonlocal attempts
-        while attempts < ATTEMPTS:
-            attempts += 1
+
+class _Opening:
+    """What it takes to begin a call, once more if need be.
+
+    It does not hold the call, which holds it: the two would be a cycle.
+    """
+
+    def __init__(self, head: bytes, message: bytes | None, *, wait_for_ready: bool) -> None:
+        self._head = head
+        self._message = message
+        self._wait_for_ready = wait_for_ready
+        self._attempts = 0
+
+    def attempt(self, call: ClientCall) -> None:
+        """Raises ChannelClosed."""
+        keeper = call.keeper
+        while keeper is not None and self._attempts < ATTEMPTS:
+            self._attempts += 1
             try:
-                session = call.keeper.ready(call.deadline, wait_for_ready=wait_for_ready)
+                session = keeper.ready(
+                    call.deadline, wait_for_ready=self._wait_for_ready, wanted=call.running
+                )
             except NotReady as reason:
                 debug = debug_text(reason.code, reason.details)
                 call.end(reason.code, reason.details, debug=debug)
                 return
-            result, handle = _send_open(session, call, head, message)
+            result, handle = _send_open(keeper, session, call, self._head, self._message)
             if result == 0:
-                call.adopt(session, handle, half_closed=message is not None)
+                call.adopt(session, handle, half_closed=self._message is not None)
                 return
             if result not in (lib.LR_UNSENT, lib.LR_FORKED):
                 break
-            call.keeper.lost(session)
+            keeper.lost(session)
         else:
             result = lib.LR_UNSENT
-        code, details = call.keeper.failure(result)
-        call.end(code, details, debug=debug_text(code, details))
-
-    if message is not None:
-        call.reopen = attempt
-    attempt()
+        if keeper is not None:
+            code, details = keeper.failure(result)
+            call.end(code, details, debug=debug_text(code, details))
 
 
 def _send_open(
-    session: Session, call: ClientCall, head: bytes, message: bytes | None
+    keeper: Keeper, session: Session, call: ClientCall, head: bytes, message: bytes | None
 ) -> tuple[int, int]:
     """The core's result and, if that is 0, the call's handle."""
-    number = call.keeper.number(call.method)
+    number = keeper.number(call.method)
     if number == naming.UNNUMBERED:
         head = naming.in_open(call.method, head)
     else:

@@ -15,6 +15,7 @@ from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
 from localrpc.drive.courier import Courier
 from localrpc.drive.doors import Doors, Guests
 from localrpc.drive.executors import Place, Workers, workers_for
+from localrpc.drive.finalizers import settle
 from localrpc.drive.notify import notify
 from localrpc.errors import ListenError
 from localrpc.metadata import SizeLimits
@@ -30,7 +31,8 @@ _UNAVAILABLE = 14
 class Serving:
     """One engine with many connections. All methods may be called from any thread.
 
-    Once it has stopped it cannot start again. `on_released` runs when the pool's
+    Its threads hold it until it has stopped, and nothing that it holds does. Once it has
+    stopped it cannot start again. `on_released` runs when the pool's
     owner shuts it down. `callback_lock` is lent to the contexts, which are too
     many to have one each.
     """
@@ -62,7 +64,7 @@ class Serving:
         self._lock = threading.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
         self._guests = Guests(options.max_connections_per_user)
-        self._doors = Doors(self._admit, self._lost_one, self._guests)
+        self._doors = Doors(weakref.ref(self), self._guests)
         self._sources = 0
         self._activated = False
         self._started = False
@@ -71,7 +73,7 @@ class Serving:
         self._on_stopped = on_stopped
         self._on_released = on_released
         self._stopped = False
-        self._orphaned: Callable[[], object] | None = None
+        self._orphaned: Callable[[Serving], object] | None = None
         self._pid = os.getpid()
         self.spare = self._workers.spare
         _servings.add(self)
@@ -86,6 +88,7 @@ class Serving:
 
         `security` is what calls that come in there find in their auth_context().
         """
+        settle()  # a server that was dropped may still have the name
         transport = transport_for(address.scheme)
         if self.options.access.others and (reason := transport.closed_to_others(address)):
             raise ListenError(str(address), reason)
@@ -122,7 +125,8 @@ class Serving:
 
     # Connections
 
-    def _admit(self, connection: Connection) -> None:
+    def admit(self, connection: Connection) -> None:
+        """For the doors: one has been greeted."""
         with self._lock:
             number = lib.lr_engine_admit(
                 self.engine, connection.link.take(), connection.hello.window, connection.peer.uid
@@ -140,7 +144,7 @@ class Serving:
         with self._lock:
             self._sources += 1
 
-    def _lost_one(self) -> None:
+    def lost_one(self) -> None:
         """A listener's only client has gone; without anybody left to serve, stop."""
         with self._lock:
             self._sources -= 1
@@ -152,7 +156,7 @@ class Serving:
     def connection(self, number: int) -> Connection | None:
         found = self.connections.get(number)
         if found is None:
-            with self._lock:  # _admit may be about to enter it
+            with self._lock:  # admit() may be about to enter it
                 found = self.connections.get(number)
         return found
 
@@ -165,6 +169,7 @@ class Serving:
                     end = self._watched.pop(io.raw.call, None)
                 if end is not None:
                     end()
+                    del end  # or it would keep its call until the next one ends
             elif kind == lib.LR_K_CONN_CLOSED:
                 with self._lock:
                     connection = self.connections.pop(io.raw.conn, None)
@@ -176,13 +181,15 @@ class Serving:
                     connection.close()
                     self._doors.look_around()
                     if connection.single:
-                        self._lost_one()
+                        self.lost_one()
+                    del connection
             elif kind == lib.LR_K_DRAINED:
                 self.finish()
             elif kind not in (lib.LR_AGAIN, lib.LR_K_YIELD):
                 return
             if self._orphaned is not None:
-                self._orphaned()
+                self._orphaned(self)
+                self._orphaned = None
 
     def watch(self, call: int, deadline: int, end: Callable[[], None]) -> bool:
         """Have `end` run once when the call ends by the client, its death, or `deadline`.
@@ -202,8 +209,11 @@ class Serving:
 
     # Stopping
 
-    def orphan(self, stop: Callable[[], object]) -> None:
-        """Nobody holds the server any more: have `stop` run on the service thread."""
+    def orphan(self, stop: Callable[[Serving], object]) -> None:
+        """Nobody holds the server any more: have `stop` run on the service thread.
+
+        For a finalizer: takes no lock.
+        """
         self._orphaned = stop
         lib.lr_kick(self.engine)
 

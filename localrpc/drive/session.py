@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from localrpc.drive.core import Io, ffi, lib, own_engine
@@ -25,7 +26,7 @@ class Session:
     """
 
     def __init__(self, keeper: Keeper, connection: Connection, options: Options) -> None:
-        self._keeper = keeper
+        self._keeper = weakref.ref(keeper)  # it holds this session
         self.connection = connection
         raw = lib.lr_engine_new(lib.LR_CLIENT, options.window, options.max_receive, -1)
         if raw == ffi.NULL:
@@ -84,8 +85,7 @@ class Session:
                 self._watched[handle] = call
                 self._start()
         if dead or lib.lr_watch(self.engine, handle, deadline) < 0:
-            with self._lock:
-                self._watched.pop(handle, None)
+            self.unwatch(handle)
             call.poll()
 
     def unwatch(self, handle: int) -> None:
@@ -97,6 +97,8 @@ class Session:
     def guard(self, *, wanted: bool) -> None:
         """Have the keeper told of the link's death at once, not at the next call."""
         with self._lock:
+            if self._guarded == wanted:
+                return
             self._guarded = wanted
             if wanted and not self._dead:
                 self._start()
@@ -124,6 +126,7 @@ class Session:
                     call = self._watched.pop(io.raw.call, None)
                 if call is not None:
                     call.poll()
+                    del call  # or it would live as long as this thread sleeps
             with self._lock:
                 if not self._watched and not self._guarded:
                     self._watching = False
@@ -135,4 +138,6 @@ class Session:
             self._watched.clear()
         for call in left:
             call.poll()
-        self._keeper.lost(self)
+        keeper = self._keeper()
+        if keeper is not None:
+            keeper.lost(self)

@@ -54,7 +54,7 @@ def complain(context: ServicerContext, error: Exception, doing: str) -> None:
     if context._aborted:
         context.refuse(status.UNKNOWN, "RPC Aborted")
         return
-    if any(error is known for known in context._errors):
+    if any(error is known() for known in context._errors):
         context.let_go()
         return
     try:

@@ -100,7 +100,10 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
         self._end(timeout)
         if self._state.code is grpc.StatusCode.OK:
             return self._state.response
-        raise self._failure()
+        try:
+            raise self._failure()
+        finally:
+            del self
 
     def exception(self, timeout: float | None = None) -> Exception | None:
         self._end(timeout)
@@ -120,8 +123,12 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
             raise
         except grpc.RpcError:
             return sys.exc_info()[2]
+        finally:
+            del self
 
     def _failure(self) -> Exception:
+        """To be raised by a frame that forgets `self`: a call whose traceback had a frame
+        that knows the call would be left to the collector."""
         return grpc.FutureCancelledError() if self._state.cancelled else self
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
@@ -134,24 +141,34 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
         return self
 
     def __next__(self) -> Any:
-        if self._messages and not self._timed:
-            message: bytes | None = self._messages.popleft()
-        else:
+        message: bytes | None = None
+        if not self._timed:
+            try:
+                message = self._messages.popleft()
+            except IndexError:
+                pass  # none is there yet
+        if message is None:
             message = self._state.next_message()
             if message is None:
                 if self._state.code is grpc.StatusCode.OK:
                     raise StopIteration
-                raise self
+                try:
+                    raise self
+                finally:
+                    del self  # see _failure()
         if self._deserialize is None:
             return message
         try:
-            response = self._deserialize(message)  # type: ignore[arg-type]
+            response = self._deserialize(message)
             if response is not None:
                 return response
         except Exception:
             endings.logger.exception("Exception deserializing message!")
         self._state.end(*endings.BAD_RESPONSE)
-        raise self
+        try:
+            raise self
+        finally:
+            del self
 
     def next(self) -> Any:
         return self.__next__()

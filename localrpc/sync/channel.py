@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from localrpc.address import Address, parse_target
-from localrpc.drive.keeper import Keeper
+from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.options import parse_options
 from localrpc.sync import instrumentation
 from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
@@ -129,7 +129,10 @@ class Channel(Methods):
     def facts(self) -> ConnectionFacts | None:
         """How the present connection travels; None while there is none."""
         keeper = self._keeper
-        session = None if keeper.closed else keeper.peek()
+        try:
+            session = keeper.peek()
+        except ChannelClosed:
+            return None
         return None if session is None else session.connection.facts
 
     def __enter__(self) -> Channel:
@@ -139,7 +142,7 @@ class Channel(Methods):
         # A stub may outlive its channel, so only the subscriptions end here.
         keeper = self.__dict__.get("_keeper")
         if keeper is not None:
-            keeper.unsubscribe_all()
+            keeper.forsake()
 
 
 def text(name: str | bytes) -> str:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import traceback
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from time import monotonic
@@ -37,8 +36,6 @@ class ChildChannel(Channel):
 
     def __init__(self, transport: inherited.ToChild, child: _Child, options: Options) -> None:
         super().__init__(parse_target(_TARGET), options, transport)
-        # A stub may outlive its channel: then the child is that one's.
-        weakref.finalize(self._keeper, transport.close).atexit = False
         self._transport = transport
         self._child = child
 

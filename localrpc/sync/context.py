@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic_ns, time
@@ -51,7 +52,8 @@ class ServicerContext(grpc.ServicerContext):
     _requests_ended = False
     """Whether the handler has read to the end of a request stream."""
     _callbacks: list[Callable[[], None]] | None = None
-    _errors: tuple[Exception, ...] = ()
+    _errors: tuple[weakref.ref[Exception], ...] = ()
+    """Those of fail(): not the errors themselves, whose tracebacks hold this context."""
     _turns: Turns | None = None
     """Who may send now, where several threads may answer."""
 
@@ -240,8 +242,11 @@ class ServicerContext(grpc.ServicerContext):
     def fail(self) -> NoReturn:
         """Raise the error that means to a handler: your client has gone."""
         error = grpc.RpcError()
-        self._errors = (*self._errors, error)
-        raise error
+        self._errors = (*self._errors, weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error  # or it would hold itself, by way of this frame
 
     def finish(self, message: bytes | None) -> None:
         """The handler is done: send the status it chose, with its message if it has one."""

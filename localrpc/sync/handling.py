@@ -87,6 +87,7 @@ class Handling:
         self.registered: dict[str, MethodHandler] = {}
         self._interceptors = tuple(interceptors)
         self._entries: list[Entry] = []
+        self._numbers: dict[str, int] = {}
         self._max_send = max_send
         self._deferred: dict[int, ServicerContext] = {}
 
@@ -121,14 +122,18 @@ class Handling:
                         request = None
                     if request is None:
                         self.serve(serving, entry, context, flags, data, run)
+                        del context, data, run
                         return int(lr_next(engine, raw))
                     message = behaviour.call_plain(run, entry, request, context)
+                    # The next call may be long in coming, and nobody needs these any more.
+                    del context, data, request, run
                     if message is not None:
                         return int(reply_next(engine, raw, message, len(message)))
                     return int(lr_next(engine, raw))
             ready = self.take(serving, io)
             if ready is not None:
                 ready()
+                del ready
             return int(lr_next(engine, raw))
 
         return accept
@@ -234,8 +239,10 @@ class Handling:
             return Entry(name, None)
         entry = Entry(name, None if self._interceptors else handler)
         with serving.callback_lock:
-            number = len(self._entries)
-            self._entries.append(entry)
+            # Two calls may learn it at once.
+            number = self._numbers.setdefault(name, len(self._entries))
+            if number == len(self._entries):
+                self._entries.append(entry)
         lib.lr_intern(serving.engine, raw, len(raw), number)
         return entry
 
@@ -253,14 +260,15 @@ class Handling:
         return None
 
     def _find(self, name: str, context: ServicerContext) -> Any:
-        def intercept(index: int, details: grpc.HandlerCallDetails) -> Any:
-            if index == len(self._interceptors):
-                return self.look_up(details, name)
-            return self._interceptors[index].intercept_service(
-                lambda later: intercept(index + 1, later), details
-            )
+        details = _HandlerCallDetails(name, context.invocation_metadata())
+        return self._intercept(0, name, details)
 
-        return intercept(0, _HandlerCallDetails(name, context.invocation_metadata()))
+    def _intercept(self, index: int, name: str, details: grpc.HandlerCallDetails) -> Any:
+        if index == len(self._interceptors):
+            return self.look_up(details, name)
+        # Not a function in a function, which would hold itself.
+        following = partial(self._intercept, index + 1, name)
+        return self._interceptors[index].intercept_service(following, details)
 
     def serve(
         self,

@@ -102,9 +102,15 @@ class Method:
             return state
 
         def start() -> None:
-            opening.open_call(state, head, message, wait_for_ready=bool(wait_for_ready))
-            if then is not None and state.code is None:
-                then(state)
+            try:
+                opening.open_call(state, head, message, wait_for_ready=bool(wait_for_ready))
+                if then is not None and state.code is None:
+                    then(state)
+            except ChannelClosed:
+                raise
+            except BaseException:
+                state.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+                raise
 
         try:
             if wait_for_ready and not blocking and keeper.peek() is None:

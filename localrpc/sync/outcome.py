@@ -105,7 +105,10 @@ class _InactiveRpcError(private.InactiveRpcErrorBase):  # type: ignore[misc]
         return True
 
     def result(self, timeout: float | None = None) -> Any:
-        raise self
+        try:
+            raise self
+        finally:
+            del self  # or it would hold itself, by way of this frame
 
     def exception(self, timeout: float | None = None) -> Exception:
         return self
@@ -115,6 +118,8 @@ class _InactiveRpcError(private.InactiveRpcErrorBase):  # type: ignore[misc]
             raise self
         except grpc.RpcError:
             return sys.exc_info()[2]
+        finally:
+            del self
 
     def add_done_callback(self, fn: Callable[[Any], None], timeout: float | None = None) -> None:
         fn(self)

@@ -104,7 +104,8 @@ class ServicerState:
 
     @property
     def rpc_errors(self) -> list[Exception]:
-        return list(self._context._errors)
+        """Those that somebody still has."""
+        return [error for known in self._context._errors if (error := known()) is not None]
 
 
 class CallDetails(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -51,7 +52,7 @@ class RemoteSide:
         *,
         xds: bool,
     ) -> None:
-        self._pool = _Pool(pool, lambda: self._stop_aside(None))
+        self._pool = _Pool(pool, weakref.WeakMethod(self._stop_aside))
         self._handlers: list[grpc.GenericRpcHandler] = [_Handlers(handling)]
         self._interceptors = list(interceptors)
         self._options = without_own(options)
@@ -171,7 +172,7 @@ class _Handlers(grpc.GenericRpcHandler):
 class _Pool(Executor):
     """The user's pool, whose refusal would be the end of grpcio's serving thread."""
 
-    def __init__(self, pool: Executor, gone: Callable[[], object]) -> None:
+    def __init__(self, pool: Executor, gone: weakref.WeakMethod[Callable[[None], object]]) -> None:
         self._pool = pool
         self._gone = gone
 
@@ -180,7 +181,9 @@ class _Pool(Executor):
             return self._pool.submit(fn, *args, **kwargs)
         except RuntimeError as error:
             _logger.error("the server's pool takes no more calls: %s", error)
-            self._gone()  # aside: grpcio holds what stop() needs
+            gone = self._gone()
+            if gone is not None:
+                gone(None)  # aside: grpcio holds what stop() needs
             refused: Future[Any] = Future()
             refused.set_exception(error)
             return refused

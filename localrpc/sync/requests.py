@@ -72,17 +72,21 @@ class RequestSender:
             except Exception:
                 self._refused(unserializable())
                 return
-            session = state.session
-            if type(message) is not bytes or len(message) > limit or session is None:
+            live = state.live
+            if type(message) is not bytes or len(message) > limit or live is None:
                 self._waiting = self._checked(message)
                 if self._waiting is not None:
                     self._send_all(wait=True)
                 return
-            if send(session.engine, state.handle, message, len(message), 0, state.deadline):
+            engine, handle = live.session.engine, live.handle
+            if send(engine, handle, message, len(message), 0, state.deadline):
                 # Interrupted, too late or no more wanted: sent again by who can tell.
                 self._waiting = message
+                del live, engine
                 self._send_all(wait=True)
                 return
+            # The next request may be long in coming.
+            del live, engine, request, message
 
     def _send_all(self, *, wait: bool) -> bool:
         """False when the rest would have to wait."""

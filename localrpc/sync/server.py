@@ -15,6 +15,7 @@ import grpc
 from localrpc import _log
 from localrpc.address import Address, parse_target
 from localrpc.drive.core import LONGEST, patience
+from localrpc.drive.finalizers import run_later
 from localrpc.drive.serving import Serving
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import parse_options
@@ -162,11 +163,10 @@ class Server(grpc.Server):
         serving = self.__dict__.get("_serving")
         if serving is None or serving.inherited:
             return
-        # A collection can come anywhere, so the service thread does the work.
         if self._progress.stage is _Stage.NEW:
-            serving.finish()
+            run_later(serving.finish)
         elif self._progress.stage is _Stage.STARTED:
-            serving.orphan(partial(_stop, self._progress, serving, None))
+            serving.orphan(partial(_stop, self._progress, grace=None))
 
 
 class _Progress:
