@@ -8,6 +8,7 @@ import selectors
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Iterable
 from time import monotonic
 from typing import Protocol
 
@@ -168,22 +169,26 @@ class Doors:
                 except (ValueError, OSError):
                     pass  # closed meanwhile
             pauses = [pause for pause in (self._expire(), self._tidy()) if pause is not None]
-            for key, _ in selector.select(min(pauses, default=None)):
-                if key.data is None:
-                    os.eventfd_read(self._bell)
-                elif isinstance(key.data, Listener):
-                    self._accept(key.data)
-                else:
-                    # Before its socket is closed or passed on: a duplicate of it
-                    # would keep it in the kernel's set, where nobody finds it again.
-                    self._forget(key.fd)
-                    self._advance(key.data)
+            # One turn is a function, so that the next wait keeps nothing of it.
+            self._attend(selector.select(min(pauses, default=None)))
         for greeting in self._greetings:
             greeting.close()
         selector.close()
         with self._lock:
             bell, self._bell = self._bell, -1
         os.close(bell)
+
+    def _attend(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
+        for key, _ in events:
+            if key.data is None:
+                os.eventfd_read(self._bell)
+            elif isinstance(key.data, Listener):
+                self._accept(key.data)
+            else:
+                # Before its socket is closed or passed on: a duplicate of it
+                # would keep it in the kernel's set, where nobody finds it again.
+                self._forget(key.fd)
+                self._advance(key.data)
 
     def _accept(self, listener: Listener) -> None:
         try:

@@ -122,11 +122,11 @@ class Handling:
                         request = None
                     if request is None:
                         self.serve(serving, entry, context, flags, data, run)
-                        del context, data, run
+                        del connection, context, data, run
                         return int(lr_next(engine, raw))
                     message = behaviour.call_plain(run, entry, request, context)
                     # The next call may be long in coming, and nobody needs these any more.
-                    del context, data, request, run
+                    del connection, context, data, request, run
                     if message is not None:
                         return int(reply_next(engine, raw, message, len(message)))
                     return int(lr_next(engine, raw))
