@@ -122,7 +122,7 @@ static int64_t add(struct lr_engine *e, struct lr_link *link, uint64_t peer_wind
 {
 	struct lr_conn *conn = NULL, **conns;
 	struct lr_user *user = NULL;
-	uint32_t slot = 0;
+	uint32_t slot = 0, id;
 	int r = lr_enter(e);
 
 	if (r < 0 || (uid && !(user = user_of(e, *uid))) || !(conn = calloc(1, sizeof *conn))) {
@@ -162,8 +162,9 @@ static int64_t add(struct lr_engine *e, struct lr_link *link, uint64_t peer_wind
 		e->signo = link->signo;
 	lr_conn_ready(conn);
 	lr_nudge(e);
+	id = conn->id; /* outside the mutex it may have ended already, and be freed */
 	lr_leave(e);
-	return conn->id;
+	return id;
 }
 
 int64_t lr_engine_add(struct lr_engine *e, struct lr_link *link, uint64_t peer_window)
