@@ -364,6 +364,8 @@ class ClientCall:
     def _take(self, kind: int, content: Any) -> None:
         """Apply one event, `_lock` held."""
         self.reopen = None  # the peer has seen the call, which needs its request no more
+        keeper = self.keeper
+        assert keeper is not None  # it has not ended
         if kind == lib.LR_K_MESSAGES:
             if self._streams:
                 self.messages.extend(content)
@@ -377,7 +379,7 @@ class ClientCall:
             except RemoteProtocolError as error:
                 self._finish(grpc.StatusCode.INTERNAL, str(error), cancel=True)
                 return
-            refusal = too_much_metadata(self.keeper.metadata_limits, content, pairs)
+            refusal = too_much_metadata(keeper.metadata_limits, content, pairs)
             if refusal:
                 self._finish(*refusal, debug=debug_text(*refusal), cancel=True)
             else:
@@ -388,9 +390,7 @@ class ClientCall:
             except RemoteProtocolError as error:
                 self._finish(grpc.StatusCode.INTERNAL, str(error))
                 return
-            refusal = too_much_metadata(
-                self.keeper.metadata_limits, content, trailer_pairs(*trailer)
-            )
+            refusal = too_much_metadata(keeper.metadata_limits, content, trailer_pairs(*trailer))
             if refusal:
                 self._finish(*refusal, debug=debug_text(*refusal))
                 return
