@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import DISTINCT, fresh_target
 from tests.gc.scenes import Home
 
 
@@ -17,7 +18,22 @@ def home(target: str) -> Iterator[Home]:
 
 
 @pytest.fixture
+def distinct_home(distinct_kind: str, runtime_directory: str) -> Iterator[Home]:
+    """Without the transports that are much like another."""
+    target, nobody = (fresh_target(distinct_kind, runtime_directory) for _ in range(2))
+    with Home(target, nobody) as one:
+        yield one
+
+
+@pytest.fixture
 def one_home(one_target: str) -> Iterator[Home]:
     """For what does not depend on the transport."""
     with Home(one_target) as one:
         yield one
+
+
+@pytest.fixture(params=DISTINCT)
+def distinct_kind(request: pytest.FixtureRequest) -> str:
+    """For tests that need several targets of a kind."""
+    kind: str = request.param
+    return kind

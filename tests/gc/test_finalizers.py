@@ -1,0 +1,287 @@
+"""A finalizer takes no lock: it runs anywhere, also inside whoever holds that lock."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+import threading
+import traceback
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from localrpc.drive import finalizers
+from tests.conftest import fresh_target
+from tests.gc.channels import CHANNELS, SERVERS
+from tests.gc.heap import uncollected
+from tests.gc.scenes import CALLS, Home
+from tests.rpc.house import PATIENCE
+
+_real = {"Lock": threading.Lock, "RLock": threading.RLock}
+
+
+class Watch:
+    """Knows which threads are inside a finalizer of ours, and what they do there."""
+
+    def __init__(self) -> None:
+        self._inside = threading.local()
+        self.ran: set[str] = set()
+        self.faults: list[str] = []
+
+    def finalizer(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def run(*args: Any, **named: Any) -> Any:
+            self.ran.add(name)
+            before = getattr(self._inside, "name", "")
+            self._inside.name = name
+            try:
+                return function(*args, **named)
+            finally:
+                self._inside.name = before
+
+        return run
+
+    def must_not_be_inside(self, what: str) -> None:
+        if name := getattr(self._inside, "name", ""):
+            self.faults.append(f"{name}: {what}\n{''.join(traceback.format_stack(limit=8))}")
+
+
+def watched_lock(watch: Watch, kind: str) -> Callable[[], Any]:
+    """As threading.Lock or RLock, and a blocking acquire() inside a finalizer is a fault."""
+
+    class Lock:
+        def __init__(self) -> None:
+            self._lock: Any = _real[kind]()
+
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+            if blocking:
+                watch.must_not_be_inside(f"acquires a {kind}")
+            return bool(self._lock.acquire(blocking, timeout))
+
+        def __enter__(self) -> bool:
+            return self.acquire()
+
+        def __exit__(self, *exc_info: object) -> None:
+            self._lock.release()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._lock, name)
+
+    return Lock
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """From here on every lock and every finalizer of ours is watched."""
+    one = Watch()
+    for kind in _real:
+        monkeypatch.setattr(threading, kind, watched_lock(one, kind))
+    for kind in _with_finalizers():
+        name = f"{kind.__name__}.__del__"
+        monkeypatch.setattr(kind, "__del__", one.finalizer(kind.__del__, name))
+    real_finalize = weakref.finalize
+
+    def finalize(subject: Any, function: Callable[..., Any], *args: Any) -> Any:
+        name = getattr(function, "__name__", str(function))
+        return real_finalize(subject, one.finalizer(function, name), *args)
+
+    monkeypatch.setattr(weakref, "finalize", finalize)
+    for owner, name in ((fcntl, "flock"), (threading.Thread, "start")):
+        monkeypatch.setattr(owner, name, _outside(one, getattr(owner, name), name))
+    return one
+
+
+def _with_finalizers() -> set[Any]:
+    """All of our classes that have one."""
+    found: set[Any] = set()
+    for name in ("sync", "drive", "transports"):
+        package = importlib.import_module(f"localrpc.{name}")
+        for each in pkgutil.iter_modules(package.__path__, f"localrpc.{name}."):
+            module = importlib.import_module(each.name)
+            found |= {kind for kind in vars(module).values() if isinstance(kind, type)}
+    ours = {kind for kind in found if kind.__module__.startswith("localrpc.")}
+    return {kind for kind in ours if "__del__" in vars(kind)}
+
+
+def _outside(watch: Watch, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        watch.must_not_be_inside(name)
+        return function(*args)
+
+    return run
+
+
+def test_no_finalizer_takes_a_lock(watch: Watch, one_target: str, runtime_directory: str) -> None:
+    nobody = fresh_target("shm-eventfd", runtime_directory)
+    with uncollected(), Home(one_target, nobody) as home:
+        for call in CALLS.values():
+            call(home)
+        for channel in CHANNELS.values():
+            channel(home)
+        for server in SERVERS.values():
+            server(fresh_target("unix", runtime_directory))
+        finalizers.settle()
+    assert not watch.faults, watch.faults[0]
+    classes = {f"{kind.__name__}.__del__" for kind in _with_finalizers()}
+    assert len(classes) >= 3
+    assert watch.ran >= classes | {"lr_engine_free"}, "some finalizer was not tried"
+
+
+def test_a_lock_taken_by_a_finalizer_is_seen(watch: Watch) -> None:
+    lock = threading.Lock()
+    watch.finalizer(lock.acquire, "bad")()
+    watch.finalizer(lambda: lock.acquire(blocking=False), "good")()
+    assert [fault.partition("\n")[0] for fault in watch.faults] == ["bad: acquires a Lock"]
+
+
+def test_what_finalizers_leave_runs_once_and_in_order() -> None:
+    seen: list[int] = []
+    for number in range(100):
+        finalizers.run_later(seen.append, number)
+    finalizers.settle()
+    assert seen == list(range(100))
+
+
+def test_a_failure_among_what_finalizers_leave_stops_nothing() -> None:
+    done = threading.Event()
+
+    def fail() -> None:
+        raise ValueError("on purpose")
+
+    finalizers.run_later(fail)
+    finalizers.run_later(done.set)
+    assert done.wait(PATIENCE)
+
+
+def test_finalizers_run_inside_every_allocation(one_target: str) -> None:
+    """Garbage of other threads is collected by whoever allocates, locks held or not."""
+    over, failures = threading.Event(), []
+    threshold = gc.get_threshold()
+
+    def litter(home: Home) -> None:
+        while not over.is_set():
+            channel: Any = home.channel
+            call = channel.unary_stream("/house/count")(b"5")
+            upload = channel.unary_unary("/house/echo").future(b"x")
+            for each in (call, upload):
+                if each is upload:
+                    each.add_callback(lambda: None)
+                cycle = [each]
+                cycle.append(cycle)
+
+    def work(home: Home) -> None:
+        try:
+            for _ in range(60):
+                assert home.unary("echo").future(b"x").result(PATIENCE) == b"x"
+                assert len(list(home.stream("count")(b"5"))) == 5
+                home.channel.subscribe(print)
+                home.channel.unsubscribe(print)
+        except BaseException as error:
+            failures.append(error)
+
+    with Home(one_target) as home:
+        litterer = threading.Thread(target=litter, args=(home,), daemon=True)
+        workers = [threading.Thread(target=work, args=(home,), daemon=True) for _ in range(2)]
+        gc.set_threshold(1)
+        try:
+            for thread in (litterer, *workers):
+                thread.start()
+            for thread in workers:
+                thread.join(6 * PATIENCE)
+                assert not thread.is_alive(), "a thread waits for itself"
+        finally:
+            over.set()
+            gc.set_threshold(*threshold)
+            litterer.join(PATIENCE)
+    assert not failures
+
+
+_PROGRAM = """
+import gc, os, sys, threading
+from concurrent import futures
+import grpc, localrpc
+gc.disable()
+target = sys.argv[1]
+
+def slow(request, context):
+    over = threading.Event()
+    if context.add_callback(over.set):
+        over.wait(20)
+    return request
+
+uu = grpc.unary_unary_rpc_method_handler
+us = grpc.unary_stream_rpc_method_handler
+generic = grpc.method_handlers_generic_handler("p", {
+    "echo": uu(lambda request, context: request), "slow": uu(slow),
+    "count": us(lambda request, context: (b"x" for _ in range(100000)))})
+server = localrpc.server(futures.ThreadPoolExecutor(4), handlers=(generic,))
+server.add_insecure_port(target)
+server.start()
+never_started = localrpc.server(futures.ThreadPoolExecutor(4), handlers=(generic,))
+never_started.add_insecure_port(sys.argv[2])
+channel = localrpc.insecure_channel(target)
+assert channel.unary_unary("/p/echo")(b"x") == b"x"
+waiting = channel.unary_unary("/p/slow").future(b"x")
+waiting.add_done_callback(lambda call: None)
+stream = channel.unary_stream("/p/count")(b"x")
+next(stream)
+channel.subscribe(lambda state: None)
+nobody = localrpc.insecure_channel(sys.argv[3]).unary_unary("/p/echo")
+ready = nobody.future(b"", wait_for_ready=True)
+del nobody
+"""
+
+_FORK = (
+    _PROGRAM
+    + """
+child = os.fork()
+if child == 0:
+    # What the parent has is not the child's to end; dropping it says nothing to anybody.
+    del waiting, stream, ready
+    channel = server = never_started = None
+    from localrpc.drive import finalizers
+    done = threading.Event()
+    finalizers.run_later(done.set)
+    os._exit(0 if done.wait(20) else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert next(stream) == b"x"
+assert channel.unary_unary("/p/echo")(b"y") == b"y"
+assert not waiting.done()
+del waiting
+server.stop(None)
+print("good")
+"""
+)
+
+_EXIT = (
+    _PROGRAM
+    + """
+del waiting, stream, channel  # and the rest goes with the module
+print("good")
+"""
+)
+
+
+@pytest.mark.parametrize("program", [_FORK, _EXIT], ids=["fork", "exit"])
+def test_what_is_dropped_in_a_child_or_at_the_exit_ends_quietly(
+    program: str, distinct_kind: str, runtime_directory: str
+) -> None:
+    if distinct_kind == "inproc":
+        pytest.skip("between the threads of one process")
+    targets = [fresh_target(distinct_kind, runtime_directory) for _ in range(3)]
+    names = set(os.listdir(runtime_directory))
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", program, *targets],
+        capture_output=True,
+        text=True,
+        timeout=6 * PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "good\n", "")
+    assert set(os.listdir(runtime_directory)) <= names
