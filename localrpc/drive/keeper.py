@@ -57,9 +57,12 @@ class Keeper:
         self.address = address
         self.options = options
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
-        shared = transport_for(address.scheme)
-        self._transport = transport or shared.for_channel(address, options)
-        if self._transport is not shared:
+        shared = None
+        if transport is None:
+            shared = transport_for(address.scheme)
+            transport = shared.for_channel(address, options)
+        self._transport = transport
+        if transport is not shared:
             weakref.finalize(self, run_later, self._transport.close).atexit = False
         self._numbers = MethodNumbers()
         self.number = self._numbers.number
