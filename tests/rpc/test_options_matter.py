@@ -113,6 +113,9 @@ class _Enough(Exception):
 class _Nobody:
     """A transport that never finds a server."""
 
+    def close(self) -> None:
+        """It has nothing."""
+
     def dial(self, address: Any, options: Options, limit: float | None) -> Any:
         raise ConnectError(str(address), "nobody is there")
 
