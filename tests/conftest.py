@@ -16,6 +16,9 @@ from localrpc.address import SCHEMES
 from localrpc.transports import mq, sysvmq
 from tests import own_ipc
 from tests.ports import free_port
+from tests.skips import pytest_configure, pytest_runtest_setup, pytest_terminal_summary
+
+__all__ = ["pytest_configure", "pytest_runtest_setup", "pytest_terminal_summary"]
 
 TARGETS = {
     "shm-eventfd": "shm:{name}?wakeup=eventfd",

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from localrpc._core.build import CoreBuildHook
+from tests.skips import need
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL_HINT = "`apt-get install gcc python3-dev`"
@@ -207,10 +208,7 @@ def test_importing_it_is_cheap(record_property: Any, tmp_path: Path) -> None:
 
 
 def test_calls_work_with_the_oldest_protobuf() -> None:
-    oldest = Path(sys.prefix) / "oldest-protobuf"
-    if not oldest.exists():
-        pytest.skip("./tests/run installs the oldest protobuf")
-    environment = {**os.environ, "PYTHONPATH": str(oldest)}
+    environment = {**os.environ, "PYTHONPATH": need("oldest protobuf")}
     version = "import google.protobuf as protobuf; print(protobuf.__version__)"
     said = subprocess.run(
         [sys.executable, "-c", version], env=environment, check=True, capture_output=True, text=True

@@ -6,14 +6,14 @@ import base64
 import fcntl
 import json
 import os
-import shutil
 import subprocess
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
+from tests.skips import need
+
 _SWITCHES = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -26,7 +26,7 @@ class Page:
     """One page of a Chromium of its own. Everything that it logs or requests is kept."""
 
     def __init__(self, directory: Path, width: int, height: int, *, dark: bool = False) -> None:
-        assert PROGRAM is not None
+        program = need("chromium")
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         # Chromium reads from descriptor 3 and writes to 4, which might be taken here.
@@ -37,7 +37,7 @@ class Page:
             os.dup2(high[1], 4)
 
         self._process = subprocess.Popen(
-            [PROGRAM, *_SWITCHES, f"--user-data-dir={directory}"],
+            [program, *_SWITCHES, f"--user-data-dir={directory}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

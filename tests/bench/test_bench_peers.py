@@ -16,6 +16,7 @@ from localrpc.bench.plan import Plan
 from localrpc.bench.results import Results
 from localrpc.bench.runner import Runner
 from localrpc.bench.scenarios import KNOWN, Scenario, clients_of, threads_of, unary_of
+from tests.skips import cannot, needs
 
 RPC = ["shm", "grpcio", "grpcio-tcp", "grpcio-aio", "grpcio-tcp-aio"]
 BYTES = [*(peer.name for peer in BARE), "ring", "multiprocessing"]
@@ -35,13 +36,17 @@ def measured(results: Results, peer: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("names", [RPC, BYTES, FOREIGN], ids=["rpc", "bytes", "foreign"])
-def test_a_peer_has_samples_of_all_that_it_can_do(names: list[str]) -> None:
-    peers = [name for name in names if find_peer(name).missing is None]
-    if not peers:
-        pytest.skip("none of them is installed")
+@pytest.mark.parametrize(
+    "peers",
+    [
+        pytest.param(RPC, id="rpc"),
+        pytest.param(BYTES, id="bytes"),
+        *(pytest.param([name], id=name, marks=needs(name)) for name in FOREIGN),
+    ],
+)
+def test_a_peer_has_samples_of_all_that_it_can_do(peers: list[str]) -> None:
     scenarios = [*PLAIN, unary_of(65536), threads_of(2), clients_of(2)]
-    if names is RPC:
+    if peers is RPC:
         scenarios += [KNOWN[name] for name in ("chat", "download", "upload")]
     results = run(peers, scenarios)
     assert results.failures == {}
@@ -72,9 +77,10 @@ def test_a_sample_says_what_both_sides_used() -> None:
     assert sample.bytes_per_second == pytest.approx(64 * sample.rate)
 
 
+@needs("perf")
 def test_system_calls_are_counted_in_slices_of_their_own() -> None:
     if why := why_no_syscalls():
-        pytest.skip(why)
+        cannot(why)
     plan = Plan(("socket", "floor-copy"), (KNOWN["raw"],), 2, 0.05, syscalls=True)
     results = Runner(plan, lambda progress: None).run()
     # A send and a receive on either side, and what a handing over of the GIL takes.

@@ -19,12 +19,13 @@ from localrpc.bench.html import render
 from localrpc.bench.measures import MEASURES
 from localrpc.bench.plots import draw
 from localrpc.bench.scenarios import SCENARIOS, Threads, Unary
-from tests.bench.chromium import PROGRAM, Page
+from tests.bench.chromium import Page
 from tests.bench.documents import document
+from tests.skips import needs
 
 PLOTS = ("percentiles", "ratios", "cpu", "sizes", "clients")
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
-in_chromium = pytest.mark.skipif(PROGRAM is None, reason="chromium is not installed")
+in_chromium = needs("chromium")
 
 
 @pytest.fixture(scope="module")

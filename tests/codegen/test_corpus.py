@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-import shutil
 import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from localrpc_codegen import Settings, generate
 from localrpc_codegen.driver import Job, find_protos, prepare
+
+from tests.skips import need
 
 from .conftest import Generated
 
@@ -70,6 +70,6 @@ def test_services_that_come_without_their_proto(module: str, tmp_path: Path) -> 
     compile(text, "generated", "exec")
     written = tmp_path / "generated.py"
     written.write_text(text)
-    ruff = shutil.which("ruff", path=sysconfig.get_path("scripts")) or "ruff"
-    done = subprocess.run([ruff, "format", "--isolated", "--diff", written], capture_output=True)
+    command = [need("ruff"), "format", "--isolated", "--diff", str(written)]
+    done = subprocess.run(command, capture_output=True)
     assert done.returncode == 0, done.stdout

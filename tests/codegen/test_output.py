@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from localrpc_codegen import Settings
 from localrpc_codegen.driver import Job, prepare
+
+from tests.skips import need
 
 from .conftest import HERE, PROTOS, Generated
 
@@ -39,11 +39,7 @@ def test_a_representative_file_is_as_it_was(generated: Generated, name: str) -> 
 
 
 def test_the_output_is_formatted_as_ruff_would(generated: Generated) -> None:
-    ruff = shutil.which(
-        "ruff", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
-    assert ruff is not None
-    command = [ruff, "format", "--isolated", "--diff", *map(str, generated.services())]
+    command = [need("ruff"), "format", "--isolated", "--diff", *map(str, generated.services())]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 from typing import Any
 
 import pytest
+
+from tests.skips import need
 
 from .conftest import USERS, Generated, Reports
 
@@ -51,10 +51,7 @@ def test_mypy_reports_every_mistake_and_no_other_line(mypy: Reports) -> None:
 @pytest.fixture(scope="session")
 def pyright(generated: Generated) -> list[dict[str, Any]]:
     """What pyright says, in its standard mode, of the output and all programs that use it."""
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
-    program = shutil.which("pyright", path=path)
-    if program is None or subprocess.run([program, "--version"], capture_output=True).returncode:
-        pytest.skip("no pyright beside this Python or on PATH, or it cannot fetch itself")
+    program = need("pyright")
     for name in ("right.py", "wrong.py"):
         (generated.folder / name).write_text((USERS / name).read_text())
     command = [program, "--pythonpath", sys.executable, "--outputjson"]

@@ -23,6 +23,7 @@ from tests.links.kinds import KINDS, End, Frame, pair
 from tests.peers import processes
 from tests.peers.journal import PATIENCE, Pen
 from tests.places import most_clients
+from tests.skips import cannot
 
 HOT = 64
 COUNT = HOT + 36
@@ -89,7 +90,7 @@ def serve(target: str, pen: Pen) -> None:
 def test_no_client_of_many_waits_for_ever(distinct_meeting_target: str, count: int) -> None:
     if most_clients(distinct_meeting_target, count) < count:
         scheme = parse_target(distinct_meeting_target).scheme
-        pytest.skip(f"one user cannot have {count} connections over {scheme}: at once")
+        cannot(f"one user cannot have {count} connections over {scheme}: at once")
     with processes.Peer(serve, distinct_meeting_target) as server:
         server.hear("serving")
         shares = [count // PROCESSES + (i < count % PROCESSES) for i in range(PROCESSES)]

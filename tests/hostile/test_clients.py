@@ -14,6 +14,7 @@ import pytest
 
 from localrpc._core import lib
 from tests.concurrency.engines import figures, live_calls, queued_bytes
+from tests.conftest import DISTINCT
 from tests.hostile.raw import SLOT, RawClient, header, opening, raw_client, raw_socket
 from tests.peers.journal import Journal
 from tests.peers.scenes import Stage, await_that
@@ -22,6 +23,7 @@ from tests.peers.station import Station
 MIB = 1 << 20
 MOST_WAITING = 10_000
 """The default of localrpc.max_waiting_calls_per_user."""
+RINGS = [kind for kind in DISTINCT if kind.startswith("shm")]
 MESSAGE, END, BIG = lib.LR_F_MESSAGE, lib.LR_F_END, lib.LR_F_BIG
 OPEN, DATA, METHOD = lib.LR_T_OPEN, lib.LR_T_DATA, lib.LR_T_METHOD
 
@@ -170,9 +172,9 @@ def test_random_frames_harm_nobody_else(
     assert figures(station.server).miscounted == 0
 
 
+# Only a socket takes bytes that are no frames from a client made by hand.
+@pytest.mark.parametrize("target", ["unix", "tcp"], indirect=True)
 def test_random_bytes_harm_nobody_else(target: str, bystander: Stage) -> None:
-    if not target.startswith(("unix", "tcp")):
-        pytest.skip("only a socket takes bytes that are no frames from a client made by hand")
     draw = random.Random(1)
     for _ in range(20):
         with raw_socket(target) as client:
@@ -184,9 +186,8 @@ def test_random_bytes_harm_nobody_else(target: str, bystander: Stage) -> None:
             assert client.ended()
 
 
+@pytest.mark.parametrize("target", RINGS, indirect=True)
 def test_bytes_on_the_socket_of_a_ring_end_it(target: str, bystander: Stage) -> None:
-    if not target.startswith("shm:"):
-        pytest.skip("frames travel on the socket")
     with raw_socket(target, ring=True) as client:
         client.sock.sendall(b"hello")
         assert client.ended()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.skips import need
 
 HERE = Path(__file__).resolve().parent
 
@@ -46,12 +47,8 @@ WRONG = {
 
 
 def check(folder: Path, run: str) -> str:
-    """What the checker says of one model; skips where it cannot be had."""
-    spin, compiler = shutil.which("spin"), shutil.which("gcc") or shutil.which("cc")
-    if not spin:
-        pytest.skip("needs spin: apt-get install spin")
-    if not compiler:
-        pytest.skip("needs a C compiler")
+    """What the checker says of one model."""
+    spin, compiler = need("spin"), need("gcc")
     model, *defines = run.split()
     options = [f"-D{define}" for define in defines]
     subprocess.run([spin, "-a", *options, HERE / f"{model}.pml"], cwd=folder, check=True)

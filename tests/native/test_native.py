@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.skips import need
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parents[1] / "localrpc" / "_core" / "src"
@@ -20,8 +21,7 @@ ROUNDS = 24
 
 def compile_native(source: str, folder: Path, flags: list[str]) -> Path:
     """`source`, of this folder, with the whole core."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    assert compiler, "the core's own tests need gcc: `apt-get install gcc`"
+    compiler = need("gcc")
     binary = folder / Path(source).stem
     command = [compiler, "-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
     command += [*flags, str(HERE / source), *map(str, sorted(CORE.glob("*.c")))]

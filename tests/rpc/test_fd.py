@@ -58,8 +58,9 @@ handler = grpc.method_handlers_generic_handler(
 server = localrpc.server(futures.ThreadPoolExecutor(4), (handler,))
 for target in sys.argv[1:]:
     print(server.add_insecure_port(target), flush=True)
-server.start()
+# Before it serves anybody: a client that has its answer may send a signal at once.
 localrpc.stop_on_signals(server)
+server.start()
 print("serving", flush=True)
 server.wait_for_termination()
 """

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.skips import need
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parents[1] / "localrpc" / "_core" / "src"
@@ -26,8 +27,7 @@ pytestmark = pytest.mark.timeout(7200 if FULL else 240)
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    assert compiler, "the core's own tests need gcc: `apt-get install gcc`"
+    compiler = need("gcc")
     binary = tmp_path_factory.mktemp("frames") / "frames"
     command = [compiler, "-std=gnu11", "-g", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
     command += [str(HERE / "frames.c"), *map(str, sorted(CORE.glob("*.c")))]

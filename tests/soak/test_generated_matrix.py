@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.skips import cannot, only_where
+
 ROOT = Path(__file__).parents[2]
 PROTOS = ROOT / "tests/codegen/protos"
 SOURCES = (ROOT, ROOT / ".dev")
@@ -32,9 +34,9 @@ BACKENDS = (
 )
 
 pytestmark = [
-    pytest.mark.skipif(
-        os.environ.get("LOCALRPC_SOAK") != "full",
-        reason="fills four environments by pip, only with LOCALRPC_SOAK=full",
+    only_where(
+        os.environ.get("LOCALRPC_SOAK") == "full",
+        "fills four environments by pip, only with LOCALRPC_SOAK=full: ./tests/run --soak",
     ),
     pytest.mark.timeout(900),
 ]
@@ -50,7 +52,7 @@ def find_python(version: str) -> Path:
         said = subprocess.run([python, "-c", "import ensurepip, venv"], capture_output=True)
         if said.returncode == 0:
             return python
-    pytest.skip(
+    return cannot(
         f"no CPython {version} with venv and ensurepip, neither python{version} on PATH nor "
         f"{pyenv}/{version}.*"
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from localrpc import address
 from localrpc.transports import greet
 from tests.ports import free_port
+from tests.skips import cannot, need
 
 from . import meetings
 from .doors import wait_until
@@ -47,6 +49,18 @@ def _descriptors() -> Counter[str]:
 @pytest.fixture(autouse=True)
 def _fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greet, "_warned", set())
+
+
+@pytest.fixture(scope="session")
+def pid_namespaces() -> None:
+    if subprocess.run([need("unshare"), "-p", "-f", "true"]).returncode:
+        cannot("needs the right to have a PID namespace, as root has it outside containers")
+
+
+@pytest.fixture(scope="session")
+def ipc_namespaces() -> None:
+    if subprocess.run([need("unshare"), "-i", "true"]).returncode:
+        cannot("needs the right to have an IPC namespace, as root has it outside containers")
 
 
 SCHEMES = ("shm", "unix", "unix-abstract", "tcp", "inproc")

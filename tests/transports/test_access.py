@@ -24,13 +24,12 @@ from localrpc.transports.credentials import (
     refusal_of_server,
 )
 from tests.ports import free_port
+from tests.skips import root_only
 
 from .doors import NOBODY, Doorman, as_ordinary_user, dial, reachable
 
 OTHER = 65533
 GROUP = 54321
-
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 def open_target(scheme: str, folder: Path) -> str:

@@ -27,6 +27,7 @@ from localrpc.options import Options
 from localrpc.transports import spool as spools
 from localrpc.transports import transport_for
 from tests.links.kinds import End, Frame, Kind, pair
+from tests.skips import cannot, root_only
 from tests.strangers import SpoolVisitor
 
 from .doors import (
@@ -179,7 +180,7 @@ def test_a_directory_that_is_open_to_others_is_refused(spool: str) -> None:
         dial(target)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives directories away")
+@root_only
 def test_a_directory_of_somebody_elses_is_refused(spool: str) -> None:
     os.mkdir(spool, 0o700)
     os.chown(spool, 65534, 65534)
@@ -281,7 +282,7 @@ def small_disk(tmp_path: Path) -> Iterator[str]:
         capture_output=True,
     )
     if mounted.returncode:
-        pytest.skip("a small disk needs root")
+        cannot("needs the right to mount a small disk, as root has it outside containers")
     try:
         yield path
     finally:

@@ -25,6 +25,7 @@ from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, hello_frame
 from tests import places
 from tests.ports import free_port
+from tests.skips import root_only
 
 from .doors import (
     DIAL,
@@ -232,9 +233,9 @@ def test_bad_memory_is_refused_and_the_server_goes_on(
         goes_on(doorman, "shm:door")
 
 
+# TCP carries no descriptors.
+@pytest.mark.parametrize("target", ["shm", "unix", "unix-abstract", "inproc"], indirect=True)
 def test_more_descriptors_than_the_greeting_has_are_refused(target: str) -> None:
-    if target.startswith("tcp:"):
-        pytest.skip("TCP carries no descriptors")
     with Doorman(target) as doorman:
         with connect(target) as client:
             send_with(client, HELLO, [_a_file() for _ in range(9)])
@@ -455,7 +456,7 @@ def test_one_user_and_root(
     assert (refusal_of_server(other, Options()) is None) is client_dials
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@root_only
 @pytest.mark.parametrize("scheme", ["unix-abstract", "tcp"])
 def test_another_users_client_is_refused_before_it_is_believed(scheme: str, tmp_path: Path) -> None:
     body = f"127.0.0.1:{free_port()}" if scheme == "tcp" else str(tmp_path)
@@ -468,7 +469,7 @@ def test_another_users_client_is_refused_before_it_is_believed(scheme: str, tmp_
         goes_on(doorman, target)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@root_only
 def test_a_socket_another_user_cannot_reach_is_told(tmp_path: Path) -> None:
     target = f"unix:{reachable(tmp_path)}/socket"
     with Doorman(target):

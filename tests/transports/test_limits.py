@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import pytest
 
 import localrpc
 from localrpc.transports.media import grow_pipe
+from tests.skips import root_only
 
 from .doors import ROOT
 
@@ -25,8 +25,6 @@ LARGE = 1 << 20
 PATIENCE = 60
 _USERS = 60_000 + os.getpid() % 4_000
 """A user of this run, who has no pipe and no queue yet."""
-
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a fresh user")
 
 
 @pytest.fixture
@@ -142,12 +140,7 @@ def test_a_user_who_may_have_no_queues_is_told_at_the_start(folder: str) -> None
     assert not os.listdir(folder)
 
 
-def may_unshare() -> bool:
-    unshare = shutil.which("unshare")
-    return bool(unshare) and subprocess.run([str(unshare), "-i", "true"]).returncode == 0
-
-
-own_queues = pytest.mark.skipif(not may_unshare(), reason="IPC namespaces need unshare and root")
+own_queues = pytest.mark.usefixtures("ipc_namespaces")
 
 IN_A_NAMESPACE = """
 import sys

@@ -18,6 +18,7 @@ import localrpc
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.transports import PeerCredentials, records, sysv, sysvmq
 from localrpc.transports.meeting import new_token
+from tests.skips import root_only
 
 from . import meetings
 from .doors import (
@@ -35,7 +36,6 @@ from .doors import (
 from .meetings import goes_on
 
 target = meetings.target
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 def test_a_live_name_whose_door_is_full_is_never_stolen(target: str) -> None:

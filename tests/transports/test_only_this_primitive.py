@@ -12,14 +12,15 @@ import sys
 import pytest
 
 from tests.peers import seccomp
+from tests.skips import only_where
 
 from .doors import ROOT
 
 WITHOUT_SOCKETS = ("pipe", "mq", "sysvmq", "file")
 SUITES = ("tests/links/test_conformance.py", "tests/rpc")
 
-needs_seccomp = pytest.mark.skipif(
-    not seccomp.SUPPORTED, reason="the numbers of this machine's system calls are not known here"
+needs_seccomp = only_where(
+    seccomp.SUPPORTED, "the numbers of this machine's system calls are not known here"
 )
 
 TRY = """

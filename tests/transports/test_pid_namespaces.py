@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,13 +18,7 @@ from tests.links.kinds import End
 
 from .doors import DIAL, ROOT, SERVE_ONE, Child, Doorman, dial, readable
 
-
-def _may_unshare() -> bool:
-    unshare = shutil.which("unshare")
-    return bool(unshare) and subprocess.run([str(unshare), "-p", "-f", "true"]).returncode == 0
-
-
-unshared = pytest.mark.skipif(not _may_unshare(), reason="PID namespaces need unshare and root")
+unshared = pytest.mark.usefixtures("pid_namespaces")
 
 
 def _in_a_namespace(script: str, target: str) -> Child:

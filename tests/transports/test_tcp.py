@@ -23,6 +23,7 @@ from localrpc.wire.greeting import hello_frame
 from tests import places
 from tests.links.kinds import End
 from tests.ports import free_port
+from tests.skips import cannot
 
 from .doors import Doorman, dial
 
@@ -61,7 +62,7 @@ def test_this_machine_has_many_names(host: str) -> None:
     try:
         listener = transport_for("tcp").listen(address, Options())
     except ListenError as error:
-        pytest.skip(f"{host}: {error}")
+        cannot(f"{host} is no name of this machine: {error}")
     port = listener.port
     listener.close()
     with Doorman(f"tcp:{host}:{port}") as doorman:
