@@ -33,32 +33,42 @@ class RemoteProtocolError(LocalrpcError):
 
 
 class GreetingError(LocalrpcError):
-    """A greeting that cannot lead to a connection; `quiet` when nobody needs to hear of it."""
+    """A greeting that cannot lead to a connection.
 
-    def __init__(self, reason: str, *, quiet: bool = False) -> None:
+    `quiet` when nobody needs to hear of it, `passing` when the other side was on its way
+    out: whoever dials again may find another.
+    """
+
+    def __init__(self, reason: str, *, quiet: bool = False, passing: bool = False) -> None:
         super().__init__(reason)
         self.quiet = quiet
+        self.passing = passing
 
 
 class ConnectError(LocalrpcError):
     """No connection to `target`, and why; the text is grpcio's for such a call.
 
-    `final` when there can be none any more, so that nobody waits for one.
+    `final` when there can be none any more, so that nobody waits for one; `passing` when
+    somebody was there who went before the greeting was over.
     """
 
     code = "UNAVAILABLE"
     """The name of the status with which a call ends for it."""
 
-    def __init__(self, target: str, reason: str, *, final: bool = False) -> None:
+    def __init__(
+        self, target: str, reason: str, *, final: bool = False, passing: bool = False
+    ) -> None:
         super().__init__(
             f"failed to connect to all addresses; last error: {self.code}: {target}: {reason}"
         )
         self.target = target
         self.reason = reason
         self.final = final
+        self.passing = passing
 
     def __reduce__(self) -> tuple[type[ConnectError], tuple[str, str], dict[str, bool]]:
-        return type(self), (self.target, self.reason), {"final": self.final}
+        state = {"final": self.final, "passing": self.passing}
+        return type(self), (self.target, self.reason), state
 
 
 class LimitReached(ConnectError):

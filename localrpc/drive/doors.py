@@ -75,6 +75,8 @@ class Doors:
     def __init__(self, host: weakref.ref[Host], guests: Guests) -> None:
         self._host = host
         self._guests = guests
+        # Held from a greeting's last step to its admission, too: whoever was told that it
+        # may come in is in before close() returns, and hears of the end as everybody does.
         self._lock = threading.RLock()
         self._listeners: list[Listener] = []
         self._greetings: dict[Greeting, Listener] = {}
@@ -129,7 +131,10 @@ class Doors:
             return None if self._look_at is None else pause
 
     def close(self) -> None:
-        """Stop listening and give the names back, before this returns. Idempotent."""
+        """Stop listening and give the names back, before this returns. Idempotent.
+
+        Who is still being greeted is told so, and can dial again.
+        """
         with self._lock:
             if self._closing:
                 return
@@ -172,7 +177,7 @@ class Doors:
             # One turn is a function, so that the next wait keeps nothing of it.
             self._attend(selector.select(min(pauses, default=None)))
         for greeting in self._greetings:
-            greeting.close()
+            greeting.dismiss()
         selector.close()
         with self._lock:
             bell, self._bell = self._bell, -1
@@ -205,34 +210,37 @@ class Doors:
     def _advance(self, greeting: Greeting) -> None:
         assert self._selector is not None
         try:
-            connection = greeting.advance()
-            if connection is None:
-                self._selector.register(greeting.fileno(), selectors.EVENT_READ, greeting)
-                return
+            with self._lock:
+                if self._closing:
+                    greeting.dismiss()
+                elif connection := greeting.advance():
+                    self._enter(greeting, connection)
+                else:
+                    self._selector.register(greeting.fileno(), selectors.EVENT_READ, greeting)
+                    return
         except GreetingError as error:
             level = logging.DEBUG if error.quiet else logging.WARNING
             # As text: the error has a traceback, and that would keep the engine in every
             # handler that keeps records.
             _logger.log(level, "a client was turned away: %s", str(error))
-            connection = None
         except Exception:
             _logger.exception("a greeting failed")
             greeting.close()
-            connection = None
-        listener = self._greetings.pop(greeting)
-        if connection is None:
+        if (listener := self._greetings.pop(greeting, None)) is not None:
             self._turned_away(greeting, listener)
+
+    def _enter(self, greeting: Greeting, connection: Connection) -> None:
+        listener = self._greetings.pop(greeting)
+        if greeting.entered is None:  # it had no reason to ask
+            self._guests.count(connection.peer.uid)
+        connection.security = listener.security
+        connection.single = listener.single
+        _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
+        host = self._host()
+        if host is None:
+            connection.close()
         else:
-            if greeting.entered is None:  # it had no reason to ask
-                self._guests.count(connection.peer.uid)
-            connection.security = listener.security
-            connection.single = listener.single
-            _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
-            host = self._host()
-            if host is None:
-                connection.close()
-            else:
-                host.admit(connection)
+            host.admit(connection)
 
     def _expire(self) -> float | None:
         """Turn away who has taken too long; seconds until the next one has."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +22,7 @@ from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
-from localrpc.transports import Transport, transport_for
+from localrpc.transports import Connection, Transport, transport_for
 
 Connectivity = grpc.ChannelConnectivity
 Subscriber = Callable[[grpc.ChannelConnectivity], None]
@@ -29,6 +30,8 @@ Subscriber = Callable[[grpc.ChannelConnectivity], None]
 
 _TICK = 0.001
 """Seconds by which a wait may end early."""
+_PASSING_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.05)
+"""Seconds between attempts that meet a server in its last moment; then one more."""
 
 
 class NotReady(Exception):
@@ -171,7 +174,7 @@ class Keeper:
         session = None
         failed = None
         try:
-            connection = self._transport.dial(self.address, self.options, limit)
+            connection = self._meet(limit)
             session = Session(self, connection, self.options)
         except ConnectError as error:
             # What led to it holds frames, and those this keeper and the error itself.
@@ -202,6 +205,20 @@ class Keeper:
                 session.close()
             raise ChannelClosed
         return session
+
+    def _meet(self, limit: float) -> Connection:
+        """Dial, and again at once if the server was on its way out: another may be there.
+
+        Nobody has seen anything of a call by then. Raises ConnectError.
+        """
+        for pause in _PASSING_PAUSES:
+            try:
+                return self._transport.dial(self.address, self.options, limit)
+            except ConnectError as error:
+                if not error.passing or self.closed or monotonic() + pause >= limit:
+                    raise
+            time.sleep(pause)
+        return self._transport.dial(self.address, self.options, limit)
 
     def lost(self, session: Session) -> None:
         """`session` will not carry another call; those in flight go on if they can."""

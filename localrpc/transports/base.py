@@ -86,6 +86,10 @@ class Greeting(ABC):
     def close(self) -> None:
         """Give up on this client; idempotent."""
 
+    def dismiss(self) -> None:
+        """close(), and tell the client that this server is stopping; never blocks."""
+        self.close()
+
 
 class Listener(ABC):
     """A name that clients can dial."""

@@ -10,7 +10,7 @@ import time
 import weakref
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from localrpc import _log
 from localrpc.address import Address
@@ -38,6 +38,7 @@ _logger = _log.logger("transports")
 _wire = _log.logger("wire")
 
 _ACCEPT_BATCH = 64
+_LAST_BATCHES = 64
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 M = TypeVar("M", bound=Medium)
@@ -141,10 +142,10 @@ class MediumGreeting(Greeting, Generic[M]):
             if hello := self._greeter.receive(data):
                 return hello
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, **fields: Any) -> None:
         # A courtesy: the client may be gone, or be no friend of the protocol.
         with contextlib.suppress(OSError):
-            self.medium.send(hello_frame(make_hello(self.options, refusal=reason)), [])
+            self.medium.send(hello_frame(make_hello(self.options, refusal=reason, **fields)), [])
 
     @abstractmethod
     def identify(self) -> PeerCredentials:
@@ -195,6 +196,11 @@ class MediumGreeting(Greeting, Generic[M]):
         self._refuse(reason)
         return GreetingError(reason)
 
+    def dismiss(self) -> None:
+        # Without a look at who it is, or at its HELLO: nobody will be served.
+        self._refuse("the server is stopping", going=True)
+        self.close()
+
     def close(self) -> None:
         self.fds.close()
         self.medium.close()
@@ -238,13 +244,17 @@ class SocketListener(Listener):
         greeting: type[SocketGreeting],
         path: str | None = None,
         identity: names.Identity = (0, 0),
+        *,
+        shared: bool = False,
     ) -> None:
+        """`shared`: other processes have the socket, too, and can take who waits at it."""
         self.address = address
         self._options = options
         self._sock = sock
         self._greeting = greeting
         self._path = path
         self._identity = identity
+        self._shared = shared
         # Given up for a moment when the process has no descriptor left, so that
         # who waits at the door is turned away instead of waking us for ever.
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -265,8 +275,9 @@ class SocketListener(Listener):
                 if error.errno == errno.ECONNABORTED:
                     continue
                 if error.errno in _NO_DESCRIPTORS:
-                    self._turn_away(error)
-                    continue
+                    if self._turn_away(error):
+                        continue
+                    break
                 if self._sock.fileno() >= 0:
                     _logger.warning("%s: accept failed: %s", self.address, error)
                 break
@@ -275,7 +286,8 @@ class SocketListener(Listener):
             greetings.append(self._greeting(SocketMedium(sock), self.address, self._options))
         return greetings
 
-    def _turn_away(self, error: OSError) -> None:
+    def _turn_away(self, error: OSError) -> bool:
+        """Whether somebody was there: without a descriptor left, accept() does not say."""
         if not self._starved:
             self._starved = True
             _logger.warning(
@@ -285,18 +297,29 @@ class SocketListener(Listener):
             )
         if self._spare >= 0:
             os.close(self._spare)
-        with contextlib.suppress(OSError):
-            self._sock.accept()[0].close()
         try:
-            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            self._sock.accept()[0].close()
+            return True
         except OSError:
-            self._spare = -1
+            return False
+        finally:
+            try:
+                self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self._spare = -1
 
     def close(self) -> None:
         path, self._path = self._path, None
         if path is not None:
             # Before the socket is closed: its inode must not be somebody else's.
             names.give_back(path, self._identity)
+        # Who has connected and is still in the backlog: so many, should more keep coming.
+        for _ in range(0 if self._shared else _LAST_BATCHES):
+            waiting = self.accept()
+            for greeting in waiting:
+                greeting.dismiss()
+            if not waiting:
+                break
         self.forget()
 
     def forget(self) -> None:

@@ -82,9 +82,9 @@ def _listener(sock: socket.socket, address: Address, options: Options) -> Listen
     is_tcp = sock.family != socket.AF_UNIX
     if handed.listens(sock):
         if not is_tcp:
-            return SocketListener(address, options, sock, SocketGreeting)
+            return SocketListener(address, options, sock, SocketGreeting, shared=True)
         tcp.check_place(address, sock)
-        listener = SocketListener(address, options, sock, tcp.TcpGreeting)
+        listener = SocketListener(address, options, sock, tcp.TcpGreeting, shared=True)
         listener.port = sock.getsockname()[1]
         return listener
     one = _OneClientListener(address, options, tcp.TcpGreeting if is_tcp else SocketGreeting)

@@ -15,7 +15,7 @@ import re
 
 from localrpc._core import lib
 from localrpc.address import Address
-from localrpc.errors import AddressInUse, ListenError
+from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits, names, records
 from localrpc.transports.base import (
@@ -204,7 +204,7 @@ class FileTransport(Transport):
                     stack.callback(os.close, alive)
                 # A lock that is held now says that the pid was the server's; one that is
                 # not, that it has died before it could be watched.
-                _find(address, path)
+                _find_again(address, path)
             except OSError as error:
                 raise unreachable(address, error.strerror or str(error)) from None
             road = Road(
@@ -236,6 +236,14 @@ def _find(address: Address, path: str) -> tuple[Side, PeerCredentials]:
     return side, PeerCredentials(0, facts.st_uid, facts.st_gid)
 
 
+def _find_again(address: Address, path: str) -> None:
+    """Raises ConnectError if the server has gone since it was found."""
+    try:
+        _find(address, path)
+    except ConnectError:
+        raise gone(address, path, passing=True) from None
+
+
 def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]:
     """A folder of our own, and who the server is. Raises ConnectError, OSError."""
     folder = os.path.join(path, new_token())
@@ -256,7 +264,7 @@ def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]
                     own,
                     theirs,
                     record,
-                    confirm=lambda: _find(address, path),
+                    confirm=lambda: _find_again(address, path),
                 )
             except BaseException:
                 remove(folder)

@@ -37,6 +37,8 @@ from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
 _wire = _log.logger("wire")
 _logger = _log.logger("transports")
 
+_HUNG_UP = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
+
 _warned: set[str] = set()
 
 M = TypeVar("M", bound=Medium)
@@ -169,10 +171,11 @@ def dial_road(
         with contextlib.closing(road.connect(until)) as medium:
             return _greet(road, medium, address, options, until, memory, memory_refusal)
     except GreetingError as error:
-        raise ConnectError(str(address), f"the greeting failed: {error}") from None
+        reason = f"the greeting failed: {error}"
+        raise ConnectError(str(address), reason, passing=error.passing) from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ConnectError(str(address), f"the greeting failed: {reason}") from error
+        reason = f"the greeting failed: {error.strerror or error}"
+        raise ConnectError(str(address), reason, passing=error.errno in _HUNG_UP) from error
     finally:
         if memory is not None:
             memory.close()

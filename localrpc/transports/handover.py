@@ -47,6 +47,8 @@ class HandoverListener(Listener):
         return [self._greeting(SocketMedium(sock), self.address, self._options) for sock in arrived]
 
     def close(self) -> None:
+        for greeting in self.accept():
+            greeting.dismiss()
         with self._lock:
             self._close()
 

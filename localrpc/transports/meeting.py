@@ -108,11 +108,11 @@ def knock(
             )
         pause = left if room is not None else min(left, _PAUSE)
         if any(fd != room or what & select.POLLERR for fd, what in poller.poll(pause * 1000 + 1)):
-            raise gone(address)
+            raise gone(address, passing=True)
 
 
-def unreachable(address: Address, reason: str | None) -> ConnectError:
-    return ConnectError(str(address), f"connect failed: {reason}")
+def unreachable(address: Address, reason: str | None, *, passing: bool = False) -> ConnectError:
+    return ConnectError(str(address), f"connect failed: {reason}", passing=passing)
 
 
 def absent(address: Address, place: str = "") -> ConnectError:
@@ -121,10 +121,11 @@ def absent(address: Address, place: str = "") -> ConnectError:
     return unreachable(address, f"no server listens on {place}: start it, or check the name")
 
 
-def gone(address: Address, place: str = "") -> ConnectError:
-    """One has been there."""
+def gone(address: Address, place: str = "", *, passing: bool = False) -> ConnectError:
+    """One has been there; `passing` if it has gone since we dial."""
     place = place or address.body
-    return unreachable(address, f"nobody listens on {place} any more: start the server again")
+    reason = f"nobody listens on {place} any more: start the server again"
+    return unreachable(address, reason, passing=passing)
 
 
 class MeetingGreeting(MediumGreeting[Medium]):
@@ -206,7 +207,7 @@ class MeetingListener(Listener):
             while (data := self._read_last()) is not None:
                 for token in self._knocks.feed(data):
                     with contextlib.suppress(OSError, GreetingError):
-                        self._enter(token).close()
+                        self._enter(token).dismiss()
             self._closed = True
             self._close()
 

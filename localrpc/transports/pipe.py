@@ -225,7 +225,7 @@ def _connect(
         try:
             knock(address, lambda: _write(knocker, encode_knock(token)), until, room=knocker)
         except BrokenPipeError:
-            raise gone(address) from None
+            raise gone(address, passing=True) from None
         fds.take()
         return PipeMedium(rx, tx, keep)
 

@@ -17,6 +17,7 @@ from localrpc import _log
 from localrpc._core import links
 from localrpc._core.links import Link
 from localrpc.address import Address
+from localrpc.errors import GreetingError
 from localrpc.options import Options
 from localrpc.transports import limits, records, sysv
 from localrpc.transports.base import (
@@ -208,7 +209,12 @@ class SysvMqTransport(QueueTransport[int, SysvMedium]):
         return sysv.open_pidfd(pid)
 
     def _owner(self, queue: int) -> PeerCredentials:
-        return sysv.owner_of(queue)
+        try:
+            return sysv.owner_of(queue)
+        except OSError as error:
+            if error.errno in sysv.GONE:
+                raise GreetingError("its queue is gone", passing=True) from None
+            raise
 
     def _connect(
         self, address: Address, door: Door[int], stack: contextlib.ExitStack, until: float
@@ -224,7 +230,7 @@ class SysvMqTransport(QueueTransport[int, SysvMedium]):
                 sysv.send(door.queue, data)
             except OSError as error:
                 if error.errno in sysv.GONE:
-                    raise gone(address) from None
+                    raise gone(address, passing=True) from None
                 raise
 
         def sent() -> None:

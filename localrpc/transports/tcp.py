@@ -102,7 +102,8 @@ def _identify(medium: SocketMedium) -> PeerCredentials:
             raise
         holder, local = None, True
     if holder is None and local:
-        raise GreetingError("it hung up before it could be told whose it is", quiet=True)
+        reason = "it hung up before it could be told whose it is"
+        raise GreetingError(reason, quiet=True, passing=True)
     return PeerCredentials(0, holder.uid if holder else _UNKNOWN, _UNKNOWN)
 
 

@@ -55,6 +55,7 @@ class Hello(NamedTuple):
     pid: int = 0
     memory: str = ""
     memory_names: tuple[str, ...] = ()
+    going: bool = False
 
 
 class Trailer(NamedTuple):

@@ -77,11 +77,14 @@ class Greeter:
         self._allow(Event.EOF)
         if self.begun:
             got = len(self._data) + (frames.HEADER_SIZE if self.state is State.PAYLOAD else 0)
-            return self._fail(f"it hung up in the middle of its HELLO, after {got} bytes")
+            return self._fail(
+                f"it hung up in the middle of its HELLO, after {got} bytes", passing=True
+            )
         if self.role is Role.CLIENT:
             return self._fail(
                 "it hung up without a greeting: the server is shutting down, runs as another"
-                " user, or is not a localrpc server"
+                " user, or is not a localrpc server",
+                passing=True,
             )
         # Nothing wrong: a starting server asks in this way whether the name is taken.
         return self._fail("it hung up without a greeting", quiet=True)
@@ -90,10 +93,10 @@ class Greeter:
         if event not in ALLOWED[self.state]:
             raise LocalProtocolError(f"{event.name} in a greeting that is {self.state.name}")
 
-    def _fail(self, reason: str, *, quiet: bool = False) -> GreetingError:
+    def _fail(self, reason: str, *, quiet: bool = False, passing: bool = False) -> GreetingError:
         self.state = State.FAILED
         self.wanted = 0
-        return GreetingError(reason, quiet=quiet)
+        return GreetingError(reason, quiet=quiet, passing=passing)
 
     def _advance(self) -> Hello | None:
         if self.state is State.HEADER:
@@ -141,7 +144,7 @@ def _is_http2_frame(data: bytes) -> bool:
 def agree(ours: Hello, theirs: Hello) -> int:
     """The version both speak; GreetingError when there is none or the peer refused."""
     if theirs.refusal:
-        raise GreetingError(f"it refused: {theirs.refusal}")
+        raise GreetingError(f"it refused: {theirs.refusal}", passing=theirs.going)
     version = min(ours.version_max, theirs.version_max)
     if version < max(ours.version_min, theirs.version_min) or version < 1:
         raise GreetingError(

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
+from collections.abc import Callable
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 import localrpc
+from localrpc.drive.keeper import _PASSING_PAUSES
+from localrpc.options import Options
 from localrpc.sync import unary
+from localrpc.transports.greet import make_hello
+from localrpc.wire.greeting import hello_frame
 from tests.peers.journal import PATIENCE
+from tests.places import listen, place_of
 from tests.rpc.house import await_that, dial
 
 CLIENTS = 3
-RESTARTS = 12
+FULL = os.environ.get("LOCALRPC_SOAK") == "full"
+RESTARTS = 50 if FULL else 12
+NEWCOMERS = 200 if FULL else 20
+"""Clients who call once between two restarts, at least."""
 QUICK = (("grpc.initial_reconnect_backoff_ms", 10), ("grpc.max_reconnect_backoff_ms", 50))
+
+pytestmark = pytest.mark.timeout(1800 if FULL else 120)
 
 
 def serve(target: str) -> grpc.Server:
@@ -40,37 +54,124 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         with dial(self.target, QUICK) as channel:
-            echo = channel.unary_unary("/r/echo")
             while not self.over.is_set():
-                try:
-                    assert echo(b"x", wait_for_ready=True, timeout=PATIENCE) == b"x"
-                    self.done += 1
-                except grpc.RpcError as error:
-                    self.failures.append(error)
+                self.call(channel)
+
+    def call(self, channel: Any) -> None:
+        echo = channel.unary_unary("/r/echo")
+        try:
+            assert echo(b"x", wait_for_ready=True, timeout=PATIENCE) == b"x"
+            self.done += 1
+        except grpc.RpcError as error:
+            self.failures.append(error)
 
 
-def test_restarts_with_grace_cost_no_call(distinct_target: str) -> None:
-    """A call may be sent when the server has just ended, or lie unread in one of its threads."""
+class Newcomers(Client):
+    """Each of its calls is a new client's first and last."""
+
+    def run(self) -> None:
+        while not self.over.is_set():
+            with dial(self.target, QUICK) as channel:
+                self.call(channel)
+
+
+def restart(target: str, kind: type[Client], calls: int) -> int:
+    """Restarts with calls going on, `calls` of each client in between; how many there were."""
     over = threading.Event()
-    clients = [Client(distinct_target, over) for _ in range(CLIENTS)]
+    clients = [kind(target, over) for _ in range(CLIENTS)]
     for client in clients:
         client.start()
     try:
         for _ in range(RESTARTS):
-            server = serve(distinct_target)
+            server = serve(target)
             before = [client.done for client in clients]
             await_that(
-                lambda: all(c.done > b + 20 for c, b in zip(clients, before, strict=True)),  # noqa: B023
+                lambda: all(c.done > b + calls for c, b in zip(clients, before, strict=True)),  # noqa: B023
                 "calls of every client",
             )
             assert server.stop(PATIENCE).wait(PATIENCE)
     finally:
         over.set()
-        server = serve(distinct_target)
+        server = serve(target)
         for client in clients:
             client.join()
         server.stop(None).wait()
     assert [error for client in clients for error in client.failures] == []
+    return sum(client.done for client in clients)
+
+
+def test_restarts_with_grace_cost_no_call(distinct_target: str) -> None:
+    """A call may be sent when the server has just ended, or lie unread in one of its threads."""
+    restart(distinct_target, Client, 20)
+
+
+def test_restarts_with_grace_cost_no_new_client(distinct_target: str) -> None:
+    """It may be in the backlog, or be greeted, or have been let in just now."""
+    calls = NEWCOMERS // CLIENTS
+    assert restart(distinct_target, Newcomers, calls) >= RESTARTS * calls * CLIENTS
+
+
+def hangs_up(client: socket.socket) -> None:
+    pass
+
+
+def hangs_up_in_its_hello(client: socket.socket) -> None:
+    client.sendall(hello_frame(make_hello(Options()))[:20])
+
+
+def says_that_it_stops(client: socket.socket) -> None:
+    client.sendall(hello_frame(make_hello(Options(), refusal="later", going=True)))
+
+
+LAST_WORDS = [hangs_up, hangs_up_in_its_hello, says_that_it_stops]
+
+
+@pytest.mark.parametrize("last_word", LAST_WORDS)
+@pytest.mark.parametrize("target", ["unix", "unix-abstract", "tcp"], indirect=True)
+def test_a_client_that_meets_a_server_in_its_last_moment_dials_again(
+    target: str, last_word: Callable[[socket.socket], None]
+) -> None:
+    """Nobody has seen its call, and the next server stands at the same socket."""
+    door = listen(target)
+    with futures.ThreadPoolExecutor(1) as pool, dial(target) as channel:
+        calling = pool.submit(channel.unary_unary("/r/echo"), b"x", timeout=PATIENCE)
+        client, _ = door.accept()
+        last_word(client)
+        client.close()
+        server = serve(f"fd:{door.detach()}")
+        assert calling.result(PATIENCE) == b"x"
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize("last_word", LAST_WORDS)
+def test_a_client_gives_up_on_who_only_ever_stops(
+    last_word: Callable[[socket.socket], None], tmp_path: Path
+) -> None:
+    target = f"unix:{tmp_path}/s"
+    met = []
+    with listen(target) as door:
+
+        def turn_away() -> None:
+            while True:
+                client, _ = door.accept()
+                with client:
+                    if client.recv(1 << 16):
+                        met.append(client)
+                        last_word(client)
+                    else:
+                        return
+
+        turning = threading.Thread(target=turn_away)
+        turning.start()
+        with dial(target) as channel, pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/r/echo")(b"x", timeout=PATIENCE)
+        with socket.socket(*place_of(target)[:1]) as last:
+            last.connect(place_of(target)[1])
+        turning.join()
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "the greeting failed" in error.details()
+    assert len(met) == len(_PASSING_PAUSES) + 1
 
 
 class Waiting:

@@ -16,9 +16,10 @@ from typing import Any
 import grpc
 import pytest
 
+from localrpc.address import parse_target
 from localrpc.errors import ConnectError, GreetingError, ListenError
 from localrpc.options import Options
-from localrpc.transports import PeerCredentials, memory
+from localrpc.transports import Greeting, PeerCredentials, memory, transport_for
 from localrpc.transports.credentials import refusal_of_client, refusal_of_server
 from localrpc.transports.greet import make_hello
 from localrpc.wire.codec import Hello
@@ -27,9 +28,11 @@ from tests import places
 from tests.ports import free_port
 from tests.skips import root_only
 
+from . import meetings
 from .doors import (
     DIAL,
     HOLD,
+    PATIENCE,
     ROOT,
     Doorman,
     as_ordinary_user,
@@ -571,3 +574,71 @@ with Doorman(sys.argv[2]) as doorman:
 
 def test_connections_leave_no_descriptor(target: str) -> None:
     assert outcome(CONNECT_OFTEN, str(ROOT), target) == "0"
+
+
+# ---- a server that stops ----
+
+
+@pytest.mark.parametrize("come", ["waiting", "accepted"])
+def test_a_server_that_stops_tells_who_is_at_the_door(any_target: str, come: str) -> None:
+    """In the backlog, or let in and not yet greeted: nothing is wrong with that client."""
+    address = parse_target(any_target)
+    listener = transport_for(address.scheme).listen(address, Options())
+    with futures.ThreadPoolExecutor(1) as pool:
+        dialling = pool.submit(dial, any_target)
+        if come == "accepted":
+            arrived: list[Greeting] = []
+            while not arrived:
+                assert readable(listener.fileno())
+                arrived += listener.accept()
+            arrived[0].dismiss()
+        else:
+            assert readable(listener.fileno())
+        listener.close()
+        with pytest.raises(ConnectError) as caught:
+            dialling.result(PATIENCE).close()
+    assert caught.value.passing
+    if come == "accepted" and address.scheme not in meetings.KINDS:
+        # Who knocks looks once more, and may find the door gone before it reads the answer.
+        assert "it refused: the server is stopping" in str(caught.value)
+
+
+def test_a_socket_that_others_have_too_keeps_who_waits_there(tmp_path: Path) -> None:
+    """A service manager's: its next server is to find them."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{tmp_path}/s")
+        sock.listen()
+        first = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, 50)
+        address = parse_target(f"fd:{first}")
+        listener = transport_for("fd").listen(address, Options())
+        with futures.ThreadPoolExecutor(1) as pool:
+            dialling = pool.submit(dial, f"unix:{tmp_path}/s")
+            assert readable(listener.fileno())
+            listener.close()
+            with Doorman(f"fd:{sock.detach()}") as doorman:
+                dialling.result(PATIENCE).close()
+                doorman.connection()
+
+
+def test_a_process_without_descriptors_and_nobody_at_the_door_goes_on(tmp_path: Path) -> None:
+    """Without a descriptor left accept() fails before it looks whether anybody is there."""
+    done = run_python(
+        """
+import os, resource, socket, sys
+from localrpc.address import parse_target
+from localrpc.options import Options
+from localrpc.transports import transport_for
+listener = transport_for("unix").listen(parse_target(sys.argv[1]), Options())
+clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+for client in clients:
+    client.connect(sys.argv[1].partition(":")[2])
+free = os.dup(0)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, 4096))
+print(listener.accept(), [client.recv(1) for client in clients])
+""",
+        f"unix:{tmp_path}/s",
+    )
+    with done:
+        assert done.stdout is not None
+        assert done.stdout.read() == "[] [b'', b'']\n"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
+import time
 from pathlib import Path
 
+import posix_ipc
 import pytest
 
-from localrpc._core import lib
+from localrpc._core import Io, lib, links
 from localrpc.transports.mq import _DEPTH
 from tests.links.kinds import KINDS, Frame, pair
+from tests.peers.journal import PATIENCE
 
 pytestmark = pytest.mark.parametrize("kind", ["mq"])
 """In the tests' names, by which those of the same user's queues take turns."""
@@ -54,6 +58,28 @@ def test_an_end_that_found_the_queue_full_is_seen_behind_what_is_in_it(
             came.append(frame.call)
         assert frame == lib.LR_CLOSED
         assert came == list(range(_DEPTH))
+
+
+def test_an_end_that_found_the_queue_full_is_seen_when_the_greeting_has_read_from_it(
+    kind: str,
+) -> None:
+    """The link did not see what was taken before it was made."""
+    names = [f"/localrpc-test-{os.getpid()}-{end}" for end in ("up", "down")]
+    options = {"mode": 0o600, "max_messages": 3, "max_message_size": 8192}
+    up, down = (posix_ipc.MessageQueue(name, posix_ipc.O_CREX, **options) for name in names)
+    for name in names:
+        posix_ipc.unlink_message_queue(name)
+    frame = struct.pack("<IBBHQ", 0, lib.LR_T_GOAWAY, 0, 0, 0)
+    for message in (b"the HELLO", frame, frame):
+        down.send(message)
+    os.fchmod(down.mqd, ENDED)
+    down.receive()
+    link = links.open_mqueue(rx_fd=down.mqd, tx_fd=up.mqd, pidfd=-1, spin_us=0)
+    io = Io()
+    until = time.monotonic_ns() + int(PATIENCE * 1e9)
+    came = [lib.lr_link_recv(link.raw, io.raw, until) for _ in range(3)]
+    assert came == [1, 1, lib.LR_CLOSED]
+    link.close()
 
 
 def test_who_waits_for_messages_sees_an_end_that_found_the_queue_full(

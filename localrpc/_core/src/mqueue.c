@@ -252,6 +252,7 @@ struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us,
 		.grain = (uint32_t)rx.mq_msgsize};
 	q->size = (size_t)tx.mq_msgsize;
 	q->depth = rx.mq_maxmsg;
+	q->in_a_row = q->depth; /* what the greeting has taken counts, too: look at once */
 	q->pidfd = pidfd;
 	q->fork_generation = lr_fork_generation();
 	return lr_stream_new(&q->medium, pidfd, spin_us, error, error_size);
