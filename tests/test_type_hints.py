@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import localrpc
+from tests.skips import lack
 
 # What a program imports only to have it replaced by the core, the command, or the benchmark.
 NOT_PUBLIC = ("_core", "bench", "cli", "drive", "wire")
@@ -49,7 +50,7 @@ def test_all_that_is_public_has_type_hints(module: str) -> None:
     except ModuleNotFoundError as error:
         if str(error.name).startswith("localrpc"):
             raise
-        pytest.skip(f"{error.name} is not installed: pip install {error.name}")
+        lack(f"needs {error.name}: pip install {error.name}")
     failed = {}
     for name, found in _functions(owner, module):
         try:

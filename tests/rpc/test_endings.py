@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import threading
@@ -18,6 +19,8 @@ from tests.concurrency.engines import live_calls
 from .house import PATIENCE, House, await_that, dial
 
 Code = grpc.StatusCode
+TIMEOUTS = (0.2, 1.0, 5.0)
+"""One after the other, because on a busy machine the first may be over too soon."""
 
 
 def failure(call: Callable[[], object]) -> Any:
@@ -62,20 +65,27 @@ def test_each_call_ends_at_its_own_deadline(house: House) -> None:
 
 
 def test_a_deadline_ends_a_stream_after_its_messages(house: House) -> None:
-    call = house.stream("drip")(b"", timeout=0.2)
-    assert next(call) == b"first"
+    for timeout in TIMEOUTS:
+        call = house.stream("drip")(b"", timeout=timeout)
+        came = []
+        with contextlib.suppress(grpc.RpcError):
+            came.append(next(call))
+            break
+    assert came == [b"first"]
     assert failure(lambda: next(call)) is call
     assert call.code() is Code.DEADLINE_EXCEEDED
 
 
 def test_a_handler_sees_its_deadline(house: House) -> None:
-    call = house.unary("watch").future(b"", timeout=0.2)
-    house.enter()
+    for timeout in TIMEOUTS:
+        call = house.unary("watch").future(b"", timeout=timeout)
+        if house.entered.acquire(timeout=timeout):
+            break
     # grpcio sends what is left rounded up, and its two clocks differ by as much.
     rounding = 0.01 if house.target.startswith("grpc:") else 0.0
-    assert 0 < house.contexts[0].time_remaining() <= 0.2 + rounding
+    assert 0 <= house.contexts[-1].time_remaining() <= timeout + rounding
     assert house.ended.wait(PATIENCE)
-    assert not house.contexts[0].is_active()
+    assert not house.contexts[-1].is_active()
     assert call.exception(PATIENCE).code() is Code.DEADLINE_EXCEEDED
 
 

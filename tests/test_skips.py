@@ -12,7 +12,7 @@ import pytest
 
 from tests import tools
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 BY_ITSELF = re.compile(r"pytest\.skip\(|mark\.skip|importorskip|SkipTest|unittest\.skip")
 TESTS = """
 import pytest
