@@ -47,6 +47,10 @@ KNOCK = ".knock"
 """Behind that name: the client has something to say."""
 _MAGIC = "localrpc spool 1"
 
+_NO_MORE_INOTIFY = (errno.EMFILE, errno.ENOSPC)
+_NO_INOTIFY = (errno.ENOSYS, errno.EPERM)
+"""A kernel without it, or a sandbox."""
+
 _warned: set[str] = set()
 
 
@@ -130,15 +134,19 @@ def bell_of(
         try:
             return spool_bell(folder, batches=batches, other=other, interval_ms=0), "inotify"
         except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENOSPC):
+            if error.errno not in (*_NO_INOTIFY, *_NO_MORE_INOTIFY):
                 raise
+            reason = error
         if str(address) not in _warned:
             _warned.add(str(address))
             _logger.warning(
-                "%s: this user has no inotify instance or watch left, so files are looked at every"
-                " %d ms; raise fs.inotify.max_user_instances or max_user_watches (sysctl)",
+                "%s: files are looked at every %d ms, because %s",
                 address,
                 address.interval_ms,
+                "this user has no inotify instance or watch left; raise"
+                " fs.inotify.max_user_instances or max_user_watches (sysctl)"
+                if reason.errno in _NO_MORE_INOTIFY
+                else f"inotify cannot be used here: {reason.strerror}",
             )
     bell = spool_bell(folder, batches=batches, other=other, interval_ms=address.interval_ms)
     return bell, "poll"

@@ -190,12 +190,15 @@ int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
 		timeout = &left;
 	}
 #ifdef SYS_epoll_pwait2
-	static _Atomic int old_kernel;
-	if (!atomic_load_explicit(&old_kernel, memory_order_relaxed)) {
+	/* An old kernel says ENOSYS; a sandbox whose list is older than the call says what
+	 * it likes, EPERM as a rule. The older call says what is really wrong. */
+	static _Atomic int refused;
+	if (!atomic_load_explicit(&refused, memory_order_relaxed)) {
 		n = syscall(SYS_epoll_pwait2, epoll, events, LR_EVENTS, timeout, mask, (size_t)8);
-		if (n >= 0 || errno != ENOSYS)
+		if (n >= 0 || errno == EINTR)
 			return n < 0 ? -errno : (int)n;
-		atomic_store(&old_kernel, 1);
+		if (errno != EBADF && errno != EINVAL && errno != EFAULT)
+			atomic_store(&refused, 1);
 	}
 #endif
 	n = epoll_pwait(epoll, events, LR_EVENTS,
