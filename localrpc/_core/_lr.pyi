@@ -72,7 +72,6 @@ class _Lib:
     LR_SPOOL_SEGMENTS: int
     LR_SPOOL_BATCH: int
     LR_SPOOL_BATCHES: int
-    LR_PAGE: int
     LR_CLIENT: int
     LR_SERVER: int
     LR_MEMORY_SEALED: int
@@ -86,6 +85,7 @@ class _Lib:
     LR_FLOOR_DESCRIPTOR: int
     LR_FLOOR_MQUEUE: int
     LR_FLOOR_SYSV: int
+    def lr_page(self) -> int: ...
     def lr_ring_open(
         self,
         memory: int,

@@ -79,6 +79,7 @@ class Memory(ABC):
     """A client's offer of memory beside its socket."""
 
     ring_size: int
+    page_size: int
     wakeup: str
     """How this side's readers will be woken."""
     kind: str
@@ -220,7 +221,7 @@ def _greet(
         peer = _recognise(road, medium, options)
     offer: dict[str, Any] = {}
     if memory is not None:
-        offer["ring_size"] = memory.ring_size
+        offer.update(ring_size=memory.ring_size, page_size=memory.page_size)
         if memory.names:
             offer.update(memory=memory.kind, memory_names=memory.names)
     hello = make_hello(options, memory_refusal=memory_refusal, **offer)

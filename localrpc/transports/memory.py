@@ -16,9 +16,10 @@ import re
 import time
 from collections.abc import Iterator
 
-from localrpc._core import links, sysv
+from localrpc._core import lib, links, sysv
 
-CONTROL_PAGE = 4096
+CONTROL_PAGE = lib.lr_page()
+"""A page of the system's, where the ring's memory begins: the ring is mapped behind it."""
 KINDS = {
     "memfd": links.MEMORY_SEALED,
     "posix": links.MEMORY_NAMED,

@@ -63,6 +63,7 @@ class _Rings(Memory):
 
     def __init__(self, address: Address) -> None:
         self.ring_size = address.ring_size
+        self.page_size = memory.CONTROL_PAGE
         self.kind = address.memory
         self.wakeup = _wakeup_fact(address)
         self._address = address
@@ -158,6 +159,11 @@ class _ShmGreeting(SocketGreeting):
             if hello.ring_size > limit:
                 raise MemoryRefused(
                     f"rings of {hello.ring_size} bytes, and the server's ?ring= allows {limit}"
+                )
+            if hello.page_size not in (0, memory.CONTROL_PAGE):
+                raise MemoryRefused(
+                    f"the client's pages have {hello.page_size} bytes, the server's"
+                    f" {memory.CONTROL_PAGE}"
                 )
             if hello.memory:
                 self._consent(kind, peer)

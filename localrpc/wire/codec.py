@@ -56,6 +56,7 @@ class Hello(NamedTuple):
     memory: str = ""
     memory_names: tuple[str, ...] = ()
     going: bool = False
+    page_size: int = 0
 
 
 class Trailer(NamedTuple):

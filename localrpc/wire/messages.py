@@ -14,16 +14,16 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 DESCRIPTOR = base64.b64decode(
-    "ChZsb2NhbHJwYy92MS93aXJlLnByb3RvEgtsb2NhbHJwYy52MSK4AgoFSGVsbG8SHwoLdmVyc2lvbl9taW4YASAB"
+    "ChZsb2NhbHJwYy92MS93aXJlLnByb3RvEgtsb2NhbHJwYy52MSLVAgoFSGVsbG8SHwoLdmVyc2lvbl9taW4YASAB"
     "KA1SCnZlcnNpb25NaW4SHwoLdmVyc2lvbl9tYXgYAiABKA1SCnZlcnNpb25NYXgSFgoGd2luZG93GAMgASgEUgZ3"
     "aW5kb3cSGwoJcmluZ19zaXplGAQgASgEUghyaW5nU2l6ZRIUCgVhZ2VudBgFIAEoCVIFYWdlbnQSGAoHcmVmdXNh"
     "bBgGIAEoCVIHcmVmdXNhbBIlCg5tZW1vcnlfcmVmdXNhbBgHIAEoCVINbWVtb3J5UmVmdXNhbBIQCgNwaWQYCCAB"
     "KA1SA3BpZBIWCgZtZW1vcnkYCSABKAlSBm1lbW9yeRIhCgxtZW1vcnlfbmFtZXMYCiADKAlSC21lbW9yeU5hbWVz"
-    "EhQKBWdvaW5nGAsgASgIUgVnb2luZyIuCgRQYWlyEhAKA2tleRgBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgMUgV2"
-    "YWx1ZSIzCghNZXRhZGF0YRInCgVwYWlycxgBIAMoCzIRLmxvY2FscnBjLnYxLlBhaXJSBXBhaXJzImYKB1RyYWls"
-    "ZXISEgoEY29kZRgBIAEoDVIEY29kZRIYCgdkZXRhaWxzGAIgASgJUgdkZXRhaWxzEi0KCG1ldGFkYXRhGAMgAygL"
-    "MhEubG9jYWxycGMudjEuUGFpclIIbWV0YWRhdGEiIAoGR29hd2F5EhYKBnJlYXNvbhgBIAEoCVIGcmVhc29uYgZw"
-    "cm90bzM="
+    "EhQKBWdvaW5nGAsgASgIUgVnb2luZxIbCglwYWdlX3NpemUYDCABKA1SCHBhZ2VTaXplIi4KBFBhaXISEAoDa2V5"
+    "GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAxSBXZhbHVlIjMKCE1ldGFkYXRhEicKBXBhaXJzGAEgAygLMhEubG9j"
+    "YWxycGMudjEuUGFpclIFcGFpcnMiZgoHVHJhaWxlchISCgRjb2RlGAEgASgNUgRjb2RlEhgKB2RldGFpbHMYAiAB"
+    "KAlSB2RldGFpbHMSLQoIbWV0YWRhdGEYAyADKAsyES5sb2NhbHJwYy52MS5QYWlyUghtZXRhZGF0YSIgCgZHb2F3"
+    "YXkSFgoGcmVhc29uGAEgASgJUgZyZWFzb25iBnByb3RvMw=="
 )
 
 _pool = descriptor_pool.DescriptorPool()

@@ -44,7 +44,7 @@ static unsigned base_seed;
 static int memory(void)
 {
 	int fd = memfd_create("stress", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	CHECK(fd >= 0 && ftruncate(fd, LR_PAGE + RING) == 0);
+	CHECK(fd >= 0 && ftruncate(fd, lr_page() + RING) == 0);
 	CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
 	return fd;
 }

@@ -397,7 +397,7 @@ static void *call(void *arg)
 static int memory(void)
 {
 	int fd = memfd_create("frames", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	CHECK(fd >= 0 && ftruncate(fd, LR_PAGE + RING) == 0);
+	CHECK(fd >= 0 && ftruncate(fd, lr_page() + RING) == 0);
 	CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
 	return fd;
 }
@@ -411,7 +411,7 @@ struct words {
 
 static const volatile struct words *words_of(enum side whose)
 {
-	void *page = mmap(NULL, LR_PAGE, PROT_READ, MAP_SHARED, rings[whose], 0);
+	void *page = mmap(NULL, lr_page(), PROT_READ, MAP_SHARED, rings[whose], 0);
 	CHECK(page != MAP_FAILED);
 	return page;
 }
@@ -624,7 +624,7 @@ static void round_of(uint64_t *arms, uint64_t *rooms)
 		const volatile struct words *w = words_of(i);
 		*arms += w->epoch / 2;
 		*rooms += w->room_epoch / 2;
-		munmap((void *)(uintptr_t)w, LR_PAGE);
+		munmap((void *)(uintptr_t)w, lr_page());
 	}
 	kind->parts->drop();
 }

@@ -82,7 +82,6 @@
 #define LR_SPOOL_SEGMENTS 16    /* of them in one direction: 4 MiB */
 #define LR_SPOOL_BATCH 131072   /* the most in one that is renamed into place */
 #define LR_SPOOL_BATCHES 32
-#define LR_PAGE 4096         /* the control page at the start of a ring's memory */
 
 #define LR_CLIENT 0
 #define LR_SERVER 1
@@ -153,6 +152,9 @@ struct lr_spool_pulse {
 struct lr_engine;
 struct lr_link;
 struct lr_spool;
+
+/* Bytes of the control page at the start of a ring's memory: the system's page. */
+uint32_t lr_page(void);
 
 /* Links. They own the descriptors they are given, also when opening fails. */
 struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,

@@ -7,6 +7,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+uint32_t lr_page(void)
+{
+	static _Atomic uint32_t page;
+
+	if (!atomic_load_explicit(&page, memory_order_relaxed))
+		atomic_store_explicit(&page, (uint32_t)sysconf(_SC_PAGESIZE), memory_order_relaxed);
+	return atomic_load_explicit(&page, memory_order_relaxed);
+}
+
 /* False with errno, or with *why. Without seals its size is what it is now: a
  * user's processes are trusted not to shrink each other's. */
 static bool acceptable(int memory, int fd, uint64_t size, const char **why)
@@ -40,7 +49,7 @@ static bool acceptable(int memory, int fd, uint64_t size, const char **why)
 	}
 	if (!ours)
 		*why = "the memory is not this user's alone";
-	else if (there != LR_PAGE + size)
+	else if (there != lr_page() + size)
 		*why = "the memory has another size than was said";
 	return !*why;
 }
@@ -60,10 +69,11 @@ static bool attach_twice(int id, uint8_t *base, uint64_t size, int protection)
 
 static bool map_twice(int fd, uint8_t *base, uint64_t size, int protection)
 {
-	return mmap(base, LR_PAGE + size, protection, MAP_SHARED | MAP_FIXED, fd, 0) !=
-		       MAP_FAILED &&
-	       mmap(base + LR_PAGE + size, size, protection, MAP_SHARED | MAP_FIXED, fd,
-		       LR_PAGE) != MAP_FAILED;
+	const uint64_t whole = lr_page() + size;
+
+	return mmap(base, whole, protection, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED &&
+	       mmap(base + whole, size, protection, MAP_SHARED | MAP_FIXED, fd, lr_page()) !=
+		       MAP_FAILED;
 }
 
 void *lr_map_ring(int memory, int fd, uint64_t size, int protection, const char **why)
@@ -72,13 +82,13 @@ void *lr_map_ring(int memory, int fd, uint64_t size, int protection, const char 
 
 	if (!acceptable(memory, fd, size, why))
 		return NULL;
-	base = mmap(NULL, LR_PAGE + 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+	base = mmap(NULL, lr_page() + 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		-1, 0);
 	if (base == MAP_FAILED)
 		return NULL;
 	if (!(memory == LR_MEMORY_SYSV ? attach_twice : map_twice)(fd, base, size, protection)) {
 		int saved = errno;
-		munmap(base, LR_PAGE + 2 * size);
+		munmap(base, lr_page() + 2 * size);
 		errno = saved;
 		return NULL;
 	}
@@ -88,7 +98,7 @@ void *lr_map_ring(int memory, int fd, uint64_t size, int protection, const char 
 void lr_unmap_ring(const void *ring, uint64_t size)
 {
 	if (ring)
-		munmap((void *)(uintptr_t)ring, LR_PAGE + 2 * size);
+		munmap((void *)(uintptr_t)ring, lr_page() + 2 * size);
 }
 
 /* ---- what Python needs of System V: it has no module for it ---- */

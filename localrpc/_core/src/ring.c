@@ -46,7 +46,7 @@ _Static_assert(offsetof(struct side, bell) == 32, "layout");
 _Static_assert(offsetof(struct side, head) == 64, "layout");
 _Static_assert(offsetof(struct side, epoch) == 128, "layout");
 _Static_assert(offsetof(struct side, sleeper) == 136, "layout");
-_Static_assert(sizeof(struct side) <= LR_PAGE, "layout");
+_Static_assert(sizeof(struct side) <= 4096, "layout: the smallest page");
 
 struct ring {
 	struct lr_link link;
@@ -361,8 +361,11 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 		if (r->mine)
 			r->theirs = lr_map_ring(memory, rx_fd, ring_size, PROT_READ, &why);
 		if (!r->theirs) {
-			saved = why ? EINVAL : errno;
-			lr_fill_error(error, error_size, "%s", why ? why : strerror(errno));
+			/* EINVAL of mmap(2) is about pages, here or in an emulation: it cannot be
+			 * mapped, and nothing that was given is wrong. */
+			saved = why ? EINVAL : errno == EINVAL ? ENOMEM : errno;
+			lr_fill_error(error, error_size, "%s%s", why ? "" : "it cannot be mapped: ",
+				why ? why : strerror(errno));
 			lr_unmap_ring(r->mine, ring_size);
 			free(r);
 			r = NULL;
@@ -380,8 +383,8 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 		errno = saved;
 		return NULL;
 	}
-	r->tx = (uint8_t *)r->mine + LR_PAGE;
-	r->rx = (const uint8_t *)r->theirs + LR_PAGE;
+	r->tx = (uint8_t *)r->mine + lr_page();
+	r->rx = (const uint8_t *)r->theirs + lr_page();
 	r->peer_bell_fd = peer_bell_fd;
 	r->peer_pid = peer_pid;
 	r->link.ops = &ring_ops;
