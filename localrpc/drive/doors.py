@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import selectors
@@ -23,6 +24,11 @@ _FIRST_LOOK = 0.1
 """Seconds. A process that was killed takes a moment to let go of what it had locked."""
 _LOOKS = 8
 """Looks at what clients may have left, each after twice the pause before: 25 s in all."""
+
+
+_NO_WATCH = (errno.ENOSPC, errno.ENOMEM)
+_DEAF = 1.0
+"""Seconds until epoll is asked again for a listener that it would not watch."""
 
 
 class Guests:
@@ -100,6 +106,7 @@ class Doors:
     def open(self) -> None:
         """Start to accept: until now clients have waited in the listeners' backlogs."""
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # epoll, not poll(2), which would keep a listener and its name while it waits.
         self._selector = selectors.DefaultSelector()
         self._thread = threading.Thread(target=self._run, name="localrpc-doors", daemon=True)
         self._thread.start()
@@ -160,6 +167,7 @@ class Doors:
         selector.register(self._bell, selectors.EVENT_READ, None)
         known: set[Listener] = set()
         while True:
+            deaf = None
             with self._lock:
                 closing = self._closing
                 listeners = list(self._listeners)
@@ -168,12 +176,17 @@ class Doors:
             for listener in listeners:
                 if listener in known:
                     continue
-                known.add(listener)
                 try:
                     selector.register(listener.fileno(), selectors.EVENT_READ, listener)
-                except (ValueError, OSError):
-                    pass  # closed meanwhile
-            pauses = [pause for pause in (self._expire(), self._tidy()) if pause is not None]
+                except (ValueError, OSError) as error:
+                    if getattr(error, "errno", None) in _NO_WATCH:
+                        _logger.error("%s: nobody can come: %s", listener.address, error)
+                        deaf = _DEAF
+                        continue
+                    # Else it was closed meanwhile.
+                known.add(listener)
+            waits = (self._expire(), self._tidy(), deaf)
+            pauses = [pause for pause in waits if pause is not None]
             # One turn is a function, so that the next wait keeps nothing of it.
             self._attend(selector.select(min(pauses, default=None)))
         for greeting in self._greetings:

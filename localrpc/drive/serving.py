@@ -52,7 +52,7 @@ class Serving:
             -1 if max_calls is None else max_calls,
         )
         if raw == ffi.NULL:
-            raise MemoryError("no memory for a server's engine")
+            raise MemoryError(f"no engine for a server: {os.strerror(ffi.errno)}")
         self.engine: Any = own_engine(raw)
         lib.lr_limit_users(raw, options.max_calls_per_user, options.max_memory_per_user)
         lib.lr_limit_waiting(raw, options.max_waiting_calls_per_user)
@@ -135,7 +135,10 @@ class Serving:
                 self.connections[number] = connection
         if number < 0:
             if not self._stopped:  # a server that has stopped meanwhile refuses rightly
-                _logger.error("a connection was refused by the core (%d)", number)
+                text = ffi.new("char[]", 200)
+                lib.lr_engine_error(self.engine, text, 200)
+                reason = ffi.string(text).decode()
+                _logger.error("%s: a connection was refused: %s", connection.peer_name, reason)
             self._guests.leave(connection.peer.uid)
             connection.close()
 
@@ -174,7 +177,7 @@ class Serving:
                 with self._lock:
                     connection = self.connections.pop(io.raw.conn, None)
                 if connection is not None:
-                    if io.raw.size == lib.LR_PROTOCOL:
+                    if io.raw.size == lib.LR_PROTOCOL or io.raw.flags:
                         reason = io.buf[: io.raw.count].decode()
                         _logger.error("%s: %s; closed", connection.peer_name, reason)
                     self._guests.leave(connection.peer.uid)

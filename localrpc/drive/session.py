@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -30,12 +31,13 @@ class Session:
         self.connection = connection
         raw = lib.lr_engine_new(lib.LR_CLIENT, options.window, options.max_receive, -1)
         if raw == ffi.NULL:
+            reason = os.strerror(ffi.errno)
             connection.close()
-            raise MemoryError("no memory for a connection's engine")
+            raise MemoryError(f"no engine for a connection: {reason}")
         self.engine: Any = own_engine(raw)
         result = lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window)
         if result < 0:
-            raise MemoryError(f"the core refused the connection ({result})")
+            raise MemoryError(f"the core refused the connection: {self.reason()}")
         self._lock = threading.Lock()
         self._watched: dict[int, ClientCall] = {}
         self._guarded = False

@@ -9,7 +9,7 @@ void lr_conn_end(struct lr_conn *conn)
 	const char *fault = atomic_load(&conn->link->fault);
 
 	if (!conn->dead)
-		conn->engine->faulty = fault != NULL;
+		conn->engine->faulty = conn->faulty = fault != NULL;
 	lr_conn_die(conn, LR_CLOSED, "%s", fault ? fault : "the peer has closed the connection");
 }
 
@@ -224,21 +224,33 @@ void lr_conn_pump(struct lr_conn *conn)
 		}
 }
 
-/* Ask to be woken when there is room. False: there is. */
-bool lr_conn_arm_room(struct lr_conn *conn)
+/* Have the kernel tell of room. A connection for which it does not would wait for ever. */
+static bool watch_room(struct lr_conn *conn)
 {
 	struct lr_engine *e = conn->engine;
+	struct epoll_event ev = {.events = EPOLLOUT | EPOLLET,
+		.data.u64 = (uint64_t)conn->id << 8};
+	int sets[2] = {e->epoll_fd, e->service_epoll};
+
+	for (int i = 0; i < 2; i++) {
+		if (sets[i] < 0 || epoll_ctl(sets[i], EPOLL_CTL_ADD, conn->link->room_fd, &ev) == 0)
+			continue;
+		e->faulty = conn->faulty = true;
+		lr_conn_die(conn, LR_CLOSED, LR_UNWATCHED, strerror(errno));
+		return false;
+	}
+	return true;
+}
+
+/* Ask to be woken when there is room. False: there is, or the connection has ended. */
+bool lr_conn_arm_room(struct lr_conn *conn)
+{
 	struct lr_link *link = conn->link;
 
 	if (conn->dead || !lr_conn_stuck(conn))
 		return true;
-	if (link->room_fd >= 0 && !conn->room_armed) {
-		struct epoll_event ev = {.events = EPOLLOUT | EPOLLET,
-			.data.u64 = (uint64_t)conn->id << 8};
-		epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, link->room_fd, &ev);
-		if (e->service_epoll >= 0)
-			epoll_ctl(e->service_epoll, EPOLL_CTL_ADD, link->room_fd, &ev);
-	}
+	if (link->room_fd >= 0 && !conn->room_armed && !watch_room(conn))
+		return false;
 	conn->room_armed = true;
 	return link->ops->arm_room(link, wanted_room(conn));
 }
@@ -306,8 +318,9 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	lr_nudge(e);
 }
 
-/* Descriptions shared with the peer or a child outlive our numbers: say it to epoll. */
-static void unwatch(struct lr_conn *conn)
+/* Descriptions shared with the peer or a child outlive our numbers: say it to epoll. What
+ * is not in a set any more fails with ENOENT, and nothing else can. */
+void lr_conn_unwatch(struct lr_conn *conn)
 {
 	struct lr_engine *e = conn->engine;
 	struct lr_link *link = conn->link;
@@ -345,7 +358,7 @@ void lr_conn_bury(struct lr_engine *e)
 		conn->buried = true;
 		/* Calls whose handlers go on keep the link, but need nothing of its system's. */
 		if (conn->link->ops->release) {
-			unwatch(conn);
+			lr_conn_unwatch(conn);
 			conn->link->ops->release(conn->link);
 		}
 		lr_conn_unref(conn);
@@ -359,7 +372,7 @@ void lr_conn_unref(struct lr_conn *conn)
 
 	if (--conn->refs)
 		return;
-	unwatch(conn);
+	lr_conn_unwatch(conn);
 	e->stats.bells += atomic_load(&link->bells);
 	link->ops->destroy(link);
 	lr_conn_refund(conn, &conn->named, conn->named);

@@ -158,6 +158,7 @@ struct lr_conn {
 	bool hot, ready; /* hot.c; neither: cold */
 	int why; /* dead: LR_CLOSED or LR_PROTOCOL */
 	char reason[160];
+	bool faulty; /* its reason is a fault of this system's, and not the peer's end */
 	uint64_t peer_window;
 	int64_t heard;      /* coarse time of the last frame */
 	uint32_t idle_sleeps;
@@ -235,7 +236,7 @@ struct lr_engine {
 	uint32_t dying; /* dead and not yet buried */
 	bool over;      /* nobody will sleep any more, once those who do are out */
 
-	char reason[160]; /* of the connection that died last */
+	char reason[160]; /* of the connection that died last, or could not be added */
 	char broken[120]; /* what frames.c found */
 	bool faulty;      /* that was its link's fault, and not the peer's end */
 
@@ -368,6 +369,9 @@ void lr_conn_disarm_room(struct lr_conn *conn);
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void lr_conn_end(struct lr_conn *conn); /* the same, for what its link says */
+void lr_conn_unwatch(struct lr_conn *conn); /* take it out of the sets of epoll */
+/* Why a connection cannot be: ENOSPC is fs.epoll.max_user_watches. */
+#define LR_UNWATCHED "the kernel does not watch its descriptors: %s"
 void lr_conn_bury(struct lr_engine *e); /* the leader's, or nobody leads */
 void lr_conn_unref(struct lr_conn *conn);
 struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);

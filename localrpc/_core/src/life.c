@@ -39,7 +39,9 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 							     e->service_kick < 0)) ||
 	    watch(e->epoll_fd, e->kick_fd, EPOLLIN, EVENT_KICK) < 0 ||
 	    (server && watch(e->service_epoll, e->service_kick, EPOLLIN, EVENT_KICK) < 0)) {
+		int saved = errno;
 		lr_engine_free(e);
+		errno = saved;
 		return NULL;
 	}
 	return e;
@@ -151,6 +153,8 @@ static int64_t add(struct lr_engine *e, struct lr_link *link, uint64_t peer_wind
 	conn->peer_window = peer_window;
 	if (slot >= e->nconns || slot > 0xfffff || e->closed ||
 	    need_alarm(e, link) < 0 || watch_conn(e, conn) < 0) {
+		snprintf(e->reason, sizeof e->reason, LR_UNWATCHED, strerror(errno));
+		lr_conn_unwatch(conn);
 		link->ops->destroy(link);
 		free(conn);
 		lr_leave(e);

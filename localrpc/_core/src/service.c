@@ -57,6 +57,7 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 		e->gone = conn->next_gone;
 		io->conn = conn->id;
 		io->size = conn->why;
+		io->flags = conn->faulty;
 		io->count = (uint32_t)strlen(conn->reason);
 		memcpy(io->buf, conn->reason, io->count);
 		lr_conn_unref(conn);
