@@ -228,6 +228,7 @@ int lr_watch(struct lr_engine *e, uint64_t handle, int64_t deadline)
 			}
 		}
 		if (e->nwatched < e->watched_size) {
+			call->watched_at = e->nwatched;
 			e->watched[e->nwatched++] = call;
 			call->state |= CALL_WATCHED;
 			call->watch_deadline = deadline;

@@ -271,6 +271,16 @@ void lr_conn_disarm_room(struct lr_conn *conn)
 	link->ops->disarm_room(link);
 }
 
+static void die_with(struct lr_conn *conn, struct lr_call *call)
+{
+	if (!call->life || call->conn != conn || lr_call_step(call, LINK_DIED) != 1)
+		return;
+	/* Unlike an answer it may have come at any time: the clock decides. */
+	if (conn->engine->role == LR_CLIENT && lr_call_late(call))
+		lr_call_step(call, EXPIRE);
+	lr_call_ended(conn->engine, call);
+}
+
 /*
  * The end of a connection: every call of it ends, who waits is woken. The
  * leader drops it from the hot list; the last reference closes it.
@@ -296,15 +306,15 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	conn->link->ops->hang_up(conn->link);
 	drop_posted(conn);
 	lr_queue_resume(e, conn); /* to be dropped by whoever takes them */
-	for (uint32_t i = 0; i < e->ncalls; i++) {
-		struct lr_call *call = e->calls[i];
-		if (!call->life || call->conn != conn || lr_call_step(call, LINK_DIED) != 1)
-			continue;
-		/* Unlike an answer it may have come at any time: the clock decides. */
-		if (e->role == LR_CLIENT && lr_call_late(call))
-			lr_call_step(call, EXPIRE);
-		lr_call_ended(e, call);
-	}
+	/* A client's engine has one connection. A server's has many, and one that ends again
+	 * and again must not have the calls of all others walked each time. */
+	if (e->role == LR_CLIENT)
+		for (uint32_t i = 0; i < e->ncalls; i++)
+			die_with(conn, e->calls[i]);
+	else
+		for (uint32_t i = 0; i < conn->by_slot_size; i++)
+			if (conn->by_slot[i])
+				die_with(conn, conn->by_slot[i]);
 	for (struct lr_waiter *w = e->first; w; w = w->next)
 		if (w->conn == conn)
 			lr_wake(e, w);

@@ -59,12 +59,7 @@ bool lr_call_missed(const struct lr_call *call)
 
 static void tell(struct lr_engine *e, struct lr_call *call)
 {
-	for (uint32_t i = 0; i < e->nwatched; i++)
-		if (e->watched[i] == call) {
-			e->watched[i] = e->watched[--e->nwatched];
-			break;
-		}
-	call->state &= ~(uint32_t)CALL_WATCHED;
+	lr_call_unwatch(e, call);
 	lr_told_push(e, call);
 	lr_service_again(e);
 }

@@ -127,6 +127,7 @@ struct lr_call {
 	uint32_t open_flags;
 	int64_t deadline; /* a server's: of what was left when OPEN came */
 	int64_t watch_deadline;
+	uint32_t watched_at; /* its place among the watched, if CALL_WATCHED */
 	uint64_t refused_size;
 };
 
@@ -326,6 +327,7 @@ static inline int lr_call_step(struct lr_call *call, enum lr_event event)
 struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn);
 struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle);
 uint64_t lr_call_handle(const struct lr_call *call);
+void lr_call_unwatch(struct lr_engine *e, struct lr_call *call); /* it is CALL_WATCHED */
 void lr_call_free(struct lr_engine *e, struct lr_call *call);
 /* An item is charged to its connection from lr_item_new() to lr_item_free(), and so is the
  * memory for a large message, while the item has it. */

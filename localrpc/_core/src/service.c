@@ -30,8 +30,7 @@ static void expire_watched(struct lr_engine *e)
 			i++;
 			continue;
 		}
-		e->watched[i] = e->watched[--e->nwatched];
-		call->state &= ~(uint32_t)CALL_WATCHED;
+		lr_call_unwatch(e, call);
 		lr_told_push(e, call);
 	}
 }

@@ -71,6 +71,16 @@ struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle)
 	return call;
 }
 
+/* The last of the watched takes its place: a peer may have had many watched at once. */
+void lr_call_unwatch(struct lr_engine *e, struct lr_call *call)
+{
+	struct lr_call *last = e->watched[--e->nwatched];
+
+	e->watched[call->watched_at] = last;
+	last->watched_at = call->watched_at;
+	call->state &= ~(uint32_t)CALL_WATCHED;
+}
+
 /* Forget it: its handle is stale from here on, and late frames find nothing. */
 void lr_call_free(struct lr_engine *e, struct lr_call *call)
 {
@@ -81,11 +91,7 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 	if (e->role == LR_SERVER && slot < conn->by_slot_size && conn->by_slot[slot] == call)
 		conn->by_slot[slot] = NULL;
 	if (call->state & CALL_WATCHED)
-		for (uint32_t i = 0; i < e->nwatched; i++)
-			if (e->watched[i] == call) {
-				e->watched[i] = e->watched[--e->nwatched];
-				break;
-			}
+		lr_call_unwatch(e, call);
 	if (call->state & CALL_TOLD)
 		for (struct lr_call **at = &e->told; *at; at = &(*at)->next_told)
 			if (*at == call) {
