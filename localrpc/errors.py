@@ -36,13 +36,21 @@ class GreetingError(LocalrpcError):
     """A greeting that cannot lead to a connection.
 
     `quiet` when nobody needs to hear of it, `passing` when the other side was on its way
-    out: whoever dials again may find another.
+    out: whoever dials again may find another. `cause` is the reason without who it was, the
+    same for all to whom it happens.
     """
 
-    def __init__(self, reason: str, *, quiet: bool = False, passing: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, quiet: bool = False, passing: bool = False, cause: str | None = None
+    ) -> None:
         super().__init__(reason)
         self.quiet = quiet
         self.passing = passing
+        self.cause = reason if cause is None else cause
+
+
+class SpeaksHttp2(GreetingError):
+    """The peer began as HTTP/2 does."""
 
 
 class ConnectError(LocalrpcError):

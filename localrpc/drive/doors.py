@@ -90,6 +90,7 @@ class Doors:
         self._selector: selectors.BaseSelector | None = None
         self._bell = -1
         self._closing = False
+        self._complaints = _log.Seldom(_logger)
         self._looks = 0
         self._look_at: float | None = None
 
@@ -234,8 +235,9 @@ class Doors:
         except GreetingError as error:
             level = logging.DEBUG if error.quiet else logging.WARNING
             # As text: the error has a traceback, and that would keep the engine in every
-            # handler that keeps records.
-            _logger.log(level, "a client was turned away: %s", str(error))
+            # handler that keeps records. Not each: one that tries again brings many.
+            text = f"a client was turned away: {error}"
+            self._complaints.log(level, error.cause, text)
         except Exception:
             _logger.exception("a greeting failed")
             greeting.close()
@@ -259,7 +261,8 @@ class Doors:
         """Turn away who has taken too long; seconds until the next one has."""
         now = monotonic()
         for greeting in [each for each in self._greetings if each.deadline <= now]:
-            _logger.warning("a client was turned away: it did not introduce itself in time")
+            reason = f"a client was turned away: {greeting.expired()}"
+            self._complaints.log(logging.WARNING, reason, reason)
             descriptor = greeting.fileno()
             listener = self._greetings.pop(greeting)
             self._forget(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -68,6 +69,10 @@ class Serving:
         self._sources = 0
         self._activated = False
         self._started = False
+        self._places: list[str] = []
+        """Where it will serve once it has started."""
+        self._draining = False
+        self._broken = _log.Seldom(_logger)
         self._told: str | None = None
         self._workers: Workers = workers_for(pool, self, limited=max_calls is not None)
         self._on_stopped = on_stopped
@@ -98,6 +103,7 @@ class Serving:
             self._activated |= listener.activated
         listener.security = security
         self._doors.add(listener)
+        self.say_where(str(address), listener.port)
         self._tell_manager("READY=1")
         return listener.port
 
@@ -107,8 +113,22 @@ class Serving:
         thread.start()
         self._workers.start(accept, place)
         self._doors.open()
-        self._started = True
+        with self._lock:
+            self._started = True
+            places, self._places = self._places, []
+        for target in places:
+            _logger.info("serving on %s", target)
         self._tell_manager("READY=1")
+
+    def say_where(self, target: str, port: int) -> None:
+        """Log it, now or once it is so."""
+        if port != 1 and target.endswith(":0"):
+            target = f"{target[:-1]}{port}"
+        with self._lock:
+            if not self._started:
+                self._places.append(target)
+                return
+        _logger.info("serving on %s", target)
 
     def expect_other_pools(self) -> None:
         """Some handler runs on a pool of its own: take calls while the server's is busy, too."""
@@ -179,7 +199,8 @@ class Serving:
                 if connection is not None:
                     if io.raw.size == lib.LR_PROTOCOL or io.raw.flags:
                         reason = io.buf[: io.raw.count].decode()
-                        _logger.error("%s: %s; closed", connection.peer_name, reason)
+                        text = f"{connection.peer_name}: {reason}; closed"
+                        self._broken.log(logging.ERROR, reason, text)
                     self._guests.leave(connection.peer.uid)
                     connection.close()
                     self._doors.look_around()
@@ -223,6 +244,10 @@ class Serving:
     def drain(self) -> None:
         """No new connections and calls; finish() follows by itself after the last call."""
         self._tell_manager("STOPPING=1")
+        with self._lock:
+            told, self._draining = self._draining, True
+        if self._started and not told and not self.inherited:
+            _logger.info("stopping: no new calls, %d in progress", lib.lr_live(self.engine))
         self._doors.close()
         block = codec.encode_goaway("the server is stopping")
         lib.lr_goaway(self.engine, block, len(block))
@@ -248,6 +273,8 @@ class Serving:
         self._workers.leave()
         for end in ends:
             end()
+        if self._started and not self.inherited:
+            _logger.info("stopped")
         self._on_stopped()
 
     def release_pool(self) -> None:

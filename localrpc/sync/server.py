@@ -109,7 +109,7 @@ class Server(grpc.Server):
         """
         parsed = _parse(address)
         if parsed.scheme == "grpc":
-            return self._remote().listen(parsed, None)
+            return self._listen_remotely(parsed, None)
         return self._serving.listen(parsed)
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
@@ -119,7 +119,7 @@ class Server(grpc.Server):
         """
         parsed = _parse(address)
         if parsed.scheme == "grpc":
-            return self._remote().listen(parsed, server_credentials)
+            return self._listen_remotely(parsed, server_credentials)
         from localrpc.sync import security
 
         refusal = security.refusal_of_server(parsed, server_credentials)
@@ -127,9 +127,11 @@ class Server(grpc.Server):
             raise ListenError(str(parsed), refusal)
         return self._serving.listen(parsed, security="local")
 
-    def _remote(self) -> RemoteSide:
+    def _listen_remotely(self, address: Address, credentials: grpc.ServerCredentials | None) -> int:
         self._serving.stay()
-        return self._progress.remote(self._make_remote)
+        port = self._progress.remote(self._make_remote).listen(address, credentials)
+        self._serving.say_where(str(address), port)
+        return port
 
     def start(self) -> None:
         with self._progress.lock:

@@ -82,6 +82,10 @@ class Greeting(ABC):
         become a connection; the listener goes on.
         """
 
+    def expired(self) -> str:
+        """Why it is turned away at its deadline."""
+        return "it did not introduce itself in time"
+
     @abstractmethod
     def close(self) -> None:
         """Give up on this client; idempotent."""

@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from localrpc import _log
 from localrpc.address import Address
-from localrpc.errors import GreetingError
+from localrpc.errors import GreetingError, SpeaksHttp2
 from localrpc.options import Options
 from localrpc.transports import names
 from localrpc.transports.base import (
@@ -33,12 +33,16 @@ from localrpc.transports.greet import make_hello, stream_connection
 from localrpc.transports.media import Descriptors, Medium, SocketMedium
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
+from localrpc.wire.http2 import Answerer
 
 _logger = _log.logger("transports")
 _wire = _log.logger("wire")
 
 _ACCEPT_BATCH = 64
 _LAST_BATCHES = 64
+_STRANGERS_BYTES = 4096
+_UNIMPLEMENTED = 12
+"""gRPC's status for who has come to the wrong server: nobody tries that again."""
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 M = TypeVar("M", bound=Medium)
@@ -72,6 +76,8 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 class MediumGreeting(Greeting, Generic[M]):
     """One client at the door; a subclass says who it is and what becomes of it."""
 
+    answers_http2 = False
+    """Whether a client of grpcio can come here, and is told in its own protocol."""
     identified_late = False
     """Whether its HELLO is read before it is asked who it is, but not believed."""
 
@@ -83,6 +89,7 @@ class MediumGreeting(Greeting, Generic[M]):
         self.fds = Descriptors()
         self._peer: PeerCredentials | None = None
         self._greeter = Greeter(Role.SERVER)
+        self._stranger: tuple[GreetingError, Answerer] | None = None
         forget_after_fork(self)
 
     def fileno(self) -> int:
@@ -96,7 +103,9 @@ class MediumGreeting(Greeting, Generic[M]):
         except GreetingError as error:
             self.close()
             who = _describe(self._peer) if self._peer else "a client"
-            raise GreetingError(f"{self.address}: {who}: {error}", quiet=error.quiet) from None
+            cause = f"{self.address}: {error}"
+            text = f"{self.address}: {who}: {error}"
+            raise GreetingError(text, quiet=error.quiet, cause=cause) from None
         except OSError as error:
             self.close()
             reason = error.strerror or str(error)
@@ -133,14 +142,41 @@ class MediumGreeting(Greeting, Generic[M]):
             self._recognise()
         while True:
             try:
-                data, fds = self.medium.receive(self._greeter.wanted)
+                data, fds = self.medium.receive(self._greeter.wanted or _STRANGERS_BYTES)
             except ConnectionResetError:
                 data, fds = b"", []
             self.fds.add(*fds)
+            if self._stranger is not None:
+                self._answer(data)
+                continue
             if not data:
                 raise self._greeter.receive_eof()
-            if hello := self._greeter.receive(data):
+            try:
+                hello = self._greeter.receive(data)
+            except SpeaksHttp2 as error:
+                if not self.answers_http2:
+                    raise
+                self._stranger = error, Answerer(_UNIMPLEMENTED, f"{self.address}: {error}")
+                self._answer(data)
+                continue
+            if hello:
                 return hello
+
+    def _answer(self, data: bytes) -> None:
+        """Tell a gRPC client in its own protocol; raises once it has gone, or its time is over."""
+        assert self._stranger is not None
+        error, answerer = self._stranger
+        if not data:
+            raise error
+        try:
+            answer = answerer.receive(data)
+            if answer:
+                self.medium.send(answer, [])
+        except (ValueError, OSError):
+            raise error from None
+
+    def expired(self) -> str:
+        return super().expired() if self._stranger is None else str(self._stranger[0])
 
     def _refuse(self, reason: str, **fields: Any) -> None:
         # A courtesy: the client may be gone, or be no friend of the protocol.
@@ -171,8 +207,14 @@ class MediumGreeting(Greeting, Generic[M]):
         """Answer with our HELLO and make the connection; `self.fds` are the client's."""
         if hello.ring_size or len(self.fds):
             scheme = self.address.scheme
-            raise self.refuse(f"it offers memory to a {scheme}: server; dial it as {scheme}:")
+            raise self.refuse(
+                f"it offers memory to a {scheme}: server; dial it as {self.dialled_as()}"
+            )
         return self.connect_stream(peer, hello)
+
+    def dialled_as(self) -> str:
+        """What a client's target would be."""
+        return str(self.address)
 
     def connect_stream(self, peer: PeerCredentials, hello: Hello, refusal: str = "") -> Connection:
         """The connection stays on its medium; `refusal` says why there is no memory."""
@@ -212,7 +254,17 @@ class MediumGreeting(Greeting, Generic[M]):
 
 
 class SocketGreeting(MediumGreeting[SocketMedium]):
-    """One client at a Unix socket."""
+    """One client at a socket: a Unix one, if a subclass does not say otherwise."""
+
+    answers_http2 = True
+
+    def dialled_as(self) -> str:
+        if self.address.scheme != "fd":
+            return super().dialled_as()
+        name = self.medium.sock.getsockname()
+        if isinstance(name, bytes):
+            return f"unix-abstract:{os.fsdecode(name[1:])}"
+        return f"unix:{name}" if name else "fd:N, its own end of the pair"
 
     def identify(self) -> PeerCredentials:
         return peer_credentials(self.medium.sock)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from localrpc.errors import GreetingError, LocalProtocolError, RemoteProtocolError
-from localrpc.wire import frames
+from localrpc.errors import GreetingError, LocalProtocolError, RemoteProtocolError, SpeaksHttp2
+from localrpc.wire import frames, http2
 from localrpc.wire.codec import Hello, decode_hello, encode_hello
 from localrpc.wire.frames import FrameType
 
@@ -39,7 +39,6 @@ ALLOWED: dict[State, frozenset[Event]] = {
     State.FAILED: frozenset(),
 }
 
-_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HTTP1_STARTS = (b"GET ", b"POST", b"PUT ", b"HEAD", b"HTTP", b"OPTI", b"CONN")
 
 
@@ -118,8 +117,9 @@ class Greeter:
     def _recognise(self) -> None:
         """Refuse what is no HELLO header as early as its bytes show it."""
         data = bytes(self._data)
-        if self.role is Role.SERVER and data[:4] == _HTTP2_PREFACE[:4]:
-            raise self._fail(
+        if self.role is Role.SERVER and data[:4] == http2.PREFACE[:4]:
+            self._fail("")
+            raise SpeaksHttp2(
                 "it speaks HTTP/2: a grpcio client dialled a localrpc server; make its channel"
                 " with localrpc.insecure_channel, or give this server a name of its own"
             )

@@ -263,7 +263,7 @@ def test_a_socket_transport_takes_no_memory(tmp_path: Path) -> None:
     [
         (b"\xde\xad\xbe\xef" * 64, "does not speak the localrpc protocol"),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9), "grpcio client dialled"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\t" + bytes(9), "grpcio client dialled"),
         (HELLO[:4] + b"\x03" + HELLO[5:], "does not speak the localrpc protocol"),
         (hello_frame(Hello(2, 9, 4096, agent="future/2")), "versions 2 to 9"),
         (hello_frame(Hello(1, 1, 0)), "window of 0 bytes"),
@@ -335,7 +335,7 @@ def test_a_grpcio_client_is_recognised_and_the_server_goes_on(tmp_path: Path) ->
     with Doorman(target) as doorman:
         with grpc.insecure_channel(target) as channel:
             echo: Any = channel.unary_unary("/t/echo")
-            assert echo.future(b"", timeout=10).code() is grpc.StatusCode.UNAVAILABLE
+            assert echo.future(b"", timeout=10).code() is grpc.StatusCode.UNIMPLEMENTED
         assert "a grpcio client dialled a localrpc server" in str(doorman.error())
         assert "localrpc.insecure_channel" in str(doorman.error())
         goes_on(doorman, target)
