@@ -48,7 +48,8 @@ def insecure_channel(
     """A channel to `target`, such as shm:NAME or unix:PATH; connects with the first call.
 
     For grpc:TARGET it is grpcio's own. Raises AddressError (a ValueError) for a
-    target that cannot be understood.
+    target that cannot be understood, RuntimeError where gevent or eventlet has
+    replaced the threads of this process.
     """
     from localrpc.sync.channel import open_channel
 
@@ -81,7 +82,10 @@ def server(
     compression: grpc.Compression | None = None,
     xds: bool = False,
 ) -> grpc.Server:
-    """A server whose handlers run on the threads of `thread_pool`."""
+    """A server whose handlers run on the threads of `thread_pool`.
+
+    Raises RuntimeError where gevent or eventlet has replaced the threads of this process.
+    """
     from localrpc.sync.server import Server
 
     return Server(

@@ -16,6 +16,10 @@ class AddressError(LocalrpcError, ValueError):
     """A target that cannot be understood; nothing has been opened."""
 
 
+class Unsupported(LocalrpcError, RuntimeError):
+    """This process is one in which localrpc cannot work."""
+
+
 class InvalidMetadata(LocalrpcError, ValueError):
     """Metadata of the right types that gRPC does not allow on the wire."""
 

@@ -17,6 +17,7 @@ from localrpc.drive.core import NEVER, lib, patience
 from localrpc.drive.courier import Courier
 from localrpc.drive.endings import DEADLINE_EXCEEDED, LOCALLY_CANCELLED, SOCKET_CLOSED, failure
 from localrpc.drive.finalizers import run_later
+from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.naming import MethodNumbers
 from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
@@ -57,6 +58,7 @@ class Keeper:
     def __init__(
         self, address: Address, options: Options, transport: Transport | None = None
     ) -> None:
+        refuse_greenlets()
         self.address = address
         self.options = options
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)

@@ -18,6 +18,7 @@ import grpc
 
 from localrpc.address import parse_target
 from localrpc.drive.core import patience
+from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.options import parse_options
 from localrpc.sync.channel import Channel
 from localrpc.sync.server import Server
@@ -116,6 +117,7 @@ def spawn_channel(
     argv: Sequence[str], options: Options, env: Mapping[str, str] | None, cwd: str | None
 ) -> ChildChannel:
     """See localrpc.spawn_channel."""
+    refuse_greenlets()
     parsed = parse_options(options)
     with inherited.making:
         pair = inherited.make_pair()
@@ -140,6 +142,7 @@ def fork_channel(
     options: Options,
 ) -> ChildChannel:
     """See localrpc.fork_channel."""
+    refuse_greenlets()
     options = tuple(options or ())
     parsed = parse_options(options)
     sys.stdout.flush()

@@ -16,6 +16,7 @@ from localrpc import _log
 from localrpc.address import Address, parse_target
 from localrpc.drive.core import LONGEST, patience
 from localrpc.drive.finalizers import run_later
+from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.serving import Serving
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import parse_options
@@ -51,6 +52,7 @@ class Server(grpc.Server):
         *,
         xds: bool,
     ) -> None:
+        refuse_greenlets()
         _validate(handlers or ())
         pairs = tuple(options or ())
         interceptors = tuple(interceptors or ())
