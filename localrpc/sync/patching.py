@@ -16,7 +16,44 @@ _THEIRS = ("unix", "unix-abstract")
 """Schemes that mean something to grpcio too."""
 
 _lock = threading.Lock()
-_originals: tuple[Callable[..., grpc.Channel], Callable[..., grpc.Channel]] | None = None
+_patch: _Patch | None = None
+
+
+class _Patch:
+    """Both functions, in front of those that grpc has had.
+
+    Others may wrap them later, and then they stay where they are when the patch
+    is taken back: `active` says whether they still do anything.
+    """
+
+    def __init__(self) -> None:
+        insecure, secure = grpc.insecure_channel, grpc.secure_channel
+        self._theirs = insecure, secure
+        self.active = True
+
+        @functools.wraps(insecure)
+        def insecure_channel(target: str, options: Any = None, compression: Any = None) -> Any:
+            if self.active and _is_ours(target):
+                return open_channel(target, options, compression)
+            return insecure(target, options, compression)
+
+        @functools.wraps(secure)
+        def secure_channel(
+            target: str, credentials: Any, options: Any = None, compression: Any = None
+        ) -> Any:
+            if self.active and _is_ours(target):
+                return open_channel(target, options, compression, credentials=credentials)
+            return secure(target, credentials, options, compression)
+
+        self._ours = insecure_channel, secure_channel
+        grpc.insecure_channel, grpc.secure_channel = self._ours
+
+    def undo(self) -> None:
+        self.active = False
+        if grpc.insecure_channel is self._ours[0]:
+            grpc.insecure_channel = self._theirs[0]
+        if grpc.secure_channel is self._ours[1]:
+            grpc.secure_channel = self._theirs[1]
 
 
 def _is_ours(target: str | bytes) -> bool:
@@ -27,39 +64,16 @@ def _is_ours(target: str | bytes) -> bool:
 
 
 def patch() -> Callable[[], None]:
-    global _originals
+    global _patch
     with _lock:
-        if _originals is not None:
-            return unpatch
-        insecure, secure = _originals = (grpc.insecure_channel, grpc.secure_channel)
-
-    @functools.wraps(insecure)
-    def insecure_channel(
-        target: str, options: Any = None, compression: grpc.Compression | None = None
-    ) -> grpc.Channel:
-        if not _is_ours(target):
-            return insecure(target, options, compression)
-        return open_channel(target, options, compression)
-
-    @functools.wraps(secure)
-    def secure_channel(
-        target: str,
-        credentials: grpc.ChannelCredentials,
-        options: Any = None,
-        compression: grpc.Compression | None = None,
-    ) -> grpc.Channel:
-        if not _is_ours(target):
-            return secure(target, credentials, options, compression)
-        return open_channel(target, options, compression, credentials=credentials)
-
-    grpc.insecure_channel = insecure_channel
-    grpc.secure_channel = secure_channel
+        if _patch is None:
+            _patch = _Patch()
     return unpatch
 
 
 def unpatch() -> None:
-    global _originals
+    global _patch
     with _lock:
-        if _originals is not None:
-            grpc.insecure_channel, grpc.secure_channel = _originals
-            _originals = None
+        if _patch is not None:
+            _patch.undo()
+            _patch = None

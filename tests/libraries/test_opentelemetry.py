@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import localrpc
+from localrpc.testing import serving
 
 from .scene import (
     SERVICE,
@@ -191,6 +193,33 @@ def test_opentelemetry_instrument_traces_a_program_that_knows_nothing_of_it(
     for (name, kind, *_), count in with_grpcio.items():
         expected[name, kind] += count * len(targets)
     assert Counter(spans) == expected
+
+
+def test_a_channel_by_grpc_s_function_is_traced_once_when_it_is_patched_last(
+    monkeypatch: pytest.MonkeyPatch, runtime_directory: str
+) -> None:
+    from opentelemetry import trace
+    from opentelemetry.instrumentation.grpc import GrpcInstrumentorClient
+
+    traces = Traces()
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: traces.provider)
+    target = f"shm:{runtime_directory}/traced"
+    theirs = GrpcInstrumentorClient()
+    theirs.instrument()
+    undo = localrpc.patch_grpc()
+    try:
+        with (
+            instrumented(),
+            serving(Service().handler(), target=target),
+            grpc.insecure_channel(target) as channel,
+        ):
+            echo: Any = channel.unary_unary(f"/{SERVICE}/Echo")
+            echo(b"")
+    finally:
+        undo()
+        theirs.uninstrument()
+    kinds = [span.kind.name for span in traces.exporter.get_finished_spans()]
+    assert kinds == ["SERVER", "CLIENT"]
 
 
 def test_peer_credentials_are_those_of_a_traced_context() -> None:

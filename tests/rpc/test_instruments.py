@@ -200,6 +200,27 @@ def test_patching_twice_changes_nothing_more(patched: None) -> None:
     undo()
 
 
+def test_what_others_have_put_around_grpc_s_functions_stays(
+    monkeypatch: pytest.MonkeyPatch, one_target: str
+) -> None:
+    monkeypatch.setattr(grpc, "insecure_channel", grpc.insecure_channel)  # put back at the end
+    seen: list[str] = []
+    undo = localrpc.patch_grpc()
+    inner = grpc.insecure_channel
+
+    def outer(target: str, *others: Any) -> Any:
+        seen.append(target)
+        return inner(target, *others)
+
+    monkeypatch.setattr(grpc, "insecure_channel", outer)
+    with House(one_target), grpc.insecure_channel(one_target) as channel:
+        call_all(channel)
+    undo()
+    with grpc.insecure_channel(one_target) as channel:
+        assert type(channel).__module__ == "grpc._channel"
+    assert seen == [one_target] * 2
+
+
 @pytest.fixture
 def forgotten_channels() -> Iterator[None]:
     """grpc would keep them for ten minutes."""
