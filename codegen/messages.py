@@ -51,7 +51,7 @@ def rewrite_module(
         raise RewriteError(f"{file.name}: protoc's output has a form that is not known here")
     own = set(top_level_names(file))
     second_names = _second_names(file, files)
-    setup = [_GLOBALS, *_imports(file, layout)]
+    setup = [_GLOBALS, *_imports(file, files, layout)]
     if any(_WRAPPER in line for line in second_names):
         setup.insert(0, f"from google.protobuf.internal import enum_type_wrapper as {_WRAPPER}")
     if any(_IMPORTLIB in line for line in setup):
@@ -71,7 +71,9 @@ def rewrite_module(
     )
 
 
-def _imports(file: FileDescriptorProto, layout: Layout) -> Iterator[str]:
+def _imports(
+    file: FileDescriptorProto, files: Mapping[str, FileDescriptorProto], layout: Layout
+) -> Iterator[str]:
     """The modules of the imported protos, and the names that public ones bring."""
     names = Names()
     for index, dependency in enumerate(file.dependency):
@@ -80,13 +82,17 @@ def _imports(file: FileDescriptorProto, layout: Layout) -> Iterator[str]:
             alias = protoc_module(dependency).replace("_", "__").replace(".", "_dot_")
             alias = names.pick(alias if alias.isidentifier() else "_imported__pb2")
             yield layout.statement(file.name, dependency, alias)
-            if public:
+            if public and "__all__" not in top_level_names(files[dependency]):
                 yield f"from {layout.path(file.name, dependency)} import *"
-            continue
-        call = layout.call(file.name, dependency, f"{_IMPORTLIB}.import_module")
+                continue
+            module = alias
+        else:
+            module = layout.call(file.name, dependency, f"{_IMPORTLIB}.import_module")
+            if not public:
+                yield module
         if public:
-            call = f"_globals.update((n, v) for n, v in vars({call}).items() if n[0] != '_')"
-        yield call
+            names_in = f"{module}.__dict__.items()"
+            yield f"_globals.update((name, it) for name, it in {names_in} if name[0] != '_')"
 
 
 def _rename(text: str, taken: set[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -20,6 +21,13 @@ Path = tuple[str, ...]
 MESSAGE_ATTRIBUTES = frozenset(dir(Empty)) | frozenset(dir(type(Empty)))
 # The same for the values of an enum.
 ENUM_ATTRIBUTES = frozenset(dir(EnumTypeWrapper)) | {"DESCRIPTOR", "_enum_type"}
+# What means something else to Python itself, in a module or class, or to type checkers.
+PYTHON_ATTRIBUTES = frozenset(
+    name
+    for name in (*dir(object), *dir(type), *dir(ModuleType("")), *dir(Empty))
+    if name.startswith("__")
+) | {"__all__", "__annotations__", "__builtins__", "__cached__", "__del__", "__file__"}
+PYTHON_ATTRIBUTES |= {"__getattr__", "__match_args__", "__path__", "__post_init__", "__slots__"}
 # A message inside another replaces the attribute, but for those that are set after it.
 _SET_LAST = frozenset({"DESCRIPTOR", "__module__", "__qualname__", "__slots__"})
 
@@ -55,7 +63,12 @@ def type_paths(file: FileDescriptorProto) -> dict[Path, Path]:
 
 
 def _spell(name: str, names: Names, *, hidden: bool = False) -> str:
-    return name if is_plain(name) and not hidden else names.pick(f"_r_{name}")
+    return name if is_spellable(name) and not hidden else names.pick(f"_r_{name}")
+
+
+def is_spellable(name: str) -> bool:
+    """Whether Python code, and a stub, can call something in a module or class by this name."""
+    return is_plain(name) and name not in PYTHON_ATTRIBUTES
 
 
 def member_names(message: DescriptorProto) -> Iterator[str]:
@@ -141,7 +154,12 @@ def _imported(
     for index in file.public_dependency:
         public = files[file.dependency[index]]
         inside = _imported(public, files) | dict.fromkeys(top_level_names(public), public.name)
-        names |= {name: proto for name, proto in inside.items() if not name.startswith("_")}
+        # A module's DESCRIPTOR is its own, even where a message of that name was imported.
+        names |= {
+            name: proto
+            for name, proto in inside.items()
+            if not name.startswith("_") and name != "DESCRIPTOR"
+        }
     return names
 
 
@@ -159,11 +177,22 @@ def unspellable(
         for path, spelled in paths.items()
         if path[-1] != spelled[-1]
     ]
-    taken = {spelled[0] for spelled in paths.values()} | set(top_level_names(file))
+    for name, spelled, _ in public_spellings(file, files):
+        if name != spelled:
+            found.append(((name,), spelled, False))
+    return found
+
+
+def public_spellings(
+    file: FileDescriptorProto, files: Mapping[str, FileDescriptorProto]
+) -> list[tuple[str, str, str]]:
+    """What public imports bring, with its name in Python, which may be the same, and its proto."""
+    own = set(top_level_names(file)) | {spelled[0] for spelled in type_paths(file).values()}
+    found = []
     for name, proto in public_names(file, files).items():
-        (other,) = type_paths(files[proto]).get((name,), (name,))
-        if other != name and other not in taken:
-            found.append(((name,), other, False))
+        (spelled,) = type_paths(files[proto]).get((name,), (name,))
+        if is_spellable(spelled) and spelled not in own:
+            found.append((name, spelled, proto))
     return found
 
 

@@ -11,8 +11,15 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from .layout import Layout
-from .names import Names, is_plain
-from .spelling import Path, enum_helpers, every_name, public_names, type_paths
+from .names import Names
+from .spelling import (
+    Path,
+    enum_helpers,
+    every_name,
+    public_names,
+    public_spellings,
+    type_paths,
+)
 
 _SCALARS = {
     FieldDescriptor.CPPTYPE_INT32: "int",
@@ -84,8 +91,9 @@ class StubTypes:
         self._file = file
         self._schema = schema
         self.public = public_names(file, schema.files)
-        self.names = Names(every_name(file))
-        self.names.add(*self.public, *(name for path in type_paths(file).values() for name in path))
+        self.proto_names = every_name(file) | set(self.public)
+        self.names = Names(self.proto_names)
+        self.names.add(*(name for path in type_paths(file).values() for name in path))
         self.helpers = enum_helpers(file)
         """The names of the two classes behind each enum, by its full name."""
         self.names.add(*(name for pair in self.helpers.values() for name in pair))
@@ -176,10 +184,9 @@ class StubTypes:
             )
         layout, here = self._schema.layout, self._file.name
         lines += [layout.statement(here, proto, alias) for proto, alias in self._protos.items()]
-        for name, proto in self.public.items():
-            (spelled,) = type_paths(self._schema.files[proto]).get((name,), (name,))
-            if is_plain(spelled) and layout.importable(here, proto):
-                lines.append(f"from {layout.path(here, proto)} import {spelled} as {spelled}")
+        for _, name, proto in public_spellings(self._file, self._schema.files):
+            if layout.importable(here, proto):
+                lines.append(f"from {layout.path(here, proto)} import {name} as {name}")
         return sorted(lines)
 
     def aliases(self) -> list[str]:

@@ -22,7 +22,13 @@ from .docs import docstring
 from .layout import mypy_head
 from .names import Names, is_plain
 from .read import read_comments
-from .spelling import ENUM_ATTRIBUTES, MESSAGE_ATTRIBUTES, field_number, member_names
+from .spelling import (
+    ENUM_ATTRIBUTES,
+    MESSAGE_ATTRIBUTES,
+    field_number,
+    is_spellable,
+    member_names,
+)
 from .stub_types import Schema, StubTypes
 from .template import shift
 
@@ -197,12 +203,12 @@ class _Writer:
         linked: FieldDescriptor,
     ) -> None:
         name = field.name
-        # What has a meaning for Python itself is read by getattr, as keywords are.
-        if not is_plain(name) or (name.startswith("__") and name in _CLASS_ATTRIBUTES):
+        if not is_spellable(name):
             return
         kind = self._types.field(linked)
         deprecated = self._deprecated(field, linked.full_name, location)
-        if kind.writable and not deprecated:
+        # mypy takes a function `_` for one that may be defined again, and not for a property.
+        if kind.writable and (not deprecated or name == "_"):
             scope.add(name, [f"{name}: {kind.value}", *self._doc(location)])
             return
         getter = f"def {name}(self) -> {kind.value}:"
@@ -276,7 +282,7 @@ class _Writer:
         types, module = self._types, "google.protobuf.internal.extension_dict"
         for index, extension in enumerate(extensions):
             descriptor = linked[extension.name]
-            if is_plain(extension.name) and descriptor.containing_type is not None:
+            if is_spellable(extension.name) and descriptor.containing_type is not None:
                 parts = (types.cls(descriptor.containing_type), types.field(descriptor).value)
                 generic = types.name(module, "_ExtensionFieldDescriptor")
                 line = f"{extension.name}: {generic}[{', '.join(parts)}]"
@@ -296,7 +302,9 @@ class _Writer:
         within = ".".join((types.own(outer[0]), *outer[1:])) + "." if outer else ""
         values = {value.name for value in enum.value}
         self._overrides |= not values.isdisjoint(_CLASS_ATTRIBUTES)
+        # A short name of the type, where neither name means something else.
         short = f"V: {types.typing('TypeAlias')} = ValueType"
+        has_short = "V" not in values and "ValueType" not in types.proto_names
         new_type = types.typing("NewType")
         generic = types.name("google.protobuf.internal.enum_type_wrapper", "_EnumTypeWrapper")
         descriptor = types.name("google.protobuf.descriptor", "EnumDescriptor")
@@ -319,7 +327,7 @@ class _Writer:
             [
                 f"class {helper}:",
                 f'    ValueType = {new_type}("ValueType", {types.builtin("int")})',
-                *(["    " + short] if "V" not in values else []),
+                *(["    " + short] if has_short else []),
                 "",
                 f"class {wrapper}({generic}[{helper}.ValueType], {types.builtin('type')}):",
                 *_indented(inside.lines),
@@ -343,7 +351,7 @@ class _Writer:
         return [
             ((*location, _VALUE, index), value)
             for index, value in enumerate(enum.value)
-            if is_plain(value.name)
+            if is_spellable(value.name)
         ]
 
 

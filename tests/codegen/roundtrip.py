@@ -1,9 +1,10 @@
 """Serve and call every method of every service under the package `protocol`.
 
-    python -m tests.codegen.roundtrip grpcio|grpcio-aio|localrpc TARGET
+    python -m tests.codegen.roundtrip grpcio|grpcio-aio|localrpc TARGET [FOLDER]
 
-Run where `import protocol` works. Prints each full method name that
-answered with the right kind and number of messages, then one that was left out of its servicer.
+Run where `import protocol` works, or with the FOLDER that holds the modules on sys.path. Prints
+each full method name that answered with the right kind and number of messages, then one that was
+left out of its servicer.
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ from localrpc_codegen.model import Method, Service
 from localrpc_codegen.read import index_messages, read_module
 
 COUNT = 3
+FOLDER = sys.argv[3] if len(sys.argv) > 3 else ""
 
 
 def modules() -> Iterator[tuple[Any, Any]]:
     """Each `_localrpc` module with its `_pb2`."""
-    import protocol  # type: ignore[import-not-found]
+    if FOLDER:
+        found = pkgutil.walk_packages([FOLDER])
+    else:
+        import protocol  # type: ignore[import-not-found]
 
-    for info in pkgutil.walk_packages(protocol.__path__, "protocol."):
+        found = pkgutil.walk_packages(protocol.__path__, "protocol.")
+    for info in found:
         module = importlib.import_module(info.name)
         if info.name.endswith("_localrpc"):
             yield module, importlib.import_module(info.name.removesuffix("_localrpc") + "_pb2")
@@ -46,12 +52,21 @@ def describe(messages: Any) -> tuple[Service, ...]:
             if dependency.name not in files:
                 collect(dependency)
 
-    collect(messages.DESCRIPTOR)
-    return read_module(files[messages.DESCRIPTOR.name], index_messages(files.values())).services
+    file = file_descriptor(messages)
+    collect(file)
+    return read_module(files[file.name], index_messages(files.values())).services
+
+
+def file_descriptor(messages: Any) -> Any:
+    """Of a module, which may have a message or enum of that name."""
+    found = messages.DESCRIPTOR
+    return found if hasattr(found, "services_by_name") else found.DESCRIPTOR.file
 
 
 def message_class(messages: Any, service: Service, method: Method, which: str) -> Any:
-    descriptor = messages.DESCRIPTOR.services_by_name[service.name].methods_by_name[method.name]
+    descriptor = (
+        file_descriptor(messages).services_by_name[service.name].methods_by_name[method.name]
+    )
     return getattr(descriptor, which)._concrete_class
 
 
@@ -218,4 +233,4 @@ def main(backend: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:3])
