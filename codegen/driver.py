@@ -153,7 +153,7 @@ def prepare(job: Job) -> Output:
         if not files[name].service
     )
     protos = {job.out / path: name for path, (name, _) in texts.items()}
-    warnings += _shadows(job, written)
+    warnings += _shadows(job, written) + _hidden(written)
     if job.init and job.settings.imports is Imports.RELATIVE:
         for path in _init_files(job.out, written):
             written.setdefault(path, b"")
@@ -316,6 +316,16 @@ def _shadows(job: Job, written: Iterable[Path]) -> str:
         "choose another name\n"
         for name, path in sorted(names.items())
         if name in SHADOWED
+    )
+
+
+def _hidden(written: Iterable[Path]) -> str:
+    """A word about packages in the output folder that Python finds in place of our modules."""
+    folders = {path.with_suffix("") for path in written if path.suffix == ".py"}
+    return "".join(
+        f"warning: the package {folder} hides {folder}.py: rename the one or the other\n"
+        for folder in sorted(folders)
+        if (folder / "__init__.py").exists()
     )
 
 

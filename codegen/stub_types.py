@@ -9,6 +9,7 @@ from functools import cached_property
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from .layout import Layout
 from .names import Names
@@ -30,6 +31,12 @@ _SCALARS = {
     FieldDescriptor.CPPTYPE_FLOAT: "float",
     FieldDescriptor.CPPTYPE_BOOL: "bool",
 }
+
+
+# Options of mypy-protobuf's for a field: its type, its keys' and its values', each alone or in a
+# message. https://github.com/nipunn1313/mypy-protobuf#types-from-protobuf-options
+_CASTS = {1151: 0, 1152: 1, 1153: 2}
+_ALL_CASTS = 1154
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,9 @@ class StubTypes:
 
     def field(self, field: FieldDescriptor) -> FieldType:
         """The types of a field or an extension."""
+        cast, cast_key, cast_value = (path and self._cast(path) for path in _casts(field))
+        if cast:
+            return FieldType(cast, cast, field.message_type is None and not field.is_repeated)
         if not field.is_repeated:
             single = self.single(field)
             return FieldType(single, single, field.message_type is None)
@@ -160,7 +170,8 @@ class StubTypes:
         if message is not None and message.GetOptions().map_entry:
             key, value = (message.fields_by_name[name] for name in ("key", "value"))
             kind = "ScalarMap" if value.message_type is None else "MessageMap"
-            types = f"[{self.single(key)}, {self.single(value)}]"
+            pair = (cast_key or self.single(key), cast_value or self.single(value))
+            types = f"[{', '.join(pair)}]"
             mapping = self.name("collections.abc", "Mapping")
             return FieldType(self.name(containers, kind) + types, mapping + types, False)
         kind = (
@@ -169,6 +180,11 @@ class StubTypes:
         types = f"[{self.single(field)}]"
         iterable = self.name("collections.abc", "Iterable")
         return FieldType(self.name(containers, kind) + types, iterable + types, False)
+
+    def _cast(self, path: str) -> str:
+        """A type of the user's: `a/b.Name` is `Name` in the module `a.b`."""
+        module, _, name = path.rpartition(".")
+        return self.name(module.replace("/", "."), name)
 
     # What the module begins and ends with
 
@@ -193,3 +209,18 @@ class StubTypes:
         """The definitions of the names that `own` has given."""
         alias = self.typing("TypeAlias") if self._classes else ""
         return [f"{name}: {alias} = {outermost}" for outermost, name in self._classes.items()]
+
+
+def _casts(field: FieldDescriptor) -> tuple[str, str, str]:
+    """The types that options ask for in place of the field's, its keys' and its values'."""
+    casts = ["", "", ""]
+    if field.has_options:
+        options = UnknownFieldSet(field.GetOptions())
+        for option in (options[index] for index in range(len(options))):
+            if option.field_number in _CASTS:
+                casts[_CASTS[option.field_number]] = option.data.decode()
+            elif option.field_number == _ALL_CASTS:
+                # A message whose first three fields are texts, as they are in this one.
+                parsed = FileDescriptorProto.FromString(option.data)
+                casts = [parsed.name, parsed.package, "".join(parsed.dependency)]
+    return casts[0], casts[1], casts[2]

@@ -210,3 +210,11 @@ def test_a_folder_that_hides_what_the_output_imports_is_warned_of(
     assert result.exit_code == 0
     assert result.output.count("warning: ") == (hidden is not None), result.output
     assert (f"hides the package {hidden!r}" in result.output) == (hidden is not None)
+
+
+def test_a_package_of_the_user_that_hides_a_module_is_warned_of(folder: Path) -> None:
+    (folder / "out/good_pb2").mkdir()
+    (folder / "out/good_pb2/__init__.py").touch()
+    result = generate("protos", "--out", "out")
+    assert result.exit_code == 0
+    assert "warning: the package out/good_pb2 hides out/good_pb2.py: " in result.output

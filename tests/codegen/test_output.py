@@ -116,3 +116,44 @@ def test_deprecated_comes_from_where_the_target_version_has_it(
     text = output.files[tmp_path / "shop/v1/catalog_localrpc.py"].decode()
     assert f"\nfrom {home} import deprecated\n" in text
     assert text.count("import deprecated") == 1
+
+
+CASTS = """
+syntax = "proto2";
+package mypy_protobuf;
+import "google/protobuf/descriptor.proto";
+message FieldOptions {
+  optional string casttype = 1;
+  optional string keytype = 2;
+  optional string valuetype = 3;
+}
+extend google.protobuf.FieldOptions {
+  optional FieldOptions options = 1154;
+  optional string casttype = 1151;
+}
+"""
+
+USES_CASTS = """
+syntax = "proto3";
+import "mypy_protobuf/extensions.proto";
+message User {
+  int32 id = 1 [(mypy_protobuf.options).casttype = "users/types.UserId"];
+  string mail = 2 [(mypy_protobuf.casttype) = "users/types.Mail"];
+  map<int32, string> friends = 3 [(mypy_protobuf.options) = {
+    keytype: "users/types.UserId", valuetype: "users/types.Mail"
+  }];
+}
+"""
+
+
+def test_a_field_has_the_type_that_an_option_of_mypy_protobuf_names(tmp_path: Path) -> None:
+    protos, out = tmp_path / "protos", tmp_path / "out"
+    (protos / "mypy_protobuf").mkdir(parents=True)
+    out.mkdir()
+    (protos / "mypy_protobuf/extensions.proto").write_text(CASTS)
+    (protos / "user.proto").write_text(USES_CASTS)
+    text = prepare(Job([protos], out)).files[out / "user_pb2.pyi"].decode()
+    assert "from users import types as _types\n" in text
+    assert "    id: _types.UserId\n" in text
+    assert "    mail: _types.Mail\n" in text
+    assert "ScalarMap[_types.UserId, _types.Mail]" in text
