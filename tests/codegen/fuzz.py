@@ -20,7 +20,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from localrpc_codegen import Imports, Settings
-from localrpc_codegen.driver import Job, prepare
+from localrpc_codegen.driver import GenerateError, Job, prepare
 from localrpc_codegen.layout import Layout
 from localrpc_codegen.stub_types import Schema
 
@@ -88,7 +88,10 @@ def run_batch(
 ) -> dict[str, str]:
     """What each step said that failed, by its name; empty if the whole batch is right."""
     batch = Batch(folder, tuple(seeds), imports)
-    programs = _generate(batch)
+    try:
+        _generate(batch)
+    except GenerateError as error:
+        return {"generate": str(error)}
     names = [f"use_{seed}" for seed in batch.seeds]
     packages = ["protocol"] if batch.relative else [f"s{seed}" for seed in batch.seeds]
     roundtrip = ("-m", "tests.codegen.roundtrip")
@@ -107,12 +110,13 @@ def run_batch(
         "localrpc": (*roundtrip, "localrpc", f"unix:{folder}/l", *where),
     }
     if pyright:
+        programs = [f"{name}.py" for name in names]
         steps["pyright"] = ("-m", "pyright", "--pythonpath", sys.executable, "protocol", *programs)
     said = {step: batch.run(*arguments) for step, arguments in steps.items()}
     return {step: text for step, text in said.items() if text}
 
 
-def _generate(batch: Batch) -> list[Path]:
+def _generate(batch: Batch) -> None:
     """Write the modules, and a program for each schema."""
     protos = batch.folder / "protos"
     batch.modules.mkdir(parents=True)
@@ -131,12 +135,9 @@ def _generate(batch: Batch) -> list[Path]:
     files = _descriptors(batch.folder, [name for own in names.values() for name in own])
     ours = {name for name in files if not name.startswith("google/")}
     everything = Schema(files, Layout(ours, batch.imports, tidy=True))
-    programs = []
     for seed, own in names.items():
-        written = batch.folder / f"use_{seed}.py"
-        written.write_text(program(everything, "protocol." if batch.relative else "", own))
-        programs.append(written)
-    return programs
+        text = program(everything, "protocol." if batch.relative else "", own)
+        (batch.folder / f"use_{seed}.py").write_text(text)
 
 
 def _descriptors(folder: Path, names: list[str]) -> dict[str, FileDescriptorProto]:

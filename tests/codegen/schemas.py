@@ -266,7 +266,8 @@ class _Maker:
     def _field(self, scope: _Scope, file: File, number: int) -> list[str]:
         name = scope.name()
         mark = " [deprecated = true]" if self._chance(0.07) else ""
-        if self._chance(0.15) and scope.take(_entry(name)):
+        # upb loads no type `1Entry`, which a map `_1` would need.
+        if self._chance(0.15) and _entry(name)[0].isalpha() and scope.take(_entry(name)):
             key = self._draw.choice(KEYS)
             return [f"map<{key}, {self._type(file)}> {name} = {number}{mark};"]
         group = f"G{name.lower()}"

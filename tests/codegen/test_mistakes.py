@@ -188,6 +188,14 @@ def test_output_that_is_no_python_is_not_written(
     assert len(output.splitlines()) == 1
 
 
+def test_what_protoc_takes_and_protobuf_cannot_load_is_refused(folder: Path) -> None:
+    text = 'syntax = "proto3";\nmessage A { map<int32, int32> _1 = 1; }\n'
+    (folder / "protos/odd.proto").write_text(text)
+    output = refused(generate("protos", "--out", "out"))
+    assert "Error: odd.proto: the installed protobuf cannot load it: " in output
+    assert "1Entry" in output
+
+
 @pytest.mark.parametrize(
     ("out", "arguments", "hidden"),
     [
