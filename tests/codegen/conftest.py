@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,15 +55,6 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Generated:
     output.package.mkdir()
     prepare(Job([PROTOS], output.package)).write()
     return output
-
-
-def find_pyright() -> str:
-    """The program; without one the test is skipped."""
-    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
-    program = shutil.which("pyright", path=path)
-    if program is None or subprocess.run([program, "--version"], capture_output=True).returncode:
-        pytest.skip("no pyright beside this Python or on PATH, or it cannot fetch itself")
-    return program
 
 
 @dataclass(frozen=True)

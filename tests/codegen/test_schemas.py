@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from localrpc_codegen import Imports
 
-from .conftest import find_pyright
+from tests.skips import need
+
 from .fuzz import run_batch
 from .schemas import schema
 
@@ -33,7 +34,7 @@ def test_any_schema_gives_python_that_is_right(batch: int, tmp_path: Path) -> No
 
 
 def test_pyright_has_nothing_to_say_of_any_schema(tmp_path: Path) -> None:
-    find_pyright()
+    need("pyright")
     said = run_batch(range(1000, 1010), tmp_path / "batch", pyright=True)
     assert not said, report(said)
 

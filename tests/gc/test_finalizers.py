@@ -23,6 +23,7 @@ from tests.gc.channels import CHANNELS, SERVERS
 from tests.gc.heap import uncollected
 from tests.gc.scenes import CALLS, Home
 from tests.rpc.house import PATIENCE
+from tests.skips import cannot
 
 _real = {"Lock": threading.Lock, "RLock": threading.RLock}
 
@@ -273,7 +274,7 @@ def test_what_is_dropped_in_a_child_or_at_the_exit_ends_quietly(
     program: str, distinct_kind: str, runtime_directory: str
 ) -> None:
     if distinct_kind == "inproc":
-        pytest.skip("between the threads of one process")
+        cannot("between the threads of one process")
     targets = [fresh_target(distinct_kind, runtime_directory) for _ in range(3)]
     names = set(os.listdir(runtime_directory))
     done = subprocess.run(
