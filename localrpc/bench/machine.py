@@ -28,6 +28,12 @@ def process_cpu(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def children_cpu(pid: int) -> float:
+    """Seconds of processor time of a process's children that have ended and were waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
 def process_switches(pid: int | None) -> int | None:
     """Context switches of a process's living threads, wanted or not; None if it is not known."""
     if pid is None:
@@ -140,7 +146,8 @@ class Meter:
         self._start = self._read()
 
     def _read(self) -> tuple[float, float, dict[int, float], dict[int, float]]:
-        own = {os.getpid(): time.process_time()} | _processor_times(self._pids())
+        own = {os.getpid(): time.process_time()}
+        own |= _processor_times(self._pids(), with_children=True)
         others = _processor_times(
             int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) not in own
         )
@@ -162,12 +169,12 @@ class Meter:
         return Usage(seconds, self._cores, ours, max(_difference(others, others_now), unseen, 0.0))
 
 
-def _processor_times(pids: Iterable[int]) -> dict[int, float]:
+def _processor_times(pids: Iterable[int], *, with_children: bool = False) -> dict[int, float]:
     """Of those that there are."""
     times = {}
     for pid in pids:
         with contextlib.suppress(OSError):
-            times[pid] = process_cpu(pid)
+            times[pid] = process_cpu(pid) + (children_cpu(pid) if with_children else 0)
     return times
 
 

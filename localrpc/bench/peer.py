@@ -39,6 +39,9 @@ class Client(ABC):
     driver: Driver = Threads()
     again: Callable[[], Client]
     """Another client of the same server; set by whoever connected this one."""
+    neighbour: Callable[[int], AbstractContextManager[None]]
+    """A client in another process that echoes raw messages of so many bytes until it is left;
+    set by whoever connected this one. Raises UnsupportedScenario."""
 
     def unary(self, size: int, dress: Dress) -> Call:
         raise UnsupportedScenario

@@ -161,6 +161,23 @@ class Clients(Scenario):
 
 
 @dataclass(frozen=True)
+class Beside(Scenario):
+    """Small calls while another process sends large messages to the same server, and gets them."""
+
+    size: int
+    large: int
+
+    @property
+    def beside(self) -> float:
+        return super().beside + 1.5  # another process, and its first call
+
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        call = client.unary(self.size, Dress.PLAIN)
+        with client.neighbour(self.large):
+            return _one_by_one(client.driver, call, slice_)
+
+
+@dataclass(frozen=True)
 class Chat(Scenario):
     """One stream both ways, on which each message is answered before the next."""
 
@@ -309,6 +326,7 @@ MORE = _named(
     Chat("chat", "bidirectional streaming, 64 B, one answer each", 64),
     Idle("idle", "unary, 64 B, after 20 ms of silence", 64, 0.02),
     Connect("connect", "connect, one call of 64 B, close", 64),
+    Beside("beside-large", "unary, 64 B, beside another client's 64 MiB", 64, 64 * MIB),
 )
 
 SWEEPS: dict[str, tuple[Scenario, ...]] = {

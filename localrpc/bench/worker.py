@@ -10,7 +10,8 @@ import errno
 import os
 import sys
 import traceback
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import grpc
 
+from .halves import Worker
 from .peer import Client, Peer, UnsupportedScenario
 from .sample import Failure, Limit, Slice, Unsupported
 from .scenarios import Scenario
@@ -27,6 +29,8 @@ from .scenarios import Scenario
 # end of the run.
 
 
+_PATIENCE = 20.0
+"""Seconds for a neighbour's start and its first call."""
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ENOMEM)
 
 
@@ -40,7 +44,21 @@ def measure(peer: Peer, directory: Path, pipe: Any) -> None:
     def connect() -> Client:
         client = peer.connect(directory)
         client.again = connect
+        client.neighbour = neighbour
         return client
+
+    @contextmanager
+    def neighbour(size: int) -> Iterator[None]:
+        worker = Worker("neighbour", peer, directory, os.sched_getaffinity(0))
+        try:
+            answer = worker.ask(size, _PATIENCE)
+            if isinstance(answer, Unsupported):
+                raise UnsupportedScenario
+            if isinstance(answer, Failure):
+                raise RuntimeError(f"the neighbour: {answer}")
+            yield
+        finally:
+            worker.close()
 
     with closing(connect()) as client:
         pipe.send(None)
@@ -58,6 +76,20 @@ def measure(peer: Peer, directory: Path, pipe: Any) -> None:
                 pipe.send(_failure(error))
 
 
+def disturb(peer: Peer, directory: Path, pipe: Any) -> None:
+    """Large calls one after the other, until the pipe ends; the first is answered for."""
+    size: int = pipe.recv()
+    with closing(peer.connect(directory)) as client:
+        try:
+            call = client.raw(size)
+        except UnsupportedScenario:
+            pipe.send(Unsupported())
+            return
+        pipe.send(None)
+        while not pipe.poll():
+            client.driver.once(call)
+
+
 def _failure(error: Exception) -> Failure:
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
         limit = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -68,12 +100,15 @@ def _failure(error: Exception) -> Failure:
     return Limit(text) if limit else Failure(text)
 
 
+_ROLES = {"server": serve, "client": measure, "neighbour": disturb}
+
+
 def main() -> None:
     role, _, directory, fd, cores = sys.argv[1:]
     os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     pipe: Any = Connection(int(fd))
     try:
-        (serve if role == "server" else measure)(pipe.recv(), Path(directory), pipe)
+        _ROLES[role](pipe.recv(), Path(directory), pipe)
     except EOFError:
         return
     except Exception as error:
