@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import grpc
 
 from localrpc import _log, status
-from localrpc.drive.core import WorkerIo, ffi, lib
+from localrpc.drive.core import NOW, WorkerIo, blank, ffi, lib
 from localrpc.drive.executors import submit
-from localrpc.drive.reading import receive_whole
+from localrpc.drive.reading import fill, receive
 from localrpc.drive.serving import Serving
 from localrpc.errors import RemoteProtocolError
 from localrpc.sync import behaviour
@@ -36,6 +36,8 @@ _PLAIN = lib.LR_F_MESSAGE | lib.LR_F_END
 _KNOWN = _PLAIN | lib.LR_F_BIG | lib.LR_F_REFUSED | lib.LR_F_TOO_LARGE
 _BIG_PATIENCE = 2_000_000
 """Nanoseconds that a worker waits for the rest of a large request before it takes another call."""
+_AT_ONCE = 16 << 20
+"""Bytes of a request whose worker waits at all: more takes longer than that."""
 
 
 _LONG_NAME = 512
@@ -180,7 +182,7 @@ class Handling:
         if begins and not self._acceptable(serving, entry.name, context, block):
             return None
         if flags & lib.LR_F_BIG and not flags & lib.LR_F_TOO_LARGE:
-            data = _whole(serving.engine, call)
+            data = _whole(serving.engine, call, is_here=not begins)
             if data is None:
                 self._defer(serving, context)
                 return None
@@ -332,7 +334,11 @@ def _is_dictionary(generic: grpc.GenericRpcHandler) -> bool:
 _DICTIONARY = type(grpc.method_handlers_generic_handler("", {}))
 
 
-def _whole(engine: Any, call: int) -> bytes | None:
-    """A large request's message, unless it takes its time."""
-    kind, messages = receive_whole(engine, call, monotonic_ns() + _BIG_PATIENCE)
-    return messages[0] if kind == lib.LR_K_MESSAGES else None
+def _whole(engine: Any, call: int, *, is_here: bool) -> bytes | None:
+    """A large request's message; None unless it `is_here`, or comes at once."""
+    kind, content = receive(engine, call, NOW if is_here else monotonic_ns() + _BIG_PATIENCE)
+    if kind != lib.LR_K_BIG or (content > _AT_ONCE and not is_here):
+        return None
+    message = blank(content)
+    kind = fill(engine, call, message, NOW if is_here else monotonic_ns() + _BIG_PATIENCE)
+    return message if kind == 0 else None

@@ -47,7 +47,7 @@ def measured(results: Results, peer: str) -> set[str]:
 def test_a_peer_has_samples_of_all_that_it_can_do(peers: list[str]) -> None:
     scenarios = [*PLAIN, unary_of(65536), threads_of(2), clients_of(2)]
     if peers is RPC:
-        scenarios += [KNOWN[name] for name in ("chat", "download", "upload")]
+        scenarios += [KNOWN[name] for name in ("chat", "download", "upload", "beside-large")]
     results = run(peers, scenarios)
     assert results.failures == {}
     for peer in peers:

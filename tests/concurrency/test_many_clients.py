@@ -19,10 +19,11 @@ import pytest
 import localrpc
 from localrpc._core import Io, ffi, lib
 from localrpc.address import parse_target
-from tests.links.kinds import KINDS, End, Frame, pair
+from tests.links.kinds import KINDS, End, Frame, Kind, pair
 from tests.peers import processes
 from tests.peers.journal import PATIENCE, Pen
 from tests.places import most_clients
+from tests.skips import cannot
 from tests.skips import cannot
 
 HOT = 64
@@ -113,7 +114,7 @@ OPEN_FLAGS = lib.LR_F_MESSAGE | lib.LR_F_END
 class Clients:
     """Bare links of a server's engine, each with a call in flight now and then."""
 
-    def __init__(self, kind: str, count: int, directory: Path) -> None:
+    def __init__(self, kind: Kind, count: int, directory: Path) -> None:
         self._stack = ExitStack()
         self.engine = lib.lr_engine_new(lib.LR_SERVER, 1 << 20, -1, -1)
         self._stack.callback(lib.lr_engine_free, self.engine)
@@ -124,7 +125,7 @@ class Clients:
         for number in range(count):
             folder = directory / str(number)
             folder.mkdir()
-            client, server = self._stack.enter_context(pair(KINDS[kind], folder))
+            client, server = self._stack.enter_context(pair(kind, folder))
             client.peer = None  # the engine sends what it has begun
             conn = lib.lr_engine_add(self.engine, server.connection.link.take(), 1 << 20)
             assert conn >= 0
@@ -157,7 +158,7 @@ class Clients:
 @pytest.fixture(params=["shm-small", "unix"])
 def clients(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clients]:
     most_descriptors()
-    many = Clients(request.param, COUNT, tmp_path)
+    many = Clients(KINDS[request.param], COUNT, tmp_path)
     yield many
     many.close()
 
@@ -187,3 +188,29 @@ def test_a_call_is_found_wherever_its_connection_is(clients: Clients) -> None:
         clients.call(quiet)
         expected = [*busy[number % 7 :: 7], quiet]
         assert sorted(clients.serve() for _ in expected) == sorted(expected)
+
+
+def test_a_large_message_holds_up_a_small_call_by_a_burst_at_most(tmp_path: Path) -> None:
+    """The burst is bounded in bytes: 64 frames of 64 KiB are more than one."""
+    clients = Clients(Kind("shm:{tmp}/link?ring=8M"), 2, tmp_path)
+    try:
+        large, small = clients.ends
+        size, piece = 4 << 20, bytes(lib.LR_PIECE)
+        head = OPEN[:16] + size.to_bytes(8, "little")
+        flags = lib.LR_F_BIG | lib.LR_F_END
+        assert clients.ends[large].try_send(Frame(lib.LR_T_OPEN, flags, 9 << 32 | 9, head)) == 1
+        raw = clients._io.raw
+        assert lib.lr_next_now(clients.engine, raw) == lib.LR_K_CALL
+        assert raw.conn == large
+        assert lib.lr_defer(clients.engine, raw.call) == 0
+        clients.call(small)
+        assert clients.serve() == small  # so the other one has its turn first
+        for _ in range(size // len(piece)):
+            assert clients.ends[large].try_send(Frame(lib.LR_T_DATA, 0, 9 << 32 | 9, piece)) == 1
+        clients.call(small)
+        assert clients.serve() == small
+        assert clients.ends[large].unseen()
+        while clients.ends[large].unseen():
+            assert lib.lr_next_now(clients.engine, raw) in (lib.LR_K_YIELD, lib.LR_K_CALL)
+    finally:
+        clients.close()

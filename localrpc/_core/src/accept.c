@@ -114,7 +114,7 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 		struct lr_item *opened = call->opened;
 		lr_call_expired(e, call);
 		if (call->life != LIVE) { /* while it waited */
-			lr_call_free(e, call);
+			lr_call_release(e, call);
 			continue;
 		}
 		if (call->method < 0 && call->name)

@@ -1,6 +1,8 @@
 /* calls.c - what either side does with a call: receive, cancel, release, watch. */
 #include "engine.h"
 
+#include <sched.h>
+
 /* What is there already: a kind, an error, or 0. */
 static int take(struct lr_engine *e, struct lr_call *call, struct lr_io *io)
 {
@@ -93,48 +95,120 @@ int lr_recv(struct lr_engine *e, struct lr_io *io, uint64_t handle, int64_t dead
 	return r;
 }
 
+/* memcpy without the mutex; the caller holds the call. */
+static void copy_outside(struct lr_engine *e, void *to, const void *from, uint64_t size)
+{
+	if (size < LR_OUTSIDE) {
+		memcpy(to, from, size);
+		return;
+	}
+	lr_leave(e);
+	memcpy(to, from, size);
+	pthread_mutex_lock(&e->lock);
+}
+
+/* The leader may be copying into the memory that is to change hands: some microseconds. */
+static struct lr_item *first_at_rest(struct lr_engine *e, struct lr_call *call)
+{
+	while (call->first && call->first->busy) {
+		lr_leave(e);
+		sched_yield();
+		pthread_mutex_lock(&e->lock);
+	}
+	return call->first;
+}
+
+/*
+ * The message is not whole, and its memory is lent no longer: keep what has come. 1: it is
+ * whole now; 0: kept, or a reset has taken it away. More may come while we copy.
+ */
+static int keep(struct lr_engine *e, struct lr_call *call, struct lr_waiter *w, uint8_t *dest,
+	uint64_t size)
+{
+	uint8_t *own = lr_big_alloc(size);
+	uint64_t done = 0, got;
+	struct lr_item *item;
+
+	for (;;) {
+		item = first_at_rest(e, call);
+		if (w->amount || !item || item->kind != LR_K_BIG || item->mem != dest) {
+			free(own);
+			return w->amount == 1;
+		}
+		got = item->got;
+		if (!own || got - done < LR_OUTSIDE)
+			break;
+		copy_outside(e, own + done, dest + done, got - done);
+		done = got;
+	}
+	item->lent = false;
+	item->mem = own;
+	if (own) {
+		memcpy(own + done, dest + done, got - done);
+		lr_conn_charge(call->conn, &call->conn->queued, lr_cost(size));
+	} else {
+		lr_call_cancel(e, call, 8, NULL, 0);
+	}
+	return 0;
+}
+
+/* The rest of the message that is coming, straight into `dest`. 1: it is whole there. */
+static int fill_rest(struct lr_engine *e, struct lr_call *call, struct lr_waiter *w, uint8_t *dest,
+	int64_t deadline)
+{
+	struct lr_item *item = call->first;
+	uint64_t size = item->size, got = item->got;
+	uint8_t *before = item->mem;
+	int r;
+
+	lr_expect_touch(dest, size);
+	item->mem = dest;
+	item->lent = true;
+	if (before) {
+		lr_conn_refund(call->conn, &call->conn->queued, lr_cost(size));
+		copy_outside(e, dest, before, got);
+		free(before);
+	}
+	r = lr_wait(e, w, deadline);
+	if (w->amount || keep(e, call, w, dest, size))
+		return 1;
+	return r < 0 ? r : LR_ENDED;
+}
+
 /* The message at the head of the inbox, into memory of Python's. */
 static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64_t size,
 	int64_t deadline)
 {
 	struct lr_waiter w = {.wants = WANT_BIG, .call = call, .conn = call->conn};
 	struct lr_item *item = call->first;
-	int r;
+	int r = 1, why;
 
 	if (!item || item->kind != LR_K_BIG || item->size != size || call->receiver) {
-		int why = lr_call_why(call);
+		why = lr_call_why(call);
 		return why ? why : LR_INVALID;
 	}
-	if (item->mem)
-		memcpy(dest, item->mem, item->got);
-	if (item == call->big) {
-		lr_item_let_go(call->conn, item);
-		item->mem = dest;
-		item->lent = true;
-		w.came_late = lr_call_late(call);
-		call->receiver = &w;
-		lr_call_hold(call);
-		r = lr_wait(e, &w, deadline);
-		call->receiver = NULL;
-		item = call->first;
-		if (item && (item->kind != LR_K_BIG || item->mem != dest))
-			item = NULL; /* a reset has taken it away */
-		if (item && !w.amount) {
-			/* Not whole, and dest is lent no longer: keep what has come. */
-			if (lr_item_hold(call->conn, item))
-				memcpy(item->mem, dest, item->got);
-			else
-				lr_call_cancel(e, call, 8, NULL, 0);
-		}
-		if (!lr_call_unhold(e, call))
-			return LR_GONE;
-		if (!w.amount) {
-			int why = call->life == DEAD ? call->conn->why : lr_call_why(call);
-			return why ? why : r;
-		}
+	w.came_late = lr_call_late(call);
+	call->receiver = &w;
+	lr_call_hold(call);
+	item = first_at_rest(e, call);
+	if (!item || item->kind != LR_K_BIG) {
+		r = LR_ENDED; /* a reset has taken it away meanwhile */
+	} else if (item == call->big) {
+		r = fill_rest(e, call, &w, dest, deadline);
+		item = call->first; /* a reset may have come behind the message, and taken it */
+		if (r == 1 && item && item->kind == LR_K_BIG && item->mem == dest)
+			lr_item_free(call->conn, lr_item_pop(call));
+	} else {
+		item = lr_item_pop(call); /* ours: a reset would free it */
+		copy_outside(e, dest, item->mem, size);
+		lr_item_free(call->conn, item);
 	}
-	if (item)
-		lr_item_free(call->conn, lr_item_pop(call));
+	call->receiver = NULL;
+	why = call->life == DEAD ? call->conn->why : lr_call_why(call);
+	if (!lr_call_unhold(e, call))
+		return LR_GONE;
+	if (r != 1)
+		return why ? why : r;
 	lr_call_took(e, call, size + LR_OVERHEAD);
 	return 0;
 }

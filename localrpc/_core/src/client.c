@@ -136,7 +136,7 @@ int lr_open(struct lr_engine *e, struct lr_io *io, uint32_t method, const char *
 			deadline);
 	}
 	if (r == 0 && call->out == OUT_BIG_END) {
-		r = lr_send_pieces(e, call, msg, msg_len, deadline, false);
+		r = lr_send_pieces(e, call, msg, msg_len, deadline, 0);
 		io->resumed = r == LR_AGAIN;
 		if (r == LR_TIMEOUT) {
 			give_up(e, call);
@@ -169,14 +169,14 @@ static int64_t finish_unary(struct lr_engine *e, struct lr_io *io, struct lr_cal
 	} else if (io->flags & LR_F_FULL) {
 		size = LR_FULL;
 	}
-	lr_call_free(e, call);
+	lr_call_release(e, call);
 	return size;
 }
 
 static int64_t wait_unary(struct lr_engine *e, struct lr_io *io, struct lr_call *call,
 	const char *msg, uint64_t msg_len, int64_t deadline)
 {
-	int r = call->out == OUT_BIG_END ? lr_send_pieces(e, call, msg, msg_len, deadline, false) : 0;
+	int r = call->out == OUT_BIG_END ? lr_send_pieces(e, call, msg, msg_len, deadline, 0) : 0;
 
 	if (r == LR_AGAIN || r == LR_TIMEOUT || r == LR_GONE)
 		return finish_unary(e, io, call, r);

@@ -51,6 +51,8 @@ bool lr_signal_allowed(int signo); /* as a wake-up */
 uint32_t lr_fork_generation(void); /* grows by one in every forked child */
 /* A message of so many bytes is on its way: have the allocator keep room for such. */
 void lr_expect_size(uint64_t size);
+void lr_expect_touch(void *at, uint64_t size); /* so much will be written there, once */
+void *lr_big_alloc(uint64_t size); /* malloc(), and that */
 /* A thread that gets none of the program's signals; a stack of 0 is the system's size.
  * 0, or an errno. */
 int lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);

@@ -33,6 +33,7 @@ enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 #define LR_EVENTS 32 /* taken from epoll at once */
 #define LR_LONGEST (300000000000 * LR_MS) /* ten years: a longer timeout is none */
 #define LR_MAX_POSTED (1u << 20)       /* answers that a peer leaves unread, then it is choked */
+#define LR_OUTSIDE 16384 /* bytes that are worth to unlock the mutex for, and lock it again */
 
 /* ---- calls (table.c) ---- */
 
@@ -46,6 +47,7 @@ struct lr_item {
 	uint8_t *mem;
 	uint64_t got;
 	bool lent; /* mem belongs to the thread inside lr_fill */
+	bool busy; /* the leader copies into mem, without the mutex */
 	uint8_t data[];
 };
 
@@ -208,6 +210,7 @@ struct lr_engine {
 	uint32_t fork_generation;
 
 	pthread_mutex_t lock;
+	_Atomic uint32_t entering, entered; /* threads that wait for it; grows as they get it */
 	bool closed, stopping, refusing, going;
 	bool drained_told;
 	bool rewatch; /* the service thread is to reckon its deadline again */
@@ -384,7 +387,7 @@ bool lr_retire(struct lr_engine *e); /* under the mutex; lr_watch_end() then, wi
 /* wake.c: under the mutex. */
 int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
 void lr_leave(struct lr_engine *e); /* unlock, then wake who is to be woken */
-void lr_breathe(struct lr_engine *e); /* the same, if anybody is, and lock again */
+void lr_breathe(struct lr_engine *e); /* the same, if anybody is, or waits to enter; and lock again */
 void lr_owe(struct lr_conn *conn); /* after a send: its reader may have to be rung */
 void lr_wake(struct lr_engine *e, struct lr_waiter *w);
 void lr_wake_worker(struct lr_engine *e);
@@ -490,7 +493,7 @@ void lr_ask_credit(struct lr_call *call);
 int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64_t deadline,
 	bool deaf);
 int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
-	int64_t deadline, bool patience);
+	int64_t deadline, int64_t patience);
 int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int flags);
 int lr_wait_item(struct lr_engine *e, struct lr_call *call, struct lr_io *io, int64_t deadline);
 

@@ -113,6 +113,28 @@ static int whole(struct lr_engine *e, struct lr_call *call)
 	return 0;
 }
 
+/*
+ * Others are not to wait for the mutex while a large piece is copied. Only the leader, which
+ * this is, takes frames or frees links; and who has lent the memory, or would free
+ * it, waits until it is not `busy`, or leaves the call to the last one inside.
+ */
+static int copy_outside(struct lr_engine *e, struct lr_call *call, const uint8_t *data,
+	uint64_t size)
+{
+	struct lr_item *big = call->big;
+
+	big->busy = true;
+	lr_call_hold(call);
+	lr_leave(e);
+	memcpy(big->mem + big->got, data, size);
+	pthread_mutex_lock(&e->lock);
+	big->busy = false;
+	big->got += size;
+	if (!lr_call_unhold(e, call))
+		return 0;
+	return big->got == big->size ? whole(e, call) : 0;
+}
+
 int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
 	const char **why)
 {
@@ -139,6 +161,8 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 		if (!lr_item_hold(call->conn, big))
 			return LR_NOMEM;
 	}
+	if (size >= LR_OUTSIDE)
+		return copy_outside(e, call, f->payload, size);
 	memcpy(big->mem + big->got, f->payload, size);
 	big->got += size;
 	return big->got == big->size ? whole(e, call) : 0;

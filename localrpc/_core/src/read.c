@@ -107,6 +107,8 @@ int lr_drain(struct lr_engine *e, struct lr_waiter *w)
 		}
 		if (got)
 			break;
+		if (atomic_load_explicit(&e->entering, memory_order_relaxed))
+			lr_breathe(e);
 	}
 	return count;
 }

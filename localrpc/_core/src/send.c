@@ -58,9 +58,9 @@ static int wait_credit(struct lr_engine *e, struct lr_call *call, uint64_t charg
 }
 
 /* What is left of a large message, posted: nobody waits until it is out. */
-static void post_rest(struct lr_call *call, const char *msg, uint64_t len)
+static void post_rest(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len)
 {
-	while (call->sent < len) {
+	while (call->sent < len && call->life == FINISHING) {
 		uint64_t left = len - call->sent;
 		uint32_t most = call->conn->link->piece;
 		struct iovec iov = {(void *)(uintptr_t)(msg + call->sent),
@@ -68,6 +68,7 @@ static void post_rest(struct lr_call *call, const char *msg, uint64_t len)
 		if (lr_conn_post(call->conn, LR_T_DATA, 0, call->wire, &iov, 1) < 0)
 			break; /* the link is at its end, and the call with it */
 		call->sent += iov.iov_len;
+		lr_breathe(e);
 	}
 	call->sent = len;
 }
@@ -95,10 +96,10 @@ int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int 
 	return 0;
 }
 
-/* The bytes of a large message from call->sent on, as DATA frames. With a patience of its own
- * the caller does not wait longer than that for room: the rest is posted. */
+/* The bytes of a large message from call->sent on, as DATA frames. With a patience the caller
+ * does not wait longer than so many ns for the peer to make room: then the rest is posted. */
 int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
-	int64_t deadline, bool patience)
+	int64_t deadline, int64_t patience)
 {
 	int r = 0;
 
@@ -118,7 +119,8 @@ int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, u
 		else if ((r = lr_call_may(call, PUT_DATA)) == 1)
 			r = lr_conn_put(call->conn, LR_T_DATA, 0, call->wire, &iov, 1);
 		if (r == 0)
-			r = lr_wait_room(e, call, n, deadline, patience);
+			r = lr_wait_room(e, call, n, patience ? lr_now() + patience : deadline,
+				patience);
 		if (r == 1) {
 			call->sent += n;
 			lr_breathe(e);
@@ -126,7 +128,7 @@ int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, u
 		}
 		if ((call->after && call->life == FINISHING) || (patience && r == LR_TIMEOUT &&
 								  call->life == FINISHING)) {
-			post_rest(call, msg, len);
+			post_rest(e, call, msg, len);
 			r = 0;
 		}
 	}
@@ -191,7 +193,7 @@ static int send_message(struct lr_engine *e, struct lr_call *call, const char *m
 		if (r < 0)
 			return r;
 	}
-	return lr_send_pieces(e, call, msg, len, deadline, false);
+	return lr_send_pieces(e, call, msg, len, deadline, 0);
 }
 
 int lr_send(struct lr_engine *e, uint64_t handle, const char *msg, uint64_t len, int flags,

@@ -105,7 +105,7 @@ static int finish(struct lr_engine *e, struct lr_call *call, const char *trailer
 		return r;
 	r = lr_conn_post(call->conn, LR_T_STATUS, flags, call->wire, iov, count);
 	if (r == 0 && event == PUT_STATUS_BIG)
-		r = lr_send_pieces(e, call, msg, len, lr_now() + PATIENCE, true);
+		r = lr_send_pieces(e, call, msg, len, 0, PATIENCE);
 	return r;
 }
 
@@ -273,7 +273,7 @@ int lr_cancel_all(struct lr_engine *e, uint32_t code, const char *text, uint32_t
 		if (e->conns[i])
 			lr_queue_resume(e, e->conns[i]);
 	while (e->queue && e->queue->life != LIVE)
-		lr_call_free(e, lr_queue_pop(e));
+		lr_call_release(e, lr_queue_pop(e));
 	lr_leave(e);
 	return 0;
 }

@@ -156,7 +156,7 @@ void lr_item_free(struct lr_conn *conn, struct lr_item *item)
 bool lr_item_hold(struct lr_conn *conn, struct lr_item *item)
 {
 	item->lent = false;
-	item->mem = malloc(item->size);
+	item->mem = lr_big_alloc(item->size);
 	if (item->mem)
 		lr_conn_charge(conn, &conn->queued, lr_cost(item->size));
 	return item->mem != NULL;

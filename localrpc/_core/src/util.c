@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -152,7 +153,30 @@ void lr_fill_error(char *error, int size, const char *format, ...)
  * come: twice their size for each of the copies that protobuf makes. The block
  * is never touched. LOCALRPC_KEEP_MEMORY=0 leaves the allocator alone.
  */
+#define HUGE_PAGE (2ull << 20)
 #define EXPECT_MAX (31ull << 20) /* glibc learns up to 32 MiB */
+
+/*
+ * Memory of this size is fresh, as a rule, and the first touch of each page costs more than
+ * the copy into it: have the kernel give large ones, where it may (MADV_HUGEPAGE).
+ */
+void lr_expect_touch(void *at, uint64_t size)
+{
+	uintptr_t begin = ((uintptr_t)at + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+	uintptr_t end = ((uintptr_t)at + size) & ~(uintptr_t)(HUGE_PAGE - 1);
+
+	if (size >= 2 * HUGE_PAGE && begin < end)
+		madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+}
+
+void *lr_big_alloc(uint64_t size)
+{
+	void *memory = malloc(size);
+
+	if (memory)
+		lr_expect_touch(memory, size);
+	return memory;
+}
 
 void lr_expect_size(uint64_t size)
 {

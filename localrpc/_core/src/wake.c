@@ -1,19 +1,39 @@
 /* wake.c - who is woken, and by whom; the mutex and its two ends. */
 #include "engine.h"
 
+#include <sched.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 /* Beside the grace that lr_service gives; and where it has been rung in vain of late. */
 #define HANDLER_PATIENCE (100 * LR_US)
 #define LONGER_PATIENCE LR_MS
+#define LET_IN (200 * LR_US)
 
 int lr_enter(struct lr_engine *e)
 {
 	if (e->fork_generation != lr_fork_generation())
 		return LR_FORKED;
-	pthread_mutex_lock(&e->lock);
+	if (pthread_mutex_trylock(&e->lock) != 0) {
+		atomic_fetch_add(&e->entering, 1);
+		pthread_mutex_lock(&e->lock);
+		atomic_fetch_sub(&e->entering, 1);
+		e->entered++;
+	}
 	return 0;
+}
+
+/*
+ * Whoever unlocks a mutex and locks it again has it before one that it woke has come to
+ * run: wait for that one, if it does not take longer than it should. Without the mutex;
+ * `entered` is what it was with it.
+ */
+static void let_in(struct lr_engine *e, uint32_t entered)
+{
+	int64_t until = lr_now() + LET_IN;
+
+	while (atomic_load(&e->entering) && atomic_load(&e->entered) == entered && lr_now() < until)
+		sched_yield();
 }
 
 /*
@@ -64,9 +84,14 @@ void lr_leave(struct lr_engine *e)
 
 void lr_breathe(struct lr_engine *e)
 {
-	if (!e->nwakes && !e->owing)
+	uint32_t entered = atomic_load_explicit(&e->entered, memory_order_relaxed);
+	bool crowded = atomic_load_explicit(&e->entering, memory_order_relaxed);
+
+	if (!e->nwakes && !e->owing && !crowded)
 		return;
 	lr_leave(e);
+	if (crowded)
+		let_in(e, entered);
 	pthread_mutex_lock(&e->lock);
 }
 
