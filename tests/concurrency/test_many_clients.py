@@ -24,7 +24,6 @@ from tests.peers import processes
 from tests.peers.journal import PATIENCE, Pen
 from tests.places import most_clients
 from tests.skips import cannot
-from tests.skips import cannot
 
 HOT = 64
 COUNT = HOT + 36
