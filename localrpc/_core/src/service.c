@@ -113,10 +113,10 @@ static bool promote(struct lr_engine *e)
  * leader was always there, or back in time, that is a waste of what may be the
  * only core: hear of frames once in a while only, and of all else at once.
  */
-static void nap(struct lr_engine *e, uint32_t in_vain, int64_t deadline)
+static void nap(int kick, int alarm, uint32_t in_vain, int64_t deadline)
 {
 	struct pollfd others[2] = {
-		{.fd = e->service_kick, .events = POLLIN}, {.fd = e->service_alarm, .events = POLLIN}};
+		{.fd = kick, .events = POLLIN}, {.fd = alarm, .events = POLLIN}};
 	int64_t ns = in_vain < 4 * LR_IN_VAIN ? NAP : LONG_NAP;
 	struct timespec pause;
 
@@ -157,40 +157,41 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 	int n, kind;
 
 	for (;;) {
-		bool work, alarm = false;
+		bool work;
 		int64_t deadline;
+		int alarm;
 		uint32_t in_vain;
 
 		if ((kind = service_event(e, io)))
 			return kind;
 		deadline = next_deadline(e);
 		in_vain = e->service_in_vain;
+		alarm = e->service_alarm; /* a connection that needs one may come meanwhile */
 		lr_leave(e);
 		/* SYNC no-lost-service: partner of lr_service_ring(). */
 		atomic_store(&e->service_sleeping, 1);
 		n = 0;
 		work = atomic_exchange(&e->service_work, 0);
 		if (!work && in_vain >= LR_IN_VAIN)
-			nap(e, in_vain, deadline);
+			nap(e->service_kick, alarm, in_vain, deadline);
 		if (!work)
 			n = lr_wait_events(e->service_epoll, events, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
 		/* Who told us after the wait's end, and before that store, rang no bell. */
 		work |= atomic_exchange(&e->service_work, 0);
+		pthread_mutex_lock(&e->lock);
 		for (int i = 0; i < n; i++) {
 			int kind = (int)(events[i].data.u64 & 0xff);
-			alarm |= kind == EVENT_ALARM;
+
+			if (kind == EVENT_ALARM)
+				e->alarm_set = false;
 			if ((kind == EVENT_KICK || kind == EVENT_ALARM) &&
 			    read(kind == EVENT_KICK ? e->service_kick : e->service_alarm, &count,
 				    sizeof count) < 0)
 				continue; /* taken back meanwhile */
-		}
-		pthread_mutex_lock(&e->lock);
-		if (alarm)
-			e->alarm_set = false;
-		for (int i = 0; i < n; i++)
 			if (!tell_leader(e, &events[i]))
 				atomic_store(&e->look, 1);
+		}
 		if (work || n > 0)
 			e->service_in_vain = promote(e) ? 0 : e->service_in_vain + 1;
 	}
