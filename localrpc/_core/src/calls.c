@@ -326,11 +326,12 @@ int lr_call_method(struct lr_engine *e, uint64_t handle, char *name, int size)
 	call = lr_call_get(e, handle);
 	r = LR_GONE;
 	if (call && (call->number || call->name)) {
-		const struct lr_name *n = &call->conn->names[call->number];
-		uint32_t len = call->name ? (uint32_t)call->name->size : n->len;
+		/* One that came with its name may be on a connection where no name has a number. */
+		const struct lr_name *n = call->name ? NULL : &call->conn->names[call->number];
+		uint32_t len = n ? n->len : (uint32_t)call->name->size;
 		r = (int)len <= size ? (int)len : LR_INVALID;
 		if (r >= 0)
-			memcpy(name, call->name ? (const char *)call->name->data : n->text, len);
+			memcpy(name, n ? n->text : (const char *)call->name->data, len);
 	}
 	lr_leave(e);
 	return r;
