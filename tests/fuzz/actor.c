@@ -9,10 +9,9 @@ struct lr_io *my_io(void)
 	struct lr_io *io = &ios[world.depth % COUNT(ios)];
 
 	if (!io->buf) {
-		io->buf = malloc(LR_SCRATCH);
+		io->buf = world_malloc(LR_SCRATCH);
 		io->cap = LR_SCRATCH;
 	}
-	CHECK(io->buf);
 	return io;
 }
 
@@ -108,6 +107,17 @@ const char *wait_begins(struct actor *a, const char *name)
 
 /* ---- what is done next ---- */
 
+/* What is charged is what is there, at any moment. */
+static void check_accounts(struct actor *a)
+{
+	struct lr_stats stats;
+
+	lr_engine_stats(a->e, &stats);
+	if (stats.miscounted)
+		world_fail("%llu bytes are kept and not charged, or the reverse",
+			(unsigned long long)stats.miscounted);
+}
+
 struct act {
 	void (*run)(struct actor *a);
 	const char *name;
@@ -124,13 +134,14 @@ void actor_act(struct actor *a)
 		ACT(receive), ACT(send), ACT(send), ACT(finish), ACT(finish), ACT(reply_next),
 		ACT(headers), ACT(cancel), ACT(let_go), ACT(defer), ACT(watch), ACT(service),
 		ACT(look), ACT(time_passes), ACT(intern), ACT(names), ACT(goaway), ACT(cancel_all),
-		ACT(drop), ACT(yield), ACT(shut)};
+		ACT(drop), ACT(yield), ACT(shut), ACT(flood), ACT(leave_open)};
 	bool client = a->role == LR_CLIENT;
 	const struct act *act = client ? &clients[in_byte() % COUNT(clients)]
 				       : &servers[in_byte() % COUNT(servers)];
 
 	world_says("%s: %s", client ? "client" : "server", act->name);
 	act->run(a);
+	check_accounts(a);
 }
 
 /* ---- the end ---- */
@@ -205,6 +216,7 @@ void actor_finale(struct actor *a)
 	uint8_t how = in_byte();
 	struct lr_stats stats;
 
+	world.fails = 0;
 	world.idle = NULL;
 	for (uint32_t i = 0; i < a->nlinks && (how & 1); i++)
 		if (a->links[i] && !a->links[i]->deaf)
@@ -228,9 +240,11 @@ void actor_finale(struct actor *a)
 			lr_conn_drop(a->e, a->e->conns[i]->id);
 	drain(a);
 	lr_engine_stats(a->e, &stats);
-	if (lr_live(a->e) || stats.queued_bytes || stats.conns)
-		world_fail("at the end %lld calls are live, %llu bytes queued, %llu connections open",
-			(long long)lr_live(a->e), (unsigned long long)stats.queued_bytes,
+	if (stats.live_calls || stats.queued_bytes || stats.user_bytes || stats.name_bytes || stats.conns)
+		world_fail("at the end %llu calls are live, %llu bytes queued, %llu of names, users are"
+			   " charged with %llu, %llu connections open",
+			(unsigned long long)stats.live_calls, (unsigned long long)stats.queued_bytes,
+			(unsigned long long)stats.name_bytes, (unsigned long long)stats.user_bytes,
 			(unsigned long long)stats.conns);
 	check_users(a);
 	lr_engine_free(a->e);

@@ -20,9 +20,9 @@ struct actor {
 	bool checks;       /* the peer is honest: messages are pattern() */
 	struct deed deeds[12];
 	uint64_t stale[4]; /* handles that are not live any more */
-	struct memlink *links[4]; /* in the order of connections, also ended ones */
+	struct memlink *links[72]; /* in the order of connections, also ended ones */
 	uint32_t nlinks;
-	uint32_t methods;  /* a client's: named so far */
+	uint32_t methods, name_bytes; /* a client's: named so far */
 	bool serving;      /* a thread is in lr_service */
 	bool closed;
 	const char *waits_for; /* what cannot last longer than the connection; or NULL */
@@ -74,5 +74,7 @@ void act_shut(struct actor *a);
 void act_time_passes(struct actor *a);
 void act_watch(struct actor *a);
 void act_yield(struct actor *a);
+void act_flood(struct actor *a);
+void act_leave_open(struct actor *a);
 
 #endif

@@ -21,7 +21,18 @@ HARNESS = (
     "peer.c",
     "bytes.c",
 )
-_CALLS: tuple[str, ...] = ("accept", "calls", "client", "conn", "dispatch", "ends", "hot", "lead")
+_CALLS: tuple[str, ...] = (
+    "accept",
+    "audit",
+    "calls",
+    "client",
+    "conn",
+    "dispatch",
+    "ends",
+    "frames",
+    "hot",
+    "lead",
+)
 _CALLS += (
     "life",
     "message",
@@ -47,7 +58,7 @@ TARGETS = tuple(FUZZED)
 PYTHON_TARGET = "greeting"
 
 WRAPPED: tuple[str, ...] = ("syscall", "clock_gettime", "clock_nanosleep", "nanosleep", "ppoll")
-WRAPPED += ("sched_getcpu", "sched_yield", "lr_start_thread")
+WRAPPED += ("sched_getcpu", "sched_yield", "lr_start_thread", "malloc", "calloc", "realloc")
 """What world.c does in place of the system, while an input runs."""
 
 _WARNINGS = ["-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]

@@ -1,6 +1,8 @@
 /* calling.c - what either side may do with a call, and a client with its engine. */
 #include "actor.h"
 
+#define COUNT_HEADS 8 /* one for each depth of nested calls */
+
 /* ---- receiving ---- */
 
 static void check_messages(const struct actor *a, const struct lr_io *io)
@@ -25,8 +27,7 @@ static void fill(struct actor *a, uint64_t handle, uint64_t size, int64_t until)
 		deed_release(a, handle);
 		return;
 	}
-	dest = malloc(size);
-	CHECK(dest);
+	dest = world_malloc(size);
 	const char *outer = wait_begins(a, "lr_fill");
 	do
 		r = lr_fill(a->e, handle, dest, size, until);
@@ -130,13 +131,28 @@ void act_half_close(struct actor *a)
 	lr_half_close(a->e, d->handle);
 }
 
+/* The metadata; of a method without a number its name is before it. */
+static const char *head_of(uint32_t method, uint32_t *size)
+{
+	static char heads[COUNT_HEADS][4 + LR_MAX_NAME + LR_MAX_BLOCK];
+	char *head = heads[world.depth % COUNT_HEADS];
+	uint32_t name = method ? 0 : 1 + in_size(LR_MAX_NAME - 1);
+
+	if (method)
+		return (const char *)pattern(*size);
+	memcpy(head, &name, sizeof name);
+	memcpy(head + 4, pattern(0), name + *size);
+	*size += 4 + name;
+	return head;
+}
+
 static void open_stream(struct actor *a, struct lr_io *io, uint32_t method, int64_t until)
 {
-	uint32_t head = in_size(LR_INLINE - 64);
+	uint32_t head = in_size(LR_MAX_BLOCK);
 	uint64_t size = in_size(PATTERN_MAX);
 	bool with = in_one_of(3);
 	int flags = with || in_one_of(4) ? LR_F_END : 0, r, tries = 0;
-	const char *block = (const char *)pattern(head), *msg = with ? (const char *)pattern(size) : NULL;
+	const char *block = head_of(method, &head), *msg = with ? (const char *)pattern(size) : NULL;
 
 	io->resumed = 0;
 	io->call = 0;
@@ -156,18 +172,18 @@ static void open_stream(struct actor *a, struct lr_io *io, uint32_t method, int6
 
 static void unary(struct actor *a, struct lr_io *io, uint32_t method, int64_t until)
 {
-	uint32_t head = in_size(LR_INLINE - 64);
+	uint32_t head = in_size(LR_MAX_BLOCK);
 	uint64_t size = in_size(PATTERN_MAX);
-	const char *msg = (const char *)pattern(size);
+	const char *msg = (const char *)pattern(size), *block = head_of(method, &head);
 	int64_t r;
 	int tries = 0;
 
 	io->call = 0;
 	const char *outer = wait_begins(a, "lr_unary");
-	r = lr_unary(a->e, io, method, msg, head, msg, size, until);
+	r = lr_unary(a->e, io, method, block, head, msg, size, until);
 	while (r == LR_AGAIN && tries++ < PATIENCE)
 		r = io->call ? lr_unary_wait(a->e, io, msg, size, until)
-			     : lr_unary(a->e, io, method, msg, head, msg, size, until);
+			     : lr_unary(a->e, io, method, block, head, msg, size, until);
 	a->waits_for = outer;
 	if (r == LR_SLOW)
 		deed_add(a, io->call, true);
@@ -185,15 +201,17 @@ void act_open_call(struct actor *a)
 	int64_t until = some_deadline();
 	uint32_t method = in_byte() % 8;
 
-	if (method >= a->methods) {
+	/* 0: its name is in the OPEN. */
+	if (method > a->methods) {
 		const char *name = (const char *)pattern(0);
 		uint32_t len = 1 + in_size(LR_MAX_NAME - 1);
 
-		if (lr_method(a->e, a->methods + 1, name, len) != 0)
+		if (a->name_bytes + len > LR_MAX_NAME_BYTES ||
+			lr_method(a->e, a->methods + 1, name, len) != 0)
 			return;
-		method = a->methods++;
+		a->name_bytes += len;
+		method = ++a->methods;
 	}
-	method++; /* 0 is for calls that bring their method's name */
 	if (in_one_of(2))
 		open_stream(a, io, method, until ? until : world.now + LR_MS * 50);
 	else
@@ -222,7 +240,7 @@ void act_watch(struct actor *a)
 	int64_t until = some_deadline();
 	int r = lr_watch(a->e, actor_some_call(a), until == 1 ? world.now + LR_MS : until);
 
-	CHECK(r == 0 || r == LR_GONE || r == LR_ENDED);
+	CHECK(r == 0 || r == LR_GONE || r == LR_ENDED || r == LR_NOMEM);
 }
 
 void act_service(struct actor *a)
@@ -265,7 +283,7 @@ void act_look(struct actor *a)
 	char text[40];
 
 	lr_engine_stats(a->e, &stats);
-	CHECK(lr_live(a->e) >= 0 && stats.conns <= COUNT(a->links));
+	CHECK(lr_live(a->e) == (int64_t)stats.live_calls && stats.conns <= COUNT(a->links));
 	CHECK(lr_engine_error(a->e, text, sizeof text) == 0 && lr_engine_faulty(a->e) == 0);
 	lr_engine_alive(a->e);
 	lr_active(a->e, actor_some_call(a));

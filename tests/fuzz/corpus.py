@@ -24,9 +24,9 @@ def unpack(target: str, folder: Path) -> None:
 def pack(target: str, folder: Path) -> int:
     """The files of `folder` become the target's archive, the same bytes for the same files."""
     CORPUS.mkdir(exist_ok=True)
-    paths = sorted(folder.iterdir())
+    contents = sorted({path.read_bytes() for path in folder.iterdir()})
     with zipfile.ZipFile(CORPUS / f"{target}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, path in enumerate(paths):
+        for number, content in enumerate(contents):
             # libFuzzer's own names would be longer than most inputs.
-            archive.writestr(zipfile.ZipInfo(f"kept-{number}", _NO_DATE), path.read_bytes())
-    return len(paths)
+            archive.writestr(zipfile.ZipInfo(f"kept-{number}", _NO_DATE), content)
+    return len(contents)

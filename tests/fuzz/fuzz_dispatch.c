@@ -14,6 +14,8 @@ static int level;
 
 static bool idle(void)
 {
+	if (peer_prods(&peer))
+		return true;
 	if (!in_left())
 		return false;
 	if (in_byte() % 3 && world.depth)
@@ -53,6 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (actor.role == LR_SERVER && limits & 2)
 		lr_limit_users(actor.e, limits & 4 ? limits >> 4 : -1,
 			limits & 8 ? 200000u : UINT64_MAX);
+	lr_limit_waiting(actor.e, limits & 128 ? 3 : -1);
 	world.idle = idle;
 	world.end = end;
 	world.locked = locked;

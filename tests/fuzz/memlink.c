@@ -43,11 +43,9 @@ static void append(struct memlink *m, struct mem_frame *f)
 
 static struct mem_frame *frame_new(const struct lr_header *h, const uint8_t *payload)
 {
-	struct mem_frame *f = malloc(sizeof *f);
+	struct mem_frame *f = world_malloc(sizeof *f);
 
-	CHECK(f);
-	*f = (struct mem_frame){.h = *h, .payload = malloc(h->length)};
-	CHECK(f->payload);
+	*f = (struct mem_frame){.h = *h, .payload = world_malloc(h->length)};
 	memcpy(f->payload, payload, h->length);
 	return f;
 }
@@ -195,8 +193,7 @@ static int mem_send(struct lr_link *link, struct lr_header *header, const struct
 	mem_room(link, 0);
 	if (m->half || m->room < (m->partial && m->room > 0 ? 1 : size))
 		return 0;
-	flat = malloc(header->length + 1);
-	CHECK(flat);
+	flat = world_malloc(header->length + 1);
 	lr_left_copy(&(struct lr_left){iov, count, 0}, flat, header->length);
 	say("sends", m, header);
 	why = wire_check(&m->wire, header, flat);
@@ -328,10 +325,9 @@ static const struct lr_link_ops releasing_ops = {MEM_OPS, .release = mem_release
 
 struct memlink *memlink_new(struct lr_engine *e, int role, uint64_t window, uint8_t like)
 {
-	struct memlink *m = calloc(1, sizeof *m);
+	struct memlink *m = world_calloc(sizeof *m);
 	int pair[2];
 
-	CHECK(m);
 	m->engine = e;
 	m->last = &m->first;
 	m->wire.role = role;
@@ -351,6 +347,7 @@ struct memlink *memlink_new(struct lr_engine *e, int role, uint64_t window, uint
 	}
 	m->link.piece = like & MEM_RINGLIKE ? LR_PIECE / 2 : LR_PIECE;
 	m->link.stride = like & MEM_RINGLIKE ? LR_PIECE : 0;
+	m->link.lazy = like & MEM_LAZY;
 	m->link.spin = like & MEM_SPINS ? LR_SPIN_ALWAYS : -1;
 	memlinks++;
 	return m;

@@ -47,5 +47,6 @@ extern uint32_t memlinks; /* that are not destroyed */
 #define MEM_ROOM_FD 8
 #define MEM_PARTIAL 16
 #define MEM_SPINS 32
+#define MEM_LAZY 64
 
 #endif

@@ -42,13 +42,13 @@ static void put_pattern(struct draft *d, uint32_t size)
 static struct peer_call *some_call(struct peer *p, uint32_t link)
 {
 	uint8_t which = in_byte();
-	struct peer_call *call = &p->calls[link][which & 7];
+	struct peer_call *call = &p->calls[link & 3][which & 7];
 	uint64_t id;
 
 	if (p->of->role == LR_SERVER)
 		return call;
 	id = actor_some_call(p->of);
-	call = &p->calls[link][id & 7];
+	call = &p->calls[link & 3][id & 7];
 	if (call->id != id)
 		*call = (struct peer_call){.id = id};
 	return call;
@@ -236,12 +236,22 @@ void peer_connect(struct peer *p)
 		m->place = &a->links[i];
 		a->links[i] = m;
 		a->nlinks = i + 1 > a->nlinks ? i + 1 : a->nlinks;
-		memset(p->calls[i], 0, sizeof p->calls[i]);
+		memset(p->calls[i & 3], 0, sizeof p->calls[0]);
 		id = p->limits ? lr_engine_admit(a->e, &m->link, p->window, uid())
 			       : lr_engine_add(a->e, &m->link, p->window);
 		CHECK(id >= 0 || id == LR_NOMEM);
 		return;
 	}
+}
+
+bool peer_prods(struct peer *p)
+{
+	if (!p->prods)
+		return false;
+	p->prods--;
+	if (p->of->links[p->prodded])
+		memlink_bell(p->of->links[p->prodded]);
+	return true;
 }
 
 void peer_act(struct peer *p)
@@ -251,6 +261,8 @@ void peer_act(struct peer *p)
 	struct memlink *m;
 	char byte = 0;
 
+	if (link == 3 && p->of->nlinks > 4)
+		link = in_byte() % p->of->nlinks;
 	if (p->of->role == LR_CLIENT || !p->of->links[link])
 		link = 0;
 	m = p->of->links[link];
@@ -284,10 +296,16 @@ void peer_act(struct peer *p)
 		break;
 	case 6:
 		memlink_bell(m);
+		p->prodded = link;
+		p->prods = in_one_of(4) ? 12 : 0;
 		break;
 	case 7:
-		if (p->of->role == LR_SERVER && !p->of->closed)
+		/* One, or a crowd. */
+		for (int n = in_one_of(16) ? 68 : 1; n && p->of->role == LR_SERVER && !p->of->closed; n--)
 			peer_connect(p);
+		break;
+	case 9:
+		world.fails = 1 + in_byte() % 32;
 		break;
 	case 8:
 		frame(p, link, 1u << in_byte() % 14);

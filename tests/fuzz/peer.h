@@ -15,9 +15,12 @@ struct peer {
 	uint32_t generation;
 	uint64_t window;
 	bool limits; /* its user's, of bytes and calls */
+	uint32_t prods; /* times that a link's bell rings for nothing, one after the other */
+	uint32_t prodded;
 };
 
 void peer_connect(struct peer *p);
 void peer_act(struct peer *p);
+bool peer_prods(struct peer *p); /* if it has to, and has */
 
 #endif

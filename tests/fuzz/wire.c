@@ -98,12 +98,17 @@ static const char *streamed(struct wire *w, struct wire_call *call, const struct
 static const char *opening(struct wire_call *call, const struct lr_header *h,
 	const uint8_t *payload)
 {
-	uint32_t head = lr_read32(payload + 4);
+	uint32_t number = lr_read32(payload), head = lr_read32(payload + 4), name = 0;
 
 	if ((uint32_t)h->call >= LR_MAX_SLOTS || h->call >> 32 == 0)
 		return "a call's id out of bounds";
 	if (head > h->length - 16)
 		return "an OPEN shorter than its metadata";
+	if (number == 0 && (head < 5 || (name = lr_read32(payload + 16)) == 0 || name > LR_MAX_NAME ||
+			       name > head - 4))
+		return "an OPEN without a method's name";
+	if (head - (number ? 0 : 4 + name) > LR_MAX_BLOCK)
+		return "an OPEN with too much metadata";
 	if ((h->flags & (LR_F_MESSAGE | LR_F_BIG)) && !(h->flags & LR_F_END))
 		return "an OPEN with a message and without END";
 	call->half = h->flags & LR_F_END;
@@ -120,7 +125,9 @@ static const char *of_connection(struct wire *w, const struct lr_header *h,
 		return w->last_said && h->length != 8 ? "a last GOAWAY without its number" : NULL;
 	}
 	number = lr_read32(payload);
-	if (number == 0 || number >= LR_MAX_NAMES || h->length - 4 > LR_MAX_NAME)
+	w->name_bytes += h->length - 4;
+	if (number == 0 || number >= LR_MAX_NAMES || h->length - 4 > LR_MAX_NAME ||
+		w->name_bytes > LR_MAX_NAME_BYTES)
 		return "a method out of bounds";
 	if (w->methods[number / 8] & 1u << number % 8)
 		return "a method number said twice";

@@ -17,6 +17,7 @@ struct wire {
 	struct wire_call calls[256];
 	uint32_t used;
 	uint8_t methods[LR_MAX_NAMES / 8];
+	uint32_t name_bytes;
 	bool last_said;
 };
 

@@ -301,6 +301,54 @@ int __wrap_lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argume
 	return world.end ? EAGAIN : __real_lr_start_thread(thread, run, argument, stack);
 }
 
+/* ---- memory ---- */
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+static bool fails(void)
+{
+	if (!world.end || !world.fails || --world.fails)
+		return false;
+	world_says("an allocation fails");
+	return true;
+}
+
+void *__wrap_malloc(size_t size)
+{
+	return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+	return fails() ? NULL : __real_realloc(old, size);
+}
+
+void *world_malloc(size_t size)
+{
+	void *block = __real_malloc(size);
+
+	CHECK(block);
+	return block;
+}
+
+void *world_calloc(size_t size)
+{
+	void *block = __real_calloc(1, size);
+
+	CHECK(block);
+	return block;
+}
+
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
 /* It takes six arguments, whether so many were given or not. */

@@ -40,6 +40,7 @@ struct world {
 	int64_t now;
 	uint32_t depth; /* of waits that are nested */
 	uint32_t steps; /* left of this input */
+	uint32_t fails; /* so many allocations from now one of the core's fails; 0: none */
 	/* Something happens elsewhere. False: nothing more ever will. */
 	bool (*idle)(void);
 	bool (*locked)(void); /* is an engine's mutex held? nobody sleeps so */
@@ -51,6 +52,10 @@ extern struct world world;
 
 void world_begin(const uint8_t *data, size_t size);
 void world_over(void);
+
+/* For the harness: these do not fail. */
+void *world_malloc(size_t size);
+void *world_calloc(size_t size);
 
 /* The message of that size that is sent and expected everywhere. */
 const uint8_t *pattern(uint64_t size);
