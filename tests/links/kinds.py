@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -78,29 +79,35 @@ class End:
     io: Io = field(default_factory=Io)
     peer: End | None = None
     """The other end, if it is in this process: it sends the rest of what it has begun."""
+    sending: threading.Lock = field(default_factory=threading.Lock)
+    """Bare links have none of their own, and whoever receives has the other end flush."""
+    closed: bool = False
 
     def flush(self) -> bool:
         """Whether all that was sent is out."""
-        return bool(lib.lr_link_flush(self.connection.link.raw))
+        with self.sending:
+            return self.closed or bool(lib.lr_link_flush(self.connection.link.raw))
 
     def try_send(self, frame: Frame) -> int:
         """1 sent, 0 no room, or negative."""
-        return int(
-            lib.lr_link_send(
-                self.connection.link.raw,
-                frame.type,
-                frame.flags,
-                frame.call,
-                frame.payload,
-                len(frame.payload),
+        with self.sending:
+            return int(
+                lib.lr_link_send(
+                    self.connection.link.raw,
+                    frame.type,
+                    frame.flags,
+                    frame.call,
+                    frame.payload,
+                    len(frame.payload),
+                )
             )
-        )
 
     def receive(self, patience: float | None = PATIENCE) -> Frame | int:
         """The next frame, or a negative result; None waits for ever."""
         until = 0 if patience is None else time.monotonic_ns() + int(patience * 1e9)
         while True:
-            held_back = self.peer is not None and not self.peer.flush()
+            peer = self.peer
+            held_back = peer is not None and not peer.flush()
             now = time.monotonic_ns()
             deadline = now if held_back and (not until or now < until) else until
             result = lib.lr_link_recv(self.connection.link.raw, self.io.raw, deadline)
@@ -124,7 +131,8 @@ class End:
 
     def hang_up(self) -> None:
         """Say that this is the end, and keep what the link is made of."""
-        lib.lr_link_hang_up(self.connection.link.raw)
+        with self.sending:
+            lib.lr_link_hang_up(self.connection.link.raw)
 
     def unseen(self) -> bool:
         """Whether the peer cannot have read what was sent last."""
@@ -133,7 +141,9 @@ class End:
     def close(self) -> None:
         if self.peer is not None:
             self.peer.peer = None
-        self.connection.close()
+        with self.sending:
+            self.closed = True
+            self.connection.close()
 
 
 def _readable(waited_for: Listener | Greeting) -> bool:

@@ -263,7 +263,7 @@ struct lr_engine {
 	int service_alarm; /* a timer, for handlers beside links that are not armed meanwhile */
 	bool alarm_set;
 	uint32_t service_in_vain; /* wake-ups in a row for which there was nothing to do */
-	int signo;
+	_Atomic int signo; /* the leader reads it before it has the mutex */
 	uint32_t spin_misses;
 	uint32_t yield_misses, yield_pause, yield_skip, short_yields;
 	int64_t looked_around; /* the leader's, when it always spins */

@@ -213,7 +213,7 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	struct lr_futex words[LR_HOT + 1];
 	sigset_t block, before, inside;
 	/* Once: a connection that comes while we sleep may set the engine's. */
-	const int signo = e->signo;
+	const int signo = atomic_load_explicit(&e->signo, memory_order_relaxed);
 	uint32_t sleeper = 0, nwords = 0;
 	bool quiet = true;
 	uint32_t where;
