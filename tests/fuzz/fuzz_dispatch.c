@@ -51,10 +51,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	actor.e = lr_engine_new(actor.role, actor.window, largest[how >> 3 & 3],
 		limits & 1 ? limits >> 4 : -1);
 	CHECK(actor.e);
-	peer = (struct peer){.of = &actor, .window = windows[how >> 5 & 3], .limits = limits & 2};
-	if (actor.role == LR_SERVER && limits & 2)
+	peer = (struct peer){.of = &actor, .window = windows[how >> 5 & 3], .limits = !(limits & 2)};
+	if (actor.role == LR_SERVER && peer.limits)
 		lr_limit_users(actor.e, limits & 4 ? limits >> 4 : -1,
-			limits & 8 ? 200000u : UINT64_MAX);
+			limits & 8 ? UINT64_MAX : 200000u);
 	lr_limit_waiting(actor.e, limits & 128 ? 3 : -1);
 	world.idle = idle;
 	world.end = end;

@@ -44,19 +44,19 @@ static void prepare(void)
 		if (memory[i])
 			continue;
 		memory[i] = memfd_create("fuzz-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-		CHECK(memory[i] > 0 && ftruncate(memory[i], LR_PAGE + SIZE) == 0);
+		CHECK(memory[i] > 0 && ftruncate(memory[i], lr_page() + SIZE) == 0);
 		CHECK(fcntl(memory[i], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
 	}
 	if (!ours) {
-		ours = mmap(NULL, LR_PAGE + SIZE, PROT_READ, MAP_SHARED, memory[0], 0);
-		theirs = mmap(NULL, LR_PAGE + SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory[1], 0);
+		ours = mmap(NULL, lr_page() + SIZE, PROT_READ, MAP_SHARED, memory[0], 0);
+		theirs = mmap(NULL, lr_page() + SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory[1], 0);
 		CHECK(ours != MAP_FAILED && theirs != MAP_FAILED);
 	}
-	memset(theirs, 0, LR_PAGE);
-	uint8_t *first = mmap(NULL, LR_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory[0], 0);
+	memset(theirs, 0, lr_page());
+	uint8_t *first = mmap(NULL, lr_page(), PROT_READ | PROT_WRITE, MAP_SHARED, memory[0], 0);
 	CHECK(first != MAP_FAILED);
-	memset(first, 0, LR_PAGE);
-	munmap(first, LR_PAGE);
+	memset(first, 0, lr_page());
+	munmap(first, lr_page());
 }
 
 static void open_link(void)
@@ -78,7 +78,7 @@ static void open_link(void)
 static void put_bytes(uint64_t at, const void *bytes, uint32_t size)
 {
 	for (uint32_t i = 0; i < size; i++)
-		theirs[LR_PAGE + (at + i) % SIZE] = ((const uint8_t *)bytes)[i];
+		theirs[lr_page() + (at + i) % SIZE] = ((const uint8_t *)bytes)[i];
 }
 
 static void write_frame(void)
@@ -141,10 +141,10 @@ static void read_ours(void)
 	CHECK(end >= head && end - head <= SIZE);
 	while (head < end && !in_one_of(4)) {
 		for (uint32_t i = 0; i < sizeof h; i++)
-			((uint8_t *)&h)[i] = ours[LR_PAGE + (head + i) % SIZE];
+			((uint8_t *)&h)[i] = ours[lr_page() + (head + i) % SIZE];
 		CHECK(h.length <= LR_MAX_FRAME && head + LR_HEADER_SIZE + lr_pad8(h.length) <= end);
 		for (uint32_t i = 0; i < h.length; i++)
-			CHECK(ours[LR_PAGE + (head + LR_HEADER_SIZE + i) % SIZE] == pattern(0)[i]);
+			CHECK(ours[lr_page() + (head + LR_HEADER_SIZE + i) % SIZE] == pattern(0)[i]);
 		head += LR_HEADER_SIZE + lr_pad8(h.length);
 	}
 	set(theirs, HEAD, head);
