@@ -22,8 +22,16 @@ static int open_in(const char *lane, const char *name, int how)
 {
 	char path[256];
 
+	struct stat st;
+	int fd;
+
 	snprintf(path, sizeof path, "%s/%s/%s", spool, lane, name);
-	return open(path, how | O_CLOEXEC, 0600);
+	fd = open(path, how | O_NONBLOCK | O_CLOEXEC, 0600);
+	/* What an oddity has put there is nothing to write to. */
+	if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)))
+		return fd;
+	close(fd);
+	return -1;
 }
 
 static const char *numbered(uint64_t number)
