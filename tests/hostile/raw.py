@@ -87,7 +87,9 @@ class RawSocket:
         self._fds: list[int] = []
         offered: list[int] = []
         if ring:
-            offered = [os.eventfd(0), create_ring(SIZE), create_ring(SIZE)]
+            offered = [os.eventfd(0, os.EFD_NONBLOCK), create_ring(SIZE), create_ring(SIZE)]
+            self.bell = os.dup(offered[0])
+            self._fds.append(self.bell)
             self.mine = mmap.mmap(offered[1], CONTROL_PAGE + SIZE)
             self.theirs = mmap.mmap(offered[2], CONTROL_PAGE + SIZE, prot=mmap.PROT_READ)
         medium = SocketMedium(self.sock)
@@ -113,7 +115,7 @@ class RawSocket:
         self.ring()
 
     def ring(self) -> None:
-        os.eventfd_write(self._fds[0], 1)
+        os.eventfd_write(self._fds[1], 1)
 
     def ended(self) -> bool:
         """Whether the server hangs up."""

@@ -71,8 +71,12 @@ def read_hello(sock: socket.socket) -> Hello:
             return hello
 
 
+def bell() -> int:
+    return os.eventfd(0, os.EFD_NONBLOCK)
+
+
 def rings(size: int = RING) -> list[int]:
-    return [os.eventfd(0), memory.create_ring(size), memory.create_ring(size)]
+    return [bell(), memory.create_ring(size), memory.create_ring(size)]
 
 
 def goes_on(doorman: Doorman, target: str) -> None:
@@ -212,14 +216,29 @@ def _a_file() -> int:
 @pytest.mark.parametrize(
     ("make", "size", "words"),
     [
-        (lambda: [os.eventfd(0), _unsealed(), memory.create_ring(RING)], RING, "not sealed"),
-        (lambda: [os.eventfd(0), memory.create_ring(RING), _half_sealed()], RING, "not sealed"),
-        (lambda: [os.eventfd(0), _a_file(), _a_file()], RING, "not sealed"),
+        (
+            lambda: [bell(), _unsealed(), memory.create_ring(RING)],
+            RING,
+            "not sealed",
+        ),
+        (
+            lambda: [bell(), memory.create_ring(RING), _half_sealed()],
+            RING,
+            "not sealed",
+        ),
+        (lambda: [bell(), _a_file(), _a_file()], RING, "not sealed"),
+        (lambda: [os.eventfd(0), *rings()[1:]], RING, "without O_NONBLOCK"),
+        (lambda: [_a_file(), *rings()[1:]], RING, "not an eventfd"),
+        (lambda: [_unsealed(), *rings()[1:]], RING, "not an eventfd"),
         (lambda: rings(RING // 2), RING, "another size"),
         (lambda: rings(RING), RING // 2, "another size"),
         (rings, RING + 4096, "power of two"),
         (lambda: rings(65536), 65536, "below 131072"),
-        (lambda: [os.eventfd(0), memory.create_ring(RING)], RING, "2 descriptors instead of 3"),
+        (
+            lambda: [bell(), memory.create_ring(RING)],
+            RING,
+            "2 descriptors instead of 3",
+        ),
         (list, RING, "0 descriptors instead of 3"),
         (rings, 0, "without saying what for"),
     ],
