@@ -84,7 +84,7 @@ def test_the_example_of_a_test_passes(example: Path) -> None:
 
 def test_every_option_of_ours_is_explained_and_exists() -> None:
     text = README.read_text()
-    assert set(re.findall(r"`(localrpc\.[a-z_]+)` \|", text)) == set(_OWN)
+    assert set(re.findall(r"^\| `(localrpc\.[a-z_]+)` \|", text, re.MULTILINE)) == set(_OWN)
     in_targets = set(re.findall(r"\| `\?([a-z]+)=`", text))
     assert in_targets == {option for scheme in SCHEMES.values() for option in scheme.options}
     bounds = re.search(r"\?ring=` \| `(\w+)` to `(\w+)`", text)
