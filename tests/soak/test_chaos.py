@@ -319,7 +319,7 @@ def test_every_call_ends_once_with_what_its_history_allows(target: str) -> None:
         print(f"{target}: {dict(troubles)}, {sum(codes.values())} calls: {dict(codes)}")
         assert codes["OK"]
         with localrpc.insecure_channel(target) as channel:
-            echo = channel.unary_unary("/chaos/echo")
+            echo: Any = channel.unary_unary("/chaos/echo")
             assert echo(b"x", timeout=PATIENCE, wait_for_ready=True) == b"x"
             await_that(lambda: live_calls(channel) == 0, "no call at the client")
         trouble.server.signal(signal.SIGTERM)
