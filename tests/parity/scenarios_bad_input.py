@@ -57,7 +57,6 @@ def client_is_answered_with(w: World, noise: str) -> Any:
     """A listener that is no server: to each it says something else, then hangs up."""
     address = w.address()
     with occupy(address) as listener:
-
         over = threading.Event()
 
         def answer() -> None:
