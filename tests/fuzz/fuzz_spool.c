@@ -26,12 +26,26 @@ static int open_in(const char *lane, const char *name, int how)
 	int fd;
 
 	snprintf(path, sizeof path, "%s/%s/%s", spool, lane, name);
-	fd = open(path, how | O_NONBLOCK | O_CLOEXEC, 0600);
+	fd = open(path, how | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0600);
 	/* What an oddity has put there is nothing to write to. */
 	if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)))
 		return fd;
 	close(fd);
 	return -1;
+}
+
+/* A file that is in no spool: a link to it may be, and nobody may write there. */
+static const char *outside(void)
+{
+	static char path[256];
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof path, "%s/outside", base);
+	fd = open(path, O_CREAT | O_RDONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
+	CHECK(fd >= 0 && fstat(fd, &st) == 0 && st.st_size == 0);
+	close(fd);
+	return path;
 }
 
 static const char *numbered(uint64_t number)
@@ -128,7 +142,7 @@ static bool oddity(uint8_t which)
 		CHECK(mkdir(path, 0700) <= 0);
 		return true;
 	case 1:
-		CHECK(symlink("/etc/passwd", path) <= 0);
+		CHECK(symlink(outside(), path) <= 0);
 		return true;
 	case 2:
 		CHECK(mkfifo(path, 0600) <= 0);
@@ -233,7 +247,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bytes_run(&far, link);
 	close(client);
 	remove_all(spool);
-	remove(base);
+	remove(outside());
+	CHECK(remove(base) == 0);
 	*base = 0;
 	world_over();
 	return 0;

@@ -279,7 +279,7 @@ static uint64_t open_call(struct lr_io *io, int what, uint64_t wanted)
 	int r;
 
 	io->resumed = 0;
-	while ((r = lr_open(engine, io, (uint32_t)what, NULL, 0, -1,
+	while ((r = lr_open(engine, io, (uint32_t)what + 1, NULL, 0, -1,
 			alone ? (char *)&wanted : NULL, alone ? sizeof wanted : 0,
 			alone ? LR_F_END : 0, 0)) == LR_AGAIN)
 		;
@@ -355,7 +355,7 @@ static void echo(struct lr_io *io)
 	note(ECHO, 0);
 	memcpy(message, &len, sizeof len);
 	do { /* interrupted before it was sent, it is to be begun again */
-		r = lr_unary(engine, io, ECHO, NULL, 0, message, len, 0);
+		r = lr_unary(engine, io, ECHO + 1, NULL, 0, message, len, 0);
 		while (r == LR_AGAIN)
 			r = lr_unary_wait(engine, io, message, len, 0);
 	} while (r == LR_UNSENT && io->call == 0);
@@ -607,7 +607,7 @@ static void round_of(uint64_t *arms, uint64_t *rooms)
 	CHECK(pthread_create(&watcher, NULL, watch, &child) == 0);
 	for (uint32_t i = 0; i < KINDS; i++) {
 		char name[2] = {'/', (char)('0' + i)};
-		CHECK(lr_method(engine, i, name, 2) == 0);
+		CHECK(lr_method(engine, i + 1, name, 2) == 0);
 	}
 	for (intptr_t i = 0; i < callers; i++)
 		CHECK(pthread_create(&threads[i], NULL, call, (void *)i) == 0);
