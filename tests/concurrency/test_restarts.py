@@ -207,6 +207,7 @@ def test_a_call_stays_with_its_server_when_another_call_finds_the_next_one(
     def interrupt() -> None:
         """A signal makes the waiting call come back from the core for a moment."""
         assert one.entered.acquire(timeout=PATIENCE)
+        one.entered.release()
         while not interrupted.wait(0.01):
             signal.pthread_kill(main, signal.SIGUSR2)
 
@@ -215,6 +216,8 @@ def test_a_call_stays_with_its_server_when_another_call_finds_the_next_one(
         if threading.get_ident() == main and not interrupted.is_set():
             interrupted.set()
             assert length == unary._AGAIN
+            # It may come back of itself, too, before its handler has begun.
+            assert one.entered.acquire(timeout=PATIENCE)
             one.server.stop(PATIENCE)
             two = Waiting(distinct_target, b"two:")
             assert method(b"first", timeout=PATIENCE, wait_for_ready=True) == b"two:first"
