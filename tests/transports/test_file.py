@@ -228,7 +228,7 @@ def test_who_knocks_at_a_door_that_has_just_closed_is_told(
         rename(*names)
 
     monkeypatch.setattr(os, "rename", close_first)
-    with pytest.raises(ConnectError, match="nobody listens on .* any more"):
+    with pytest.raises(ConnectError, match=r"nobody listens on .* any more"):
         dial(f"file:{spool}", ("localrpc.connect_timeout_ms", 60_000))
     assert not os.path.exists(spool)
 
