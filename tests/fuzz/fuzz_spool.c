@@ -34,7 +34,7 @@ static int open_in(const char *lane, const char *name, int how)
 	return -1;
 }
 
-/* A file that is in no spool: a link to it may be, and nobody may write there. */
+/* A file outside the spool, as the target of symbolic links. It must stay empty. */
 static const char *outside(void)
 {
 	static char path[256];

@@ -59,7 +59,7 @@
 #define LR_F_ALONE 256      /* no other worker waits for calls: start one */
 #define LR_F_REFUSED 512    /* over the limit of concurrent calls: answer with an error */
 #define LR_F_FULL 2048
-#define LR_F_POST 4096      /* lr_send: nobody shall wait for the link's room, if that can be */
+#define LR_F_POST 4096      /* lr_send: queue the message rather than wait for room on the link, if it is small */
 #define LR_F_TOO_LARGE 1024 /* the message is larger than this side receives: size says */
 
 #define LR_HEADER_SIZE 16

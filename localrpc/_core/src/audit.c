@@ -1,4 +1,4 @@
-/* audit.c - is everything that an engine keeps charged to somebody? Under the mutex. */
+/* audit.c - recounts what an engine keeps, to check the charges of its users and connections. Under the mutex. */
 #include "engine.h"
 
 static uint64_t cost_of(const struct lr_item *item)

@@ -224,7 +224,7 @@ void lr_conn_pump(struct lr_conn *conn)
 		}
 }
 
-/* Have the kernel tell of room. A connection for which it does not would wait for ever. */
+/* Register for room events. If that fails the connection must end: it would never be woken. */
 static bool watch_room(struct lr_conn *conn)
 {
 	struct lr_engine *e = conn->engine;

@@ -76,7 +76,7 @@ bool lr_call_ended(struct lr_engine *e, struct lr_call *call)
 	return false;
 }
 
-/* As lr_call_ended, for who does not lead: the leader may wait for this call itself. */
+/* lr_call_ended() for a thread that is not the leader. The leader may be waiting for this call. */
 static bool ended_here(struct lr_engine *e, struct lr_call *call)
 {
 	if (e->leader && (e->leader == call->receiver || e->leader == call->sender))
@@ -118,7 +118,7 @@ bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, co
 	return end_here(e, call, CANCEL, code, text, len);
 }
 
-/* It has ended, and nobody asks for it any more; threads that wait for it are sent away. */
+/* Free a call that has ended and whose owner is done with it; waiting threads are woken first. */
 void lr_call_release(struct lr_engine *e, struct lr_call *call)
 {
 	if (lr_call_step(call, RELEASE) != 1)

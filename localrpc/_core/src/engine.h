@@ -418,7 +418,7 @@ void lr_conn_looked_at(struct lr_conn *conn); /* a ready one: cold now, or ready
 int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */
 bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
 void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n);
-void lr_awake(struct lr_engine *e); /* nobody need ring for the hot ones */
+void lr_awake(struct lr_engine *e); /* disarm the hot connections: the leader reads them now */
 
 /* futex.c */
 struct lr_futex {
@@ -435,7 +435,7 @@ bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the same: the 
 void lr_watch_end(struct lr_engine *e);
 
 /* flush.c */
-void lr_flush_later(struct lr_engine *e); /* under the mutex, when nobody is left who sends */
+void lr_flush_later(struct lr_engine *e); /* under the mutex: start or wake the flush thread */
 void lr_flush_end(struct lr_engine *e);
 
 /* sleep.c: the leader's, without the mutex. */
@@ -475,7 +475,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 int lr_take_call(struct lr_engine *e, struct lr_io *io);
 void lr_over_memory(const struct lr_conn *conn, char *text, size_t size);
 
-/* ends.c: how a call ends, under the mutex. False: nobody had it, and it is freed. */
+/* ends.c: how a call ends, under the mutex. False: the call had no owner and was freed. */
 bool lr_call_ended(struct lr_engine *e, struct lr_call *call);
 bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
 	uint32_t len);

@@ -56,7 +56,7 @@ void lr_flush_later(struct lr_engine *e)
 		pthread_setname_np(e->flusher, "localrpc-flush");
 	}
 	if (!e->flushes)
-		e->left_behind = true; /* no thread is to be had now: whoever leaves next tries again */
+		e->left_behind = true; /* no thread could be started: the next thread to leave tries again */
 	else if (!atomic_exchange(&e->flush_wanted, 1))
 		lr_futex_wake(&e->flush_wanted);
 }
