@@ -354,6 +354,36 @@ static void a_handler_that_is_too_late(void)
 	}
 }
 
+/* The client would take it for a fault of ours, and the connection would end with all its calls. */
+static void a_message_behind_the_last(void)
+{
+	static const uint64_t sizes[] = {1, LR_INLINE + 1};
+	uint64_t other, kept, call;
+
+	connect_engines(true, true);
+	other = open_call(-1);
+	CHECK(next_call() == LR_K_CALL);
+	kept = si.call;
+	for (int i = 0; i < 3; i++) {
+		call = open_call(-1);
+		CHECK(next_call() == LR_K_CALL);
+		if (i < 2)
+			CHECK(lr_half_close(server, si.call) == 0);
+		else
+			CHECK(lr_send(server, si.call, huge, LR_INLINE + 1, LR_F_END, 0) == 0);
+		CHECK(lr_finish(server, si.call, "", 0, huge, sizes[i % 2], 0) < 0);
+		if (i == 2) {
+			CHECK(receive_for(call) == LR_K_BIG);
+			CHECK(lr_fill(client, call, came, LR_INLINE + 1, 0) == 0);
+		}
+		CHECK(receive_for(call) == LR_K_END);
+		CHECK(receive_for(call) == LR_K_RESET && ci.size == 13);
+		CHECK(lr_release(client, call) == 0);
+	}
+	CHECK(lr_finish(server, kept, "", 0, "x", 1, 0) == 0);
+	CHECK(receive_for(other) == LR_K_MESSAGES && receive_for(other) == LR_K_STATUS);
+}
+
 static const struct { const char *name; void (*run)(void); } cases[] = {
 	{"status-behind-a-message", status_behind_a_message},
 	{"status-of-a-message-that-nobody-finishes", status_of_a_message_that_nobody_finishes},
@@ -363,6 +393,7 @@ static const struct { const char *name; void (*run)(void); } cases[] = {
 	{"room-is-asked-for-again", room_is_asked_for_again},
 	{"a-call-that-is-too-late", a_call_that_is_too_late},
 	{"a-handler-that-is-too-late", a_handler_that_is_too_late},
+	{"a-message-behind-the-last", a_message_behind_the_last},
 };
 
 int main(int count, char **names)

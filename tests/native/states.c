@@ -174,6 +174,9 @@ static void in_half(void) { then(end); }
 static void out_open(void) { taken(); CHECK(role == LR_SERVER ? give_headers() == 0 : send_one() == 0); }
 static void out_big(void) { taken(); CHECK(send_huge() == LR_TIMEOUT && call->out == OUT_BIG); }
 static void out_big_end(void) { taken(); CHECK(send_last() == LR_TIMEOUT && call->out == OUT_BIG_END); }
+/* As with a thread inside, that goes on as long as this one has the call. */
+static void sending(void) { out_big(); lr_call_hold(call); call->busy = true; }
+static void sending_last(void) { out_big_end(); lr_call_hold(call); call->busy = true; }
 static void out_half(void) { taken(); CHECK(half_close() == 0); }
 static void answered(void) { then(status); }
 static void reset_came(void) { then(reset); }
@@ -196,9 +199,7 @@ static void expired(void)
 /* As with a thread inside: the last out of it frees the call. */
 static void finishing(void)
 {
-	out_big();
-	lr_call_hold(call);
-	call->busy = true;
+	sending();
 	CHECK(finish() == 0);
 }
 static void finished(void) { taken(); lr_call_hold(call); CHECK(finish() == 0); }
@@ -211,7 +212,7 @@ static const struct state states[] = {
 	{"in open", BOTH, in_open}, {"in big", BOTH, in_big}, {"in big end", BOTH, in_big_end},
 	{"in big status", CLIENTS, in_big_status}, {"in half", BOTH, in_half},
 	{"out open", BOTH, out_open}, {"out big", BOTH, out_big}, {"out big end", BOTH, out_big_end},
-	{"out half", BOTH, out_half}, {"finishing", SERVERS, finishing},
+	{"sending", SERVERS, sending}, {"sending last", SERVERS, sending_last}, {"out half", BOTH, out_half}, {"finishing", SERVERS, finishing},
 	{"finished", SERVERS, finished}, {"answered", CLIENTS, answered},
 	{"reset", BOTH, reset_came}, {"dead", BOTH, dead}, {"cancelled", BOTH, cancelled},
 	{"expired", BOTH, expired}, {"released", BOTH, let_go},

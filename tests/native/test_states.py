@@ -53,6 +53,13 @@ def test_no_pair_of_state_and_event_is_left_out(outcomes: list[str]) -> None:
     assert len(pairs) == len(set(pairs)) == len(events) * len(states)
 
 
+def test_what_one_side_may_send_the_other_takes_and_nothing_else(tmp_path: Path) -> None:
+    binary = compile_native("agree.c", tmp_path, [])
+    done = subprocess.run([binary], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert int(done.stdout) > 10  # pairs of states
+
+
 def test_only_the_tables_move_a_call() -> None:
     """Whoever sets a state beside them has added a transition that nobody sees."""
     made = {"table.c": 5, "engine.h": 2}  # a new call's and a free one's; the step itself
@@ -77,6 +84,7 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "room-is-asked-for-again",
         "a-call-that-is-too-late",
         "a-handler-that-is-too-late",
+        "a-message-behind-the-last",
     ],
 )
 def test_a_call_ends_as_it_should_where_things_happen_at_once(endings: Path, case: str) -> None:

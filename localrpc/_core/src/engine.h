@@ -71,13 +71,14 @@ enum { OUT_START = 1, OUT_OPEN, OUT_BIG, OUT_BIG_END, OUT_HALF, LR_OUTS };
 enum { OWNED = 1, QUEUED, DEFERRED, RELEASED, LR_PLACES };
 
 /* What can happen to a call. WHOLE: the last byte of a large message. BIG_END: a large message
- * behind which there is no other; BIG_STATUS: behind which the status takes effect. */
+ * behind which there is no other; STATUS_BIG: behind which the status takes effect. STATUS_WITH:
+ * it carries a message. STATUS_AFTER: it waits for the end of a large one. */
 enum lr_event {
 	GOT_HEADERS, GOT_MESSAGE, GOT_BIG, GOT_BIG_END, GOT_DATA, GOT_WHOLE, GOT_END,
 	GOT_STATUS, GOT_STATUS_BIG, GOT_CREDIT,
 	GOT_RESET, LINK_DIED, CANCEL, EXPIRE,
 	PUT_HEADERS, PUT_MESSAGE, PUT_BIG, PUT_BIG_END, PUT_DATA, PUT_WHOLE, PUT_END,
-	PUT_STATUS, PUT_STATUS_BIG, PUT_STATUS_AFTER,
+	PUT_STATUS, PUT_STATUS_WITH, PUT_STATUS_BIG, PUT_STATUS_AFTER, PUT_STATUS_WITH_AFTER,
 	QUEUE, DEFER, TAKE, RELEASE,
 	LR_CALL_EVENTS
 };

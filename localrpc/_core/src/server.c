@@ -80,7 +80,7 @@ static int finish(struct lr_engine *e, struct lr_call *call, const char *trailer
 {
 	struct iovec iov[3] = {{&trailer_len, 4}, {(void *)(uintptr_t)trailer, trailer_len}};
 	int flags = 0, count = 2, r;
-	enum lr_event event = PUT_STATUS;
+	enum lr_event event = PUT_STATUS, after = PUT_STATUS_AFTER;
 
 	if (lr_call_expired(e, call))
 		return LR_TIMEOUT;
@@ -89,15 +89,16 @@ static int finish(struct lr_engine *e, struct lr_call *call, const char *trailer
 	if (msg) {
 		bool big = len > LR_INLINE;
 		flags = big ? LR_F_BIG : LR_F_MESSAGE;
-		event = big ? PUT_STATUS_BIG : PUT_STATUS;
+		event = big ? PUT_STATUS_BIG : PUT_STATUS_WITH;
+		after = PUT_STATUS_WITH_AFTER;
 		iov[count++] = big ? (struct iovec){&len, sizeof len}
 				   : (struct iovec){(void *)(uintptr_t)msg, len};
 	}
-	if (event == PUT_STATUS && (call->out == OUT_BIG || call->out == OUT_BIG_END)) {
-		if ((r = lr_call_may(call, PUT_STATUS_AFTER)) == 1)
+	if (event != PUT_STATUS_BIG && (call->out == OUT_BIG || call->out == OUT_BIG_END)) {
+		if ((r = lr_call_may(call, after)) == 1)
 			r = lr_send_after(call, iov, count, flags);
 		if (r == 0)
-			lr_call_step(call, PUT_STATUS_AFTER);
+			lr_call_step(call, after);
 		return r;
 	}
 	/* From here on the client may forget the call, and use its slot for another. */

@@ -20,7 +20,8 @@ const uint8_t lr_life[LR_LIVES][LR_CALL_EVENTS] = {
 		[GOT_STATUS] = ANSWERED, [GOT_STATUS_BIG] = LIVE, [GOT_CREDIT] = LIVE,
 		[GOT_RESET] = RESET_CAME, [LINK_DIED] = DEAD, [CANCEL] = CANCELLED, [EXPIRE] = EXPIRED,
 		[PUT_HEADERS ... PUT_END] = LIVE,
-		[PUT_STATUS] = FINISHED, [PUT_STATUS_BIG] = FINISHING, [PUT_STATUS_AFTER] = FINISHING,
+		[PUT_STATUS] = FINISHED, [PUT_STATUS_WITH] = FINISHED, [PUT_STATUS_BIG] = FINISHING,
+		[PUT_STATUS_AFTER] = FINISHING, [PUT_STATUS_WITH_AFTER] = FINISHING,
 		[QUEUE] = LIVE, [DEFER] = LIVE, [TAKE] = LIVE,
 		/* RELEASE is refused: a call that ends for nobody would leave its peer waiting. */
 	},
@@ -82,26 +83,29 @@ const uint8_t lr_words[4][LR_MOST_STATES][LR_CALL_EVENTS] = {
 			[GOT_STATUS] = IN_HALF, [GOT_CREDIT] = IN_HALF,
 		},
 	},
-	/* What this side sends. PUT_STATUS_AFTER: a status that waits for the end of a message. */
+	/* What this side sends: nothing that the peer's WORD_IN refuses. Behind END, or a large
+	 * message that is the last, a status has no message. */
 	[WORD_OUT] = {
 		[OUT_START] = {
 			[PUT_HEADERS] = OUT_OPEN, [PUT_MESSAGE] = OUT_OPEN, [PUT_BIG] = OUT_BIG,
 			[PUT_BIG_END] = OUT_BIG_END, [PUT_END] = OUT_HALF, [PUT_STATUS] = OUT_HALF,
-			[PUT_STATUS_BIG] = OUT_BIG_END,
+			[PUT_STATUS_WITH] = OUT_HALF, [PUT_STATUS_BIG] = OUT_BIG_END,
 		},
 		[OUT_OPEN] = {
 			[PUT_MESSAGE] = OUT_OPEN, [PUT_BIG] = OUT_BIG, [PUT_BIG_END] = OUT_BIG_END,
-			[PUT_END] = OUT_HALF, [PUT_STATUS] = OUT_HALF, [PUT_STATUS_BIG] = OUT_BIG_END,
+			[PUT_END] = OUT_HALF, [PUT_STATUS] = OUT_HALF, [PUT_STATUS_WITH] = OUT_HALF,
+			[PUT_STATUS_BIG] = OUT_BIG_END,
 		},
 		[OUT_BIG] = {
 			[PUT_DATA] = OUT_BIG, [PUT_WHOLE] = OUT_OPEN, [PUT_STATUS_AFTER] = OUT_BIG,
+			[PUT_STATUS_WITH_AFTER] = OUT_BIG,
 		},
 		[OUT_BIG_END] = {
 			[PUT_DATA] = OUT_BIG_END, [PUT_WHOLE] = OUT_HALF, [PUT_END] = LATE,
 			[PUT_STATUS_AFTER] = OUT_BIG_END,
 		},
 		[OUT_HALF] = {
-			[PUT_END] = LATE, [PUT_STATUS] = OUT_HALF, [PUT_STATUS_BIG] = OUT_BIG_END,
+			[PUT_END] = LATE, [PUT_STATUS] = OUT_HALF,
 		},
 	},
 	/* Who has a server's call; a client's is OWNED until it is RELEASED. A call that ends while
