@@ -228,6 +228,29 @@ static void an_answer_before_the_end(void)
 	CHECK(receive_for(answered) == LR_K_STATUS);
 }
 
+/*
+ * Two answers have come, and the peer's end behind them, which an event has told of already:
+ * who takes the first answer leaves the second where it is, and not the connection dead.
+ */
+static void two_answers_before_the_end(void)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLHUP};
+	uint64_t calls[2];
+
+	connect_engines(true, false);
+	for (int i = 0; i < 2; i++)
+		calls[i] = open_call(-1);
+	for (int i = 0; i < 2; i++)
+		frame(LR_T_STATUS, 0, calls[i], "\0\0\0\0", 4);
+	close(peer);
+	event.data.u64 = (uint64_t)client->conns[0]->id << 8 | EVENT_BELL;
+	CHECK(lr_enter(client) == 0);
+	lr_hear(client, &event, 1);
+	lr_leave(client);
+	for (int i = 0; i < 2; i++)
+		CHECK(receive_for(calls[i]) == LR_K_STATUS);
+}
+
 /* That the link dies is no answer: after the deadline the call has ended with that. */
 static void a_death_after_the_deadline(void)
 {
@@ -389,6 +412,7 @@ static const struct { const char *name; void (*run)(void); } cases[] = {
 	{"status-of-a-message-that-nobody-finishes", status_of_a_message_that_nobody_finishes},
 	{"a-thread-that-receives-is-sent-away", a_thread_that_receives_is_sent_away},
 	{"an-answer-before-the-end", an_answer_before_the_end},
+	{"two-answers-before-the-end", two_answers_before_the_end},
 	{"a-death-after-the-deadline", a_death_after_the_deadline},
 	{"room-is-asked-for-again", room_is_asked_for_again},
 	{"a-call-that-is-too-late", a_call_that_is_too_late},

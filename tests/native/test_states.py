@@ -80,6 +80,7 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "status-of-a-message-that-nobody-finishes",
         "a-thread-that-receives-is-sent-away",
         "an-answer-before-the-end",
+        "two-answers-before-the-end",
         "a-death-after-the-deadline",
         "room-is-asked-for-again",
         "a-call-that-is-too-late",

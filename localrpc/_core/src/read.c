@@ -30,6 +30,7 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 			lr_conn_die(conn, LR_PROTOCOL, "the peer broke the protocol: %s", why);
 			break;
 		}
+		r = 1; /* there may be more: its end, if we know of that, is behind it */
 		ops->consume(conn->link);
 		e->stats.frames_in++;
 		if (!frames++)
