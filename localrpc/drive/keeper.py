@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +31,10 @@ Subscriber = Callable[[grpc.ChannelConnectivity], None]
 _TICK = 0.001
 """Seconds by which a wait may end early."""
 _PASSING_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.05)
-"""Seconds between attempts that meet a server in its last moment; then one more."""
+"""Seconds before each further attempt, while all of them meet a server in its last moment."""
+_REDIAL_LIMIT = 1.0
+"""Seconds that these further attempts may take together: the next server may still be starting,
+or nobody may ever answer, and a call that does not wait for a server is to fail."""
 
 
 class NotReady(Exception):
@@ -179,9 +181,7 @@ class Keeper:
             connection = self._meet(limit)
             session = Session(self, connection, self.options)
         except ConnectError as error:
-            # What led to it holds frames, and those this keeper and the error itself.
-            error.__traceback__ = error.__context__ = error.__cause__ = None
-            failed = error
+            failed = _without_frames(error)
         except (OSError, MemoryError) as error:
             failed = ConnectError(str(self.address), str(error))
         finally:
@@ -213,14 +213,25 @@ class Keeper:
 
         Nobody has seen anything of a call by then. Raises ConnectError.
         """
+        try:
+            return self._transport.dial(self.address, self.options, limit)
+        except ConnectError as error:
+            if not error.passing:
+                raise
+            first = _without_frames(error)
+        limit = min(limit, monotonic() + _REDIAL_LIMIT)
         for pause in _PASSING_PAUSES:
+            with self._changed:
+                if self._changed.wait_for(lambda: self.closed, pause):
+                    break
             try:
                 return self._transport.dial(self.address, self.options, limit)
             except ConnectError as error:
-                if not error.passing or self.closed or monotonic() + pause >= limit:
+                if monotonic() >= limit - _TICK:
+                    break
+                if not error.passing:
                     raise
-            time.sleep(pause)
-        return self._transport.dial(self.address, self.options, limit)
+        raise first
 
     def lost(self, session: Session) -> None:
         """`session` will not carry another call; those in flight go on if they can."""
@@ -366,12 +377,17 @@ def _connect(ref: weakref.ref[Keeper]) -> None:
             changed.wait(backoff)
 
 
+def _without_frames(error: ConnectError) -> ConnectError:
+    """What led to it holds frames, and those the keeper and the error itself."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
+
+
 def _not_ready(failure: ConnectError | None, until: float | None) -> NotReady:
     """Why there is no session: whatever has failed, a deadline that has passed came first."""
     if failure is None or (until is not None and monotonic() >= until):
         return NotReady(*DEADLINE_EXCEEDED)
-    code = failure.code if failure else ConnectError.code
-    return NotReady(grpc.StatusCode[code], str(failure))
+    return NotReady(grpc.StatusCode[failure.code], str(failure))
 
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ import grpc
 import pytest
 
 import localrpc
-from localrpc.drive.keeper import _PASSING_PAUSES
+from localrpc.drive import keeper
 from localrpc.options import Options
 from localrpc.sync import unary
 from localrpc.transports.greet import make_hello
 from localrpc.wire.greeting import hello_frame
 from tests.peers.journal import PATIENCE
-from tests.places import listen, place_of
+from tests.places import listen, occupy, place_of
 from tests.rpc.house import await_that, dial
 
 CLIENTS = 3
@@ -129,9 +129,10 @@ LAST_WORDS = [hangs_up, hangs_up_in_its_hello, says_that_it_stops]
 @pytest.mark.parametrize("last_word", LAST_WORDS)
 @pytest.mark.parametrize("target", ["unix", "unix-abstract", "tcp"], indirect=True)
 def test_a_client_that_meets_a_server_in_its_last_moment_dials_again(
-    target: str, last_word: Callable[[socket.socket], None]
+    target: str, last_word: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody has seen its call, and the next server stands at the same socket."""
+    monkeypatch.setattr(keeper, "_REDIAL_LIMIT", PATIENCE)
     door = listen(target)
     with futures.ThreadPoolExecutor(1) as pool, dial(target) as channel:
         calling = pool.submit(channel.unary_unary("/r/echo"), b"x", timeout=PATIENCE)
@@ -171,7 +172,45 @@ def test_a_client_gives_up_on_who_only_ever_stops(
     error: Any = caught.value
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "the greeting failed" in error.details()
-    assert len(met) == len(_PASSING_PAUSES) + 1
+    assert len(met) == len(keeper._PASSING_PAUSES) + 1
+
+
+def test_a_call_fails_as_it_was_turned_away_if_nobody_comes_next(
+    distinct_meeting_target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before its deadline: it does not wait for a server."""
+    monkeypatch.setattr(keeper, "_REDIAL_LIMIT", 0.05)
+    with (
+        occupy(distinct_meeting_target) as door,
+        futures.ThreadPoolExecutor(1) as pool,
+        dial(distinct_meeting_target) as channel,
+    ):
+        calling = pool.submit(channel.unary_unary("/r/echo"), b"x", timeout=PATIENCE)
+        with door.accept()[0]:
+            pass
+        error: Any = calling.exception()
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "the greeting failed: it hung up without a greeting" in error.details()
+
+
+def test_close_wakes_a_call_that_is_about_to_dial_again(
+    one_target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else would in time."""
+    begins = threading.Event()
+
+    def pauses() -> Iterator[float]:
+        begins.set()
+        yield 10 * PATIENCE
+
+    monkeypatch.setattr(keeper, "_PASSING_PAUSES", pauses())
+    with listen(one_target) as door, futures.ThreadPoolExecutor(1) as pool:
+        channel = dial(one_target)
+        calling = pool.submit(channel.unary_unary("/r/echo"), b"x")
+        door.accept()[0].close()
+        assert begins.wait(PATIENCE)
+        channel.close()
+        assert "closed channel" in str(calling.exception(PATIENCE))
 
 
 class Waiting:
@@ -218,6 +257,7 @@ def test_a_call_stays_with_its_server_when_another_call_finds_the_next_one(
             assert length == unary._AGAIN
             # It may come back of itself, too, before its handler has begun.
             assert one.entered.acquire(timeout=PATIENCE)
+            one.entered.release()  # the thread that interrupts waits for it, too
             one.server.stop(PATIENCE)
             two = Waiting(distinct_target, b"two:")
             assert method(b"first", timeout=PATIENCE, wait_for_ready=True) == b"two:first"
