@@ -97,3 +97,43 @@ def test_every_case_of_endings_is_tried(endings: Path) -> None:
     names = subprocess.run([endings], capture_output=True, text=True, check=True).stdout.split()
     tried = test_a_call_ends_as_it_should_where_things_happen_at_once.pytestmark[0].args[1]  # type: ignore[attr-defined]
     assert names == tried
+
+
+@pytest.fixture(scope="module")
+def starving(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flags = [*SANITIZERS["address"], "-Wl,--wrap=malloc"]
+    return compile_native("starving.c", tmp_path_factory.mktemp("starving"), flags)
+
+
+STARVING = (
+    "status",
+    "status-with-a-large-message",
+    "data",
+    "headers",
+    "credit",
+    "end",
+    "asking-for-credit",
+)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+@pytest.mark.parametrize("case", STARVING)
+def test_a_call_ends_for_its_peer_though_there_is_no_memory_to_say_how(
+    starving: Path, case: str, failures: int
+) -> None:
+    done = subprocess.run(
+        [starving, case, str(failures)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_who_watches_a_call_is_told_though_there_is_no_memory_for_its_status(
+    starving: Path,
+) -> None:
+    done = subprocess.run([starving, "watched", "1"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_every_case_of_starving_is_tried(starving: Path) -> None:
+    names = subprocess.run([starving], capture_output=True, text=True, check=True).stdout.split()
+    assert tuple(names) == STARVING

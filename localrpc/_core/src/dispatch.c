@@ -12,7 +12,7 @@ void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
 	if (call->taken < e->window / 2 && !(call->state & CALL_CREDIT_WANTED))
 		return;
 	call->state &= ~(uint32_t)CALL_CREDIT_WANTED;
-	if (lr_conn_post(call->conn, LR_T_CREDIT, 0, call->wire, &iov, 1) == 0) {
+	if (lr_call_post(call, LR_T_CREDIT, 0, &iov, 1) == 0) {
 		call->owed -= call->taken;
 		call->taken = 0;
 	}
@@ -189,6 +189,8 @@ static void no_memory_for(struct lr_engine *e, struct lr_call *call)
 	} else if (lr_call_step(call, GOT_RESET) == 1) { /* as if the server had said so */
 		lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, iov, 2);
 		reset(e, call, code, text, sizeof text - 1);
+	} else { /* it has ended: by the status that there is no memory for */
+		lr_call_ended(e, call);
 	}
 }
 

@@ -118,6 +118,16 @@ bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, co
 	return end_here(e, call, CANCEL, code, text, len);
 }
 
+int lr_call_post(struct lr_call *call, int type, int flags, const struct iovec *iov, int count)
+{
+	static const char text[] = "the peer has no memory for what it has to say";
+	int r = lr_conn_post(call->conn, type, flags, call->wire, iov, count);
+
+	if (r == LR_NOMEM)
+		lr_call_cancel(call->conn->engine, call, 8, text, sizeof text - 1);
+	return r;
+}
+
 /* Free a call that has ended and whose owner is done with it; waiting threads are woken first. */
 void lr_call_release(struct lr_engine *e, struct lr_call *call)
 {

@@ -356,6 +356,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* 1, 0 no room, LR_CLOSED */
 int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
+void lr_conn_post_made(struct lr_conn *conn, struct lr_out *out); /* the same; it takes `out` over */
 struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count);
 void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
 bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size); /* an item of so many bytes */
@@ -480,6 +481,9 @@ void lr_over_memory(const struct lr_conn *conn, char *text, size_t size);
 bool lr_call_ended(struct lr_engine *e, struct lr_call *call);
 bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
 	uint32_t len);
+/* A frame that the call's peer waits for. Without memory for it the call ends, for both sides,
+ * and LR_NOMEM is returned. The call may be gone then, if it has no owner. */
+int lr_call_post(struct lr_call *call, int type, int flags, const struct iovec *iov, int count);
 bool lr_call_late(const struct lr_call *call); /* has its deadline passed? */
 bool lr_call_expired(struct lr_engine *e, struct lr_call *call); /* the same, and then it ends */
 bool lr_call_missed(const struct lr_call *call); /* a client's: did it pass while it waited? */

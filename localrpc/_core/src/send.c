@@ -45,7 +45,7 @@ void lr_ask_credit(struct lr_call *call)
 	if (call->state & CALL_ASKED_CREDIT)
 		return;
 	call->state |= CALL_ASKED_CREDIT;
-	lr_conn_post(call->conn, LR_T_CREDIT, 0, call->wire, &iov, 1);
+	lr_call_post(call, LR_T_CREDIT, 0, &iov, 1);
 }
 
 static int wait_credit(struct lr_engine *e, struct lr_call *call, uint64_t charge,
@@ -65,8 +65,8 @@ static void post_rest(struct lr_engine *e, struct lr_call *call, const char *msg
 		uint32_t most = call->conn->link->piece;
 		struct iovec iov = {(void *)(uintptr_t)(msg + call->sent),
 			left < most ? (uint32_t)left : most};
-		if (lr_conn_post(call->conn, LR_T_DATA, 0, call->wire, &iov, 1) < 0)
-			break; /* the link is at its end, and the call with it */
+		if (lr_call_post(call, LR_T_DATA, 0, &iov, 1) < 0)
+			break; /* the call is at its end, or the link, and the call with it */
 		call->sent += iov.iov_len;
 		lr_breathe(e);
 	}
@@ -79,12 +79,9 @@ static void finish_pieces(struct lr_call *call)
 	struct lr_out *after = call->after;
 
 	call->sent = 0;
-	lr_call_step(call, PUT_WHOLE);
-	if (after) {
-		struct iovec iov = {after->data, after->header.length};
-		lr_conn_post(call->conn, after->header.type, after->header.flags, call->wire, &iov, 1);
+	if (lr_call_step(call, PUT_WHOLE) == 1 && after) {
 		call->after = NULL;
-		free(after);
+		lr_conn_post_made(call->conn, after);
 	}
 }
 
@@ -218,10 +215,9 @@ int lr_half_close(struct lr_engine *e, uint64_t handle)
 	if (r < 0)
 		return r;
 	call = lr_call_get(e, handle);
-	r = call ? lr_call_step(call, PUT_END) : LR_GONE;
-	if (r == 1) {
-		r = lr_conn_post(call->conn, LR_T_MESSAGE, LR_F_END, call->wire, NULL, 0);
-	}
+	r = call ? lr_call_may(call, PUT_END) : LR_GONE;
+	if (r == 1 && (r = lr_call_post(call, LR_T_MESSAGE, LR_F_END, NULL, 0)) == 0)
+		lr_call_step(call, PUT_END);
 	lr_leave(e);
 	return r;
 }

@@ -101,10 +101,11 @@ static int finish(struct lr_engine *e, struct lr_call *call, const char *trailer
 			lr_call_step(call, after);
 		return r;
 	}
-	/* From here on the client may forget the call, and use its slot for another. */
-	if ((r = lr_call_step(call, event)) != 1)
+	if ((r = lr_call_may(call, event)) != 1)
 		return r;
-	r = lr_conn_post(call->conn, LR_T_STATUS, flags, call->wire, iov, count);
+	if ((r = lr_call_post(call, LR_T_STATUS, flags, iov, count)) == 0)
+		/* The client may forget the call now, and use its slot for another. */
+		lr_call_step(call, event);
 	if (r == 0 && event == PUT_STATUS_BIG)
 		r = lr_send_pieces(e, call, msg, len, 0, PATIENCE);
 	return r;
@@ -167,8 +168,9 @@ int lr_headers(struct lr_engine *e, uint64_t handle, const char *block, uint32_t
 		r = LR_TIMEOUT;
 	else if (call && len > LR_MAX_BLOCK)
 		r = LR_INVALID;
-	else if (call && (r = lr_call_step(call, PUT_HEADERS)) == 1)
-		r = lr_conn_post(call->conn, LR_T_HEADERS, 0, call->wire, &iov, 1);
+	else if (call && (r = lr_call_may(call, PUT_HEADERS)) == 1 &&
+		 (r = lr_call_post(call, LR_T_HEADERS, 0, &iov, 1)) == 0)
+		lr_call_step(call, PUT_HEADERS);
 	lr_leave(e);
 	return r;
 }
