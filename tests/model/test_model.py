@@ -24,6 +24,9 @@ RIGHT = (
     "kick",
     "kick LEADER",
     "kick LEADER IN_LINK",
+    "hot",
+    "hot CONNS=3 PLACES=2 FRAMES=1",
+    "hot POSTS=1",
 )
 WRONG = {
     "data CLIENT BUFFERED=TAIL": "the ringer's fence is missing",
@@ -43,6 +46,12 @@ WRONG = {
     "kick BUFFERED=KICKED": "the fence of who tells the service thread is missing",
     "kick LEADER IN_LINK NO_LOOK": "who sleeps in a link has read the nudge, and does not look",
     "kick FORGETS": "what is told between the wait's end and the reset is forgotten",
+    "hot LEAVE_UNARMED": "a connection leaves its place without being armed",
+    "hot LEAVE_BUSY": "a connection leaves its place though a frame has come",
+    "hot POSTS=1 LEAVE_STUCK": "a connection leaves its place and is not armed for room",
+    "hot FORGET_NEWCOMERS": "who finds no place is not put into the queue",
+    "hot SAME_EPOCH": "who had a turn in the queue is armed in the epoch that was rung",
+    "hot POSTS=1 POST_QUIETLY": "what is posted on a cold connection is not looked at",
 }
 
 
