@@ -22,7 +22,7 @@ from tests.hostile import rules
 from tests.hostile.raw import RawClient, raw_client
 from tests.hostile.rules import SLOT
 from tests.hostile.test_rules import ServerPeer
-from tests.hostile.test_servers import server
+from tests.hostile.test_servers import Act, server
 from tests.peers.journal import PATIENCE
 from tests.peers.station import ANY_SIZE
 from tests.rpc.house import House, await_that, dial
@@ -181,21 +181,27 @@ def test_a_client_charges_what_it_has_not_read(target: str) -> None:
         await_that(lambda: figures(channel).queued_bytes == 0, "it to be given back")
 
 
-def test_a_message_that_finds_no_memory_ends_its_call_alone(target: str) -> None:
-    calls: list[int] = []
+def begin_a_message_of(size: int, frames: list[int]) -> Act:
+    """Say so to the first call, and answer the next; `frames` gets what comes until then."""
 
     def act(connection: Connection, call: int) -> None:
         peer = ServerPeer(connection, call)
-        peer.put(rules.MESSAGE_FRAME, rules.u64(1 << 50), rules.BIG)
+        peer.put(rules.MESSAGE_FRAME, rules.u64(size), rules.BIG)
         peer.put(rules.DATA, b"x")
         io = Io()
         while lib.lr_link_recv(connection.link.raw, io.raw, 0) == 1:
-            calls.append(io.raw.kind)
+            frames.append(io.raw.kind)
             if io.raw.kind == rules.OPEN:
                 put_answer = ServerPeer(connection, io.raw.call)
                 put_answer.put(rules.STATUS, rules.status(rest=b"well"), rules.MESSAGE)
                 return
 
+    return act
+
+
+def test_a_message_that_finds_no_memory_ends_its_call_alone(target: str) -> None:
+    frames: list[int] = []
+    act = begin_a_message_of(1 << 50, frames)
     with server(target, act), dial(target, ANY_SIZE) as channel:
         call = channel.unary_stream("/a/b")(b"", timeout=PATIENCE)
         with pytest.raises(grpc.RpcError):
@@ -203,7 +209,19 @@ def test_a_message_that_finds_no_memory_ends_its_call_alone(target: str) -> None
         assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, call.details()
         assert "no memory" in call.details()
         assert channel.unary_unary("/a/b")(b"", timeout=PATIENCE) == b"well"
-    assert rules.RESET in calls
+    assert rules.RESET in frames
+
+
+def test_without_a_limit_a_message_of_any_size_may_come(target: str) -> None:
+    """Nobody reads it yet, so it is kept: its memory is reserved, and mostly never touched."""
+    frames: list[int] = []
+    act = begin_a_message_of(600 * MIB, frames)
+    with server(target, act), dial(target, ANY_SIZE) as channel:
+        large = channel.unary_stream("/a/b")(b"", timeout=PATIENCE)
+        assert channel.unary_unary("/a/b")(b"", timeout=PATIENCE) == b"well"
+        assert large.is_active()
+        large.cancel()
+    assert rules.RESET not in frames
 
 
 def test_each_user_has_places_of_its_own_for_calls_that_wait() -> None:

@@ -407,6 +407,35 @@ static void a_message_behind_the_last(void)
 	CHECK(receive_for(other) == LR_K_MESSAGES && receive_for(other) == LR_K_STATUS);
 }
 
+static atomic_bool let_in;
+
+static void *enter(void *unused)
+{
+	(void)unused;
+	CHECK(lr_enter(server) == 0);
+	atomic_store(&let_in, true);
+	lr_leave(server);
+	return NULL;
+}
+
+/* Who has the mutex for long gives it to a thread that waits for it, though it wants it back. */
+static void a_thread_that_waits_to_enter(void)
+{
+	pthread_t waiting;
+	int breaths = 0;
+
+	connect_engines(false, true);
+	CHECK(lr_enter(server) == 0);
+	pthread_create(&waiting, NULL, enter, NULL);
+	while (!atomic_load(&server->entering))
+		sched_yield();
+	while (!atomic_load(&let_in) && breaths++ < 10000) /* a busy machine may take several */
+		lr_breathe(server);
+	CHECK(atomic_load(&let_in));
+	lr_leave(server);
+	pthread_join(waiting, NULL);
+}
+
 static const struct { const char *name; void (*run)(void); } cases[] = {
 	{"status-behind-a-message", status_behind_a_message},
 	{"status-of-a-message-that-nobody-finishes", status_of_a_message_that_nobody_finishes},
@@ -417,6 +446,7 @@ static const struct { const char *name; void (*run)(void); } cases[] = {
 	{"room-is-asked-for-again", room_is_asked_for_again},
 	{"a-call-that-is-too-late", a_call_that_is_too_late},
 	{"a-handler-that-is-too-late", a_handler_that_is_too_late},
+	{"a-thread-that-waits-to-enter", a_thread_that_waits_to_enter},
 	{"a-message-behind-the-last", a_message_behind_the_last},
 };
 

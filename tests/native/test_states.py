@@ -85,6 +85,7 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "room-is-asked-for-again",
         "a-call-that-is-too-late",
         "a-handler-that-is-too-late",
+        "a-thread-that-waits-to-enter",
         "a-message-behind-the-last",
     ],
 )
