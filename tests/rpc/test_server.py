@@ -19,6 +19,8 @@ import localrpc
 from .house import PATIENCE, House, await_that, dial
 
 Code = grpc.StatusCode
+LARGE = 3 << 20
+"""Bytes, more than the links take at a time."""
 
 
 def test_stop_without_grace_ends_calls_at_once(house: House) -> None:
@@ -36,6 +38,23 @@ def test_stop_with_grace_lets_calls_finish(house: House) -> None:
     assert not stopped.is_set()
     house.gate.set()
     assert call.result(PATIENCE) == b"kept"
+    assert stopped.wait(PATIENCE)
+
+
+def test_stop_with_grace_waits_until_answers_are_out(house: House) -> None:
+    answered = threading.Event()
+
+    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.add_callback(answered.set)
+        return bytes(LARGE)
+
+    handler: Any = grpc.unary_unary_rpc_method_handler(answer)
+    service = grpc.method_handlers_generic_handler("late", {"large": handler})
+    house.server.add_generic_rpc_handlers((service,))
+    call = house.channel.unary_unary("/late/large").future(b"")
+    assert answered.wait(PATIENCE)
+    stopped = house.server.stop(PATIENCE)
+    assert call.result(PATIENCE) == bytes(LARGE)
     assert stopped.wait(PATIENCE)
 
 

@@ -8,10 +8,25 @@
 #define HANDLER_GRACE (100 * LR_US) /* for a leader that is out, before another is promoted */
 #define NAP (250 * LR_US)           /* between two wake-ups, after LR_IN_VAIN in vain */
 #define LONG_NAP LR_MS              /* and after four times as many */
+#define DRAIN_LOOK (5 * LR_MS)      /* while answers of a server that stops are not all out */
+
+/* No call is left of a server that stops; but a client may not have read all of its answer. */
+static bool drains(const struct lr_engine *e)
+{
+	return e->refusing && e->live == 0 && !e->drained_told;
+}
+
+static bool unsent(const struct lr_engine *e)
+{
+	for (uint32_t i = 0; i < e->nconns; i++)
+		if (e->conns[i] && lr_conn_unsent(e->conns[i]))
+			return true;
+	return false;
+}
 
 static int64_t next_deadline(const struct lr_engine *e)
 {
-	int64_t next = 0;
+	int64_t next = drains(e) ? lr_now() + DRAIN_LOOK : 0;
 	for (uint32_t i = 0; i < e->nwatched; i++) {
 		int64_t at = e->watched[i]->watch_deadline;
 		if (at && (!next || at < next))
@@ -62,7 +77,7 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 		lr_conn_unref(conn);
 		return LR_K_CONN_CLOSED;
 	}
-	if (e->refusing && e->live == 0 && !e->drained_told) {
+	if (drains(e) && !unsent(e)) {
 		e->drained_told = true;
 		return LR_K_DRAINED;
 	}
