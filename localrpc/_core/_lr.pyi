@@ -86,6 +86,7 @@ class _Lib:
     LR_FLOOR_MQUEUE: int
     LR_FLOOR_SYSV: int
     def lr_page(self) -> int: ...
+    def lr_make_bell(self) -> int: ...
     def lr_ring_open(
         self,
         memory: int,

@@ -18,6 +18,7 @@ __all__ = [
     "Spool",
     "claim_signal",
     "futexes_work",
+    "make_bell",
     "open_mqueue",
     "open_pipe",
     "open_ring",
@@ -189,6 +190,11 @@ def _counted(result: int) -> int:
     if result < 0:
         raise OSError(-result, os.strerror(-result))
     return result
+
+
+def make_bell() -> int:
+    """What wakes the sleeper of a ring, for its peer to ring. Raises OSError."""
+    return _counted(lib.lr_make_bell())
 
 
 def claim_signal(signo: int) -> None:

@@ -71,7 +71,7 @@ class _Rings(Memory):
         self._owned = Descriptors()
         self._segments: list[Segment] = []
         try:
-            bell = self._owned.add(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            bell = self._owned.add(links.make_bell())
             memory.sweep(self.kind)
             for _ in range(2):
                 self._segments.append(memory.create(self.kind, self.ring_size))
@@ -174,7 +174,7 @@ class _ShmGreeting(SocketGreeting):
                 # The link closes what it gets even when it fails: the socket must survive that.
                 fds.add(os.dup(sock.fileno()))
                 fds.add(open_peer_pidfd(sock, peer))
-                bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                bell = links.make_bell()
                 peer_bell, sock_fd, pidfd = fds.take()
                 to_server, to_client = (segment.take() for segment in segments)
                 link = links.open_ring(

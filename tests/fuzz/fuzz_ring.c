@@ -9,7 +9,6 @@
 #include "world.h"
 
 #include <fcntl.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -61,8 +60,8 @@ static void prepare(void)
 
 static void open_link(void)
 {
-	int pair[2], bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
-		peer_bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int pair[2], bell = lr_make_bell(),
+		peer_bell = lr_make_bell();
 	static const int wakes[] = {0, 0, SIGURG, LR_WAKE_FUTEX};
 	char error[200];
 

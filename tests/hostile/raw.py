@@ -11,6 +11,7 @@ from multiprocessing.connection import wait
 from time import monotonic_ns
 
 from localrpc._core import Io, lib
+from localrpc._core.links import make_bell
 from localrpc.address import parse_target
 from localrpc.options import parse_options
 from localrpc.transports import Connection, transport_for
@@ -19,6 +20,7 @@ from localrpc.transports.media import SocketMedium
 from localrpc.transports.memory import CONTROL_PAGE, create_ring
 from localrpc.wire.greeting import Greeter, Role, hello_frame
 from tests.peers.journal import PATIENCE
+from tests.peers.scenes import await_that
 from tests.places import connect
 
 SIZE = 131072
@@ -81,13 +83,14 @@ def raw_client(target: str) -> Iterator[RawClient]:
 class RawSocket:
     """A greeted socket, and the memory offered over it if `ring` says so."""
 
-    def __init__(self, target: str, *, ring: bool) -> None:
+    def __init__(self, target: str, *, ring: bool, bell: int | None = None) -> None:
         self.sock = connect(target)
         self.sock.settimeout(PATIENCE)
         self._fds: list[int] = []
         offered: list[int] = []
         if ring:
-            offered = [os.eventfd(0, os.EFD_NONBLOCK), create_ring(SIZE), create_ring(SIZE)]
+            bell = make_bell() if bell is None else bell
+            offered = [bell, create_ring(SIZE), create_ring(SIZE)]
             self.bell = os.dup(offered[0])
             self._fds.append(self.bell)
             self.mine = mmap.mmap(offered[1], CONTROL_PAGE + SIZE)
@@ -104,6 +107,10 @@ class RawSocket:
             if greeter.receive(data):
                 break
 
+    @property
+    def their_bell(self) -> int:
+        return self._fds[1]
+
     def put(self, at: int, value: int, size: int = 8) -> None:
         """One of the words of the ring's control page."""
         self.mine[at : at + size] = value.to_bytes(size, "little")
@@ -115,7 +122,11 @@ class RawSocket:
         self.ring()
 
     def ring(self) -> None:
-        os.eventfd_write(self._fds[1], 1)
+        os.eventfd_read(self.their_bell)
+
+    def await_frame(self) -> None:
+        """The server's first; no bell tells of it."""
+        await_that(lambda: any(self.theirs[TAIL : TAIL + 8]), "the server's first frame")
 
     def ended(self) -> bool:
         """Whether the server hangs up."""
@@ -136,8 +147,8 @@ class RawSocket:
 
 
 @contextmanager
-def raw_socket(target: str, *, ring: bool = False) -> Iterator[RawSocket]:
-    one = RawSocket(target, ring=ring)
+def raw_socket(target: str, *, ring: bool = False, bell: int | None = None) -> Iterator[RawSocket]:
+    one = RawSocket(target, ring=ring, bell=bell)
     try:
         yield one
     finally:

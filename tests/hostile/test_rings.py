@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 
 import pytest
 
 from localrpc._core import lib
 from tests.conftest import fresh_target
 from tests.hostile.raw import HEAD, SIZE, TAIL, WAKE, RawSocket, header, raw_socket
+from tests.peers.journal import PATIENCE
 from tests.peers.scenes import Stage
 
 
@@ -55,22 +56,22 @@ def test_a_sleeper_that_is_nobody_gets_no_signal(target: str, bystander: Stage) 
         assert client.ended()
 
 
-def make_bell_block(client: RawSocket) -> None:
-    """Its flags belong to the description, which both sides have; one more ring would wait."""
-    flags = fcntl.fcntl(client.bell, fcntl.F_GETFL)
-    fcntl.fcntl(client.bell, fcntl.F_SETFL, flags & ~os.O_NONBLOCK)
-    os.eventfd_write(client.bell, 0xFFFF_FFFF_FFFF_FFFE)
+def deaf_client(target: str) -> AbstractContextManager[RawSocket]:
+    """One whose bell is empty; without O_NONBLOCK a plain read of it waits."""
+    bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
+    return raw_socket(target, ring=True, bell=bell)
 
 
-def wants_room(client: RawSocket) -> None:
-    """The reader rings when it has consumed a frame."""
-    client.put(ROOM_EPOCH, 1)
-    client.write(header(4, lib.LR_T_RESET, 0, 5 << 32 | 5) + bytes(4))
+def test_a_reader_that_rings_for_room_does_not_wait(target: str, bystander: Stage) -> None:
+    """It rings when it has consumed a frame, with the engine's mutex."""
+    with deaf_client(target) as client:
+        os.set_blocking(client.bell, True)
+        client.put(ROOM_EPOCH, 1)
+        client.write(header(4, lib.LR_T_RESET, 0, 5 << 32 | 5) + bytes(4 + 4) + header(0, 77))
+        assert client.ended()
 
 
-def sleeps(client: RawSocket) -> None:
-    """Whoever answers rings."""
-    client.put(EPOCH, 1)
+def test_who_answers_does_not_wait(target: str, bystander: Stage) -> None:
     name = b"\1\0\0\0/station/echo"
     opened = b"\1\0\0\0" + bytes(4) + b"\xff" * 8 + b"request"
     data = b""
@@ -80,16 +81,42 @@ def sleeps(client: RawSocket) -> None:
     ):
         data += header(len(payload), type_, flags, call) + payload
         data += bytes(-len(data) % 8)
-    client.write(data)
+    with ExitStack() as stack:
+        for _ in range(8):  # as many as the station has workers
+            client = stack.enter_context(deaf_client(target))
+            os.set_blocking(client.bell, True)
+            client.put(EPOCH, 1)
+            client.write(data)
+            client.await_frame()
+        echo = bystander.channel.unary_unary("/station/echo")
+        assert echo(b"still", timeout=PATIENCE) == b"still"
 
 
-@pytest.mark.parametrize("ask", [wants_room, sleeps])
-def test_a_bell_that_would_block_ends_its_connection_alone(
-    target: str, bystander: Stage, ask: Callable[[RawSocket], None]
+@pytest.mark.parametrize(
+    "bell",
+    [
+        lambda: os.eventfd(0, os.EFD_NONBLOCK),
+        lambda: os.eventfd(1, os.EFD_NONBLOCK | os.EFD_SEMAPHORE),
+    ],
+    ids=["no-semaphore", "soon-empty"],
+)
+def test_a_bell_that_was_not_filled_harms_its_owner_alone(
+    target: str, bystander: Stage, bell: Callable[[], int]
 ) -> None:
+    with raw_socket(target, ring=True, bell=bell()) as client:
+        client.put(ROOM_EPOCH, 1)
+        client.write(header(4, lib.LR_T_RESET, 0, 5 << 32 | 5) + bytes(4 + 4) + header(0, 77))
+        assert client.ended()
+
+
+def test_a_client_may_do_to_the_servers_bell_what_it_likes(target: str, bystander: Stage) -> None:
+    """Nobody reads or writes it there; epoll alone knows it."""
     with raw_socket(target, ring=True) as client:
-        make_bell_block(client)
-        ask(client)
+        os.set_blocking(client.their_bell, True)
+        for _ in range(3):
+            client.ring()
+            os.eventfd_write(client.their_bell, 1)
+        client.write(header(0, 77))
         assert client.ended()
 
 

@@ -6,6 +6,7 @@ a checked frame, "nothing yet", LR_PROTOCOL or LR_CLOSED, and touch nothing else
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import resource
@@ -13,6 +14,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -21,8 +23,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localrpc._core import Io, lib
-from localrpc._core.links import Link, open_ring
+from localrpc._core.links import Link, make_bell, open_ring
 from localrpc.transports.memory import CONTROL_PAGE, create_ring
+from tests.peers import seccomp
+from tests.skips import only_where
+
+from .kinds import ROOT
 
 SIZE = 131072
 TAIL, BELL, HEAD, EPOCH, WAKE = 0, 32, 64, 128, 136
@@ -31,17 +37,17 @@ TAIL, BELL, HEAD, EPOCH, WAKE = 0, 32, 64, 128, 136
 class HandMade:
     """A ring link, and its peer made by hand."""
 
-    def __init__(self, peer_pid: int = 0, pidfd: int = -1) -> None:
+    def __init__(self, peer_pid: int = 0, pidfd: int = -1, bell: int | None = None) -> None:
         tx, rx = create_ring(SIZE), create_ring(SIZE)
         self.memory = mmap.mmap(rx, CONTROL_PAGE + SIZE)
         self.ours = mmap.mmap(tx, CONTROL_PAGE + SIZE, prot=mmap.PROT_READ)
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK)
+        self.bell = make_bell() if bell is None else bell
         ours, self.sock = socket.socketpair()
         self.link: Link = open_ring(
             tx_fd=tx,
             rx_fd=rx,
             ring_size=SIZE,
-            bell_fd=os.eventfd(0),
+            bell_fd=make_bell(),
             peer_bell_fd=os.dup(self.bell),
             sock_fd=ours.detach(),
             pidfd=pidfd,
@@ -63,6 +69,15 @@ class HandMade:
 
     def send(self, size: int = 8) -> int:
         return int(lib.lr_link_send(self.link.raw, lib.LR_T_MESSAGE, 1, 1, b"x" * size, size))
+
+    def rung(self) -> int:
+        """How often since it was asked for the last time: that much is missing in the bell."""
+        for times in itertools.count():
+            try:
+                os.eventfd_write(self.bell, 1)
+            except BlockingIOError:
+                return times
+        raise AssertionError
 
     def close(self) -> None:
         self.link.close()
@@ -91,7 +106,7 @@ def test_the_layout_is_that_of_the_protocol(ring: HandMade) -> None:
     ring.put(EPOCH, 1)
     assert ring.send() == 1
     assert int.from_bytes(ring.ours[TAIL : TAIL + 8], "little") == 24
-    assert os.eventfd_read(ring.bell) == 1
+    assert ring.rung() == 1
     assert ring.ours[CONTROL_PAGE + 16 : CONTROL_PAGE + 24] == b"x" * 8
 
 
@@ -99,17 +114,47 @@ def test_a_sleeper_is_rung_once_per_epoch(ring: HandMade) -> None:
     ring.put(EPOCH, 1)
     for _ in range(3):
         assert ring.send() == 1
-    assert os.eventfd_read(ring.bell) == 1
+    assert ring.rung() == 1
     ring.put(EPOCH, 3)
     assert ring.send() == 1
-    assert os.eventfd_read(ring.bell) == 1
+    assert ring.rung() == 1
 
 
 def test_a_thread_that_cannot_be_signalled_gets_its_bell(ring: HandMade) -> None:
     ring.put(EPOCH, 1)
     ring.put(WAKE, 23 << 24 | 1, 4)
     assert ring.send() == 1
-    assert os.eventfd_read(ring.bell) == 1
+    assert ring.rung() == 1
+
+
+def test_no_bell_makes_its_ringer_wait() -> None:
+    """An empty one, without O_NONBLOCK: that is a flag of the description, which both have."""
+    ring = HandMade(bell=os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE))
+    os.set_blocking(ring.bell, True)
+    ring.put(EPOCH, 1)
+    assert ring.send() == 1
+    ring.sock.setblocking(False)
+    with pytest.raises(BlockingIOError):  # nor is that an end
+        ring.sock.recv(1)
+    ring.close()
+
+
+@only_where(seccomp.SUPPORTED, "the numbers of this machine's system calls are not known here")
+def test_a_bell_that_can_only_be_read_with_waiting_ends_its_connection_first() -> None:
+    """Before Linux 5.8 a read of an eventfd cannot be told not to wait."""
+    script = """
+import os
+from tests.links.test_hostile_ring import EPOCH, HandMade
+ring = HandMade()
+os.set_blocking(ring.bell, True)
+ring.put(EPOCH, 1)
+sent = ring.send()
+os.set_blocking(ring.bell, False)
+print(sent, ring.rung(), ring.sock.recv(1))
+"""
+    command = [sys.executable, "-m", "tests.peers.seccomp", "--refuse", "preadv2=EOPNOTSUPP"]
+    done = subprocess.run([*command, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "1 0 b''\n", done.stderr
 
 
 def test_a_sleeper_on_a_futex_is_rung_on_the_ringers_own_page(ring: HandMade) -> None:
@@ -118,8 +163,7 @@ def test_a_sleeper_on_a_futex_is_rung_on_the_ringers_own_page(ring: HandMade) ->
         ring.put(EPOCH, epoch)
         assert ring.send() == 1
         assert int.from_bytes(ring.ours[BELL : BELL + 4], "little") == rung
-    with pytest.raises(BlockingIOError):
-        os.eventfd_read(ring.bell)
+    assert ring.rung() == 0
 
 
 @pytest.fixture
@@ -140,10 +184,7 @@ def ask(ring: HandMade, signo: int, tid: int, epoch: int = 1) -> bool:
     ring.put(WAKE, signo << 24 | tid, 4)
     ring.put(EPOCH, epoch)
     assert ring.send() == 1
-    try:
-        return bool(os.eventfd_read(ring.bell))
-    except BlockingIOError:
-        return False
+    return bool(ring.rung())
 
 
 @pytest.mark.parametrize("signo", [signal.SIGURG, signal.SIGUSR1, signal.SIGRTMIN + 2])

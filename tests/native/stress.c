@@ -15,7 +15,6 @@
 #include "queues.h"
 
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -75,8 +74,8 @@ static void connect_pair(void)
 		b = lr_sysv_open(up, down, 8192, -1, -1, NULL, -1, error, sizeof error);
 	} else {
 		int m1 = memory(), m2 = memory();
-		int e1 = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		int e2 = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		int e1 = lr_make_bell();
+		int e2 = lr_make_bell();
 		int wake = !strcmp(kind, "signal") ? SIGRTMIN + 1 :
 			   !strcmp(kind, "futex") ? LR_WAKE_FUTEX : 0;
 		int64_t spin = strcmp(kind, "spin") ? -1 : LR_SPIN_ALWAYS;

@@ -23,7 +23,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <mqueue.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -471,7 +470,7 @@ static void make_rings(void)
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks) == 0);
 	for (int i = 0; i < 2; i++) {
 		rings[i] = memory();
-		bells[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		bells[i] = lr_make_bell();
 	}
 }
 

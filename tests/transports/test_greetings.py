@@ -16,6 +16,8 @@ from typing import Any
 import grpc
 import pytest
 
+from localrpc._core import links
+from localrpc._core.links import make_bell
 from localrpc.address import parse_target
 from localrpc.errors import ConnectError, GreetingError, ListenError
 from localrpc.options import Options
@@ -71,12 +73,8 @@ def read_hello(sock: socket.socket) -> Hello:
             return hello
 
 
-def bell() -> int:
-    return os.eventfd(0, os.EFD_NONBLOCK)
-
-
 def rings(size: int = RING) -> list[int]:
-    return [bell(), memory.create_ring(size), memory.create_ring(size)]
+    return [make_bell(), memory.create_ring(size), memory.create_ring(size)]
 
 
 def goes_on(doorman: Doorman, target: str) -> None:
@@ -166,9 +164,9 @@ def _no_descriptor(*_: Any) -> int:
     [
         (os, "posix_fallocate", _no_space, "No space left on device"),
         (os, "memfd_create", _no_descriptor, "Too many open files"),
-        (os, "eventfd", _no_descriptor, "Too many open files"),
+        (links, "make_bell", _no_descriptor, "Too many open files"),
     ],
-    ids=["fallocate", "memfd", "eventfd"],
+    ids=["fallocate", "memfd", "bell"],
 )
 def test_a_full_machine_is_no_reason_to_fail(
     module: Any,
@@ -217,17 +215,17 @@ def _a_file() -> int:
     ("make", "size", "words"),
     [
         (
-            lambda: [bell(), _unsealed(), memory.create_ring(RING)],
+            lambda: [make_bell(), _unsealed(), memory.create_ring(RING)],
             RING,
             "not sealed",
         ),
         (
-            lambda: [bell(), memory.create_ring(RING), _half_sealed()],
+            lambda: [make_bell(), memory.create_ring(RING), _half_sealed()],
             RING,
             "not sealed",
         ),
-        (lambda: [bell(), _a_file(), _a_file()], RING, "not sealed"),
-        (lambda: [os.eventfd(0), *rings()[1:]], RING, "without O_NONBLOCK"),
+        (lambda: [make_bell(), _a_file(), _a_file()], RING, "not sealed"),
+        (lambda: [os.eventfd(0, os.EFD_SEMAPHORE), *rings()[1:]], RING, "without O_NONBLOCK"),
         (lambda: [_a_file(), *rings()[1:]], RING, "not an eventfd"),
         (lambda: [_unsealed(), *rings()[1:]], RING, "not an eventfd"),
         (lambda: rings(RING // 2), RING, "another size"),
@@ -235,7 +233,7 @@ def _a_file() -> int:
         (rings, RING + 4096, "power of two"),
         (lambda: rings(65536), 65536, "below 131072"),
         (
-            lambda: [bell(), memory.create_ring(RING)],
+            lambda: [make_bell(), memory.create_ring(RING)],
             RING,
             "2 descriptors instead of 3",
         ),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from localrpc._core import sysv
+from localrpc._core.links import make_bell
 from localrpc.errors import ConnectError
 from localrpc.options import Options
 from localrpc.transports import memory
@@ -157,7 +158,7 @@ def test_names_of_anything_else_are_refused(
     hello = make_hello(Options(), ring_size=RING, memory=said, memory_names=names)
     with Doorman(target) as doorman:
         with connect("shm:door") as client:
-            send_with(client, hello_frame(hello), [os.eventfd(0, os.EFD_NONBLOCK)])
+            send_with(client, hello_frame(hello), [make_bell()])
             assert words in read_hello(client).refusal
         assert words in str(doorman.error())
 
@@ -170,7 +171,7 @@ def _offer(kind: str, size: int, mode: int) -> tuple[list[memory.Segment], str]:
         Options(), ring_size=RING, memory=kind, memory_names=[one.name for one in segments]
     )
     with Doorman(f"shm:door?memory={kind}"), connect("shm:door") as client:
-        send_with(client, hello_frame(hello), [os.eventfd(0, os.EFD_NONBLOCK)])
+        send_with(client, hello_frame(hello), [make_bell()])
         return segments, read_hello(client).refusal
 
 

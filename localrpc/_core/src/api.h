@@ -156,6 +156,9 @@ struct lr_spool;
 /* Bytes of the control page at the start of a ring's memory: the system's page. */
 uint32_t lr_page(void);
 
+/* The bell of a ring's sleeper, which has not rung; or a negative errno. */
+int lr_make_bell(void);
+
 /* Links. They own the descriptors they are given, also when opening fails. */
 struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_size, int bell_fd,
 	int peer_bell_fd, int sock_fd, int pidfd, int peer_pid, int wake, int64_t spin_us,

@@ -2,7 +2,7 @@
  * core.h - what the files of the core share: frames, links, time, doorbells.
  *
  * Floors, lowest first: util.c (time, futex, fork, threads), iov.c (what is left to
- * send), ring.c and stream.c (one link kind each; the first over map.c, the second
+ * send), ring.c and stream.c (one link kind each; the first over map.c and bell.c, the second
  * with writer.c, over socket.c, pipe.c, mqueue.c, sysv.c, and spool.c with folder.c
  * and pulse.c), state.c and table.c (calls, their states, their messages), conn.c (one link
  * and what waits to be sent on it), wake.c, hot.c, read.c, futex.c, watch.c, sleep.c, lead.c,
@@ -159,6 +159,7 @@ struct lr_link_ops {
 struct lr_link {
 	const struct lr_link_ops *ops;
 	int bell_fd;  /* readable when the peer rang; edge-triggered, never drained */
+	bool rung_by_read; /* the bell is bell.c's: writable when the peer rang */
 	int sock_fd;  /* its end is the peer's death; may be bell_fd */
 	int pidfd;    /* readable when the peer is dead, or -1 */
 	int room_fd;  /* writable when there is room, or -1: the bell tells */
@@ -185,6 +186,15 @@ struct lr_link {
 /* Control page and ring, the ring twice; NULL with errno, or with *why. */
 void *lr_map_ring(int memory, int fd, uint64_t size, int protection, const char **why);
 void lr_unmap_ring(const void *ring, uint64_t size); /* nothing for NULL */
+
+/* ---- bell.c ---- */
+
+/* Why this cannot be a peer's bell; or NULL. Without /proc its kind is not known. */
+const char *lr_bell_fault(int bell_fd);
+bool lr_bell_ring(int bell_fd); /* false: it was not rung, because that could block */
+/* For who polls a link's bell: what for, and to make it silent again; false: it cannot be. */
+short lr_bell_events(const struct lr_link *link);
+bool lr_bell_hush(const struct lr_link *link);
 
 /* ---- media: what stream.c keeps its frames on ---- */
 

@@ -230,16 +230,15 @@ static int await_frame(struct lr_link *link, struct lr_io *io)
 static int await_room(struct lr_link *link, uint32_t size)
 {
 	bool apart = link->sock_fd != link->bell_fd; /* not where there is a socket instead */
-	struct pollfd fds[4] = {{.fd = apart ? link->bell_fd : -1, .events = POLLIN},
+	struct pollfd fds[4] = {{.fd = apart ? link->bell_fd : -1, .events = lr_bell_events(link)},
 		{.fd = apart ? link->sock_fd : -1, .events = POLLIN},
 		{.fd = link->pidfd, .events = POLLIN},
 		{.fd = link->room_fd, .events = POLLOUT}};
-	uint64_t count;
 	int r = 1;
 
 	if (link->ops->arm_room(link, size) && poll(fds, 4, -1) > 0) {
 		if (fds[1].revents || fds[2].revents ||
-		    (fds[0].revents && read(link->bell_fd, &count, sizeof count) < 0))
+		    (fds[0].revents && !lr_bell_hush(link)))
 			r = LR_CLOSED;
 	}
 	link->ops->disarm_room(link);

@@ -67,12 +67,13 @@ static int watch_conn(struct lr_engine *e, struct lr_conn *conn)
 	 * service thread is woken only when no leader sleeps.
 	 */
 	int sets[2] = {e->epoll_fd, e->service_epoll};
-	uint32_t how = EPOLLIN | EPOLLET | (e->role == LR_SERVER ? EPOLLEXCLUSIVE : 0);
+	uint32_t edges = EPOLLET | (e->role == LR_SERVER ? EPOLLEXCLUSIVE : 0);
+	uint32_t how = EPOLLIN | edges, rung = (uint32_t)lr_bell_events(link) | edges;
 
 	for (int i = 0; i < 2; i++) {
 		if (sets[i] < 0)
 			continue;
-		if (watch(sets[i], link->bell_fd, how, id | EVENT_BELL) < 0 ||
+		if (watch(sets[i], link->bell_fd, rung, id | EVENT_BELL) < 0 ||
 		    (link->sock_fd != link->bell_fd &&
 			    watch(sets[i], link->sock_fd, how, id | EVENT_SOCKET) < 0) ||
 		    (link->pidfd >= 0 &&

@@ -43,13 +43,12 @@ int lr_link_unseen(struct lr_link *link)
 
 int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 {
-	struct pollfd fds[4] = {{.fd = link->bell_fd, .events = POLLIN},
+	struct pollfd fds[4] = {{.fd = link->bell_fd, .events = lr_bell_events(link)},
 		{.fd = link->sock_fd, .events = POLLIN},
 		{.fd = link->pidfd, .events = POLLIN}, /* poll(2) ignores a -1 */
 		{.fd = -1, .events = POLLOUT}};
 	struct lr_frame frame;
 	bool ended = false;
-	uint64_t count;
 	char byte;
 	int r;
 
@@ -66,12 +65,10 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 			if (n < 0)
 				return LR_AGAIN;
 			/* A lazy link's bell is a counter, too, rung by the thread that waits for it. */
-			if (link->lazy && (fds[0].revents & POLLIN) &&
-			    read(link->bell_fd, &count, sizeof count) < 0)
+			if (link->lazy && (fds[0].revents & POLLIN) && !lr_bell_hush(link))
 				return LR_CLOSED;
 			if (link->sock_fd != link->bell_fd) {
-				if ((fds[0].revents & POLLIN) &&
-				    read(link->bell_fd, &count, sizeof count) < 0)
+				if ((fds[0].revents & fds[0].events) && !lr_bell_hush(link))
 					return LR_CLOSED;
 				if (fds[1].revents && read(link->sock_fd, &byte, 1) <= 0)
 					ended = true;

@@ -20,7 +20,6 @@
  */
 #include "core.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -93,35 +92,11 @@ static bool send_signal(struct ring *r, int signo, uint32_t tid)
 	return syscall(SYS_tgkill, r->peer_pid, tid, signo) == 0;
 }
 
-/*
- * The flags of a bell are those of its description, which the peer has, too: one without
- * O_NONBLOCK would have us wait in write(2) for as long as the peer likes.
- */
-static bool may_block(int bell_fd)
-{
-	return !(fcntl(bell_fd, F_GETFL) & O_NONBLOCK);
-}
-
-/* Why this cannot be a peer's bell; or NULL. Without /proc its kind is not known. */
-static const char *bell_fault(int bell_fd)
-{
-	static const char eventfd[] = "anon_inode:[eventfd]";
-	char path[32], kind[sizeof eventfd];
-	ssize_t n;
-
-	snprintf(path, sizeof path, "/proc/self/fd/%d", bell_fd);
-	n = readlink(path, kind, sizeof kind);
-	if (n >= 0 && (n != sizeof eventfd - 1 || memcmp(kind, eventfd, (size_t)n)))
-		return "its bell is not an eventfd";
-	return may_block(bell_fd) ? "its bell is without O_NONBLOCK" : NULL;
-}
-
 /* A bell is sticky: the count of an eventfd, a word that has changed, or a
  * signal pending for a thread. */
 static void ring_bell(struct ring *r)
 {
 	uint32_t sleeper = atomic_load(&r->theirs->sleeper);
-	static const uint64_t one = 1;
 
 	atomic_fetch_add_explicit(&r->link.bells, 1, memory_order_relaxed);
 	if (sleeper >> 24 == LR_WAKE_FUTEX) {
@@ -133,14 +108,10 @@ static void ring_bell(struct ring *r)
 	}
 	if (sleeper && send_signal(r, (int)(sleeper >> 24), sleeper & 0xffffff))
 		return;
-	if (may_block(r->peer_bell_fd)) {
+	if (!lr_bell_ring(r->peer_bell_fd)) {
 		atomic_store(&r->link.fault, "the peer has taken O_NONBLOCK from its bell");
 		shutdown(r->link.sock_fd, SHUT_RDWR); /* our reader sees that, too */
-		return;
 	}
-	/* EAGAIN means that the count is at its top: rung already. */
-	if (write(r->peer_bell_fd, &one, sizeof one) < 0)
-		return;
 }
 
 static bool read_tail(struct ring *r, uint64_t *avail)
@@ -383,7 +354,7 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 			(unsigned long long)ring_size, LR_RING_MIN, LR_RING_MAX);
 	else if (!(r = aligned_alloc(64, (sizeof *r + 63) & ~(size_t)63)))
 		lr_fill_error(error, error_size, "%s", strerror(saved = ENOMEM));
-	if (r && (why = bell_fault(peer_bell_fd))) {
+	if (r && (why = lr_bell_fault(peer_bell_fd))) {
 		lr_fill_error(error, error_size, "%s", why);
 		free(r);
 		r = NULL;
@@ -423,6 +394,7 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 	r->peer_pid = peer_pid;
 	r->link.ops = &ring_ops;
 	r->link.bell_fd = bell_fd;
+	r->link.rung_by_read = true;
 	r->link.sock_fd = sock_fd;
 	r->link.pidfd = pidfd;
 	r->link.room_fd = -1;

@@ -1,0 +1,106 @@
+/*
+ * bell.c - the eventfd that wakes a ring's sleeper.
+ *
+ * Each side makes its own and gives it to the peer: a semaphore, filled to the top. To ring
+ * is to read it, which takes one of the count: it is writable then, and for epoll each read
+ * is a new edge.
+ *
+ * A peer must not be able to make the ringer wait. Whether a write(2) waits is decided by a
+ * flag of the description, which both sides have, and the peer can clear it at any moment;
+ * a read can be told not to wait by the call itself. An eventfd is read under a spinlock.
+ * A pipe would not do: its mutex is held while data is copied to the reader's memory, and a
+ * peer can delay that for ever with a page that a FUSE server or userfaultfd(2) has to fill.
+ */
+#include "core.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#ifndef RWF_NOWAIT
+#define RWF_NOWAIT 8
+#endif
+
+/* Whether take_now() works: since Linux 5.8, unless a sandbox refuses preadv2(2). */
+static _Atomic bool never_waits;
+
+static long take_now(int bell_fd)
+{
+#ifdef SYS_preadv2
+	uint64_t one;
+	struct iovec into = {&one, sizeof one};
+
+	return syscall(SYS_preadv2, bell_fd, &into, 1L, -1L, -1L, RWF_NOWAIT);
+#else
+	(void)bell_fd;
+	errno = ENOSYS;
+	return -1;
+#endif
+}
+
+int lr_make_bell(void)
+{
+	static const uint64_t full = 0xfffffffffffffffe;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE), saved;
+
+	if (fd < 0)
+		return -errno;
+	if (take_now(fd) < 0 && errno == EAGAIN)
+		atomic_store_explicit(&never_waits, true, memory_order_relaxed);
+	if (write(fd, &full, sizeof full) == sizeof full)
+		return fd;
+	saved = errno;
+	close(fd);
+	return -saved;
+}
+
+static bool may_block(int bell_fd)
+{
+	return !(fcntl(bell_fd, F_GETFL) & O_NONBLOCK);
+}
+
+const char *lr_bell_fault(int bell_fd)
+{
+	static const char eventfd[] = "anon_inode:[eventfd]";
+	char path[32], kind[sizeof eventfd];
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", bell_fd);
+	n = readlink(path, kind, sizeof kind);
+	if (n >= 0 && (n != sizeof eventfd - 1 || memcmp(kind, eventfd, (size_t)n)))
+		return "its bell is not an eventfd";
+	return may_block(bell_fd) ? "its bell is without O_NONBLOCK" : NULL;
+}
+
+/* If it is empty, that is its owner's doing, who then hears nothing. */
+bool lr_bell_ring(int bell_fd)
+{
+	uint64_t one;
+
+	if (atomic_load_explicit(&never_waits, memory_order_relaxed))
+		take_now(bell_fd);
+	else if (may_block(bell_fd)) /* no more can be done here: the flag could be taken away now */
+		return false;
+	else
+		syscall(SYS_read, bell_fd, &one, sizeof one);
+	return true;
+}
+
+short lr_bell_events(const struct lr_link *link)
+{
+	return link->rung_by_read ? POLLOUT : POLLIN;
+}
+
+bool lr_bell_hush(const struct lr_link *link)
+{
+	uint64_t count = 1;
+
+	if (!link->rung_by_read)
+		return read(link->bell_fd, &count, sizeof count) > 0;
+	while (write(link->bell_fd, &count, sizeof count) > 0)
+		;
+	return errno == EAGAIN;
+}
