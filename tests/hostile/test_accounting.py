@@ -157,6 +157,33 @@ def test_answers_that_nobody_reads_are_charged(target: str) -> None:
         await_that(lambda: figures(house.server).user_bytes == 0, "the charges to be given back")
 
 
+def test_calls_of_who_reads_no_answers_take_no_place_of_those_that_wait(target: str) -> None:
+    places, beside = 150, 145
+    options = [("localrpc.max_waiting_calls_per_user", places)]
+    with House(target, options=options, workers=1) as house, raw_client(target) as client:
+        wait, echo = (house.channel.unary_unary(f"/house/{name}") for name in ("wait", "echo"))
+        client.name("/house/echo")
+        busy = wait.future(b"", timeout=PATIENCE)
+        house.enter()
+        message = rules.opening(rest=bytes(16_000))
+        for slot in range(places):
+            assert send_now(client, rules.OPEN, message, PLAIN, SLOT + slot)
+        await_that(lambda: figures(house.server).waiting_calls == places, "all to wait")
+        house.gate.set()
+        await_that(lambda: figures(house.server).held_calls > places - beside, "some to be held")
+        busy.result()
+        await_that(lambda: figures(house.server).waiting_calls == 0, "none to wait")
+
+        house.gate.clear()
+        busy = wait.future(b"", timeout=PATIENCE)
+        house.enter()
+        calls = [echo.future(b"x", timeout=PATIENCE) for _ in range(beside)]
+        await_that(lambda: figures(house.server).waiting_calls == beside, "the others to wait")
+        assert figures(house.server).held_calls > places - beside
+        house.gate.set()
+        assert {call.result() for call in calls} == {b"x"}
+
+
 def send_now(client: RawClient, kind: int, payload: bytes, flags: int, call: int) -> bool:
     """As send(), without reading an answer."""
     return any(client.send(kind, payload, flags=flags, call=call) for _ in range(20_000))
