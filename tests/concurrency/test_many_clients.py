@@ -26,7 +26,6 @@ from tests.places import most_clients
 from tests.skips import cannot
 
 HOT = 64
-COUNT = HOT + 36
 PROCESSES = 4
 EACH = 20
 """Calls that the slowest client makes before the others stop."""
@@ -154,10 +153,13 @@ class Clients:
         self._stack.close()
 
 
-@pytest.fixture(params=["shm-small", "unix"])
+@pytest.fixture(
+    params=[("shm-small", HOT + 36), ("unix", HOT + 36), ("unix", 500)], ids="{0[0]}-{0[1]}".format
+)
 def clients(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clients]:
     most_descriptors()
-    many = Clients(KINDS[request.param], COUNT, tmp_path)
+    kind, count = request.param
+    many = Clients(KINDS[kind], count, tmp_path)
     yield many
     many.close()
 
