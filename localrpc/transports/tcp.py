@@ -13,6 +13,7 @@ import ipaddress
 import os
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -297,8 +298,9 @@ def _connect_to(family: socket.AddressFamily, place: Any, until: float) -> socke
             if not ready:
                 number = errno.ETIMEDOUT
         # A port that nobody listens on may have been chosen for our own end: then TCP
-        # connects the socket to itself.
+        # connects the socket to itself. Reset it: its TIME_WAIT would keep the server out.
         if number == 0 and sock.getsockname() == sock.getpeername():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             number = errno.ECONNREFUSED
         if number:
             raise OSError(number, os.strerror(number))

@@ -83,6 +83,22 @@ def test_nobody_listens(door: str) -> None:
         dial(door)
 
 
+def test_a_socket_that_has_met_itself_leaves_the_port_to_the_server(
+    door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unlucky(socket.socket):
+        def connect_ex(self, place: Any) -> int:
+            self.bind(place)  # as TCP does once in some ten thousand times
+            return super().connect_ex(place)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", Unlucky)
+        with pytest.raises(ConnectError, match="Connection refused"):
+            dial(door)
+    with Doorman(door):
+        pass
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1"])
 def test_other_machines_need_a_word(host: str) -> None:
     with pytest.raises(ListenError, match=r"add \?interfaces=any if that is meant"):
