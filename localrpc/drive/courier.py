@@ -43,5 +43,5 @@ class Courier:
                 callback = self._waiting.popleft()
             try:
                 callback()
-            except Exception:
+            except BaseException:  # SystemExit, too: others wait for theirs
                 _logger.exception(self._complaint)

@@ -139,7 +139,9 @@ class ServicerContext(grpc.ServicerContext):
         for callback in callbacks:
             try:
                 callback()
-            except Exception:
+            except KeyboardInterrupt:  # the main thread's, inside of stop()
+                raise
+            except BaseException:  # SystemExit, too: this thread has more to do
                 _logger.exception("Exception calling callback!")
 
     # grpc.ServicerContext

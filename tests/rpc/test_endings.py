@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import threading
 import time
@@ -211,6 +212,35 @@ def test_done_callbacks_run_without_anybody_reading(house: House) -> None:
     assert seen == [call]
     call.add_done_callback(seen.append)
     assert seen == [call, call]
+
+
+def leave(*_: object) -> None:
+    raise SystemExit(1)
+
+
+def test_a_done_callback_that_raises_system_exit_keeps_nobody_from_theirs(
+    one_house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "localrpc")
+    called = threading.Event()
+    for callback in (leave, lambda _: called.set()):
+        call = one_house.unary("wait").future(b"")
+        call.add_done_callback(callback)
+    one_house.gate.set()
+    assert called.wait(PATIENCE)
+
+
+def test_a_callback_of_a_handlers_that_raises_system_exit_keeps_nobody_from_theirs(
+    one_house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "localrpc")
+    for _ in range(2):
+        call = one_house.stream("drip")(b"")
+        one_house.enter()
+        one_house.contexts[-1].add_callback(leave)
+        call.cancel()
+        assert one_house.ended.wait(PATIENCE)
+        one_house.ended.clear()
 
 
 def test_what_is_closed_does_not_wait_for_the_collector(target: str) -> None:
