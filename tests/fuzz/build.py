@@ -27,6 +27,7 @@ _CALLS: tuple[str, ...] = (
     "calls",
     "client",
     "conn",
+    "deadlines",
     "dispatch",
     "ends",
     "frames",

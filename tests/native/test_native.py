@@ -42,3 +42,9 @@ def test_every_call_ends_as_it_should_and_no_sanitizer_objects(stress: Path, kin
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert f"{kind}: " in done.stdout
+
+
+def test_the_earliest_deadline_is_found_and_each_call_leaves_from_its_place(tmp_path: Path) -> None:
+    binary = compile_native("deadlines.c", tmp_path, SANITIZERS["address"])
+    done = subprocess.run([binary], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-4000:]

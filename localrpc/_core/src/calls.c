@@ -287,28 +287,12 @@ int lr_watch(struct lr_engine *e, uint64_t handle, int64_t deadline)
 	call = lr_call_get(e, handle);
 	if (!call) {
 		r = LR_GONE;
-	} else if (call->state & CALL_WATCHED) {
-		call->watch_deadline = deadline;
-	} else if ((call->state & CALL_TOLD) || call->life != LIVE ||
-		   (deadline && lr_now() >= deadline)) {
+	} else if (!(call->state & CALL_WATCHED) &&
+		   ((call->state & CALL_TOLD) || call->life != LIVE ||
+			   (deadline && lr_now() >= deadline))) {
 		r = LR_ENDED;
 	} else {
-		if (e->nwatched == e->watched_size) {
-			uint32_t size = e->watched_size ? e->watched_size * 2 : 16;
-			struct lr_call **watched = realloc(e->watched, size * sizeof *watched);
-			if (watched) {
-				e->watched = watched;
-				e->watched_size = size;
-			}
-		}
-		if (e->nwatched < e->watched_size) {
-			call->watched_at = e->nwatched;
-			e->watched[e->nwatched++] = call;
-			call->state |= CALL_WATCHED;
-			call->watch_deadline = deadline;
-		} else {
-			r = LR_NOMEM;
-		}
+		r = lr_call_watch(e, call, deadline);
 	}
 	if (r == 0 && deadline)
 		lr_service_again(e); /* its sleep may have to end earlier now */

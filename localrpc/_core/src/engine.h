@@ -122,14 +122,13 @@ struct lr_call {
 	struct lr_waiter *receiver, *sender;
 	uint32_t inside; /* threads that wait for something of this call */
 	struct lr_call *next; /* free or queued */
-	struct lr_call *next_told; /* a call may be queued, and its end told, at once */
+	struct lr_call *next_told, **at_told; /* in e->told; it may be queued at once */
 	struct lr_item *opened; /* while queued: metadata and message */
 	int32_t method;
 	uint32_t number; /* 0: its OPEN named the method, and `name` is that, unless we know it */
 	struct lr_item *name;
 	uint32_t open_flags;
 	int64_t deadline; /* a server's: of what was left when OPEN came */
-	int64_t watch_deadline;
 	uint32_t watched_at; /* its place among the watched, if CALL_WATCHED */
 	uint64_t refused_size;
 };
@@ -253,7 +252,7 @@ struct lr_engine {
 
 	struct lr_call *queue, **queue_last; /* no worker has taken them yet */
 	struct lr_call *told, **told_last; /* ended, to be given by lr_service */
-	struct lr_call **watched;
+	struct lr_watched { int64_t deadline; struct lr_call *call; } *watched; /* deadlines.c */
 	uint32_t nwatched, watched_size;
 
 	struct lr_intern { char *text; uint32_t len; int32_t id; } *interned;
@@ -331,7 +330,6 @@ static inline int lr_call_step(struct lr_call *call, enum lr_event event)
 struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn);
 struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle);
 uint64_t lr_call_handle(const struct lr_call *call);
-void lr_call_unwatch(struct lr_engine *e, struct lr_call *call); /* it is CALL_WATCHED */
 void lr_call_free(struct lr_engine *e, struct lr_call *call);
 /* An item is charged to its connection from lr_item_new() to lr_item_free(), and so is the
  * memory for a large message, while the item has it. */
@@ -347,6 +345,13 @@ void lr_queue_hold(struct lr_engine *e, struct lr_conn *conn);
 void lr_queue_resume(struct lr_engine *e, struct lr_conn *conn);
 struct lr_call *lr_queue_pop(struct lr_engine *e);
 void lr_told_push(struct lr_engine *e, struct lr_call *call);
+void lr_told_drop(struct lr_engine *e, struct lr_call *call);
+
+/* deadlines.c */
+int lr_call_watch(struct lr_engine *e, struct lr_call *call, int64_t deadline); /* 0: never */
+void lr_call_unwatch(struct lr_engine *e, struct lr_call *call); /* it is CALL_WATCHED */
+int64_t lr_next_deadline(const struct lr_engine *e); /* 0: none */
+struct lr_call *lr_overdue(const struct lr_engine *e); /* one whose deadline has passed, or NULL */
 
 /* audit.c */
 uint64_t lr_audit(const struct lr_engine *e); /* bytes that are kept and not charged, or charged and not kept */

@@ -26,28 +26,8 @@ static bool unsent(const struct lr_engine *e)
 
 static int64_t next_deadline(const struct lr_engine *e)
 {
-	int64_t next = drains(e) ? lr_now() + DRAIN_LOOK : 0;
-	for (uint32_t i = 0; i < e->nwatched; i++) {
-		int64_t at = e->watched[i]->watch_deadline;
-		if (at && (!next || at < next))
-			next = at;
-	}
-	return next;
-}
-
-static void expire_watched(struct lr_engine *e)
-{
-	int64_t now = e->nwatched ? lr_now() : 0;
-
-	for (uint32_t i = 0; i < e->nwatched;) {
-		struct lr_call *call = e->watched[i];
-		if (!call->watch_deadline || call->watch_deadline > now) {
-			i++;
-			continue;
-		}
-		lr_call_unwatch(e, call);
-		lr_told_push(e, call);
-	}
+	/* Where it drains no call is left to be watched. */
+	return drains(e) ? lr_now() + DRAIN_LOOK : lr_next_deadline(e);
 }
 
 static int service_event(struct lr_engine *e, struct lr_io *io)
@@ -58,12 +38,12 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 	if (e->closed)
 		return LR_K_STOP;
 	e->rewatch = false;
-	expire_watched(e);
+	while ((call = lr_overdue(e))) {
+		lr_call_unwatch(e, call);
+		lr_told_push(e, call);
+	}
 	if ((call = e->told)) {
-		e->told = call->next_told;
-		if (!e->told)
-			e->told_last = &e->told;
-		call->next_told = NULL;
+		lr_told_drop(e, call);
 		io->call = lr_call_handle(call);
 		return LR_K_ENDED;
 	}

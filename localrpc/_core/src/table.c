@@ -71,16 +71,6 @@ struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle)
 	return call;
 }
 
-/* The last of the watched takes its place: a peer may have had many watched at once. */
-void lr_call_unwatch(struct lr_engine *e, struct lr_call *call)
-{
-	struct lr_call *last = e->watched[--e->nwatched];
-
-	e->watched[call->watched_at] = last;
-	last->watched_at = call->watched_at;
-	call->state &= ~(uint32_t)CALL_WATCHED;
-}
-
 /* Forget it: its handle is stale from here on, and late frames find nothing. */
 void lr_call_free(struct lr_engine *e, struct lr_call *call)
 {
@@ -92,14 +82,8 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 		conn->by_slot[slot] = NULL;
 	if (call->state & CALL_WATCHED)
 		lr_call_unwatch(e, call);
-	if (call->state & CALL_TOLD)
-		for (struct lr_call **at = &e->told; *at; at = &(*at)->next_told)
-			if (*at == call) {
-				*at = call->next_told;
-				if (!*at)
-					e->told_last = at;
-				break;
-			}
+	if (call->at_told)
+		lr_told_drop(e, call);
 	while ((item = lr_item_pop(call)))
 		lr_item_free(conn, item);
 	if (call->status)
@@ -288,6 +272,15 @@ void lr_told_push(struct lr_engine *e, struct lr_call *call)
 {
 	call->state |= CALL_TOLD;
 	call->next_told = NULL;
+	call->at_told = e->told_last;
 	*e->told_last = call;
 	e->told_last = &call->next_told;
+}
+
+void lr_told_drop(struct lr_engine *e, struct lr_call *call)
+{
+	*call->at_told = call->next_told;
+	*(call->next_told ? &call->next_told->at_told : &e->told_last) = call->at_told;
+	call->next_told = NULL;
+	call->at_told = NULL;
 }

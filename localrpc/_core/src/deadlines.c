@@ -1,0 +1,71 @@
+/*
+ * deadlines.c - the watched calls: a binary heap, the earliest deadline on top. Each knows
+ * its place in it, so that one of many is changed, or leaves, in as few steps as one is found.
+ */
+#include "engine.h"
+
+#define NEVER INT64_MAX
+
+static void put(struct lr_engine *e, uint32_t at, struct lr_watched entry)
+{
+	e->watched[at] = entry;
+	entry.call->watched_at = at;
+}
+
+/* The place `at` is free: `entry` goes there, or as far up or down as it belongs. */
+static void settle(struct lr_engine *e, uint32_t at, struct lr_watched entry)
+{
+	uint32_t next;
+
+	for (; at && entry.deadline < e->watched[(at - 1) / 2].deadline; at = (at - 1) / 2)
+		put(e, at, e->watched[(at - 1) / 2]);
+	for (; (next = 2 * at + 1) < e->nwatched; at = next) {
+		if (next + 1 < e->nwatched && e->watched[next + 1].deadline < e->watched[next].deadline)
+			next++;
+		if (entry.deadline <= e->watched[next].deadline)
+			break;
+		put(e, at, e->watched[next]);
+	}
+	put(e, at, entry);
+}
+
+int lr_call_watch(struct lr_engine *e, struct lr_call *call, int64_t deadline)
+{
+	struct lr_watched entry = {deadline ? deadline : NEVER, call};
+
+	if (!(call->state & CALL_WATCHED)) {
+		if (e->nwatched == e->watched_size) {
+			uint32_t size = e->watched_size ? e->watched_size * 2 : 16;
+			struct lr_watched *watched = realloc(e->watched, size * sizeof *watched);
+			if (!watched)
+				return LR_NOMEM;
+			e->watched = watched;
+			e->watched_size = size;
+		}
+		call->watched_at = e->nwatched++;
+		call->state |= CALL_WATCHED;
+	}
+	settle(e, call->watched_at, entry);
+	return 0;
+}
+
+void lr_call_unwatch(struct lr_engine *e, struct lr_call *call)
+{
+	struct lr_watched last = e->watched[--e->nwatched];
+
+	if (last.call != call)
+		settle(e, call->watched_at, last);
+	call->state &= ~(uint32_t)CALL_WATCHED;
+}
+
+int64_t lr_next_deadline(const struct lr_engine *e)
+{
+	return e->nwatched && e->watched[0].deadline != NEVER ? e->watched[0].deadline : 0;
+}
+
+struct lr_call *lr_overdue(const struct lr_engine *e)
+{
+	int64_t next = lr_next_deadline(e);
+
+	return next && next <= lr_now() ? e->watched[0].call : NULL;
+}

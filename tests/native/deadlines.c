@@ -1,0 +1,89 @@
+/*
+ * deadlines.c - the watched calls and those to be told of, put in, changed and taken out in
+ * any order, beside lists that are searched from end to end.
+ *
+ * Invariant: the earliest deadline is the one that a search finds; every call knows its place;
+ * who is told comes in the order in which it was put in.
+ */
+#include "../../localrpc/_core/src/engine.h"
+
+#define CHECK(x)                                                                          \
+	do {                                                                              \
+		if (!(x)) {                                                               \
+			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #x); \
+			abort();                                                          \
+		}                                                                         \
+	} while (0)
+
+#define CALLS 100
+#define ROUNDS 20000
+
+static struct lr_engine engine = {.told_last = &engine.told};
+static struct lr_call calls[CALLS];
+static int64_t deadlines[CALLS]; /* of a watched one; 0 none */
+static uint32_t order[CALLS], count; /* who is to be told */
+
+static void check(void)
+{
+	const struct lr_call *call = engine.told;
+	int64_t next = 0;
+	uint32_t watched = 0;
+
+	for (uint32_t i = 0; i < CALLS; i++) {
+		if (!(calls[i].state & CALL_WATCHED))
+			continue;
+		watched++;
+		CHECK(engine.watched[calls[i].watched_at].call == &calls[i]);
+		if (deadlines[i] && (!next || deadlines[i] < next))
+			next = deadlines[i];
+	}
+	CHECK(watched == engine.nwatched && lr_next_deadline(&engine) == next);
+	for (uint32_t i = 0; i < count; i++, call = call->next_told)
+		CHECK(call == &calls[order[i]] && *call->at_told == call);
+	CHECK(!call && !*engine.told_last);
+}
+
+static void told(uint32_t which)
+{
+	uint32_t at = 0;
+
+	if (!calls[which].at_told) {
+		lr_told_push(&engine, &calls[which]);
+		order[count++] = which;
+		return;
+	}
+	lr_told_drop(&engine, &calls[which]);
+	while (order[at] != which)
+		at++;
+	memmove(&order[at], &order[at + 1], (--count - at) * sizeof *order);
+}
+
+int main(void)
+{
+	int64_t last = 0;
+	struct lr_call *call;
+
+	srand(1);
+	for (int round = 0; round < ROUNDS; round++) {
+		uint32_t which = (uint32_t)rand() % CALLS, what = (uint32_t)rand() % 4;
+
+		if (what == 0) {
+			told(which);
+		} else if (what == 1 && calls[which].state & CALL_WATCHED) {
+			lr_call_unwatch(&engine, &calls[which]);
+		} else {
+			deadlines[which] = what == 2 ? rand() % 50 : 0; /* they pass long ago, or never */
+			CHECK(lr_call_watch(&engine, &calls[which], deadlines[which]) == 0);
+		}
+		check();
+	}
+	while ((call = lr_overdue(&engine))) {
+		CHECK(deadlines[call - calls] >= last);
+		last = deadlines[call - calls];
+		lr_call_unwatch(&engine, call);
+		check();
+	}
+	CHECK(last && engine.nwatched);
+	free(engine.watched);
+	return 0;
+}
