@@ -319,7 +319,8 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	if (conn->dead)
 		return;
 	conn->dead = true;
-	e->dying++;
+	conn->next_dying = e->dying;
+	e->dying = conn;
 	if (e->role == LR_CLIENT)
 		e->over = true;
 	conn->why = why;
@@ -386,12 +387,9 @@ void lr_conn_bury(struct lr_engine *e)
 		lr_conn_unref(conn);
 	}
 	lr_ready_bury(e);
-	for (uint32_t i = 0; i < e->nconns && e->dying; i++) {
-		struct lr_conn *conn = e->conns[i];
-		if (!conn || !conn->dead || conn->buried)
-			continue;
-		e->dying--;
-		conn->buried = true;
+	while (e->dying) {
+		struct lr_conn *conn = e->dying;
+		e->dying = conn->next_dying;
 		/* Calls whose handlers go on keep the link, but need nothing of its system's. */
 		if (conn->link->ops->release) {
 			lr_conn_unwatch(conn);

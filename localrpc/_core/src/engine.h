@@ -182,8 +182,7 @@ struct lr_conn {
 	uint32_t by_slot_size;
 	struct lr_name { char *text; uint32_t len; int32_t id; } *names; /* server: by number */
 	uint32_t names_size, name_bytes;
-	bool buried;          /* the table's reference is gone */
-	struct lr_conn *next_ready, *next_gone;
+	struct lr_conn *next_ready, *next_gone, *next_dying;
 };
 
 /* ---- waiting (lead.c) ---- */
@@ -237,7 +236,7 @@ struct lr_engine {
 	uint32_t oldest_hot;        /* hot[oldest_hot] is asked next whether it can leave */
 	uint32_t unheard;           /* frames read since epoll was asked */
 	uint32_t conn_generation;
-	uint32_t dying; /* dead and not yet buried */
+	struct lr_conn *dying; /* dead, and the table's reference is not gone yet */
 	bool over;      /* nobody will sleep any more, once those who do are out */
 
 	char reason[160]; /* of the connection that died last, or could not be added */
