@@ -24,14 +24,19 @@ ONCE = {"Io", "WorkerIo"}
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Without the collector, and without log records, which keep the frames of exceptions."""
+    """Without the collector, and without log records, which keep the frames of exceptions.
+
+    What is there already is out of sight meanwhile: late in a long run of tests that is much.
+    """
     gc.collect()
     gc.disable()
+    gc.freeze()
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
         logging.disable(logging.NOTSET)
+        gc.unfreeze()
         gc.enable()
         gc.collect()
 

@@ -215,7 +215,7 @@ target = sys.argv[1]
 def slow(request, context):
     over = threading.Event()
     if context.add_callback(over.set):
-        over.wait(20)
+        over.wait(PATIENCE)
     return request
 
 uu = grpc.unary_unary_rpc_method_handler
@@ -241,7 +241,7 @@ del nobody
 """
 
 _FORK = (
-    _PROGRAM
+    _PROGRAM.replace("PATIENCE", "20")
     + """
 child = os.fork()
 if child == 0:
@@ -263,7 +263,7 @@ print("good")
 )
 
 _EXIT = (
-    _PROGRAM
+    _PROGRAM.replace("PATIENCE", "0.2")  # the pool's threads are waited for at the exit
     + """
 del waiting, stream, channel  # and the rest goes with the module
 print("good")
