@@ -217,6 +217,8 @@ def test_calls_work_with_the_oldest_protobuf() -> None:
     suites = ["tests/unit/test_codec.py", "tests/rpc/test_calls.py"]
     # What today's protoc generates is refused by that runtime, rightly.
     suites += ["--deselect", "tests/unit/test_codec.py::test_a_program_may_compile_the_same_file"]
+    # It makes no difference to protobuf what carries its messages.
+    suites += ["-k", "test_codec or unix-abstract or inproc"]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *suites]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -17,7 +17,11 @@ from tests.skips import only_where
 from .doors import ROOT
 
 WITHOUT_SOCKETS = ("pipe", "mq", "sysvmq", "file")
-SUITES = ("tests/links/test_conformance.py", "tests/rpc")
+SUITES = (
+    "tests/links/test_conformance.py",
+    "tests/rpc/test_calls.py",
+    "tests/rpc/test_children.py",
+)
 
 needs_seccomp = only_where(
     seccomp.SUPPORTED, "the numbers of this machine's system calls are not known here"
@@ -60,7 +64,7 @@ def test_sockets_are_forbidden() -> None:
 
 
 @needs_seccomp
-# In capitals: the lock on an mq: test is for those inside to take.
+# In capitals: the lock on an mq: test (tests/conftest.py) is for those inside to take.
 @pytest.mark.parametrize("kind", WITHOUT_SOCKETS, ids=str.upper)
 def test_the_suites_pass_without_sockets(kind: str) -> None:
     wanted = f"[{kind} and not many_doors"  # of which one is a socket
