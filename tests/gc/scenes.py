@@ -25,7 +25,11 @@ class Home(House):
         linger: Any = grpc.unary_unary_rpc_method_handler(self.linger)
         generic = grpc.method_handlers_generic_handler("house", {"linger": linger})
         self.server.add_generic_rpc_handlers((generic,))
+        # A call that breaks off may not reach the server, or only in a later round.
         self.unary("echo")(b"x")
+        list(self.stream("count")(b"1"))
+        self.channel.stream_unary("/house/length")(iter([b"x"]))
+        list(self.channel.stream_stream("/house/mirror")(iter([b"x"])))
 
     def __enter__(self) -> Home:
         return self
