@@ -27,6 +27,8 @@ RIGHT = (
     "hot",
     "hot CONNS=3 PLACES=2 FRAMES=1",
     "hot POSTS=1",
+    "turns",
+    "turns PLACES=2 ROUNDS=3 FRAMES=2",
 )
 WRONG = {
     "data CLIENT BUFFERED=TAIL": "the ringer's fence is missing",
@@ -52,6 +54,7 @@ WRONG = {
     "hot FORGET_NEWCOMERS": "who finds no place is not put into the queue",
     "hot SAME_EPOCH": "who had a turn in the queue is armed in the epoch that was rung",
     "hot POSTS=1 POST_QUIETLY": "what is posted on a cold connection is not looked at",
+    "turns ONLY_PLACES": "who finds no place is not read before there is one",
 }
 
 
