@@ -86,6 +86,36 @@ def test_more_requests_than_the_windows_hold_do_not_lock_up(house: House) -> Non
     assert sum(1 for _ in mirror(iter([message] * 500))) == 500
 
 
+class Hearing(House):
+    """`heard` has one for each message that has come to its handler."""
+
+    def handlers(self) -> Any:
+        self.heard = threading.Semaphore(0)
+        handler: Any = grpc.stream_unary_rpc_method_handler(self.hear)
+        return grpc.method_handlers_generic_handler("house", {"hear": handler})
+
+    def hear(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        for _ in requests:
+            self.heard.release()
+        return b"all"
+
+
+def test_who_makes_requests_may_wait_until_the_last_one_was_heard(any_target: str) -> None:
+    """Nobody else is there to send its rest."""
+    with Hearing(any_target) as house:
+        made = threading.Event()
+
+        def requests() -> Iterator[bytes]:
+            for _ in range(3):
+                yield bytes(1_500_000)
+                assert house.heard.acquire(timeout=PATIENCE)
+            made.set()
+
+        call = house.channel.stream_unary("/house/hear").future(requests())
+        assert made.wait(4 * PATIENCE)
+        assert call.result(PATIENCE) == b"all"
+
+
 def test_eight_threads_share_a_channel(house: House) -> None:
     echo = house.unary("echo")
     wrong = []
