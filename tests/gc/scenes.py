@@ -204,6 +204,15 @@ def upload_dropped(house: House, **how: Any) -> None:
     over.set()
 
 
+def upload_cancelled(house: House, **how: Any) -> None:
+    over = threading.Event()
+    call = house.channel.stream_unary("/house/listen").future(endless(over), **how)
+    house.enter()
+    call.cancel()
+    left(house)
+    over.set()
+
+
 # Streams
 
 
@@ -306,6 +315,7 @@ CALLS: dict[str, Callable[..., None]] = {
         future, future_with_callbacks, future_with_callback_only, future_refused,
         future_cancelled, future_cancelled_at_once, future_dropped,
         future_dropped_with_callback, future_dropped_at_once, upload_future, upload_dropped,
+        upload_cancelled,
         stream, stream_with_metadata, stream_refused, stream_cancelled, stream_dropped,
         stream_broken_off,
         stream_with_callback, stream_dropped_with_callback,
