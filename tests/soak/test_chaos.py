@@ -89,10 +89,8 @@ def _count(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
 def serve(target: str, pen: Pen) -> None:
     """A process's whole life: SIGTERM stops it with grace, SIGUSR1 makes it start anew."""
     most_descriptors()
-    again = threading.Event()
-    signal.signal(signal.SIGUSR1, lambda *_: again.set())
-    over = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    words = {signal.SIGTERM, signal.SIGUSR1}
+    signal.pthread_sigmask(signal.SIG_BLOCK, words)  # in all threads to come
     handlers: Any = {
         "echo": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
         "late": grpc.unary_unary_rpc_method_handler(_late),
@@ -107,12 +105,10 @@ def serve(target: str, pen: Pen) -> None:
         server.add_insecure_port(target)
         server.start()
         pen.say("serving")
-        while not (again.is_set() or over.is_set()):
-            time.sleep(0.02)  # a signal's handler runs in this thread
+        word = signal.sigwait(words)
         server.stop(2.0).wait()
         pool.shutdown(wait=True)
-        again.clear()
-        if over.is_set():
+        if word == signal.SIGTERM:
             left = live_calls(server)
             pen.say("stopped", left)
             return
