@@ -37,6 +37,7 @@ _CALLS: tuple[str, ...] = (
 _CALLS += (
     "life",
     "message",
+    "post",
     "read",
     "send",
     "server",

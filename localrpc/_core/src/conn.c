@@ -27,8 +27,7 @@ void lr_conn_refund(struct lr_conn *conn, uint64_t *which, uint64_t cost)
 		conn->user->kept -= cost;
 }
 
-/* One frame more, or less, is posted on it. */
-static void count_posted(struct lr_conn *conn, const struct lr_out *out, bool more)
+void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool more)
 {
 	uint64_t cost = lr_cost(sizeof *out + out->header.length);
 	bool choked;
@@ -58,7 +57,7 @@ static void drop_posted(struct lr_conn *conn)
 
 	while ((out = conn->out)) {
 		conn->out = out->next;
-		count_posted(conn, out, false);
+		lr_conn_count_posted(conn, out, false);
 		free(out);
 	}
 	conn->out_last = &conn->out;
@@ -89,7 +88,7 @@ static void flush_posted(struct lr_conn *conn)
 		}
 		lr_owe(conn);
 		conn->engine->stats.frames_out++;
-		count_posted(conn, out, false);
+		lr_conn_count_posted(conn, out, false);
 		conn->out = out->next;
 		if (!conn->out)
 			conn->out_last = &conn->out;
@@ -126,72 +125,6 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 		fall_silent(conn);
 	}
 	return r;
-}
-
-struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count)
-{
-	struct lr_out *out;
-	uint32_t length = 0;
-	uint8_t *at;
-
-	for (int i = 0; i < count; i++)
-		length += (uint32_t)iov[i].iov_len;
-	if (!(out = malloc(sizeof *out + length)))
-		return NULL;
-	out->next = NULL;
-	out->header = (struct lr_header){length, (uint8_t)type, (uint8_t)flags, 0, call};
-	at = out->data;
-	for (int i = 0; i < count; i++) {
-		if (iov[i].iov_len)
-			memcpy(at, iov[i].iov_base, iov[i].iov_len);
-		at += iov[i].iov_len;
-	}
-	return out;
-}
-
-static void append(struct lr_conn *conn, struct lr_out *out)
-{
-	*conn->out_last = out;
-	conn->out_last = &out->next;
-	count_posted(conn, out, true);
-	conn->engine->left_behind = true;
-	lr_conn_ready(conn);
-	lr_nudge(conn->engine);
-}
-
-/* A call ends without its other frames (lr_call_post()); without these nothing is left but the end
- * of the connection. */
-static int without_memory(struct lr_conn *conn, int type)
-{
-	if (type == LR_T_RESET || type == LR_T_METHOD) {
-		conn->engine->faulty = conn->faulty = true;
-		lr_conn_die(conn, LR_CLOSED, "this process has no memory for what the peer is to be told");
-	}
-	return LR_NOMEM;
-}
-
-int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const struct iovec *iov,
-	int count)
-{
-	int r = lr_conn_put(conn, type, flags, call, iov, count);
-	struct lr_out *out;
-
-	if (r != 0)
-		return r < 0 ? r : 0;
-	if (!(out = lr_out_new(type, flags, call, iov, count)))
-		return without_memory(conn, type);
-	append(conn, out);
-	return 0;
-}
-
-void lr_conn_post_made(struct lr_conn *conn, struct lr_out *out)
-{
-	struct iovec iov = {out->data, out->header.length};
-
-	if (lr_conn_put(conn, out->header.type, out->header.flags, out->header.call, &iov, 1) == 0)
-		append(conn, out);
-	else
-		free(out);
 }
 
 /* What we wait for to have room: the first posted frame, or the largest wish. */

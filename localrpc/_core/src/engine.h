@@ -358,10 +358,8 @@ uint64_t lr_audit(const struct lr_engine *e); /* bytes that are kept and not cha
 /* conn.c: all under the mutex. */
 int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* 1, 0 no room, LR_CLOSED */
-int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
-	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
-void lr_conn_post_made(struct lr_conn *conn, struct lr_out *out); /* the same; it takes `out` over */
-struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count);
+/* One frame more, or less, is posted on it. */
+void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool more);
 void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
 bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size); /* an item of so many bytes */
 void lr_conn_charge(struct lr_conn *conn, uint64_t *which, uint64_t cost);
@@ -386,6 +384,12 @@ void lr_conn_unwatch(struct lr_conn *conn); /* take it out of the sets of epoll 
 void lr_conn_bury(struct lr_engine *e); /* the leader's, or nobody leads */
 void lr_conn_unref(struct lr_conn *conn);
 struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);
+
+/* post.c: under the mutex, too. */
+int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
+	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
+void lr_conn_post_made(struct lr_conn *conn, struct lr_out *out); /* the same; it takes `out` over */
+struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count);
 
 /* life.c */
 bool lr_retire(struct lr_engine *e); /* under the mutex; lr_watch_end() then, without it, if true */
