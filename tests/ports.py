@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import itertools
-import os
 import socket
+from functools import cache
 
-# Below the ephemeral ports, which other connections are given at random. Each of
-# pytest-xdist's workers has a share of its own, and begins anywhere in it.
-_FIRST, _SHARE, _SHARES = 12_000, 2_500, 8
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
-_numbers = itertools.count(os.getpid())
+# Below the ephemeral ports, which other connections are given at random.
+_FIRST, _SHARE, _SHARES = 12_000, 500, 40
+_numbers = itertools.count()
+
+
+@cache
+def _share() -> tuple[int, socket.socket]:
+    """The first port of this process's share, and what keeps other test runs out of it.
+
+    Abstract names belong to a network namespace, as ports do.
+    """
+    for first in range(_FIRST, _FIRST + _SHARE * _SHARES, _SHARE):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0localrpc-tests-ports-{first}")
+        except OSError:
+            claim.close()
+            continue
+        return first, claim
+    raise AssertionError("every share of ports is taken")
+
+
+_share()  # now, for descriptors are counted later
 
 
 def free_port() -> int:
     """A port of 127.0.0.1 on which nobody listens; each time another one."""
+    first, _ = _share()
     for number in itertools.islice(_numbers, _SHARE):
-        port = _FIRST + _worker * _SHARE + number % _SHARE
+        port = first + number % _SHARE
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
