@@ -2,20 +2,30 @@
  * queues.h - queues for two ends that are made by hand: each end has a descriptor of
  * its own, because one of the two waits in a queue and the other does not.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The queue that this side writes, of `owner`'s two; made if it is not there. */
+/* The queue that this side writes, of `owner`'s two; made if it is not there. Other programs
+ * of this user may have all that it may have in queues, for a while. */
 static int open_mqueue(pid_t owner, int writer)
 {
 	struct mq_attr attr = {.mq_maxmsg = 3, .mq_msgsize = 8192};
 	char name[40];
+	int fd;
 
 	snprintf(name, sizeof name, "localrpc-by-hand-%d-%d", owner, writer);
-	return (int)syscall(SYS_mq_open, name, O_CREAT | O_RDWR | O_CLOEXEC, 0600, &attr);
+	for (int tries = 0; tries < 1000; tries++) {
+		fd = (int)syscall(SYS_mq_open, name, O_CREAT | O_RDWR | O_CLOEXEC, 0600, &attr);
+		if (fd >= 0 || errno != EMFILE)
+			break;
+		poll(NULL, 0, 20);
+	}
+	return fd;
 }
 
 static void unlink_mqueues(pid_t owner)
