@@ -31,7 +31,7 @@ from localrpc.drive.endings import (
 )
 from localrpc.drive.finalizers import run_later
 from localrpc.drive.keeper import ChannelClosed, Keeper
-from localrpc.drive.reading import fill, receive
+from localrpc.drive.reading import fill, no_memory, receive
 from localrpc.drive.session import Session
 from localrpc.errors import RemoteProtocolError
 from localrpc.metadata import Pairs
@@ -343,8 +343,7 @@ class ClientCall:
             try:
                 self._partial = blank(content)
             except MemoryError:
-                text = f"no memory for a message of {content} bytes"
-                return lib.LR_NOMEM, (grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+                return lib.LR_NOMEM, (grpc.StatusCode.RESOURCE_EXHAUSTED, no_memory(content))
         message = self._partial
         result = fill(engine, handle, message, limit)
         if result == lib.LR_TIMEOUT:

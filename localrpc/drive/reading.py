@@ -57,11 +57,19 @@ def fill(engine: Any, call: int, message: bytes, deadline: int) -> int:
     return int(result)
 
 
+def no_memory(size: int) -> str:
+    """The details of a call whose message there is no memory for."""
+    return f"no memory for a message of {size} bytes"
+
+
 def receive_whole(engine: Any, call: int, deadline: int) -> tuple[int, Any]:
-    """As receive(), with a message of any size among LR_K_MESSAGES."""
+    """As receive(), with a message of any size among LR_K_MESSAGES; or LR_NOMEM and its size."""
     kind, content = receive(engine, call, deadline)
     if kind == lib.LR_K_BIG:
-        message = blank(content)
+        try:
+            message = blank(content)
+        except MemoryError:
+            return lib.LR_NOMEM, content
         kind = fill(engine, call, message, deadline)
         if kind == 0:
             return lib.LR_K_MESSAGES, [message]

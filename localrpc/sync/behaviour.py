@@ -11,7 +11,7 @@ import grpc
 from localrpc import _log, status
 from localrpc._later import Later
 from localrpc.drive.core import lib
-from localrpc.drive.reading import receive_whole
+from localrpc.drive.reading import no_memory, receive_whole
 from localrpc.sync.context import ServicerContext
 from localrpc.sync.nonblocking import Responder, answers_later
 
@@ -260,6 +260,8 @@ class RequestIterator:
             limit = context._serving.options.max_receive
             text = f"SERVER: Received message larger than max ({came} vs. {limit})"
             context.refuse(status.RESOURCE_EXHAUSTED, text)
+        elif kind == lib.LR_NOMEM:
+            context.refuse(status.RESOURCE_EXHAUSTED, no_memory(came))
         elif context._statused and not context._gone:
             raise StopIteration  # another thread has answered meanwhile
         context.fail()

@@ -175,7 +175,7 @@ class ServicerContext(grpc.ServicerContext):
         """Nothing is compressed."""
 
     def send_initial_metadata(self, initial_metadata: Sequence[Any] | None) -> None:
-        if not self.is_active():
+        if not (self._statused or self._alive()):
             self.fail()
         if not self._initial_allowed:
             raise ValueError("Initial metadata no longer allowed!")
@@ -189,6 +189,8 @@ class ServicerContext(grpc.ServicerContext):
             self._conclude(status.number_of(code), details.encode(), None)
             return
         self._initial_allowed = False
+        if self._statused:
+            return
         lib.lr_headers(self._serving.engine, self._call, block, len(block))
 
     def set_trailing_metadata(self, trailing_metadata: Iterable[Any]) -> None:

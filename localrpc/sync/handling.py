@@ -19,7 +19,7 @@ import grpc
 from localrpc import _log, status
 from localrpc.drive.core import NOW, WorkerIo, blank, ffi, lib
 from localrpc.drive.executors import submit
-from localrpc.drive.reading import fill, receive
+from localrpc.drive.reading import fill, no_memory, receive
 from localrpc.drive.serving import Serving
 from localrpc.errors import RemoteProtocolError
 from localrpc.sync import behaviour
@@ -182,7 +182,11 @@ class Handling:
         if begins and not self._acceptable(serving, entry.name, context, block):
             return None
         if flags & lib.LR_F_BIG and not flags & lib.LR_F_TOO_LARGE:
-            data = _whole(serving.engine, call, is_here=not begins)
+            try:
+                data = _whole(serving.engine, call, is_here=not begins)
+            except MemoryError as error:
+                context.refuse(status.RESOURCE_EXHAUSTED, str(error))
+                return None
             if data is None:
                 self._defer(serving, context)
                 return None
@@ -335,10 +339,16 @@ _DICTIONARY = type(grpc.method_handlers_generic_handler("", {}))
 
 
 def _whole(engine: Any, call: int, *, is_here: bool) -> bytes | None:
-    """A large request's message; None unless it `is_here`, or comes at once."""
+    """A large request's message; None unless it `is_here`, or comes at once.
+
+    Raises MemoryError, with the details of the call's end.
+    """
     kind, content = receive(engine, call, NOW if is_here else monotonic_ns() + _BIG_PATIENCE)
     if kind != lib.LR_K_BIG or (content > _AT_ONCE and not is_here):
         return None
-    message = blank(content)
+    try:
+        message = blank(content)
+    except MemoryError:
+        raise MemoryError(no_memory(content)) from None
     kind = fill(engine, call, message, NOW if is_here else monotonic_ns() + _BIG_PATIENCE)
     return message if kind == 0 else None

@@ -167,7 +167,9 @@ def open_pidfd_of_holder(pid: int, device: int, inode: int) -> int:
     """A pidfd of process `pid` if it has that file open, as far as we may see; else -1."""
     try:
         pidfd = os.pidfd_open(pid)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # that says nothing of the process
         return -1
     try:
         folder = f"/proc/{pid}/fd"

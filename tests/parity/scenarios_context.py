@@ -402,6 +402,8 @@ def context_survives_its_call(w: World) -> Transcript:
         "set_details": outcome(context.set_details, "late"),
         "set_trailing": outcome(context.set_trailing_metadata, (("a", "b"),)),
         "metadata": outcome(lambda: type(context.invocation_metadata()).__name__),
+        "initial": outcome(context.send_initial_metadata, (("a", "b"),)),
+        "initial again": outcome(context.send_initial_metadata, (("a", "b"),)),
         "cancel": outcome(context.cancel),
         "abort": outcome(context.abort, grpc.StatusCode.ABORTED, "late"),
     }

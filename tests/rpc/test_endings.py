@@ -16,6 +16,8 @@ from typing import Any
 import grpc
 import pytest
 
+from localrpc.drive import reading
+from localrpc.sync import handling
 from tests.concurrency.engines import live_calls
 
 from .house import PATIENCE, House, await_that, dial
@@ -189,6 +191,28 @@ def test_messages_over_the_limits_are_refused_with_their_sizes(one_target: str) 
             error = failure(partial(house.unary("echo"), bytes(size)))
             assert (error.code(), error.details()) == (Code.RESOURCE_EXHAUSTED, text)
         assert house.unary("echo")(bytes(50_000)) == bytes(50_000)
+
+
+@pytest.mark.parametrize("size", [2_000_000, 20_000_000])
+@pytest.mark.parametrize("kind", ["unary_unary", "stream_unary"])
+def test_a_request_that_there_is_no_memory_for_ends_its_call(
+    kind: str, size: int, one_target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unary request of the larger size is received by its handler's thread."""
+    unlimited = [("grpc.max_receive_message_length", -1)]
+
+    def blank(asked: int) -> bytes:
+        raise MemoryError
+
+    for module in (reading, handling):
+        monkeypatch.setattr(module, "blank", blank)
+    with House(one_target, options=unlimited) as house:
+        method = getattr(house.channel, kind)("/house/echo" if kind[0] == "u" else "/house/length")
+        request = bytes(size) if kind[0] == "u" else iter([bytes(size)])
+        error = failure(lambda: method(request, timeout=PATIENCE))
+        assert error.code() is Code.RESOURCE_EXHAUSTED
+        assert error.details() == f"no memory for a message of {size} bytes"
+        assert house.unary("echo")(b"x", timeout=PATIENCE) == b"x"
 
 
 def test_nobody_listening_is_unavailable_and_says_where(target: str) -> None:

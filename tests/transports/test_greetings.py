@@ -21,7 +21,7 @@ from localrpc._core.links import make_bell
 from localrpc.address import parse_target
 from localrpc.errors import ConnectError, GreetingError, ListenError
 from localrpc.options import Options
-from localrpc.transports import Greeting, PeerCredentials, memory, transport_for
+from localrpc.transports import Greeting, PeerCredentials, credentials, memory, transport_for
 from localrpc.transports.credentials import refusal_of_client, refusal_of_server
 from localrpc.transports.greet import make_hello
 from localrpc.wire.codec import Hello
@@ -556,6 +556,17 @@ class _Starving:
             self._starved = False
             raise OSError(errno.EMFILE, "Too many open files")
         return self._sock.accept()
+
+
+def test_a_process_that_no_descriptor_is_left_for_is_not_taken_for_a_stranger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", full)
+    with pytest.raises(OSError, match="Too many open files"):
+        credentials.open_pidfd_of_holder(os.getpid(), 0, 0)
 
 
 def test_a_client_of_another_process_is_known_by_its_pid(meeting_target: str) -> None:
