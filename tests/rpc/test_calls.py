@@ -102,7 +102,8 @@ class Hearing(House):
 
 def test_who_makes_requests_may_wait_until_the_last_one_was_heard(any_target: str) -> None:
     """Nobody else is there to send its rest."""
-    with Hearing(any_target) as house:
+    house = Hearing(any_target)
+    with house:
         made = threading.Event()
 
         def requests() -> Iterator[bytes]:
