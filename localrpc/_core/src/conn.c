@@ -96,6 +96,13 @@ static void flush_posted(struct lr_conn *conn)
 	}
 }
 
+/* A server that stops may wait for this alone. */
+static void tell_if_sent(struct lr_conn *conn)
+{
+	if (conn->engine->draining && !lr_conn_unsent(conn))
+		lr_service_again(conn->engine);
+}
+
 int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const struct iovec *iov,
 	int count)
 {
@@ -124,6 +131,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 	} else if (r < 0) {
 		fall_silent(conn);
 	}
+	tell_if_sent(conn);
 	return r;
 }
 
@@ -172,6 +180,7 @@ void lr_conn_pump(struct lr_conn *conn)
 		conn->link->ops->room(conn->link, 0);
 	if (conn->out)
 		flush_posted(conn);
+	tell_if_sent(conn);
 	if (!conn->room_waiters || conn->out)
 		return;
 	if (!conn->dead && !conn->link->ops->room(conn->link, conn->room_need))

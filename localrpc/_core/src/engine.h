@@ -211,7 +211,7 @@ struct lr_engine {
 	pthread_mutex_t lock;
 	_Atomic uint32_t entering, entered; /* threads that wait for it; grows as they get it */
 	bool closed, stopping, refusing, going;
-	bool drained_told;
+	bool drained_told, draining; /* it waits until all is sent: tell the service thread */
 	bool rewatch; /* the service thread is to reckon its deadline again */
 	uint32_t yields, service_yields;
 	bool service_watches; /* a server's: the service thread hears events, or is about to */

@@ -8,13 +8,6 @@
 #define HANDLER_GRACE (100 * LR_US) /* for a leader that is out, before another is promoted */
 #define NAP (250 * LR_US)           /* between two wake-ups, after LR_IN_VAIN in vain */
 #define LONG_NAP LR_MS              /* and after four times as many */
-#define DRAIN_LOOK (5 * LR_MS)      /* while answers of a server that stops are not all out */
-
-/* No call is left of a server that stops; but a client may not have read all of its answer. */
-static bool drains(const struct lr_engine *e)
-{
-	return e->refusing && e->live == 0 && !e->drained_told;
-}
 
 static bool unsent(const struct lr_engine *e)
 {
@@ -24,10 +17,13 @@ static bool unsent(const struct lr_engine *e)
 	return false;
 }
 
-static int64_t next_deadline(const struct lr_engine *e)
+/* Has a server that stops no call left, and has every client taken all of its answers? */
+static bool drained(struct lr_engine *e)
 {
-	/* Where it drains no call is left to be watched. */
-	return drains(e) ? lr_now() + DRAIN_LOOK : lr_next_deadline(e);
+	bool over = e->refusing && e->live == 0 && !e->drained_told;
+
+	e->draining = over && unsent(e); /* lr_conn_put() and lr_conn_pump() tell when that changes */
+	return over && !e->draining;
 }
 
 static int service_event(struct lr_engine *e, struct lr_io *io)
@@ -57,7 +53,7 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 		lr_conn_unref(conn);
 		return LR_K_CONN_CLOSED;
 	}
-	if (drains(e) && !unsent(e)) {
+	if (drained(e)) {
 		e->drained_told = true;
 		return LR_K_DRAINED;
 	}
@@ -99,7 +95,7 @@ static bool promote(struct lr_engine *e)
 	if (e->first)
 		lr_wake(e, e->first);
 	else /* Every thread is busy with a handler: read for them, take no call. */
-		lr_wait(e, &w, next_deadline(e));
+		lr_wait(e, &w, lr_next_deadline(e));
 	return true;
 }
 
@@ -159,7 +155,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 
 		if ((kind = service_event(e, io)))
 			return kind;
-		deadline = next_deadline(e);
+		deadline = lr_next_deadline(e);
 		in_vain = e->service_in_vain;
 		alarm = e->service_alarm; /* a connection that needs one may come meanwhile */
 		lr_leave(e);
@@ -211,7 +207,7 @@ int lr_service(struct lr_engine *e, struct lr_io *io)
 				r = LR_CLOSED;
 				break;
 			}
-			lr_wait(e, &w, next_deadline(e));
+			lr_wait(e, &w, lr_next_deadline(e));
 		}
 	}
 	lr_leave(e);
