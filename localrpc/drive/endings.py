@@ -19,6 +19,10 @@ COLLECTED = (grpc.StatusCode.CANCELLED, "Cancelled upon garbage collection!")
 CHANNEL_CLOSED = (grpc.StatusCode.CANCELLED, "Channel closed!")
 SOCKET_CLOSED = (grpc.StatusCode.UNAVAILABLE, "Socket closed")
 FORKED = (grpc.StatusCode.CANCELLED, "Call cancelled in fork child")
+NO_MEMORY_TO_SEND = (
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "no memory for what the server is to be told",
+)
 TOO_MANY = (grpc.StatusCode.INTERNAL, "a unary call got more than one response")
 BAD_RESPONSE = (grpc.StatusCode.INTERNAL, "Exception deserializing response!")
 
@@ -72,6 +76,8 @@ def failure(
         return FORKED
     if closed:
         return CHANNEL_CLOSED
+    if result == lib.LR_CANCELLED:  # by the core: a call that is cancelled here has ended before
+        return NO_MEMORY_TO_SEND
     if result == lib.LR_PROTOCOL:
         return grpc.StatusCode.UNAVAILABLE, "the server broke the localrpc protocol"
     if result in (lib.LR_NOMEM, lib.LR_NOROOM):

@@ -17,6 +17,7 @@ import grpc
 import pytest
 
 from localrpc.drive import reading
+from localrpc.drive.core import lib
 from localrpc.sync import handling
 from tests.concurrency.engines import live_calls
 
@@ -213,6 +214,17 @@ def test_a_request_that_there_is_no_memory_for_ends_its_call(
         assert error.code() is Code.RESOURCE_EXHAUSTED
         assert error.details() == f"no memory for a message of {size} bytes"
         assert house.unary("echo")(b"x", timeout=PATIENCE) == b"x"
+
+
+def test_a_call_that_the_core_had_no_memory_for_is_resource_exhausted(one_house: House) -> None:
+    """tests/native/starving.c has the core end it so."""
+    call = one_house.unary("wait").future(b"x")
+    assert one_house.entered.acquire(timeout=PATIENCE)
+    session, handle = call._state.live
+    lib.lr_cancel(session.engine, handle, 8, b"", 0)
+    error = failure(lambda: call.result(PATIENCE))
+    assert error.code() is Code.RESOURCE_EXHAUSTED
+    assert error.details() == "no memory for what the server is to be told"
 
 
 def test_nobody_listening_is_unavailable_and_says_where(target: str) -> None:
