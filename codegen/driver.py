@@ -129,13 +129,12 @@ def prepare(job: Job) -> Output:
     """Compile and generate everything in memory; raises GenerateError."""
     if importlib.util.find_spec("grpc_tools") is None:
         raise GenerateError(f"grpcio-tools is not installed: {INSTALL}")
-    if not job.out.is_dir():
-        reason = "is not a folder" if job.out.exists() else "does not exist: create it first"
-        raise GenerateError(f"the output folder {job.out} {reason}")
     sources = find_protos(job.sources)
     roots = find_roots(job)
     with tempfile.TemporaryDirectory(prefix="localrpc-") as scratch:
         compiled = _run_protoc(sources, roots, Path(scratch))
+    if job.out.exists() and not job.out.is_dir():
+        raise GenerateError(f"the output folder {job.out} is not a folder")
     files = {file.name: file for file in compiled.files}
     layout, warnings = _lay_out(job, compiled)
     schema = Schema(files, layout)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from localrpc._later import Later
@@ -15,6 +16,7 @@ from localrpc._later import Later
 if TYPE_CHECKING:
     import grpc
 
+    from localrpc import testing as testing
     from localrpc.sync import children as _children
     from localrpc.transports import base as _base
 else:
@@ -38,6 +40,13 @@ __all__ = [
     "stop_on_signals",
     "transports",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Only tests need it, and it imports grpc.
+    if name == "testing":
+        return import_module("localrpc.testing")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def insecure_channel(

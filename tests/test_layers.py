@@ -85,7 +85,7 @@ def test_an_import_goes_only_downwards(floor: str) -> None:
 
 def test_every_module_has_a_floor() -> None:
     files = {path.stem for path in (ROOT / "localrpc").glob("*.py")}
-    assert files == {"__init__", *BASE, *TESTING}
+    assert files == {"__init__", "__main__", *BASE, *TESTING}
     folders = {path.parent.name for path in (ROOT / "localrpc").glob("*/__init__.py")}
     assert folders == {*FLOORS, "cli", "bench", "integrations"} - {"base"}
 

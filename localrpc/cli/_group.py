@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import click
 
+from localrpc.cli._near import did_you_mean
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -46,6 +48,16 @@ class LazyGroup(click.Group):
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        # A word that begins like an option is click's to refuse.
+        if name not in COMMANDS and name[0].isalnum() and not ctx.resilient_parsing:
+            hint = did_you_mean(name, COMMANDS) or f"; there are {', '.join(sorted(COMMANDS))}"
+            ctx.fail(f"no such command {name!r}{hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

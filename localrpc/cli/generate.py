@@ -38,7 +38,7 @@ def _version(
     metavar="DIR",
     help="Where imports are looked up. Default: the folder each PROTO lies in, or DIR itself.",
 )
-@click.option("--out", type=FOLDER, metavar="DIR", help="The folder to write to; it must exist.")
+@click.option("--out", type=FOLDER, metavar="DIR", help="The folder to write to; made if missing.")
 @click.option(
     "--imports",
     type=click.Choice([kind.value for kind in Imports]),

@@ -97,6 +97,13 @@ def test_settings_come_from_the_nearest_pyproject(
     assert "__init__.py" in names("../out")
 
 
+def test_a_missing_output_folder_is_made(folder: Path) -> None:
+    assert generate("protos", "--out", "new/deeper", "--check").exit_code == 1
+    assert not Path("new").exists()
+    assert generate("protos", "--out", "new/deeper").exit_code == 0
+    assert "good_pb2.py" in names("new/deeper")
+
+
 def test_imports_are_relative_to_the_folders_named_with_include(folder: Path) -> None:
     (folder / "protos/sub").mkdir()
     (folder / "protos/sub/user.proto").write_text(

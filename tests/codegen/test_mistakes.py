@@ -63,7 +63,7 @@ def test_protoc_says_where_a_proto_is_broken(
     ("arguments", "line"),
     [
         (["protos/gone.proto", "--out", "out"], "protos/gone.proto"),
-        (["protos", "--out", "gone"], "the output folder gone does not exist: create it first"),
+        (["protos/gone.proto", "--out", "protos/good.proto"], "protos/gone.proto"),
         (["protos", "--out", "protos/good.proto"], "protos/good.proto is not a folder"),
         (["out", "--out", "out"], "no .proto file in out"),
         (["README.md", "--out", "out"], "README.md is neither a folder nor a .proto file"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -19,6 +21,16 @@ from localrpc.testing import fresh_target, serving
 
 PATIENCE = 20.0
 NAMED = sorted(scheme.name for scheme in SCHEMES.values() if scheme.example[-2:] != ":N")
+
+
+def test_the_module_is_imported_when_it_is_first_used() -> None:
+    script = (
+        "import sys, localrpc\n"
+        "assert 'localrpc.testing' not in sys.modules\n"
+        "print(localrpc.testing.serving.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "serving\n", done.stderr
 
 
 class ShoutServicer:

@@ -1,0 +1,29 @@
+"""The `localrpc` command itself: how it is started, and what it says to a mistyped name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from click.testing import CliRunner
+
+from localrpc.cli._group import COMMANDS, commands
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "localrpc", "--version"], capture_output=True, text=True
+    )
+    assert done.stdout.startswith("localrpc, version "), done.stderr
+
+
+def test_a_mistyped_command_is_told_the_near_ones() -> None:
+    done = CliRunner().invoke(commands, ["transprots"])
+    assert done.exit_code == 2
+    assert "no such command 'transprots'; did you mean 'transports'?" in done.output
+
+
+def test_a_command_like_no_other_is_told_all_of_them() -> None:
+    done = CliRunner().invoke(commands, ["xyzzy"])
+    assert done.exit_code == 2
+    assert f"no such command 'xyzzy'; there are {', '.join(sorted(COMMANDS))}" in done.output
