@@ -92,13 +92,18 @@ static int expected(struct lr_header *h)
 	return h->length == 0 || have > LR_HEADER_SIZE;
 }
 
-/* An empty DATA frame says nothing: a look may have passed it over. */
+static bool is_empty_data(const struct lr_header *h)
+{
+	return h->type == LR_T_DATA && h->length == 0;
+}
+
+/* An empty DATA frame says nothing: a look may have passed it over, and others behind it. */
 static void skip_empty(const struct lr_frame *f)
 {
 	struct lr_header h;
 
-	while (!data_left && expected(&h) == 1 && h.type == LR_T_DATA && h.length == 0 &&
-		!(f && f->h.type == LR_T_DATA && f->h.length == 0))
+	while (!data_left && expected(&h) == 1 && is_empty_data(&h) &&
+		!(f && is_empty_data(&f->h) && f->h.flags == h.flags && f->h.call == h.call))
 		in.at += LR_HEADER_SIZE;
 }
 
