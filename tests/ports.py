@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 from functools import cache
@@ -28,7 +29,8 @@ def _share() -> tuple[int, socket.socket]:
     raise AssertionError("every share of ports is taken")
 
 
-_share()  # now, for descriptors are counted later
+with contextlib.suppress(PermissionError):  # where sockets are forbidden nobody needs ports
+    _share()  # now, for descriptors are counted later
 
 
 def free_port() -> int:

@@ -262,6 +262,9 @@ print("good")
 """
 )
 
+# CPython 3.12 and later warn of a fork where there are threads.
+_FORKS = "ignore:This process:DeprecationWarning"
+
 _EXIT = (
     _PROGRAM.replace("PATIENCE", "0.2")  # the pool's threads are waited for at the exit
     + """
@@ -280,7 +283,7 @@ def test_what_is_dropped_in_a_child_or_at_the_exit_ends_quietly(
     targets = [fresh_target(distinct_kind, runtime_directory) for _ in range(3)]
     names = set(os.listdir(runtime_directory))
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", program, *targets],
+        [sys.executable, "-X", "faulthandler", "-W", _FORKS, "-c", program, *targets],
         capture_output=True,
         text=True,
         timeout=6 * PATIENCE,

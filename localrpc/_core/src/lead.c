@@ -70,6 +70,21 @@ static void distrust(struct lr_engine *e)
 		atomic_store(&e->hot[i]->link->edge, true);
 }
 
+/*
+ * For a caller that does not wait, or no longer: all that has come. Epoll tells of LR_EVENTS
+ * at a time, and a look that begins among the hot ones may end among the ready ones.
+ */
+static void last_look(struct lr_engine *e, struct lr_waiter *w)
+{
+	uint32_t rounds = (uint32_t)(e->stats.conns / LR_EVENTS) + 2;
+
+	distrust(e);
+	do
+		lr_drain(e, w);
+	while (!lr_ready(e, w) && --rounds &&
+		(e->ready || atomic_load_explicit(&e->look, memory_order_relaxed)));
+}
+
 /* Read for everybody until w has what it wants. */
 static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 {
@@ -124,9 +139,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		if (lr_ready(e, w))
 			return 1;
 		if (r == LR_TIMEOUT || (r == LR_AGAIN && !w->deaf)) {
-			/* What came meanwhile is still taken. */
-			distrust(e);
-			lr_drain(e, w);
+			last_look(e, w);
 			return lr_ready(e, w) ? 1 : r;
 		}
 	}
@@ -251,8 +264,7 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		if (deadline == 1 || (deadline && lr_now() >= deadline)) {
 			if (!e->leader) {
 				take_lead(e, w);
-				distrust(e);
-				lr_drain(e, w);
+				last_look(e, w);
 				lr_pump(e);
 				leave_lead(e);
 			}
