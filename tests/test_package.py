@@ -92,7 +92,7 @@ def test_a_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
         "localrpc/bench/bench.proto",
         "localrpc_codegen/py.typed",
     } <= set(names)
-    assert not [name for name in names if name.endswith((".pyc", ".o")) or "tests/" in name]
+    assert not [name for name in names if name.endswith((".pyc", ".o", ".md")) or "tests/" in name]
 
 
 def test_a_wheel_brings_its_plugins(wheel: Path) -> None:

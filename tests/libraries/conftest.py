@@ -1,4 +1,4 @@
-"""A test module has in LIBRARIES the distributions that it tries; README says their versions."""
+"""A test module has in LIBRARIES the distributions that it tries; a page says their versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README's table of libraries, as the tests have it: `python -m tests.libraries.table` prints it.
+"""The table of libraries, as the tests have it: `python -m tests.libraries.table` prints it.
 
 A row is a test module: what it has in LIBRARIES, pyproject.toml's versions of that, and what
 the first paragraph of its docstring says.
@@ -12,6 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+PAGE = ROOT / "localrpc" / "integrations" / "README.md"
 HEAD = "| library | what works |\n|---|---|\n"
 
 

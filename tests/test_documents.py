@@ -1,0 +1,163 @@
+"""The documentation: its links lead somewhere, and its tables and commands are the code's."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import localrpc
+from localrpc.address import RING_MAX, RING_MIN, SCHEMES, parse_target
+from localrpc.cli._group import COMMANDS, commands
+from localrpc.options import _OWN
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+FOLDERS = (".github", "codegen", "examples", "localrpc", "proto", "tests")
+PAGES = ["README.md"]
+for _folder in FOLDERS:
+    PAGES += [str(path.relative_to(ROOT)) for path in sorted((ROOT / _folder).rglob("*.md"))]
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+def prose_of(page: str) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"^```.*?^```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors_of(page: str) -> set[str]:
+    """What follows the # in a link to a heading, as GitHub makes it of the heading's text."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.*)$", prose_of(page), re.MULTILINE):
+        kept = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        same = (f"{kept}-{number}" for number in itertools.count(1))
+        found.add(next(anchor for anchor in itertools.chain([kept], same) if anchor not in found))
+    return found
+
+
+def broken_links(page: str) -> list[str]:
+    prose = re.sub(r"`[^`\n]*`", "", prose_of(page))
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        path, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", path):
+            continue
+        target = ((ROOT / page).parent / path if path else ROOT / page).resolve()
+        if not leads_to(target, anchor):
+            broken.append(link)
+    return broken
+
+
+def leads_to(target: Path, anchor: str) -> bool:
+    if not target.is_relative_to(ROOT) or not target.exists():
+        return False
+    return not anchor or anchor in anchors_of(str(target.relative_to(ROOT)))
+
+
+def test_a_broken_link_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    (tmp_path / "a.md").write_text("# A `b:` c, d\n[x](#a-b-c-d) [y](b.md) [z](#e) [w](a.md#a)\n")
+    assert broken_links("a.md") == ["b.md", "#e", "a.md#a"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+    assert broken_links(page) == []
+
+
+def test_every_folder_has_a_page_that_the_front_page_leads_to() -> None:
+    reached, waiting = set(), ["README.md"]
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        for link in re.findall(r"\]\(([^)#\s:]+\.md)[^)\s]*\)", text_of(page)):
+            target = str(((ROOT / page).parent / link).resolve().relative_to(ROOT))
+            if target not in reached:
+                waiting.append(target)
+    assert {page for page in PAGES if page.endswith("README.md")} <= reached
+
+
+def rows_of(page: str, heading: str) -> list[list[str]]:
+    """The cells of the table that begins with this line."""
+    _, _, rest = text_of(page).partition(f"\n{heading}\n")
+    assert rest, heading
+    lines = itertools.takewhile(lambda line: line.startswith("|"), rest.splitlines())
+    return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines][1:]
+
+
+def test_every_option_of_ours_is_explained_and_exists() -> None:
+    text = text_of("localrpc/sync/README.md")
+    assert set(re.findall(r"^\| `(localrpc\.[a-z_]+)` \|", text, re.MULTILINE)) == set(_OWN)
+    text = text_of("localrpc/transports/README.md")
+    in_targets = set(re.findall(r"\| `\?([a-z]+)=`", text))
+    assert in_targets == {option for scheme in SCHEMES.values() for option in scheme.options}
+    bounds = re.search(r"\?ring=` \| `(\w+)` to `(\w+)`", text)
+    assert bounds is not None
+    sizes = [parse_target(f"shm:x?ring={bound}").ring_size for bound in bounds.groups()]
+    assert sizes == [RING_MIN, RING_MAX]
+
+
+def test_the_transports_are_those_that_there_are_in_their_own_words() -> None:
+    head = "| target | between | how calls travel | direction | without copy |"
+    heading = f"{head} what each side knows of the other |"
+    assert rows_of("localrpc/transports/README.md", heading) == [
+        [
+            offer.target,
+            offer.scope.value,
+            offer.technique,
+            offer.direction,
+            "yes" if offer.zero_copy else "no",
+            offer.credentials,
+        ]
+        for offer in localrpc.transports()
+    ]
+
+
+def test_the_spelling_of_every_target_is_explained() -> None:
+    rows = rows_of("localrpc/transports/README.md", "| target | what the name is |")
+    assert {row[0].partition(":")[0] for row in rows} == set(SCHEMES)
+
+
+def test_what_was_measured_is_called_what_it_is() -> None:
+    head = "| target | how calls travel | unary, 64 B: p50 | calls/s, 8 threads |"
+    techniques = {offer.target: offer.technique for offer in localrpc.transports()}
+    heading = f"{head} server streaming, 64 B | echo of 1 MiB |"
+    for target, how, *_ in rows_of("README.md", heading):
+        others = ("grpcio", "Python's", "multiprocessing")
+        assert target.startswith(others) or techniques[target] == how
+
+
+def test_every_command_is_explained_and_exists() -> None:
+    rows = rows_of("localrpc/cli/README.md", "| command | what it does | needs |")
+    told = {name.removeprefix("localrpc "): extra.strip("[]") for name, _, extra in rows}
+    assert told == {name: entry.extra for name, entry in COMMANDS.items()}
+
+
+def flags_of(command: click.Command) -> set[str]:
+    flags = {option for one in command.params for option in one.opts}
+    for one in command.commands.values() if isinstance(command, click.Group) else ():
+        flags |= flags_of(one)
+    return flags
+
+
+def test_every_flag_that_is_named_exists() -> None:
+    context = click.Context(commands)
+    known = {
+        flag
+        for name in commands.list_commands(context)
+        for flag in flags_of(commands.get_command(context, name) or commands)
+    }
+    flags: set[str] = set()
+    for page in PAGES:
+        if page.startswith((".github", "examples", "tests")):
+            continue  # these name other programs' flags too
+        flags.update(re.findall(r"`(?:localrpc [^`\n]*)?(--[a-z-]+)", text_of(page)))
+    assert {"--quick", "--placement", "--check"} <= flags
+    assert flags - {"--help"} <= known
