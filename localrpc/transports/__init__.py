@@ -80,8 +80,8 @@ def _remote() -> Offer:
         target="grpc:TARGET",
         scope=Scope.NETWORK,
         direction="full duplex",
-        technique="HTTP/2, by grpcio itself: the way off the machine",
-        credentials="none but those of grpc's credentials, such as TLS",
+        technique="HTTP/2, carried by grpcio itself",
+        credentials="what grpc's credentials say, such as TLS",
         zero_copy=False,
         limits={},
     )

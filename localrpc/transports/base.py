@@ -135,7 +135,7 @@ class Scope(Enum):
     PROCESS = "one process"
     FAMILY = "parent and child"
     USER = "any processes of one user"
-    MACHINE = "any processes of this machine"
+    MACHINE = "any processes on this machine"
     NETWORK = "any machines"
 
 

@@ -37,7 +37,7 @@ class FdTransport(Transport):
                 target="fd:N",
                 scope=Scope.MACHINE,
                 direction="full duplex",
-                technique="a Unix or TCP socket that somebody else has made",
+                technique="a Unix or TCP socket that another process has opened",
                 credentials="as with unix: and tcp:",
                 zero_copy=False,
                 limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},

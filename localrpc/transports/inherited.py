@@ -93,7 +93,7 @@ def offer() -> Offer:
         scope=Scope.FAMILY,
         direction="two one-way channels",
         technique="pipes inherited from the parent, by fork or spawn",
-        credentials="who has the pipes is who was given them; pid, uid: by /proc",
+        credentials="no other process holds the pipes; pid, uid: from /proc",
         zero_copy=False,
         limits=limits_of_pipes(),
     )

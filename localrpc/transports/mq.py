@@ -225,7 +225,7 @@ class MqTransport(QueueTransport[_Queue, QueueMedium]):
                 scope=Scope.USER,
                 direction="two one-way channels",
                 technique="POSIX message queues, one each way",
-                credentials="uid, gid: who made the queues; pid: who has them open, by /proc",
+                credentials="uid, gid: the queues' owner; pid: who has them open, from /proc",
                 zero_copy=False,
                 limits={
                     **limits.settings("fs/mqueue", *names),

@@ -125,7 +125,7 @@ class PipeTransport(Transport):
                 scope=Scope.USER,
                 direction="two one-way channels",
                 technique="named FIFOs, two for each client",
-                credentials="uid: who made the FIFOs; pid: who has them open, by /proc",
+                credentials="uid: the FIFOs' owner; pid: who has them open, from /proc",
                 zero_copy=False,
                 limits=inherited.limits_of_pipes(),
             ),

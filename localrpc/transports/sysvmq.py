@@ -188,7 +188,7 @@ class SysvMqTransport(QueueTransport[int, SysvMedium]):
                 scope=Scope.USER,
                 direction="two one-way channels",
                 technique="System V message queues, one each way",
-                credentials="uid, gid: who made the queues; pid: who sent last",
+                credentials="uid, gid: the queues' owner; pid: who sent last",
                 zero_copy=False,
                 limits={
                     **limits.settings("kernel", "msgmax", "msgmnb", "msgmni"),

@@ -163,7 +163,7 @@ class TcpTransport(Transport):
                 scope=Scope.MACHINE,
                 direction="full duplex",
                 technique="a TCP connection over the loopback interface",
-                credentials="uid, and the pid of one's own user's: sock_diag",
+                credentials="uid; pid, for processes of the same user: sock_diag",
                 zero_copy=False,
                 limits={
                     "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),

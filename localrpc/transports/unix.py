@@ -59,7 +59,7 @@ class AbstractTransport(Transport):
                 target="unix-abstract:NAME",
                 scope=Scope.MACHINE,
                 direction=_DIRECTION,
-                technique="the same socket, by a name that is no file",
+                technique="a Unix stream socket with a name that is not a file",
                 credentials=_CREDENTIALS,
                 zero_copy=False,
                 limits=_limits(),
