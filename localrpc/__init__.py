@@ -1,7 +1,48 @@
-"""gRPC's Python API over local IPC.
+"""gRPC's Python API between processes of one machine, without the network stack.
 
-`insecure_channel` and `server` take grpc's arguments and return subclasses of
-grpc's abstract classes, so stubs, servicers and interceptors work as they are.
+Take a program that uses grpcio, and change two calls and the target:
+
+    server = localrpc.server(futures.ThreadPoolExecutor(max_workers=10))
+    add_GreeterServicer_to_server(Greeter(), server)
+    server.add_insecure_port("shm:greeter")
+    server.start()
+
+    with localrpc.insecure_channel("shm:greeter") as channel:
+        print(GreeterStub(channel).Greet(Name(name="Ada"), timeout=1).text)
+
+Channels, servers, calls and contexts are subclasses of grpc's own classes. Generated
+stubs and servicers, interceptors, deadlines, metadata and status codes work as with
+grpcio, and calls fail with grpc.RpcError.
+
+Targets. A target is a string, `scheme:name?option=value&...`:
+
+    shm:NAME            shared memory; the default choice
+    unix:PATH           a Unix socket; unix-abstract:NAME, the same without a file
+    pipe:               a child process, see spawn_channel and fork_channel
+    tcp:HOST:PORT       loopback TCP
+    inproc:NAME         client and server in one process, for tests
+    grpc:TARGET         any target of grpcio, to reach other machines
+    pipe:PATH, mq:NAME, sysvmq:NAME, file:DIR, fd:N
+                        FIFOs, message queues, files, a socket of a service manager
+
+`transports()` returns all of them, with their properties and what this machine lacks.
+Options tune a target, as in shm:greeter?wakeup=futex; the error for an unknown one lists
+those that the scheme has. localrpc.options describes the options of channels and servers.
+
+Security. A server serves its own user and root, and the kernel says who is calling.
+The options localrpc.allow_users and localrpc.allow_groups let others in.
+
+Threads. Channels, stubs and servers may be used by any number of threads at once. A
+blocking call reads its answer on the thread that made it; there is no reader thread.
+
+Forks. A channel that a forked child inherits connects again with the child's first
+call; calls in progress stay the parent's. A server stays with the process that started it.
+
+Testing. localrpc.testing.serving, and the pytest fixture localrpc_serve, serve servicers
+inside a test.
+
+The command `localrpc` generates typed code from .proto files, lists transports, checks a
+machine, and measures: see `localrpc --help`.
 """
 
 from __future__ import annotations
@@ -54,11 +95,20 @@ def insecure_channel(
     options: Sequence[tuple[str, Any]] | None = None,
     compression: grpc.Compression | None = None,
 ) -> grpc.Channel:
-    """A channel to `target`, such as shm:NAME or unix:PATH; connects with the first call.
+    """Return a channel to `target`, such as "shm:greeter" or "unix:/run/me/socket".
 
-    For grpc:TARGET it is grpcio's own. Raises AddressError (a ValueError) for a
-    target that cannot be understood, RuntimeError where gevent or eventlet has
-    replaced the threads of this process.
+    The channel connects with its first call, and again after its connection is lost. It
+    may be used by any number of threads, and in a forked child, where it makes a connection
+    of its own. Close it with close(), or use it as a context manager.
+
+    `options` are pairs of a name and a value, as grpc's; localrpc.options lists them.
+    `compression` has no effect except at grpc: targets. A channel to grpc:TARGET is
+    grpcio's own; any other has `facts`, which says how the present connection travels.
+
+    Raises AddressError (a ValueError) if the target is malformed; ValueError, TypeError or
+    OverflowError for a bad option; and RuntimeError if gevent or eventlet has replaced this
+    process's threads. If nothing listens at the target, no exception is raised here: calls
+    end with the status UNAVAILABLE, or wait for the server with wait_for_ready=True.
     """
     from localrpc.sync.channel import open_channel
 
@@ -71,9 +121,14 @@ def secure_channel(
     options: Sequence[tuple[str, Any]] | None = None,
     compression: grpc.Compression | None = None,
 ) -> grpc.Channel:
-    """Like insecure_channel, with credentials: any at grpc:TARGET, elsewhere local ones.
+    """Return a channel like insecure_channel, with credentials.
 
-    Raises ValueError for credentials that a local link cannot honour.
+    At grpc:TARGET `credentials` may be any of grpc's. At other targets only
+    grpc.local_channel_credentials() is accepted: the kernel identifies the peer, and there
+    is no TLS.
+
+    Raises ValueError for credentials that the target cannot honour, TypeError for None, and
+    whatever insecure_channel raises.
     """
     from localrpc.sync.channel import open_channel
 
@@ -91,9 +146,23 @@ def server(
     compression: grpc.Compression | None = None,
     xds: bool = False,
 ) -> grpc.Server:
-    """A server whose handlers run on the threads of `thread_pool`.
+    """Return a server whose handlers run on the threads of `thread_pool`.
 
-    Raises RuntimeError where gevent or eventlet has replaced the threads of this process.
+    Add servicers and targets to it, then call its start(). It listens at any number of
+    targets at once: add_insecure_port("shm:greeter") returns the port for tcp: and grpc:
+    targets and 1 for the others, and raises RuntimeError if it cannot listen there.
+
+    `handlers`, `interceptors` and `maximum_concurrent_rpcs` are as in grpc.server. `options`
+    are pairs of a name and a value; localrpc.options lists them. `compression` and `xds`
+    matter at grpc: targets only.
+
+    The server works in any thread, and only in the process that created it: a forked child
+    cannot use it. stop() ends it, and so does dropping the last reference to it. A server
+    that was never stopped does not keep the interpreter from exiting.
+
+    Raises ValueError, TypeError or OverflowError for a bad option, AttributeError for a
+    handler that is not a grpc.GenericRpcHandler, and RuntimeError if gevent or eventlet has
+    replaced this process's threads.
     """
     from localrpc.sync.server import Server
 
@@ -109,12 +178,19 @@ def spawn_channel(
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
 ) -> _children.ChildChannel:
-    """Start a program whose server does `add_insecure_port("pipe:")`; a channel to it.
+    """Start a program whose server listens at "pipe:", and return a channel to it.
 
-    The two processes share nothing but a pair of pipes. The channel's close()
-    lets the child end, with SIGTERM if it does not by itself, and waits for it;
-    a server that has no other target stops when its parent is gone. Raises
-    OSError when the program cannot be started.
+    `argv`, `env` and `cwd` are as in subprocess.Popen, `options` as in insecure_channel. The
+    two processes share a pair of pipes that no other process has. The program has to call
+    add_insecure_port("pipe:") on its server.
+
+    The channel has the child's `pid` and wait(timeout), with a timeout in seconds. Its
+    close() lets the child end by itself for 5 seconds, then sends SIGTERM, after 5 more
+    SIGKILL, and waits until it has ended. A server that listens at pipe: alone stops when
+    its parent is gone.
+
+    Raises OSError if the program cannot be started, and what insecure_channel raises for
+    options and greenlets.
     """
     from localrpc.sync.children import spawn_channel as spawn
 
@@ -127,11 +203,18 @@ def fork_channel(
     thread_pool: Callable[[], Executor] | None = None,
     options: Sequence[tuple[str, Any]] | None = None,
 ) -> _children.ChildChannel:
-    """Fork, let the child serve what `setup(server)` adds to its server; a channel to it.
+    """Fork, serve what `setup(server)` adds in the child, and return a channel to it.
 
-    `thread_pool` is called in the child. The child ends with the channel or the
-    parent, without running the parent's exit handlers, and ignores SIGINT. As
-    with every fork, locks that other threads held stay locked in the child.
+    In the child, `setup` is called with a new server, which then listens at "pipe:" until
+    the channel is closed or the parent is gone. `thread_pool`, called in the child, returns
+    the server's pool; the default is a ThreadPoolExecutor. `options` are for both sides.
+
+    The child ignores SIGINT and ends without running the parent's exit handlers. As with
+    every fork, locks that other threads hold at that moment stay locked in the child, so
+    fork before you start threads. The channel is like that of spawn_channel.
+
+    Raises OSError if the process cannot fork, and what insecure_channel raises for options
+    and greenlets.
     """
     from localrpc.sync.children import fork_channel as fork
 
@@ -143,13 +226,15 @@ def instrument(
     channel: Callable[[grpc.Channel], grpc.Channel] | None = None,
     server: Callable[[], grpc.ServerInterceptor] | None = None,
 ) -> Callable[[], None]:
-    """Put something around all channels and servers made from now on; returns what undoes it.
+    """Wrap all channels and servers that are created from now on; return a function to undo it.
 
-    `channel` is given what makes a channel's calls, and returns what is called in
-    its place, as grpc.intercept_channel does; the channel itself stays as it is.
-    `server` gives an interceptor that comes before those of the server. Neither
-    sees calls of grpc: targets: grpc's own functions have made those. For tracing
-    libraries; localrpc.integrations has it done for OpenTelemetry and Sentry.
+    For tracing libraries; localrpc.integrations uses it for OpenTelemetry and Sentry.
+    `channel` receives an object that makes a channel's calls and returns one to use in its
+    place, as grpc.intercept_channel does; the channel keeps its class. `server` returns an
+    interceptor, which comes before the server's own. The wrapper that was added last is the
+    outermost. Calls at grpc: targets are grpcio's, and are not wrapped.
+
+    Calling the returned function more than once has no further effect. Thread-safe.
     """
     from localrpc.sync import instrumentation
 
@@ -157,12 +242,13 @@ def instrument(
 
 
 def patch_grpc() -> Callable[[], None]:
-    """Let grpc.insecure_channel and grpc.secure_channel take localrpc's targets too.
+    """Make grpc.insecure_channel and grpc.secure_channel accept localrpc's targets too.
 
-    For libraries that make their channels themselves, grpc.experimental.unary_unary
-    and its like among them. Targets that mean something to grpcio stay grpcio's:
-    names, host:port, unix: and unix-abstract:. Returns what undoes it; a second
-    call changes nothing. Call it after tracing libraries have patched grpc.
+    For libraries that create their own channels, such as grpc.experimental.unary_unary.
+    Targets that mean something to grpcio stay grpcio's: names, host:port, unix: and
+    unix-abstract:. Call it after tracing libraries have patched grpc.
+
+    Returns a function to undo it. A second call has no further effect.
     """
     from localrpc.sync import patching
 
@@ -170,16 +256,25 @@ def patch_grpc() -> Callable[[], None]:
 
 
 def peer_credentials(context: grpc.ServicerContext) -> _base.PeerCredentials:
-    """Process, user and group of a call's client, by the kernel's word; -1 if not known."""
+    """Return the pid, uid and gid of the client of a call, as the kernel reports them.
+
+    `context` is the context that a handler receives. What the kernel does not tell is 0 for
+    the pid and -1 for the uid and gid: all three at grpc: targets, the pid of a process in a
+    foreign PID namespace, and over tcp: the pid and gid of another user's process.
+
+    Raises TypeError if `context` is not the context of a call.
+    """
     from localrpc.sync.context import credentials_of
 
     return credentials_of(context)
 
 
 def sd_notify(state: str) -> bool:
-    """Tell the service manager `state`, as sd_notify(3); False without one, or if it fails.
+    """Send `state`, such as "STATUS=loading", to the service manager, as sd_notify(3) does.
 
-    A server with an fd: port says READY=1 and STOPPING=1 by itself.
+    Returns True if the manager has got it, and False if there is none (NOTIFY_SOCKET is not
+    set) or sending failed, which is logged. Never raises. May block for up to 2 seconds. A
+    server with an fd: port sends READY=1 and STOPPING=1 by itself.
     """
     from localrpc.drive.notify import notify
 
@@ -187,16 +282,25 @@ def sd_notify(state: str) -> bool:
 
 
 def stop_on_signals(server: grpc.Server, grace: float | None = None) -> None:
-    """Stop `server` on the first SIGTERM or SIGINT, with `grace`; at once on the second."""
+    """Make SIGTERM and SIGINT stop `server`: with `grace` at first, at once the second time.
+
+    `grace` is in seconds, as in server.stop(); None means no grace. The process goes on after
+    wait_for_termination(). A third signal has the action that it had before this call.
+
+    Raises ValueError outside the main thread, as signal.signal does.
+    """
     from localrpc.sync.signals import stop_on_signals as install
 
     install(server, grace)
 
 
 def transports() -> tuple[_base.Offer, ...]:
-    """Every kind of target: whom it connects, how, what it knows of the peer, its limits now.
+    """Return every kind of target, with its properties and limits as they are now.
 
-    What is not `available` on this machine says in `missing` why, and what to do.
+    Each item says how the target is written (`target`), between which processes it works
+    (`scope`), how calls travel (`technique`, `direction`, `zero_copy`), what each side learns
+    of the other (`credentials`), and the system's `limits` (-1: none). If `available` is
+    False, `missing` says why and what to do.
     """
     from localrpc.transports import offers
 

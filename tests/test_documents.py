@@ -84,6 +84,13 @@ def test_every_folder_has_a_page_that_the_front_page_leads_to() -> None:
     assert {page for page in PAGES if page.endswith("README.md")} <= reached
 
 
+def test_the_guide_of_help_names_every_target_and_every_name_has_a_docstring() -> None:
+    guide = localrpc.__doc__ or ""
+    assert [scheme for scheme in SCHEMES if f"{scheme}:" not in guide] == []
+    functions = [getattr(localrpc, name) for name in localrpc.__all__ if name != "__version__"]
+    assert [each for each in functions if "\n" not in (each.__doc__ or "")] == []
+
+
 def rows_of(page: str, heading: str) -> list[list[str]]:
     """The cells of the table that begins with this line."""
     _, _, rest = text_of(page).partition(f"\n{heading}\n")
