@@ -41,8 +41,6 @@ def example(tmp_path: Path) -> Path:
     """A folder with all of its files, and with what is generated."""
     for name, text in blocks().items():
         (tmp_path / name).write_text(text)
-    assert ["-p", "hello/greeter"] in commands("mkdir")
-    (tmp_path / "greeter").mkdir()
     (generate,) = commands("localrpc")
     subprocess.run([sys.executable, "-m", "localrpc.cli", *generate], cwd=tmp_path, check=True)
     return tmp_path
