@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
+import textwrap
 from pathlib import Path
 
 import click
+import grpc
 import pytest
 
 import localrpc
@@ -168,3 +171,34 @@ def test_every_flag_that_is_named_exists() -> None:
         flags.update(re.findall(r"`(?:localrpc [^`\n]*)?(--[a-z-]+)", text_of(page)))
     assert {"--quick", "--placement", "--check"} <= flags
     assert flags - {"--help"} <= known
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_in_a_page_is_python(page: str) -> None:
+    for block in re.findall(r"^ *```python\n(.*?)```", text_of(page), re.MULTILINE | re.DOTALL):
+        ast.parse(textwrap.dedent(block))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_functions_of_ours_that_a_page_calls_exist(page: str) -> None:
+    called = set(re.findall(r"\blocalrpc\.([a-z_]+)\(", text_of(page)))
+    assert called <= set(localrpc.__all__)
+
+
+def test_error_texts_that_are_explained_are_those_of_the_code() -> None:
+    constants = [
+        node.value
+        for path in (ROOT / "localrpc").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    core = [path.read_text() for path in (ROOT / "localrpc" / "_core" / "src").glob("*.c")]
+    everything = "\n".join(constants + core)
+    rows = rows_of("localrpc/sync/README.md", "| what you see | what it means |")
+    told = [text for row in rows for text in re.findall(r"`([^`]+)`", f"`{row[0]}`")]
+    # Values stand between the constant parts of a text.
+    values = r"…|'|: |:$|the spool|gevent|eventlet|" + "|".join(code.name for code in grpc.StatusCode)
+    parts = {part.strip() for text in told for part in re.split(values, text)}
+    parts = {part for part in parts if len(part) > 8}
+    assert len(parts) > 20
+    assert {part for part in parts if part not in everything} == set()
