@@ -127,10 +127,9 @@ def _without_collector() -> Iterator[None]:
 @_without_collector()
 def prepare(job: Job) -> Output:
     """Compile and generate everything in memory; raises GenerateError."""
-    if importlib.util.find_spec("grpc_tools") is None:
-        raise GenerateError(f"grpcio-tools is not installed: {INSTALL}")
+    _need_protoc()
     sources = find_protos(job.sources)
-    roots = find_roots(job)
+    roots = find_roots(job.sources, job.roots)
     with tempfile.TemporaryDirectory(prefix="localrpc-") as scratch:
         compiled = _run_protoc(sources, roots, Path(scratch))
     if job.out.exists() and not job.out.is_dir():
@@ -181,15 +180,15 @@ def find_protos(sources: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(protos))
 
 
-def find_roots(job: Job) -> list[Path]:
+def find_roots(sources: Sequence[Path], roots: Sequence[Path]) -> list[Path]:
     """The folders that imports are relative to, in the order of their precedence."""
-    for root in job.roots:
+    for root in roots:
         if not root.is_dir():
             raise GenerateError(f"the import folder {root} does not exist")
-    if job.roots:
-        return list(dict.fromkeys(job.roots))
-    folders = {path.resolve(): path for path in job.sources if path.is_dir()}
-    alone = {path.parent.resolve(): path.parent for path in job.sources if path.suffix == ".proto"}
+    if roots:
+        return list(dict.fromkeys(roots))
+    folders = {path.resolve(): path for path in sources if path.is_dir()}
+    alone = {path.parent.resolve(): path.parent for path in sources if path.suffix == ".proto"}
     for folder, path in alone.items():
         # A root inside another would give a file two names.
         if not any(other in folder.parents for other in (*folders, *alone)):
@@ -206,11 +205,43 @@ class _Compiled:
     warnings: str
 
 
+def compile_protos(sources: Sequence[Path], roots: Sequence[Path]) -> list[FileDescriptorProto]:
+    """The descriptors of protos and of all that they import, which come first.
+
+    As with a Job, a source may be a folder. Raises GenerateError.
+    """
+    _need_protoc()
+    protos = find_protos(sources)
+    with tempfile.TemporaryDirectory(prefix="localrpc-") as scratch:
+        return _protoc(protos, find_roots(sources, roots), Path(scratch))[0]
+
+
+def _need_protoc() -> None:
+    if importlib.util.find_spec("grpc_tools") is None:
+        raise GenerateError(f"grpcio-tools is not installed: {INSTALL}")
+
+
 def _run_protoc(sources: Sequence[Path], roots: Sequence[Path], scratch: Path) -> _Compiled:
     # protoc fills an archive faster than a tree of folders that is read once and removed.
-    out, descriptors, arguments = scratch / "out.zip", scratch / "descriptors", scratch / "args"
+    out = scratch / "out.zip"
+    files, said = _protoc(sources, roots, scratch, f"--python_out={out}")
+    with zipfile.ZipFile(out) as archive:
+        texts = {_zip_name(entry): archive.read(entry).decode() for entry in archive.infolist()}
+    modules = {
+        file.name: texts[module]
+        for file in files
+        if (module := protoc_module(file.name).replace(".", "/") + ".py") in texts
+    }
+    return _Compiled(files, list(modules), modules, said)
+
+
+def _protoc(
+    sources: Sequence[Path], roots: Sequence[Path], scratch: Path, *options: str
+) -> tuple[list[FileDescriptorProto], str]:
+    """Run protoc; the descriptors, and its warnings."""
+    descriptors, arguments = scratch / "descriptors", scratch / "args"
     lines = [f"-I{root}" for root in [*roots, *_installed_roots()]]
-    lines += [f"--python_out={out}", f"--descriptor_set_out={descriptors}"]
+    lines += [*options, f"--descriptor_set_out={descriptors}"]
     lines += ["--include_imports", "--include_source_info", *map(str, sources)]
     # A file of arguments, because a command line has a limit.
     arguments.write_text("\n".join(lines) + "\n")
@@ -224,15 +255,7 @@ def _run_protoc(sources: Sequence[Path], roots: Sequence[Path], scratch: Path) -
     said = _LOG_NOISE.sub("", done.stderr)
     if done.returncode:
         raise GenerateError(said.strip() or f"protoc ended with {done.returncode}")
-    files = list(FileDescriptorSet.FromString(descriptors.read_bytes()).file)
-    with zipfile.ZipFile(out) as archive:
-        texts = {_zip_name(entry): archive.read(entry).decode() for entry in archive.infolist()}
-    modules = {
-        file.name: texts[module]
-        for file in files
-        if (module := protoc_module(file.name).replace(".", "/") + ".py") in texts
-    }
-    return _Compiled(files, list(modules), modules, said)
+    return list(FileDescriptorSet.FromString(descriptors.read_bytes()).file), said
 
 
 def _zip_name(entry: zipfile.ZipInfo) -> str:
