@@ -225,7 +225,11 @@ def test_calls_work_with_the_oldest_protobuf() -> None:
 
 
 def test_nothing_but_the_benchmark_is_generated_code() -> None:
-    """Generated code refuses older protobuf runtimes than the one that made it."""
+    """Generated code refuses older protobuf runtimes than the one that made it.
+
+    What protobuf has of it is as old as itself.
+    """
+    generated = re.compile(r"^\s*(from|import) (?!google\.protobuf\.).*_pb2\b", re.M)
     for path in (ROOT / "localrpc").rglob("*.py"):
         if path.parent.name != "bench":
-            assert not re.search(r"^\s*(from|import) .*_pb2\b", path.read_text(), re.M), path
+            assert not generated.search(path.read_text()), path

@@ -7,23 +7,34 @@ from dataclasses import dataclass
 
 import click
 
-from localrpc.cli._near import did_you_mean
+from localrpc.cli._near import did_you_mean, near_to
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A subcommand: a function of its own name in `localrpc.cli.MODULE`, and the extra it needs."""
+    """A subcommand: where it is below `localrpc.cli`, and the extra that it needs."""
 
-    module: str
+    place: str
+    """MODULE:FUNCTION"""
     extra: str
     help: str
 
 
 COMMANDS = {
-    "bench": Entry("bench", "bench", "Measure each transport, and grpcio beside it."),
-    "doctor": Entry("doctor", "cli", "Say what this machine allows, and how to fix the rest."),
-    "transports": Entry("transports", "cli", "List the ways to talk, and what this machine has."),
-    "generate": Entry("generate", "codegen", "Write typed Python for .proto files."),
+    "bench": Entry("bench:bench", "bench", "Measure each transport, and grpcio beside it."),
+    "call": Entry("rpc.call:call", "cli", "Call a method, with JSON in and out."),
+    "describe": Entry(
+        "rpc.describe:describe", "cli", "Show services, methods and messages as in a .proto file."
+    ),
+    "doctor": Entry(
+        "doctor:doctor", "cli", "Say what this machine allows, and how to fix the rest."
+    ),
+    "health": Entry("rpc.health:health", "cli", "Ask a server for its health."),
+    "list": Entry("rpc.listing:list_services", "cli", "List a server's services and methods."),
+    "transports": Entry(
+        "transports:transports", "cli", "List the ways to talk, and what this machine has."
+    ),
+    "generate": Entry("generate:generate", "codegen", "Write typed Python for .proto files."),
 }
 
 
@@ -37,15 +48,16 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
+        name, _, function = entry.place.partition(":")
         try:
-            module = importlib.import_module(f"localrpc.cli.{entry.module}")
+            module = importlib.import_module(f"localrpc.cli.{name}")
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith("localrpc."):
                 raise
             raise click.ClickException(
                 f"localrpc {cmd_name} needs {error.name}: pip install 'localrpc[{entry.extra}]'"
             ) from error
-        command = getattr(module, cmd_name)
+        command = getattr(module, function)
         assert isinstance(command, click.Command)
         return command
 
@@ -54,8 +66,11 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         # A word that begins like an option is click's to refuse.
-        if name not in COMMANDS and name[0].isalnum() and not ctx.resilient_parsing:
-            hint = did_you_mean(name, COMMANDS) or f"; there are {', '.join(sorted(COMMANDS))}"
+        if name not in COMMANDS and name[:1].isalnum() and not ctx.resilient_parsing:
+            hint = (
+                did_you_mean(near_to(name, COMMANDS))
+                or f"; there are {', '.join(sorted(COMMANDS))}"
+            )
             ctx.fail(f"no such command {name!r}{hint}")
         return super().resolve_command(ctx, args)
 

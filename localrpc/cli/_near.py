@@ -6,8 +6,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'a' or 'b'?`, or nothing if no known name resembles `name`."""
+def near_to(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that resemble `name`, best first."""
     lower = {each.lower(): each for each in known}
-    near = [repr(lower[each]) for each in get_close_matches(name.lower(), lower)]
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    return [lower[each] for each in get_close_matches(name.lower(), lower)]
+
+
+def did_you_mean(names: Iterable[str]) -> str:
+    """`; did you mean 'a' or 'b'?`, or nothing without names."""
+    quoted = " or ".join(map(repr, names))
+    return f"; did you mean {quoted}?" if quoted else ""

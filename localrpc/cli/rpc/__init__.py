@@ -1,0 +1,1 @@
+"""`localrpc call`, `list`, `describe` and `health`: any service, called by hand."""

@@ -1,0 +1,71 @@
+"""The channel of one command, with its metadata and the time it may take."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import grpc
+
+import localrpc
+from localrpc.cli.rpc.errors import Misuse, failures_told
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+# A person who asks for a large answer wants it.
+_OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+
+
+@dataclass(frozen=True)
+class Connection:
+    target: str
+    channel: grpc.Channel
+    metadata: Metadata = ()
+    deadline: float | None = None
+    """On time.monotonic(): for the whole command, reflection and call."""
+
+    def time_left(self) -> float | None:
+        return None if self.deadline is None else max(0.0, self.deadline - monotonic())
+
+
+@contextmanager
+def connected(
+    target: str, headers: Iterable[str], timeout: float | None, tls: bool, ca: Path | None
+) -> Iterator[Connection]:
+    """Open a channel; failed calls, and mistakes in the target, end the program in a line."""
+    metadata = tuple(map(parse_header, headers))
+    deadline = None if timeout is None else monotonic() + timeout
+    try:
+        channel = _open(target, tls, ca)
+    except (ValueError, OSError) as error:
+        raise Misuse(str(error)) from error
+    with failures_told(), channel:
+        yield Connection(target, channel, metadata, deadline)
+
+
+def _open(target: str, tls: bool, ca: Path | None) -> grpc.Channel:
+    if not tls and ca is None:
+        return localrpc.insecure_channel(target, _OPTIONS)
+    if not target.startswith("grpc:"):
+        raise Misuse(f"{target} is a local target and has no TLS: leave out --tls and --ca")
+    roots = None if ca is None else ca.read_bytes()
+    return localrpc.secure_channel(target, grpc.ssl_channel_credentials(roots), _OPTIONS)
+
+
+def parse_header(text: str) -> tuple[str, str | bytes]:
+    """`key: value` as metadata; the value of a key that ends with -bin is base64."""
+    key, colon, value = text.partition(":")
+    key, value = key.strip().lower(), value.strip()
+    if not colon or not key:
+        raise Misuse(f"-H {text!r} is not metadata: write 'key: value'")
+    if not key.endswith("-bin"):
+        return key, value
+    try:
+        return key, base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+    except binascii.Error as error:
+        raise Misuse(f"-H {key}: the value of a -bin key is base64: {error}") from error

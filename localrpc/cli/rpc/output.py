@@ -1,0 +1,56 @@
+"""Messages as JSON on stdout; what -v tells, on stderr."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+from google.protobuf import json_format
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
+
+from localrpc.cli.rpc.errors import Misuse
+from localrpc.cli.rpc.schema import Schema
+
+
+def json_of(message: Message, pool: DescriptorPool, *, defaults: bool = False) -> str:
+    """Raises ClickException for what has no JSON."""
+    try:
+        value = json_format.MessageToDict(
+            message, always_print_fields_with_no_presence=defaults, descriptor_pool=pool
+        )
+    except (TypeError, ValueError, json_format.SerializeToJsonError) as error:
+        # An Any of a type that nobody has told us, a timestamp out of its range.
+        raise click.ClickException(
+            f"a {message.DESCRIPTOR.full_name} that JSON cannot show: {error}"
+        ) from error
+    return dumped(value)
+
+
+def dumped(value: Any) -> str:
+    """JSON in one line, or indented where stdout is a terminal."""
+    return json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
+
+
+def described(schema: Schema) -> Iterator[ServiceDescriptor]:
+    """Every service; those that a server lists without a description are only warned of."""
+    for name in schema.services():
+        try:
+            yield schema.service(name)
+        except Misuse as mistake:
+            tell(f"Warning: {mistake.format_message()}")
+
+
+def tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def tell_metadata(sign: str, metadata: Iterable[tuple[str, Any]] | None) -> None:
+    for key, value in metadata or ():
+        text = base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        tell(f"{sign} {key}: {text}")

@@ -1,0 +1,56 @@
+"""`localrpc health`, against grpcio-health-checking."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.conftest import fresh_target
+
+from .scene import COMMAND, SERVICES, run, served
+
+
+def test_every_transport_tells_its_health(any_target: str) -> None:
+    with served(any_target):
+        done = run("health", any_target)
+        other = run("health", any_target, SERVICES[1])
+    assert (done.exit_code, done.stdout) == (0, "SERVING\n"), done.output
+    assert (other.exit_code, other.stdout) == (1, "NOT_SERVING\n")
+
+
+def test_an_unknown_service_is_not_found(one_demo: str) -> None:
+    assert run("health", one_demo, "unknown").exit_code == 64 + 5
+
+
+def test_nobody_at_the_target_is_unavailable(one_target: str) -> None:
+    assert run("health", one_target).exit_code == 64 + 14
+
+
+@pytest.mark.parametrize("kind", ["shm-eventfd", "unix", "grpc"])
+def test_watch_prints_each_change_until_the_server_ends(kind: str, runtime_directory: str) -> None:
+    target = fresh_target(kind, runtime_directory)
+    with served(target) as servicer:
+        watch = subprocess.Popen(
+            [*COMMAND, "health", target, "--watch"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert watch.stdout is not None
+        try:
+            assert watch.stdout.readline() == "SERVING\n"
+            servicer.enter_graceful_shutdown()
+            assert watch.stdout.readline() == "NOT_SERVING\n"
+        except BaseException:
+            watch.kill()
+            raise
+    _, told = watch.communicate(timeout=60)
+    assert watch.returncode > 64, told
+    assert told.startswith("Error: ")
+
+
+def test_watch_ends_with_the_timeout(one_demo: str) -> None:
+    done = run("health", one_demo, "--watch", "--timeout", "0.2")
+    assert done.stdout == "SERVING\n"
+    assert done.exit_code == 64 + 4
