@@ -26,6 +26,10 @@ FOREIGN = {
     "base": {"grpc"},
 }
 
+# Modules that know no more than what has happened, and what may not be in them.
+STATES = ("drive/state", "wire/greeting")
+WAITING = {"threading", "asyncio", "select", "socket", "time", "_thread"}
+
 # For other libraries: each imports the one that it is for.
 INTEGRATIONS = {"opentelemetry": {"opentelemetry"}, "sentry": {"sentry_sdk"}}
 
@@ -81,6 +85,15 @@ def test_an_import_goes_only_downwards(floor: str) -> None:
                 assert floor_of(name) in below, f"{path}: {name}"
             elif is_foreign(name):
                 assert name.split(".")[0] in FOREIGN[floor], f"{path}: {name}"
+
+
+@pytest.mark.parametrize("module", STATES)
+def test_a_state_knows_nothing_of_waiting(module: str) -> None:
+    """So that any API can drive it; its tests need no peer."""
+    path = ROOT / "localrpc" / f"{module}.py"
+    for name in imports_of(path, f"localrpc.{path.parent.name}"):
+        assert name.split(".")[0] not in WAITING, f"{path}: {name}"
+        assert not name.startswith(("localrpc._core", "localrpc.drive.core")), f"{path}: {name}"
 
 
 def test_every_module_has_a_floor() -> None:

@@ -61,7 +61,7 @@ class _Opening:
                 return
             result, handle = _send_open(keeper, session, call, self._head, self._message)
             if result == 0:
-                call.adopt(session, handle, half_closed=self._message is not None)
+                call.adopt(session, handle)
                 return
             if result not in (lib.LR_UNSENT, lib.LR_FORKED):
                 break

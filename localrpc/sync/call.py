@@ -14,6 +14,7 @@ import grpc
 from localrpc.drive import endings
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import NEVER, limit_of
+from localrpc.drive.state import CallState
 from localrpc.sync import private
 from localrpc.sync.outcome import _InactiveRpcError, describe, inactive
 
@@ -25,14 +26,13 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
     thread making progress. Dropping the last reference cancels the call.
     """
 
-    def __init__(
-        self, state: ClientCall, deserialize: Callable[[bytes], Any] | None = None
-    ) -> None:
+    def __init__(self, call: ClientCall, deserialize: Callable[[bytes], Any] | None = None) -> None:
         # Not grpcio's own __init__, which takes a call of its core's.
-        self._state = state
-        self._messages = state.messages
+        self._call = call
+        self._state = call.state
+        self._messages = call.state.messages
         self._deserialize = deserialize
-        self._timed = state.deadline != NEVER
+        self._timed = call.deadline != NEVER
 
     # grpc.RpcContext
 
@@ -42,19 +42,19 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
     def time_remaining(self) -> Any:
         if not self._timed:
             return None
-        return max((self._state.deadline - monotonic_ns()) / 1e9, 0)
+        return max((self._call.deadline - monotonic_ns()) / 1e9, 0)
 
     def cancel(self) -> bool:
-        return self._state.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+        return self._call.end(*endings.LOCALLY_CANCELLED, cancelled=True)
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
-        return self._state.add_callback(callback)
+        return self._call.add_callback(callback)
 
     # grpc.Call
 
     def initial_metadata(self) -> Any:
         state = self._state
-        state.wait(lambda: state.initial_metadata is not None or bool(state.messages))
+        self._call.wait(lambda: state.initial_metadata is not None or bool(state.messages))
         if state.initial_metadata is None:
             state.initial_metadata = ()  # a message came first: there is none
         return state.initial_metadata
@@ -75,12 +75,9 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
         self._end()
         return self._state.debug_error_string
 
-    def _ended(self) -> bool:
-        return self._state.code is not None
-
     def _end(self, timeout: float | None = None) -> None:
         limit = NEVER if timeout is None else limit_of(timeout)
-        if self._state.code is None and not self._state.wait(self._ended, limit):
+        if self._state.code is None and not self._call.wait(self._call.ended, limit):
             raise grpc.FutureTimeoutError()
 
     # grpc.Future
@@ -93,7 +90,7 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
 
     def done(self) -> bool:
         if self._state.code is None:
-            self._state.poll()
+            self._call.poll()
         return self._state.code is not None
 
     def result(self, timeout: float | None = None) -> Any:
@@ -132,7 +129,7 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
         return grpc.FutureCancelledError() if self._state.cancelled else self
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
-        if not self._state.add_callback(partial(fn, self)):
+        if not self._call.add_callback(partial(fn, self)):
             fn(self)
 
     # The responses
@@ -148,7 +145,7 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
             except IndexError:
                 pass  # none is there yet
         if message is None:
-            message = self._state.next_message()
+            message = self._call.next_message()
             if message is None:
                 if self._state.code is grpc.StatusCode.OK:
                     raise StopIteration
@@ -164,7 +161,7 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
                 return response
         except Exception:
             endings.logger.exception("Exception deserializing message!")
-        self._state.end(*endings.BAD_RESPONSE)
+        self._call.end(*endings.BAD_RESPONSE)
         try:
             raise self
         finally:
@@ -184,19 +181,19 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
 
     def __del__(self) -> None:
         # Also of an object whose __init__ has failed.
-        state = self.__dict__.get("_state")
-        if state is not None:
-            state.abandon()
+        call = self.__dict__.get("_call")
+        if call is not None:
+            call.abandon()
 
 
-def finished(state: ClientCall) -> Any:
+def finished(state: CallState) -> Any:
     """The response of a call that has ended, or its error raised."""
     if state.code is grpc.StatusCode.OK:
         return state.response
     raise failure(state)
 
 
-def failure(state: ClientCall) -> _InactiveRpcError:
+def failure(state: CallState) -> _InactiveRpcError:
     assert state.code is not None
     return _InactiveRpcError(
         state.code,

@@ -78,7 +78,7 @@ class Method:
         keeper = self._keeper
         if keeper.closed:
             raise ValueError("Cannot invoke RPC: Channel closed!")
-        state = ClientCall(
+        call = ClientCall(
             keeper,
             self._name,
             None if streams else self._deserializer,
@@ -86,42 +86,42 @@ class Method:
             streams=streams,
         )
         if self._unsendable:
-            state.end(*self._unsendable, debug=endings.debug_text(*self._unsendable))
-            return state
+            call.end(*self._unsendable, debug=endings.debug_text(*self._unsendable))
+            return call
         try:
             head = self._head(metadata, credentials)
         except InvalidMetadata as error:
-            state.end(*refusal(error), debug="")
-            return state
+            call.end(*refusal(error), debug="")
+            return call
         except grpc.RpcError as error:
-            state.end(error.code(), error.details() or "")
-            return state
+            call.end(error.code(), error.details() or "")
+            return call
         if message is not None and len(message) > self._max_send >= 0:
             code, details = oversized(message, self._max_send)
-            state.end(code, details, debug=endings.debug_text(code, details))
-            return state
+            call.end(code, details, debug=endings.debug_text(code, details))
+            return call
 
         def start() -> None:
             try:
-                opening.open_call(state, head, message, wait_for_ready=bool(wait_for_ready))
-                if then is not None and state.code is None:
-                    then(state)
+                opening.open_call(call, head, message, wait_for_ready=bool(wait_for_ready))
+                if then is not None and call.running():
+                    then(call)
             except ChannelClosed:
                 raise
             except BaseException:
-                state.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+                call.end(*endings.LOCALLY_CANCELLED, cancelled=True)
                 raise
 
         try:
             if wait_for_ready and not blocking and keeper.peek() is None:
-                opening.open_later(state, start)
+                opening.open_later(call, start)
             elif timeout is not None and not timeout > 0:
-                state.end(*endings.DEADLINE_EXCEEDED, debug=DEADLINE_DEBUG)
+                call.end(*endings.DEADLINE_EXCEEDED, debug=DEADLINE_DEBUG)
             else:
                 start()
         except ChannelClosed:
             raise ValueError("Cannot invoke RPC: Channel closed!") from None
-        return state
+        return call
 
 
 DEADLINE_DEBUG = endings.debug_text(*endings.DEADLINE_EXCEEDED)

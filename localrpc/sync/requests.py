@@ -28,12 +28,12 @@ class RequestSender:
 
     def __init__(
         self,
-        state: ClientCall,
+        call: ClientCall,
         requests: Iterator[Any],
         function: Callable[[Any], bytes] | None,
         max_send: int,
     ) -> None:
-        self._state = state
+        self._call = call
         self._requests = requests
         self._function = function
         self._max_send = max_send
@@ -56,13 +56,14 @@ class RequestSender:
 
     def _stream(self, serialize: Callable[[Any], bytes]) -> None:
         """As _send_all(wait=True), with as little for each message as can be."""
-        state, requests, send = self._state, self._requests, lib.lr_send
+        call, requests, send = self._call, self._requests, lib.lr_send
+        state = call.state
         limit = self._max_send if self._max_send >= 0 else sys.maxsize
         while state.code is None:
             try:
                 request = next(requests)
             except StopIteration:
-                state.half_close()
+                call.half_close()
                 return
             except Exception:
                 self._broken()
@@ -72,14 +73,14 @@ class RequestSender:
             except Exception:
                 self._refused(unserializable())
                 return
-            live = state.live
+            live = call.live
             if type(message) is not bytes or len(message) > limit or live is None:
                 self._waiting = self._checked(message)
                 if self._waiting is not None:
                     self._send_all(wait=True)
                 return
             engine, handle = live.session.engine, live.handle
-            if send(engine, handle, message, len(message), 0, state.deadline):
+            if send(engine, handle, message, len(message), 0, call.deadline):
                 # Interrupted, too late or no more wanted: sent again by who can tell.
                 self._waiting = message
                 del live, engine
@@ -90,9 +91,9 @@ class RequestSender:
 
     def _send_all(self, *, wait: bool) -> bool:
         """False when the rest would have to wait."""
-        state = self._state
+        call = self._call
         message = self._waiting
-        while state.code is None:
+        while call.running():
             if message is None:
                 message = self._next()
                 if message is None:
@@ -100,7 +101,7 @@ class RequestSender:
             if not wait and len(message) > lib.LR_INLINE:
                 self._waiting = message
                 return False
-            more = state.send(message, wait=wait)
+            more = call.send(message, wait=wait)
             if more is None:
                 self._waiting = message
                 return False
@@ -110,7 +111,7 @@ class RequestSender:
         else:
             return True
         if message is None:
-            state.half_close()
+            call.half_close()
         return True
 
     def _next(self) -> bytes | None:
@@ -139,12 +140,12 @@ class RequestSender:
             self._refused(error)
         except TypeError:
             _logger.exception("Exception serializing message!")
-            self._state.end(*BAD_REQUEST)
+            self._call.end(*BAD_REQUEST)
         return None
 
     def _broken(self) -> None:
         _logger.exception(_BAD_ITERATOR[1])
-        self._state.end(*_BAD_ITERATOR)
+        self._call.end(*_BAD_ITERATOR)
 
     def _refused(self, error: Any) -> None:
-        self._state.end(error.code(), error.details(), debug=error.debug_error_string())
+        self._call.end(error.code(), error.details(), debug=error.debug_error_string())

@@ -34,13 +34,13 @@ class UnaryStream(Method, grpc.UnaryStreamMultiCallable):  # type: ignore[type-a
         compression: Any = None,
     ) -> Any:
         message = self._message(request)
-        state = self._begin(timeout, metadata, credentials, wait_for_ready, message, streams=True)
-        return _MultiThreadedRendezvous(state, self._deserializer)
+        call = self._begin(timeout, metadata, credentials, wait_for_ready, message, streams=True)
+        return _MultiThreadedRendezvous(call, self._deserializer)
 
 
 class _RequestStream(Method):
-    def _send(self, requests: Iterator[Any], state: ClientCall, *, inline: bool = False) -> None:
-        RequestSender(state, requests, self._serializer, self._max_send).start(inline=inline)
+    def _send(self, requests: Iterator[Any], call: ClientCall, *, inline: bool = False) -> None:
+        RequestSender(call, requests, self._serializer, self._max_send).start(inline=inline)
 
 
 class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]
@@ -53,9 +53,8 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
         wait_for_ready: bool | None = None,
         compression: Any = None,
     ) -> Any:
-        return finished(
-            self._block(request_iterator, timeout, metadata, credentials, wait_for_ready)
-        )
+        call = self._block(request_iterator, timeout, metadata, credentials, wait_for_ready)
+        return finished(call.state)
 
     def with_call(
         self,
@@ -66,8 +65,8 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
         wait_for_ready: bool | None = None,
         compression: Any = None,
     ) -> tuple[Any, grpc.Call]:
-        state = self._block(request_iterator, timeout, metadata, credentials, wait_for_ready)
-        return finished(state), _MultiThreadedRendezvous(state)
+        call = self._block(request_iterator, timeout, metadata, credentials, wait_for_ready)
+        return finished(call.state), _MultiThreadedRendezvous(call)
 
     def future(
         self,
@@ -96,18 +95,18 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
         if self._keeper.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
         send = partial(self._send, requests, inline=True)
-        state = self._begin(
+        call = self._begin(
             timeout, metadata, credentials, wait_for_ready, None,
             streams=False, blocking=True, then=send,
         )  # fmt: skip
         try:
-            state.wait(lambda: state.code is not None)
+            call.wait(call.ended)
         except BaseException:
-            state.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+            call.end(*endings.LOCALLY_CANCELLED, cancelled=True)
             raise
-        if state.code is not grpc.StatusCode.OK:
-            raise failure(state)
-        return state
+        if call.state.code is not grpc.StatusCode.OK:
+            raise failure(call.state)
+        return call
 
 
 class StreamStream(_RequestStream, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]
@@ -121,7 +120,7 @@ class StreamStream(_RequestStream, grpc.StreamStreamMultiCallable):  # type: ign
         compression: Any = None,
     ) -> Any:
         send = partial(self._send, request_iterator)
-        state = self._begin(
+        call = self._begin(
             timeout, metadata, credentials, wait_for_ready, None, streams=True, then=send
         )
-        return _MultiThreadedRendezvous(state, self._deserializer)
+        return _MultiThreadedRendezvous(call, self._deserializer)

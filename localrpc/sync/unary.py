@@ -35,7 +35,7 @@ _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
 _Metadata = Any
 
-# Initial and trailing metadata of a call that ended well, or all of its state.
+# Initial and trailing metadata of a call that ended well, or the call.
 _Said = tuple[Pairs, Pairs] | ClientCall
 _NOTHING: tuple[Pairs, Pairs] = ((), ())
 
@@ -245,20 +245,20 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             return self._whole(io)
         handle = io.raw.call
         idle_ios.append(io)
-        state = ClientCall(
+        call = ClientCall(
             self._keeper, self._name, self._deserializer, deadline=deadline, streams=False
         )
         if length == lib.LR_SLOW:
-            state.adopt(session, handle)
+            call.adopt(session, handle)
             try:
-                state.wait(lambda: state.code is not None)
+                call.wait(call.ended)
             except BaseException:
-                state.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+                call.end(*endings.LOCALLY_CANCELLED, cancelled=True)
                 raise
         else:
             code, details = self._keeper.failure(length, 0, session)
-            state.end(code, details, debug=endings.debug_text(code, details))
-        return finished(state), state
+            call.end(code, details, debug=endings.debug_text(code, details))
+        return finished(call.state), call
 
     def _whole(self, io: Io) -> tuple[Any, _Said]:
         """The answer that is in `io` with all its metadata; raises the error it may be."""

@@ -73,7 +73,7 @@ def test_an_inherited_call_in_which_a_thread_waited_does_not_hang(
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    await_that(lambda: call._state._reading, "a thread in next()")
+    await_that(lambda: call._call._reading, "a thread in next()")
 
     def work() -> None:
         with pytest.raises(grpc.RpcError) as caught:

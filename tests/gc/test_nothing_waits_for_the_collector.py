@@ -72,7 +72,12 @@ def test_a_call_that_is_over_keeps_no_connection(one_home: Home) -> None:
         for _ in range(5):
             one_channel_each()
         assert len(kept) == 18
-        calls = {"localrpc.sync.call._MultiThreadedRendezvous", "localrpc.drive.call.ClientCall"}
+        calls = {
+            "localrpc.sync.call._MultiThreadedRendezvous",
+            "localrpc.drive.call.ClientCall",
+            "localrpc.drive.state.CallState",
+            "localrpc.metadata.SizeLimits",
+        }
         until = monotonic() + PATIENCE
         while (more := set(live() - before)) - calls:
             assert monotonic() < until, more

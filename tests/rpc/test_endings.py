@@ -220,7 +220,7 @@ def test_a_call_that_the_core_had_no_memory_for_is_resource_exhausted(one_house:
     """tests/native/starving.c has the core end it so."""
     call = one_house.unary("wait").future(b"x")
     assert one_house.entered.acquire(timeout=PATIENCE)
-    session, handle = call._state.live
+    session, handle = call._call.live
     lib.lr_cancel(session.engine, handle, 8, b"", 0)
     error = failure(lambda: call.result(PATIENCE))
     assert error.code() is Code.RESOURCE_EXHAUSTED

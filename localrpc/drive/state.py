@@ -1,0 +1,155 @@
+"""What a client knows of a call: what has come of it so far, and how it ended.
+
+Nothing here waits, takes a lock, or touches the core; so any driver, blocking or not, can use
+it. A driver calls these methods one at a time, and does what each returns. Whatever comes after
+the end changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Any
+
+import grpc
+
+from localrpc import status
+from localrpc.drive.endings import (
+    BAD_RESPONSE,
+    TOO_MANY,
+    debug_text,
+    too_much_metadata,
+    trailer_pairs,
+)
+from localrpc.errors import RemoteProtocolError
+from localrpc.metadata import Pairs, SizeLimits
+from localrpc.wire import codec
+
+
+class Then(Enum):
+    """What a driver has to do after an event."""
+
+    GO_ON = auto()
+    RELEASE = auto()
+    """The call has just ended, as the peer knows."""
+    CANCEL = auto()
+    """The call has just ended here; the peer is still to be told `code` and `details`."""
+
+
+class CallState:
+    """`code` is None until the call has ended; it is set last, for those who look without a lock.
+
+    A unary call has its deserialized answer in `response`; the messages of a stream are in
+    `messages`, as they came, until somebody takes them out.
+    """
+
+    def __init__(self, limits: SizeLimits, *, streams: bool) -> None:
+        self._limits = limits
+        self._streams = streams
+        self._answered = False
+        self.messages: deque[bytes] = deque()
+        self.response: Any = None
+        self.initial_metadata: Pairs | None = None
+        self.trailing_metadata: Pairs | None = None
+        self.details: str | None = None
+        self.debug_error_string: str | None = None
+        self.cancelled = False
+        self.code: grpc.StatusCode | None = None
+
+    @classmethod
+    def over(cls, response: Any, initial: Pairs, trailing: Pairs) -> CallState:
+        """A call that has ended well."""
+        state = cls.__new__(cls)
+        state.messages = deque()
+        state.response = response
+        state.initial_metadata = initial
+        state.trailing_metadata = trailing
+        state.details = state.debug_error_string = ""
+        state.cancelled = False
+        state.code = grpc.StatusCode.OK
+        return state
+
+    def take_messages(self, messages: Sequence[bytes]) -> Then:
+        """Of a stream."""
+        if self.code is None:
+            self.messages.extend(messages)
+        return Then.GO_ON
+
+    def take_response(self, response: Any, count: int, bad: bool) -> Then:
+        """Of a unary call: `count` messages came, of which the first is `response`.
+
+        `bad` if it could not be deserialized.
+        """
+        if self.code is not None:
+            return Then.GO_ON
+        if self._answered or count > 1:
+            return self.end(*TOO_MANY)
+        if bad:
+            return self.end(*BAD_RESPONSE)
+        self.response = response
+        self._answered = True
+        return Then.GO_ON
+
+    def take_headers(self, block: bytes) -> Then:
+        """The initial metadata, encoded."""
+        if self.code is not None:
+            return Then.GO_ON
+        try:
+            pairs = codec.decode_metadata(block)
+        except RemoteProtocolError as error:
+            return self.end(grpc.StatusCode.INTERNAL, str(error))
+        refusal = too_much_metadata(self._limits, block, pairs)
+        if refusal:
+            return self.end(*refusal, debug=debug_text(*refusal))
+        self.initial_metadata = pairs
+        return Then.GO_ON
+
+    def take_status(self, block: bytes) -> Then:
+        """Status and trailing metadata, encoded."""
+        if self.code is not None:
+            return Then.GO_ON
+        try:
+            number, details, pairs = codec.decode_trailer(block)
+        except RemoteProtocolError as error:
+            return self._finish(grpc.StatusCode.INTERNAL, str(error), (), None)
+        refusal = too_much_metadata(self._limits, block, trailer_pairs(number, details, pairs))
+        if refusal:
+            return self._finish(*refusal, (), debug_text(*refusal))
+        code = status.code_of(number)
+        return self._finish(code, details, pairs, debug_text(code, details))
+
+    def take_reset(self, code: grpc.StatusCode, details: str) -> Then:
+        """The peer has ended the call."""
+        return self._finish(code, details, (), debug_text(code, details))
+
+    def end(
+        self,
+        code: grpc.StatusCode,
+        details: str,
+        *,
+        debug: str | None = None,
+        cancelled: bool = False,
+    ) -> Then:
+        """The call ends for a reason of this side's; `cancelled` if its user wanted that."""
+        if self.code is not None:
+            return Then.GO_ON
+        self.cancelled = cancelled
+        self._finish(code, details, (), debug)
+        return Then.CANCEL
+
+    def _finish(
+        self, code: grpc.StatusCode, details: str, metadata: Pairs, debug: str | None
+    ) -> Then:
+        """As the peer knows."""
+        if self.code is not None:
+            return Then.GO_ON
+        if self.initial_metadata is None:
+            self.initial_metadata = ()
+        self.trailing_metadata = metadata
+        self.details = details
+        self.debug_error_string = debug
+        if code is not grpc.StatusCode.OK:
+            self.messages.clear()
+        self.code = code
+        return Then.RELEASE
