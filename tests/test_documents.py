@@ -197,7 +197,8 @@ def test_error_texts_that_are_explained_are_those_of_the_code() -> None:
     rows = rows_of("localrpc/sync/README.md", "| what you see | what it means |")
     told = [text for row in rows for text in re.findall(r"`([^`]+)`", f"`{row[0]}`")]
     # Values stand between the constant parts of a text.
-    values = r"…|'|: |:$|the spool|gevent|eventlet|" + "|".join(code.name for code in grpc.StatusCode)
+    values = r"…|'|: |:$|the spool|gevent|eventlet|"
+    values += "|".join(code.name for code in grpc.StatusCode)
     parts = {part.strip() for text in told for part in re.split(values, text)}
     parts = {part for part in parts if len(part) > 8}
     assert len(parts) > 20
