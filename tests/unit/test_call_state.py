@@ -152,7 +152,7 @@ def test_whatever_comes_after_the_end_changes_nothing(end: str, late: str) -> No
 
 
 def test_a_call_that_is_over_from_the_start() -> None:
-    state = CallState.over("answer", (("a", "b"),), ())
+    state = CallState.over("answer", (), ())
     before = facts(state)
     assert before[0] is Code.OK
     for event in EVENTS.values():
