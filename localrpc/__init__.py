@@ -41,8 +41,8 @@ call; calls in progress stay the parent's. A server stays with the process that 
 Testing. localrpc.testing.serving, and the pytest fixture localrpc_serve, serve servicers
 inside a test.
 
-The command `localrpc` generates typed code from .proto files, lists transports, checks a
-machine, and measures: see `localrpc --help`.
+The command `localrpc` generates typed code from .proto files, calls methods from a shell,
+lists transports, checks a machine, and measures: see `localrpc --help`.
 """
 
 from __future__ import annotations
