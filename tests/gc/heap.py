@@ -28,7 +28,6 @@ def uncollected() -> Iterator[None]:
 
     What is there already is out of sight meanwhile: late in a long run of tests that is much.
     """
-    gc.collect()
     gc.disable()
     gc.freeze()
     logging.disable(logging.CRITICAL)
@@ -38,7 +37,6 @@ def uncollected() -> Iterator[None]:
         logging.disable(logging.NOTSET)
         gc.unfreeze()
         gc.enable()
-        gc.collect()
 
 
 def live() -> Counter[str]:
