@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import sys
+import textwrap
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 import localrpc
 
-# What the table needs: lines that a narrow terminal wraps say more than columns cut off.
-_WIDTH = 150
+_COLUMN = 15
+_NARROWEST = 20
+_NOTE = "Without copy: messages get across without a copy by the kernel. -1: no limit."
 
 
 @click.command()
@@ -23,7 +24,7 @@ def transports(*, as_json: bool) -> None:
     if as_json:
         click.echo(_json())
     else:
-        Console(width=max(_WIDTH, Console().width)).print(_table())
+        click.echo(_blocks(shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
 
 def _json() -> str:
@@ -35,27 +36,44 @@ def _json() -> str:
     return json.dumps(facts, indent=1)
 
 
-def _table() -> Table:
-    table = Table(
-        caption="Without copy: messages get across without a copy by the kernel. -1: no limit.",
-        caption_justify="left",
-        header_style="bold",
-        pad_edge=False,
-        show_lines=True,
-    )
-    table.add_column("target", no_wrap=True, style="cyan")
-    for column in ("between", "how", "direction", "without copy", "known of the peer"):
-        table.add_column(column)
-    table.add_column("limits now", min_width=32)
+def _blocks(width: int | None) -> str:
+    """A paragraph for each kind of target, its lines as wide as a terminal or, with None, whole."""
+    blocks = []
     for offer in localrpc.transports():
-        limits = "\n".join(f"{name} {value:,}" for name, value in offer.limits.items())
-        table.add_row(
-            offer.target,
-            offer.scope.value,
-            offer.technique,
-            offer.direction,
-            "yes" if offer.zero_copy else "no",
-            offer.credentials,
-            Text(f"not available: {offer.missing}", style="red") if offer.missing else limits,
-        )
-    return table
+        rows = [
+            ("between", offer.scope.value),
+            ("how", offer.technique),
+            ("direction", offer.direction),
+            ("without copy", "yes" if offer.zero_copy else "no"),
+            ("peer", offer.credentials),
+        ]
+        limits = "; ".join(_together(f"{name} {value:,}") for name, value in offer.limits.items())
+        if offer.missing:
+            rows.append(("not available", offer.missing))
+        elif limits:
+            rows.append(("limits now", limits))
+        lines = [click.style(offer.target, fg="cyan", bold=True)]
+        for name, text in rows:
+            lines += _row(name, text, width, color="red" if name == "not available" else None)
+        blocks.append("\n".join(lines))
+    return "\n\n".join([*blocks, _NOTE])
+
+
+def _together(text: str) -> str:
+    """A limit and its value stay in one line: textwrap does not break at such a space."""
+    return text.replace(" ", "\xa0")
+
+
+def _apart(text: str) -> str:
+    return text.replace("\xa0", " ")
+
+
+def _row(name: str, text: str, width: int | None, color: str | None) -> list[str]:
+    head = f"  {name:<{_COLUMN}}"
+    room = max(width - len(head), _NARROWEST) if width else 0
+    parts = textwrap.wrap(text, room, break_on_hyphens=False) if room else [text]
+    heads = [head, *[" " * len(head)] * len(parts)]
+    return [
+        head + _apart(click.style(part, fg=color) if color else part)
+        for head, part in zip(heads, parts, strict=False)
+    ]

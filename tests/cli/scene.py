@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import struct
+import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,6 +36,30 @@ REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 def run(*arguments: str) -> Result:
     """The command, in this process."""
     return CliRunner().invoke(commands, arguments)
+
+
+def on_terminal(*arguments: str, columns: int = 80) -> str:
+    """What the command writes to a terminal; it must end with OK."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    program = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=environment | {"TERM": "xterm"},
+    )
+    os.close(follower)
+    shown = b""
+    try:
+        while data := os.read(leader, 4096):
+            shown += data
+    except OSError:
+        pass  # how a terminal says that no process has its other end any more
+    os.close(leader)
+    assert program.wait(60) == 0, shown
+    return shown.decode().replace("\r\n", "\n")
 
 
 @cache

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
 import subprocess
 import sys
@@ -12,7 +10,7 @@ from typing import IO
 
 import pytest
 
-from .scene import COMMAND, PROTO
+from .scene import COMMAND, PROTO, on_terminal
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -94,23 +92,8 @@ def test_stdin_that_is_not_utf_8_is_misuse(one_demo: str) -> None:
 
 
 def test_answers_on_a_terminal_are_indented(one_demo: str) -> None:
-    leader, follower = pty.openpty()
-    program = subprocess.Popen(
-        [*COMMAND, "call", one_demo, "Echo/One", "-d", '{"text": "a", "number": 1}'],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-    )
-    os.close(follower)
-    shown = b""
-    try:
-        while data := os.read(leader, 4096):
-            shown += data
-    except OSError:
-        pass  # how a terminal says that nobody has its other end any more
-    os.close(leader)
-    assert program.wait(60) == 0
-    assert shown.decode().replace("\r\n", "\n") == '{\n  "text": "a",\n  "number": "1"\n}\n'
+    shown = on_terminal("call", one_demo, "Echo/One", "-d", '{"text": "a", "number": 1}')
+    assert shown == '{\n  "text": "a",\n  "number": "1"\n}\n'
 
 
 @pytest.mark.parametrize(
