@@ -18,10 +18,10 @@ from enum import Enum
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from .document import Document, Section, form
+from .fitting import Fitting, scenario_table
 from .measures import MEASURES
 
 CONFIDENCE = 0.99
@@ -216,19 +216,30 @@ _STYLES = {
 
 
 def render(comparison: Comparison) -> RenderableType:
-    table = Table(header_style="bold", pad_edge=False)
-    table.add_column("scenario")
-    table.add_column("peer", no_wrap=True)
-    table.add_column("figure", no_wrap=True)
-    for column in ("before", "after", "change", "p"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    parts: list[RenderableType] = [Fitting(lambda narrow: _tables(comparison, narrow))]
+    parts += [Text(f"Mind: {remark}", style="yellow") for remark in comparison.remarks]
+    parts.append(Text(summary(comparison)))
+    parts.append(Text(method(comparison)))
+    return Group(*parts)
+
+
+_COLUMNS = ("peer", "figure", "before", "after", "change", "p", "verdict")
+
+
+def _tables(comparison: Comparison, narrow: bool) -> RenderableType:
+    """A table of all scenarios, or a narrower one for each."""
+    table = scenario_table(None, *_COLUMNS, left=2)
+    tables = [] if narrow else [table]
     last = None
     for change in comparison.changes:
-        if last is not None and last != change.scenario:
+        title = comparison.titles[change.scenario]
+        if narrow and last != change.scenario:
+            table = scenario_table(title, *_COLUMNS, left=2)
+            tables.append(table)
+        elif last not in (None, change.scenario):
             table.add_section()
         table.add_row(
-            "" if last == change.scenario else comparison.titles[change.scenario],
+            *([] if narrow else ["" if last == change.scenario else title]),
             change.peer,
             MEASURES[change.figure].title,
             form(change.figure, change.before),
@@ -238,11 +249,7 @@ def render(comparison: Comparison) -> RenderableType:
             Text(change.verdict.value, style=_STYLES[change.verdict]),
         )
         last = change.scenario
-    parts: list[RenderableType] = [table]
-    parts += [Text(f"Mind: {remark}", style="yellow") for remark in comparison.remarks]
-    parts.append(Text(summary(comparison)))
-    parts.append(Text(method(comparison)))
-    return Group(*parts)
+    return Group(*tables)
 
 
 def summary(comparison: Comparison) -> str:

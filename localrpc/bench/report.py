@@ -13,11 +13,11 @@ from itertools import accumulate
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 import localrpc
 
+from .fitting import Fitting, scenario_table
 from .measures import LATENCIES, MEASURES, Figure
 from .plan import BASELINE
 from .results import Results, Round
@@ -95,53 +95,57 @@ def baseline(measured: list[Row], name: str = BASELINE) -> Row | None:
 
 
 def render(results: Results, machine: dict[str, str]) -> RenderableType:
-    parts: list[RenderableType] = [_table(results)]
+    parts: list[RenderableType] = [Fitting(lambda narrow: _tables(results, narrow))]
+    parts.append(
+        Text(
+            "Calls, or messages where they stream: median of the rounds (smallest-largest); "
+            "p99 of all rounds together. CPU: client's and server's, for each. "
+            f"x: times better than {results.plan.baseline}.",
+            style="italic",
+        )
+    )
     parts.extend(Text(line) for line in notes(results, machine))
     return Group(*parts)
 
 
-def _table(results: Results) -> Table:
-    table = Table(
-        caption="Calls, or messages where they stream: median of the rounds (smallest-largest); "
-        "p99 of all rounds together. CPU: client's and server's, for each. "
-        f"x: times better than {results.plan.baseline}.",
-        caption_justify="left",
-        header_style="bold",
-        pad_edge=False,
-    )
-    table.add_column("scenario")
-    table.add_column("peer", no_wrap=True)
-    for column in ("p50 us", "p99 us", "per second", "CPU us", "p50 x", "rate x", "CPU x"):
-        table.add_column(column, justify="right", no_wrap=True)
+_COLUMNS = ("p50 us", "p99 us", "per second", "CPU us", "p50 x", "rate x", "CPU x")
+
+
+def _tables(results: Results, narrow: bool) -> RenderableType:
+    """A table of all scenarios, or a narrower one for each."""
+    table = scenario_table(None, "peer", *_COLUMNS)
+    tables = [] if narrow else [table]
     for scenario in results.plan.scenarios:
+        if narrow:
+            table = scenario_table(scenario.title, "peer", *_COLUMNS)
+            tables.append(table)
         measured = rows(results, scenario)
         base = baseline(measured, results.plan.baseline)
         for index, row in enumerate(measured):
-            title = scenario.title if index == 0 else ""
-            last = index == len(measured) - 1
-            if "rate" not in row.figures:
-                what = Text("failed" if row.failure else "not measured", style="red")
-                table.add_row(title, row.peer, what, end_section=last)
-                continue
-            other = base if row is not base else None
-            times = [ratio(key, row, other) for key in ("p50", "rate", "cpu")]
-            table.add_row(
-                title,
-                row.peer,
-                _spread(row.figures.get("p50"), microseconds),
-                microseconds(row.p99) if row.p99 is not None else "-",
-                _spread(row.figures.get("rate"), count),
-                _spread(row.figures.get("cpu"), microseconds),
-                *(f"{x:.1f}" if x is not None else "" for x in times),
-                end_section=last,
-            )
-    return table
+            cells = _cells(row, base if row is not base else None, "\n" if narrow else " ")
+            title = [] if narrow else [scenario.title if index == 0 else ""]
+            table.add_row(*title, *cells, end_section=index == len(measured) - 1)
+    return Group(*tables)
 
 
-def _spread(figure: Figure | None, form: Callable[[float], str]) -> str:
+def _cells(row: Row, base: Row | None, break_: str) -> list[RenderableType]:
+    if "rate" not in row.figures:
+        return [row.peer, Text("failed" if row.failure else "not measured", style="red")]
+    times = [ratio(key, row, base) for key in ("p50", "rate", "cpu")]
+    return [
+        row.peer,
+        _spread(row.figures.get("p50"), microseconds, break_),
+        microseconds(row.p99) if row.p99 is not None else "-",
+        _spread(row.figures.get("rate"), count, break_),
+        _spread(row.figures.get("cpu"), microseconds, break_),
+        *(f"{x:.1f}" if x is not None else "" for x in times),
+    ]
+
+
+def _spread(figure: Figure | None, form: Callable[[float], str], break_: str) -> str:
     if figure is None:
         return "-"
-    return f"{form(figure.median)} ({form(figure.low)}-{form(figure.high)})"
+    return f"{form(figure.median)}{break_}({form(figure.low)}-{form(figure.high)})"
 
 
 def microseconds(seconds: float) -> str:

@@ -12,10 +12,10 @@ from rich.console import Console, RenderableType
 from localrpc.bench import compare as comparing
 from localrpc.bench.output import Outputs
 
-F = TypeVar("F", bound=Callable[..., Any])
+# Of a pipe, which has no width.
+_WIDE = 140
 
-# What the tables need: lines that a narrow terminal wraps say more than columns cut off.
-_WIDTH = 140
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def output_options(command: F) -> F:
@@ -109,4 +109,5 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 
 
 def show(what: RenderableType) -> None:
-    console(width=max(_WIDTH, console().width)).print(what)
+    found = console()
+    console(width=None if found.is_terminal else max(_WIDE, found.width)).print(what)
