@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 NEEDS = "localrpc: the commands need click: pip install 'localrpc[cli]'"
@@ -9,6 +10,8 @@ NEEDS = "localrpc: the commands need click: pip install 'localrpc[cli]'"
 
 def main() -> None:
     """The program `localrpc`."""
+    # What happens to a call is said in a line; grpcio's core would log it beside that.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         from localrpc.cli._group import commands
     except ModuleNotFoundError as error:
