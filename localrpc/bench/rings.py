@@ -54,10 +54,10 @@ def listening(directory: Path, name: str, serve: Callable[[Any], object]) -> Ite
 def dialled(directory: Path, name: str) -> Any:
     """A connection to whoever is listening() there."""
     from localrpc.options import parse_options
-    from localrpc.transports import transport_for
+    from localrpc.transports import Attempt, transport_for
 
     address = _address(directory, name)
-    return transport_for(address.scheme).dial(address, parse_options(()), None)
+    return transport_for(address.scheme).dial(address, parse_options(()), Attempt())
 
 
 def _address(directory: Path, name: str) -> Any:

@@ -22,7 +22,7 @@ from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
-from localrpc.transports import Connection, Transport, transport_for
+from localrpc.transports import Attempt, Connection, Transport, transport_for
 
 Connectivity = grpc.ChannelConnectivity
 Subscriber = Callable[[grpc.ChannelConnectivity], None]
@@ -83,6 +83,8 @@ class Keeper:
         self._former: list[weakref.ref[Session]] = []
         self._state = Connectivity.IDLE
         self._dialling = False
+        self._wake: int | None = None
+        """Ends the attempt that is under way, which owns it."""
         self._background = False
         self._failure: ConnectError | None = None
         self._subscribers: list[list[object]] = []
@@ -177,8 +179,13 @@ class Keeper:
             limit = min(limit, until)
         session = None
         failed = None
+        wake = _wake_descriptor()
         try:
-            connection = self._meet(limit)
+            with self._changed:
+                self._wake = wake
+                if self.closed:
+                    raise ChannelClosed
+            connection = self._meet(Attempt(limit, wake))
             session = Session(self, connection, self.options)
         except ConnectError as error:
             failed = _without_frames(error)
@@ -189,6 +196,7 @@ class Keeper:
             cut = limit == until and monotonic() >= limit - _TICK
             with self._changed:
                 self._dialling = False
+                self._wake = None
                 self._failure = None if cut else failed
                 closed = self.closed
                 if closed:
@@ -202,32 +210,34 @@ class Keeper:
                 else:
                     self._move(Connectivity.TRANSIENT_FAILURE)
                 self._changed.notify_all()
+            if wake is not None:
+                os.close(wake)
         if closed:
             if session is not None:
                 session.close()
             raise ChannelClosed
         return session
 
-    def _meet(self, limit: float) -> Connection:
+    def _meet(self, attempt: Attempt) -> Connection:
         """Dial, and again at once if the server was on its way out: another may be there.
 
         Nobody has seen anything of a call by then. Raises ConnectError.
         """
         try:
-            return self._transport.dial(self.address, self.options, limit)
+            return self._transport.dial(self.address, self.options, attempt)
         except ConnectError as error:
             if not error.passing:
                 raise
             first = _without_frames(error)
-        limit = min(limit, monotonic() + _REDIAL_LIMIT)
+        attempt = attempt.within(_REDIAL_LIMIT)
         for pause in _PASSING_PAUSES:
             with self._changed:
                 if self._changed.wait_for(lambda: self.closed, pause):
                     break
             try:
-                return self._transport.dial(self.address, self.options, limit)
+                return self._transport.dial(self.address, self.options, attempt)
             except ConnectError as error:
-                if monotonic() >= limit - _TICK:
+                if attempt.left() <= _TICK:
                     break
                 if not error.passing:
                     raise
@@ -256,6 +266,8 @@ class Keeper:
             sessions = [ref() for ref in self._former]
             sessions.append(self._session)
             self._session = None
+            if self._wake is not None:
+                os.eventfd_write(self._wake, 1)
             self._subscribers.clear()
             self._move(Connectivity.SHUTDOWN)
             self._changed.notify_all()
@@ -352,6 +364,8 @@ class Keeper:
     def after_fork(self) -> None:
         """The child has none of the threads, and must not touch the parent's link."""
         subscribers = [entry[0] for entry in self._subscribers]
+        if self._wake is not None:
+            os.close(self._wake)
         sessions = [self._session, *(ref() for ref in self._former)]
         for session in sessions:
             if session is not None:
@@ -381,6 +395,13 @@ def _without_frames(error: ConnectError) -> ConnectError:
     """What led to it holds frames, and those the keeper and the error itself."""
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
+
+
+def _wake_descriptor() -> int | None:
+    try:
+        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    except OSError:
+        return None  # then close() does not end the attempt before its time
 
 
 def _not_ready(failure: ConnectError | None, until: float | None) -> NotReady:

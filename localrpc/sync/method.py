@@ -106,8 +106,9 @@ class Method:
                 opening.open_call(call, head, message, wait_for_ready=bool(wait_for_ready))
                 if then is not None and call.running():
                     then(call)
-            except ChannelClosed:
-                raise
+            except ChannelClosed:  # meanwhile: the call had begun
+                debug = endings.debug_text(*endings.CHANNEL_CLOSED)
+                call.end(*endings.CHANNEL_CLOSED, debug=debug)
             except BaseException:
                 call.end(*endings.LOCALLY_CANCELLED, cancelled=True)
                 raise

@@ -176,8 +176,9 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             except NotReady as reason:
                 debug = endings.debug_text(reason.code, reason.details)
                 raise inactive(reason.code, reason.details, debug) from None
-            except ChannelClosed:
-                raise ValueError("Cannot invoke RPC on closed channel!") from None
+            except ChannelClosed:  # meanwhile: the call had begun
+                debug = endings.debug_text(*endings.CHANNEL_CLOSED)
+                raise inactive(*endings.CHANNEL_CLOSED, debug) from None
             self._bind(session)
             length = _lr_unary(
                 session.engine, io.raw, self._number,

@@ -9,6 +9,7 @@ import sys
 from types import ModuleType
 
 from localrpc.errors import AddressError
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     ConnectionFacts,
@@ -30,6 +31,7 @@ from localrpc.transports.tcp import TcpTransport
 from localrpc.transports.unix import AbstractTransport, UnixTransport
 
 __all__ = [
+    "Attempt",
     "Connection",
     "ConnectionFacts",
     "Greeting",

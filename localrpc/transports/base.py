@@ -14,6 +14,7 @@ from enum import Enum
 from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.options import Options
+from localrpc.transports.attempt import Attempt
 from localrpc.wire.codec import Hello
 
 
@@ -208,8 +209,8 @@ class Transport(ABC):
         """Raises ListenError, or AddressInUse when a live server has the name."""
 
     @abstractmethod
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
-        """Connect and greet, blocking until `deadline` (monotonic) at most.
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
+        """Connect and greet, blocking as long as `attempt` allows.
 
         Raises ConnectError, which names the target, the reason and the fix.
         """

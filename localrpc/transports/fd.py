@@ -15,6 +15,7 @@ from localrpc.address import Address
 from localrpc.errors import AddressError, ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import handed, limits, tcp
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, Listener, Offer, Scope, Transport
 from localrpc.transports.credentials import peer_credentials
 from localrpc.transports.door import SocketGreeting, SocketListener, forget_after_fork
@@ -61,7 +62,7 @@ class FdTransport(Transport):
         listener.activated = True
         return listener
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
         raise ConnectError(str(address), "a descriptor belongs to one channel", final=True)
 
     def for_channel(self, address: Address, options: Options) -> Transport:
@@ -101,14 +102,14 @@ class _OnlyServer(Once[SocketMedium]):
         forget_after_fork(self)
         if sock.family == socket.AF_UNIX:
             road = Road(
-                connect=lambda until: SocketMedium(sock),
+                connect=lambda attempt: SocketMedium(sock),
                 identify=lambda medium: peer_credentials(medium.sock),
                 peer_name=f"unix:fd={sock.fileno()}",
             )
         else:
             tcp.prepare(sock, sock.getpeername()[0])
             name = tcp.place_name(sock.getpeername())
-            road = tcp.road(address, lambda until: sock, name)
+            road = tcp.road(address, lambda attempt: sock, name)
         self.begin(road, address, options)
 
     def describe(self, reason: str) -> str:

@@ -18,6 +18,7 @@ from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits, names, records
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     Greeting,
@@ -193,7 +194,7 @@ class FileTransport(Transport):
             record.remove()
             raise
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
         path = os.path.abspath(address.body)
         with contextlib.ExitStack() as stack:
             try:
@@ -208,7 +209,7 @@ class FileTransport(Transport):
             except OSError as error:
                 raise unreachable(address, error.strerror or str(error)) from None
             road = Road(
-                connect=lambda until: medium,
+                connect=lambda attempt: medium,
                 identify=lambda medium: server,
                 peer_name=f"unix:{address.body}",
                 watch=lambda medium, peer, hello: identified(
@@ -216,7 +217,7 @@ class FileTransport(Transport):
                 ),
                 alive=lambda: alive if alive >= 0 else None,
             )
-            return dial_road(road, address, options, deadline)
+            return dial_road(road, address, options, attempt)
 
 
 def _find(address: Address, path: str) -> tuple[Side, PeerCredentials]:

@@ -12,7 +12,6 @@ import errno
 import os
 import select
 import socket
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, ConnectionFacts, PeerCredentials
 from localrpc.transports.credentials import (
     peer_credentials,
@@ -55,7 +55,7 @@ def _pidfd_of_socket(
 class Road(Generic[M]):
     """How a client gets to a server by one kind of medium, and who it finds there."""
 
-    connect: Callable[[float], M]
+    connect: Callable[[Attempt], M]
     """A connected medium before that time (monotonic), or ConnectError."""
     identify: Callable[[M], PeerCredentials]
     """Who answers; raises GreetingError when it cannot be told."""
@@ -140,7 +140,7 @@ def dial_socket(
     name: str | bytes,
     address: Address,
     options: Options,
-    deadline: float | None,
+    attempt: Attempt,
     memory: Memory | None = None,
     memory_refusal: str = "",
 ) -> Connection:
@@ -149,28 +149,26 @@ def dial_socket(
     Takes `memory`. Raises ConnectError, or what memory.open() raises.
     """
     road = Road(
-        connect=lambda until: SocketMedium(_connect(name, address, until)),
+        connect=lambda attempt: SocketMedium(_connect(name, address, attempt)),
         identify=lambda medium: peer_credentials(medium.sock),
         peer_name=f"unix:{address.body}",
     )
-    return dial_road(road, address, options, deadline, memory, memory_refusal)
+    return dial_road(road, address, options, attempt, memory, memory_refusal)
 
 
 def dial_road(
     road: Road[M],
     address: Address,
     options: Options,
-    deadline: float | None,
+    attempt: Attempt,
     memory: Memory | None = None,
     memory_refusal: str = "",
 ) -> Connection:
     """As dial_socket(), by any road."""
-    until = time.monotonic() + options.connect_timeout
-    if deadline is not None:
-        until = min(until, deadline)
+    attempt = attempt.within(options.connect_timeout)
     try:
-        with contextlib.closing(road.connect(until)) as medium:
-            return _greet(road, medium, address, options, until, memory, memory_refusal)
+        with contextlib.closing(road.connect(attempt)) as medium:
+            return _greet(road, medium, address, options, attempt, memory, memory_refusal)
     except GreetingError as error:
         reason = f"the greeting failed: {error}"
         raise ConnectError(str(address), reason, passing=error.passing) from None
@@ -182,14 +180,14 @@ def dial_road(
             memory.close()
 
 
-def _connect(name: str | bytes, address: Address, until: float) -> socket.socket:
+def _connect(name: str | bytes, address: Address, attempt: Attempt) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         while (number := sock.connect_ex(name)) == errno.EAGAIN:
             # The server's queue is full; the kernel offers nothing to wait on.
-            if time.monotonic() >= until:
+            attempt.poll(select.poll(), 0.002)
+            if not attempt.left():
                 break
-            time.sleep(0.002)
     except BaseException:
         sock.close()
         raise
@@ -213,7 +211,7 @@ def _greet(
     medium: M,
     address: Address,
     options: Options,
-    until: float,
+    attempt: Attempt,
     memory: Memory | None,
     memory_refusal: str,
 ) -> Connection:
@@ -230,7 +228,7 @@ def _greet(
     except (BrokenPipeError, ConnectionResetError):
         pass  # It hung up on us; its HELLO, if there is one, says why.
     with Descriptors() as fds:
-        theirs = _await_hello(medium, road.alive(), until, fds)
+        theirs = _await_hello(medium, road.alive(), attempt, fds)
         agree(hello, theirs)  # a refusal may be believed, whoever says it
         if road.identified_late:
             peer = _recognise(road, medium, options)
@@ -264,7 +262,7 @@ def _recognise(road: Road[M], medium: M, options: Options) -> PeerCredentials:
     return peer
 
 
-def _await_hello(medium: Medium, alive: int | None, until: float, fds: Descriptors) -> Hello:
+def _await_hello(medium: Medium, alive: int | None, attempt: Attempt, fds: Descriptors) -> Hello:
     greeter = Greeter(Role.CLIENT)
     poller = select.poll()
     poller.register(medium, select.POLLIN)
@@ -276,7 +274,7 @@ def _await_hello(medium: Medium, alive: int | None, until: float, fds: Descripto
             data, received = medium.receive(greeter.wanted)
         except BlockingIOError:
             if answers:
-                answers = _await_more(poller, alive, until)
+                answers = _await_more(poller, alive, attempt)
                 continue
             data, received = b"", []
         except ConnectionResetError:
@@ -288,10 +286,9 @@ def _await_hello(medium: Medium, alive: int | None, until: float, fds: Descripto
             return hello
 
 
-def _await_more(poller: select.poll, alive: int | None, until: float) -> bool:
-    """Wait for something to receive; False: it is the last. Raises GreetingError at `until`."""
-    left = until - time.monotonic()
-    events = poller.poll(left * 1000 + 1) if left > 0 else []
+def _await_more(poller: select.poll, alive: int | None, attempt: Attempt) -> bool:
+    """Wait for something to receive; False: it is the last. Raises GreetingError at the end."""
+    events = attempt.poll(poller)
     if not events:
         raise GreetingError(
             "no HELLO from the server in time: it is stopped or swamped, or not a localrpc server"

@@ -214,7 +214,7 @@ class ToChild(Once[PipeMedium]):
         forget_after_fork(self)
         medium = PipeMedium(*ends)
         road = Road(
-            connect=lambda until: medium,
+            connect=lambda attempt: medium,
             identify=lambda medium: maker_of(ends.rx),
             peer_name=f"unix:pid={pid}",
             objection=lambda peer, options: None,

@@ -14,6 +14,7 @@ from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     Listener,
@@ -114,12 +115,12 @@ class InprocTransport(Transport):
             _listeners[address.body] = listener
         return listener
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
         road = Road(
-            connect=lambda until: SocketMedium(connect(address)),
+            connect=lambda attempt: SocketMedium(connect(address)),
             identify=lambda medium: _this_process(),
             peer_name=peer_name(_this_process()),
             objection=lambda peer, options: None,
             watch=lambda medium, peer, hello: (peer, -1),
         )
-        return dial_road(road, address, options, deadline)
+        return dial_road(road, address, options, attempt)

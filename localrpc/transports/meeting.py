@@ -9,12 +9,12 @@ them.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import select
 import struct
 import threading
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -22,6 +22,7 @@ from localrpc import _log
 from localrpc.address import Address
 from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Greeting, Listener, PeerCredentials
 from localrpc.transports.credentials import identified
 from localrpc.transports.door import MediumGreeting, forget_after_fork
@@ -80,12 +81,12 @@ class Knocks:
 def knock(
     address: Address,
     send: Callable[[], object],
-    until: float,
+    attempt: Attempt,
     *,
     room: int | None = None,
     server: int | None = None,
 ) -> None:
-    """Have `send` succeed before `until`, or raise ConnectError.
+    """Have `send` succeed while `attempt` lasts, or raise ConnectError.
 
     While the door is full, `room` is polled for writing if there is one, and
     `server`, a pidfd, for its death.
@@ -100,14 +101,14 @@ def knock(
             send()
             return
         except BlockingIOError:
-            left = until - time.monotonic()
-        if left <= 0:
+            pass
+        if not attempt.left():
             raise ConnectError(
                 str(address),
                 f"the server on {address.body} does not take connections: it is stopped or swamped",
             )
-        pause = left if room is not None else min(left, _PAUSE)
-        if any(fd != room or what & select.POLLERR for fd, what in poller.poll(pause * 1000 + 1)):
+        events = attempt.poll(poller, math.inf if room is not None else _PAUSE)
+        if any(fd != room or what & select.POLLERR for fd, what in events):
             raise gone(address, passing=True)
 
 

@@ -19,6 +19,7 @@ from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports import limits, records
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Greeting,
     Listener,
@@ -256,7 +257,7 @@ class MqTransport(QueueTransport[_Queue, QueueMedium]):
         return maker_of(queue.fd)
 
     def _connect(
-        self, address: Address, door: Door[_Queue], stack: contextlib.ExitStack, until: float
+        self, address: Address, door: Door[_Queue], stack: contextlib.ExitStack, attempt: Attempt
     ) -> QueueMedium:
         """The names of the pair go with `stack`: by then the server has opened both."""
         token = new_token()
@@ -273,7 +274,7 @@ class MqTransport(QueueTransport[_Queue, QueueMedium]):
             (tx, rx), record = registered.make_pair(address, token, names, make)
             stack.callback(record.remove)
             stack.callback(_remove, names)
-            registered.knock(address, door, token, door.queue.send, until, room=door.queue.fd)
+            registered.knock(address, door, token, door.queue.send, attempt, room=door.queue.fd)
             fds.take()
         owned = Descriptors()
         owned.add(rx.fd, tx.fd)

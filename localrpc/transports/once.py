@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import threading
-import time
 from typing import Generic, TypeVar
 
 from localrpc.address import Address
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, Listener, Offer, Transport
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Medium
@@ -60,7 +60,7 @@ class Once(Transport, Generic[M]):
     def _greet(self, road: Road[M], address: Address, options: Options) -> None:
         connection = failure = None
         try:
-            connection = dial_road(road, address, options, None)
+            connection = dial_road(road, address, options, Attempt())
         except ConnectError as error:
             failure = error.reason
         with self._changed:
@@ -80,21 +80,21 @@ class Once(Transport, Generic[M]):
     def listen(self, address: Address, options: Options) -> Listener:
         raise ListenError(str(address), "this is a channel's")
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
         if os.getpid() != self._owner:
             raise ConnectError(str(address), self.describe(self.foreign), final=True)
         with self._changed:
             while not (self._connection or self._failure or self._taken or self._closed):
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
+                left = attempt.left()
+                if not left:
                     raise ConnectError(str(address), self.describe_wait())
-                self._changed.wait(left)
+                self._changed.wait(min(left, threading.TIMEOUT_MAX))
             connection, self._connection = self._connection, None
             if connection is not None:
                 self._taken = True
                 return connection
             if self._taken:
-                self.await_reason(math.inf if deadline is None else deadline - time.monotonic())
+                self.await_reason(attempt.left())
             reason = self.reason()
         raise ConnectError(str(address), self.describe(reason), final=True)
 

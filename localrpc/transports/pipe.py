@@ -20,6 +20,7 @@ from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
 from localrpc.transports import inherited, names, records
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     Greeting,
@@ -156,7 +157,7 @@ class PipeTransport(Transport):
             raise ListenError(str(address), f"{path}: {reason}") from error
         return _FifoListener(address, options, fd)
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
         if not address.body:
             raise ConnectError(str(address), inherited.NO_SERVER)
         with contextlib.ExitStack() as stack:
@@ -169,7 +170,7 @@ class PipeTransport(Transport):
             if refusal:
                 raise unreachable(address, refusal)
             road = Road(
-                connect=lambda until: _connect(address, knocker, stack, until),
+                connect=lambda attempt: _connect(address, knocker, stack, attempt),
                 identify=lambda medium: _owner(knocker, address.body),
                 peer_name=f"unix:{address.body}",
                 watch=lambda medium, peer, hello: identified(
@@ -177,7 +178,7 @@ class PipeTransport(Transport):
                 ),
                 alive=lambda: knocker,
             )
-            return dial_road(road, address, options, deadline)
+            return dial_road(road, address, options, attempt)
 
 
 @contextlib.contextmanager
@@ -201,7 +202,7 @@ def _knocker(address: Address) -> Iterator[int]:
 
 
 def _connect(
-    address: Address, knocker: int, stack: contextlib.ExitStack, until: float
+    address: Address, knocker: int, stack: contextlib.ExitStack, attempt: Attempt
 ) -> PipeMedium:
     """Our own two FIFOs, whose names go with `stack`, and a knock."""
     token = new_token()
@@ -223,7 +224,7 @@ def _connect(
         tx = fds.add(os.open(both.up, _WRITE))
         grow_pipe(tx, PIPE_SIZE)
         try:
-            knock(address, lambda: _write(knocker, encode_knock(token)), until, room=knocker)
+            knock(address, lambda: _write(knocker, encode_knock(token)), attempt, room=knocker)
         except BrokenPipeError:
             raise gone(address, passing=True) from None
         fds.take()

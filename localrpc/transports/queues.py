@@ -20,6 +20,7 @@ from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, LimitReached, ListenError
 from localrpc.options import Options
 from localrpc.transports import names, records
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, PeerCredentials, Transport
 from localrpc.transports.credentials import identified
 from localrpc.transports.greet import Road, dial_road
@@ -199,12 +200,12 @@ class Registered:
         door: Door[Q],
         token: str,
         send: Callable[[bytes], object],
-        until: float,
+        attempt: Attempt,
         *,
         room: int | None = None,
     ) -> None:
         """As knock(), at a door that has not been given up by then."""
-        knock(address, lambda: send(encode_knock(token)), until, room=room, server=door.server)
+        knock(address, lambda: send(encode_knock(token)), attempt, room=room, server=door.server)
         self.confirm(address, door.place)
 
 
@@ -243,7 +244,7 @@ class QueueTransport(Transport, Generic[Q, M]):
 
     registered: Registered
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
         place, pid = self.registered.find(address)
         with contextlib.ExitStack() as stack:
             try:
@@ -256,13 +257,13 @@ class QueueTransport(Transport, Generic[Q, M]):
             stack.callback(os.close, server)
             door = Door(queue, place, server)
             road = Road(
-                connect=lambda until: self._connect(address, door, stack, until),
+                connect=lambda attempt: self._connect(address, door, stack, attempt),
                 identify=lambda medium: self._owner(queue),
                 peer_name=f"unix:{address.body}",
                 watch=self._watch,
                 alive=lambda: server,
             )
-            return dial_road(road, address, options, deadline)
+            return dial_road(road, address, options, attempt)
 
     @abstractmethod
     def _open(self, place: str, stack: contextlib.ExitStack) -> Q:
@@ -278,7 +279,7 @@ class QueueTransport(Transport, Generic[Q, M]):
 
     @abstractmethod
     def _connect(
-        self, address: Address, door: Door[Q], stack: contextlib.ExitStack, until: float
+        self, address: Address, door: Door[Q], stack: contextlib.ExitStack, attempt: Attempt
     ) -> M:
         """A pair of our own, of which the server hears by a knock; what is not the
         medium's goes with `stack`."""

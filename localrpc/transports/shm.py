@@ -11,6 +11,7 @@ from localrpc.address import RING_DEFAULT, RING_MAX, RING_MIN, SUN_PATH_MAX, Add
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits, memory, names
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     ConnectionFacts,
@@ -259,7 +260,7 @@ class ShmTransport(Transport):
         sock, identity = names.take(path, str(address), others=options.access.others)
         return SocketListener(address, options, sock, _ShmGreeting, path, identity)
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
         try:
             _wake(address)
             path = _path(address, create=False)
@@ -273,12 +274,12 @@ class ShmTransport(Transport):
             raise ConnectError(str(address), _reason(error)) from None
         if not options.shared_memory:
             return dial_socket(
-                path, address, options, deadline, None, f"{_SWITCHED_OFF} on the client"
+                path, address, options, attempt, None, f"{_SWITCHED_OFF} on the client"
             )
         try:
-            return dial_socket(path, address, options, deadline, _Rings(address))
+            return dial_socket(path, address, options, attempt, _Rings(address))
         except MemoryRefused as refusal:
-            return dial_socket(path, address, options, deadline, None, f"on the client: {refusal}")
+            return dial_socket(path, address, options, attempt, None, f"on the client: {refusal}")
 
 
 def _try_memory() -> None:

@@ -20,6 +20,7 @@ from localrpc.address import Address
 from localrpc.errors import GreetingError
 from localrpc.options import Options
 from localrpc.transports import limits, records, sysv
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Greeting,
     Listener,
@@ -217,7 +218,7 @@ class SysvMqTransport(QueueTransport[int, SysvMedium]):
             raise
 
     def _connect(
-        self, address: Address, door: Door[int], stack: contextlib.ExitStack, until: float
+        self, address: Address, door: Door[int], stack: contextlib.ExitStack, attempt: Attempt
     ) -> SysvMedium:
         """The pair and its record are the link's; the knock follows the HELLO, so that it
         is there by then."""
@@ -234,7 +235,7 @@ class SysvMqTransport(QueueTransport[int, SysvMedium]):
                 raise
 
         def sent() -> None:
-            registered.knock(address, door, token, send, until)
+            registered.knock(address, door, token, send, attempt)
 
         return SysvMedium(down, up, record.take(), sent=sent, waits=True)
 

@@ -14,7 +14,6 @@ import os
 import select
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     Listener,
@@ -191,21 +191,21 @@ class TcpTransport(Transport):
         listener.port = sock.getsockname()[1]
         return listener
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
         return dial_road(
-            road(address, lambda until: _connect(address, until), f"tcp:{address.body}"),
+            road(address, lambda attempt: _connect(address, attempt), f"tcp:{address.body}"),
             address,
             options,
-            deadline,
+            attempt,
         )
 
 
 def road(
-    address: Address, connect: Callable[[float], socket.socket], peer_name: str
+    address: Address, connect: Callable[[Attempt], socket.socket], peer_name: str
 ) -> Road[SocketMedium]:
     """By a TCP connection, whoever has made it; `connect` returns it prepared."""
     return Road(
-        connect=lambda until: SocketMedium(connect(until)),
+        connect=lambda attempt: SocketMedium(connect(attempt)),
         identify=_identify,
         peer_name=peer_name,
         objection=partial(_refusal, address),
@@ -259,7 +259,7 @@ def _bind_reason(error: OSError) -> str:
     return reason
 
 
-def _connect(address: Address, until: float) -> socket.socket:
+def _connect(address: Address, attempt: Attempt) -> socket.socket:
     try:
         places = _places(address)
     except ValueError as error:
@@ -269,7 +269,7 @@ def _connect(address: Address, until: float) -> socket.socket:
     failure = ConnectError(str(address), "the host has no address")
     for family, place in places:
         try:
-            return _connect_to(family, place, until)
+            return _connect_to(family, place, attempt)
         except OSError as error:
             reason = error.strerror or str(error)
             failure = ConnectError(str(address), f"connect failed: {reason} ({_fix(error, place)})")
@@ -285,15 +285,14 @@ def _fix(error: OSError, place: Any) -> str:
     return where
 
 
-def _connect_to(family: socket.AddressFamily, place: Any, until: float) -> socket.socket:
+def _connect_to(family: socket.AddressFamily, place: Any, attempt: Attempt) -> socket.socket:
     sock = socket.socket(family, _KIND)
     try:
         number = sock.connect_ex(place)
         if number == errno.EINPROGRESS:
             poller = select.poll()
             poller.register(sock, select.POLLOUT)
-            left = until - time.monotonic()
-            ready = left > 0 and poller.poll(left * 1000 + 1)
+            ready = attempt.poll(poller)
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if not ready:
                 number = errno.ETIMEDOUT

@@ -7,6 +7,7 @@ import os
 from localrpc.address import SUN_PATH_MAX, Address
 from localrpc.options import Options
 from localrpc.transports import limits, names
+from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, Listener, Offer, Scope, Transport
 from localrpc.transports.door import SocketGreeting, SocketListener
 from localrpc.transports.greet import dial_socket
@@ -46,8 +47,8 @@ class UnixTransport(Transport):
         sock, identity = names.take(address.body, str(address), others=options.access.others)
         return SocketListener(address, options, sock, SocketGreeting, address.body, identity)
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
-        return dial_socket(address.body, address, options, deadline)
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
+        return dial_socket(address.body, address, options, attempt)
 
 
 class AbstractTransport(Transport):
@@ -73,5 +74,5 @@ class AbstractTransport(Transport):
         sock = names.take_abstract(address.body, str(address))
         return SocketListener(address, options, sock, SocketGreeting)
 
-    def dial(self, address: Address, options: Options, deadline: float | None) -> Connection:
-        return dial_socket(b"\0" + os.fsencode(address.body), address, options, deadline)
+    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
+        return dial_socket(b"\0" + os.fsencode(address.body), address, options, attempt)

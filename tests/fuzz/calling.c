@@ -284,7 +284,8 @@ void act_look(struct actor *a)
 
 	lr_engine_stats(a->e, &stats);
 	CHECK(lr_live(a->e) == (int64_t)stats.live_calls && stats.conns <= COUNT(a->links));
-	CHECK(lr_engine_error(a->e, text, sizeof text) == 0 && lr_engine_faulty(a->e) == 0);
+	CHECK(lr_engine_error(a->e, text, sizeof text) == 0);
+	CHECK(lr_engine_faulty(a->e) == 0 || world.failed); /* without memory for a RESET */
 	lr_engine_alive(a->e);
 	lr_active(a->e, actor_some_call(a));
 }

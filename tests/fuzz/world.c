@@ -119,7 +119,7 @@ const uint8_t *pattern(uint64_t size)
 {
 	CHECK(size <= PATTERN_MAX);
 	if (!pattern_bytes) {
-		pattern_bytes = malloc(PATTERN_MAX);
+		pattern_bytes = world_malloc(PATTERN_MAX);
 		CHECK(pattern_bytes);
 		for (uint32_t i = 0; i < PATTERN_MAX; i++)
 			pattern_bytes[i] = (uint8_t)(i * 7 + (i >> 8));
@@ -315,6 +315,7 @@ static bool fails(void)
 	if (!world.end || !world.fails || --world.fails)
 		return false;
 	world_says("an allocation fails");
+	world.failed = true;
 	return true;
 }
 

@@ -41,6 +41,7 @@ struct world {
 	uint32_t depth; /* of waits that are nested */
 	uint32_t steps; /* left of this input */
 	uint32_t fails; /* so many allocations from now one of the core's fails; 0: none */
+	bool failed;    /* one has */
 	/* Something happens elsewhere. False: nothing more ever will. */
 	bool (*idle)(void);
 	bool (*locked)(void); /* is an engine's mutex held? nobody sleeps so */

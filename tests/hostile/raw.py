@@ -14,7 +14,7 @@ from localrpc._core import Io, lib
 from localrpc._core.links import make_bell
 from localrpc.address import parse_target
 from localrpc.options import parse_options
-from localrpc.transports import Connection, transport_for
+from localrpc.transports import Attempt, Connection, transport_for
 from localrpc.transports.greet import make_hello
 from localrpc.transports.media import SocketMedium
 from localrpc.transports.memory import CONTROL_PAGE, create_ring
@@ -41,7 +41,7 @@ class RawClient:
     def __init__(self, target: str) -> None:
         address = parse_target(target)
         transport = transport_for(address.scheme)
-        self.connection: Connection = transport.dial(address, OPTIONS, None)
+        self.connection: Connection = transport.dial(address, OPTIONS, Attempt())
         self.io = Io()
 
     def send(self, kind: int, payload: bytes = b"", *, flags: int = 0, call: int = SLOT) -> int:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from localrpc._core import Io, lib
 from localrpc.address import SCHEMES, parse_target
 from localrpc.options import Options, parse_options
-from localrpc.transports import Connection, Greeting, Listener, transport_for
+from localrpc.transports import Attempt, Connection, Greeting, Listener, transport_for
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -168,7 +168,7 @@ def pair(kind: Kind, folder: Path) -> Iterator[tuple[End, End]]:
     listener = transport.listen(address, options)
     with ThreadPoolExecutor(1) as pool:
         greeted = pool.submit(_greet, listener)
-        client = End(transport.dial(address, options, None))
+        client = End(transport.dial(address, options, Attempt()))
         server = End(greeted.result())
     client.peer, server.peer = server, client
     try:
@@ -189,10 +189,10 @@ sys.path.insert(0, sys.argv[1])
 from tests.links.kinds import KINDS, End, Frame
 from localrpc.address import parse_target
 from localrpc.options import parse_options
-from localrpc.transports import transport_for
+from localrpc.transports import Attempt, transport_for
 kind = KINDS[sys.argv[2]]
 address = parse_target(sys.argv[3])
-end = End(transport_for(address.scheme).dial(address, parse_options(kind.options), None))
+end = End(transport_for(address.scheme).dial(address, parse_options(kind.options), Attempt()))
 exec(sys.argv[4])
 """
 

@@ -12,6 +12,7 @@ from tests.places import occupy, visit
 
 from .transcript import Transcript, ended, outcome, plain
 from .world import (
+    KINDS,
     PATIENCE,
     SERVICE,
     World,
@@ -77,6 +78,32 @@ def client_is_not_answered(w: World) -> Transcript:
     with occupy(address):
         call = begin("unary_unary", w.channel(address).unary_unary("/a/b"), timeout=0.1)
         return {"ended": plain(call.code())}
+
+
+@scenario_of("blocking", *KINDS)
+def channel_closes_while_it_connects(w: World, kind: str) -> Any:
+    """The call had begun, so it ends; what comes afterwards is refused."""
+    address = w.address()
+    story: list[Any] = []
+    with occupy(address) as listener:
+        channel = w.channel(address)
+
+        def go() -> None:
+            if kind == "blocking":
+                story.append(outcome(channel.unary_unary("/a/b"), b""))
+                return
+            call = begin(kind, getattr(channel, kind)("/a/b"))
+            story.append([plain(call.code()), call.details(), call.cancelled()])
+
+        caller = threading.Thread(target=go)
+        caller.start()
+        peer, _ = listener.accept()
+        with peer:
+            channel.close()
+            caller.join(PATIENCE)
+            story.append(caller.is_alive())
+    story.append(outcome(channel.unary_unary("/a/b"), b""))
+    return story
 
 
 @scenario

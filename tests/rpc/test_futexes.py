@@ -55,12 +55,12 @@ assert libc.prctl(22, 2, ctypes.byref(Program(4, filters)), 0, 0) == 0
 sys.path.insert(0, sys.argv[1])
 from localrpc.address import parse_target
 from localrpc.options import parse_options
-from localrpc.transports import transport_for
+from localrpc.transports import Attempt, transport_for
 from tests.rpc.house import House
 with House(sys.argv[2]) as house:
     assert house.unary("echo")(b"x") == b"x"
     address = parse_target(sys.argv[2])
-    connection = transport_for("shm").dial(address, parse_options(None), None)
+    connection = transport_for("shm").dial(address, parse_options(None), Attempt())
     print(connection.facts.wakeup)
     connection.close()
 """

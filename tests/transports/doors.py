@@ -20,7 +20,7 @@ import grpc
 import localrpc
 from localrpc.address import parse_target
 from localrpc.options import Options, parse_options
-from localrpc.transports import Connection, Greeting, transport_for
+from localrpc.transports import Attempt, Connection, Greeting, transport_for
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
@@ -29,7 +29,8 @@ NOBODY = 65534
 
 def dial(target: str, *pairs: tuple[str, Any], deadline: float | None = None) -> Connection:
     address = parse_target(target)
-    return transport_for(address.scheme).dial(address, parse_options(pairs), deadline)
+    attempt = Attempt() if deadline is None else Attempt(deadline)
+    return transport_for(address.scheme).dial(address, parse_options(pairs), attempt)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -273,10 +274,10 @@ import sys
 from localrpc.address import parse_target
 from localrpc.errors import ConnectError
 from localrpc.options import Options
-from localrpc.transports import transport_for
+from localrpc.transports import Attempt, transport_for
 address = parse_target(sys.argv[1])
 try:
-    connection = transport_for(address.scheme).dial(address, Options(), None)
+    connection = transport_for(address.scheme).dial(address, Options(), Attempt())
 except ConnectError as error:
     print("refused", error, flush=True)
 else:

@@ -421,7 +421,7 @@ DIE = """
 import os, signal, sys
 from localrpc.address import parse_target
 from localrpc.options import Options
-from localrpc.transports import records, transport_for
+from localrpc.transports import Attempt, records, transport_for
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -434,7 +434,7 @@ else:
     rename = os.rename
     os.rename = lambda *names: (rename(*names), die())
 address = parse_target(sys.argv[1])
-transport_for(address.scheme).dial(address, Options(), None)
+transport_for(address.scheme).dial(address, Options(), Attempt())
 """
 
 

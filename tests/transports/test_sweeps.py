@@ -37,7 +37,7 @@ DIE = """
 import os, signal, sys
 from localrpc.address import parse_target
 from localrpc.options import Options
-from localrpc.transports import mq, pipe, records, sysv, transport_for
+from localrpc.transports import Attempt, mq, pipe, records, sysv, transport_for
 from localrpc.transports import meeting, queues
 
 def die(*_, **__):
@@ -72,7 +72,7 @@ def patch(where):
 
 address = parse_target(sys.argv[1])
 patch(sys.argv[2])
-transport_for(address.scheme).dial(address, Options(), None)
+transport_for(address.scheme).dial(address, Options(), Attempt())
 """
 STEPS = ["record made", "half made", "before the knock", "after the knock"]
 
