@@ -27,7 +27,10 @@ void wire_granted(struct wire *w, uint64_t id, uint64_t bytes)
 
 void wire_opened(struct wire *w, uint64_t id)
 {
-	*find(w, id) = (struct wire_call){.id = id};
+	struct wire_call *call = find(w, id);
+	bool reused = call->reused || (call->opened && !call->ended);
+
+	*call = (struct wire_call){.id = id, .opened = true, .reused = reused};
 }
 
 static const char *shape(const struct wire *w, const struct lr_header *h)
@@ -148,6 +151,8 @@ const char *wire_check(struct wire *w, const struct lr_header *h, const uint8_t 
 	if (!h->call)
 		return of_connection(w, h, payload);
 	call = find(w, h->call);
+	if (call->reused)
+		return NULL;
 	if (call->ended)
 		return "a frame after the call's end";
 	if (call->big_left && h->type != LR_T_DATA && h->type != LR_T_CREDIT &&

@@ -9,6 +9,8 @@ struct wire_call {
 	uint64_t big_left; /* of the large message that has begun */
 	uint64_t outstanding;
 	bool headers, spoken, half, last, ended;
+	bool opened;
+	bool reused; /* before its end was sent: what is sent may be of either call */
 };
 
 struct wire {
