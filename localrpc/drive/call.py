@@ -111,7 +111,7 @@ class ClientCall:
             session.watch(self, handle, self.deadline)
 
     def _start_over(self, live: Live) -> None:
-        """Nobody has seen the call: try elsewhere. The caller is the one that reads."""
+        """No server has seen the call: open it again. Only for the thread that reads."""
         with self._lock:
             keeper, reopen = self.keeper, self.reopen
             if keeper is None or reopen is None:
@@ -302,7 +302,7 @@ class ClientCall:
         if kind >= 0 or kind == lib.LR_TIMEOUT or type(content) is tuple:
             return kind, content
         keeper = self.keeper
-        # Without one the call has ended meanwhile, and nobody asks how.
+        # Without a keeper the call has ended meanwhile, and this result is not used.
         return kind, keeper and keeper.failure(kind, content or 0, live.session)
 
     def _receive(self, live: Live, limit: int) -> tuple[int, Any]:

@@ -34,7 +34,7 @@ _PASSING_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.05)
 """Seconds before each further attempt, while all of them meet a server in its last moment."""
 _REDIAL_LIMIT = 1.0
 """Seconds that these further attempts may take together: the next server may still be starting,
-or nobody may ever answer, and a call that does not wait for a server is to fail."""
+or there may be none, and a call without wait_for_ready has to fail then."""
 
 
 class NotReady(Exception):

@@ -38,10 +38,10 @@ class Then(Enum):
 
 
 class CallState:
-    """`code` is None until the call has ended; it is set last, for those who look without a lock.
+    """`code` is None until the call has ended. It is set last, so it can be read without a lock.
 
     A unary call has its deserialized answer in `response`; the messages of a stream are in
-    `messages`, as they came, until somebody takes them out.
+    `messages`, as they came, until the driver takes them out.
     """
 
     def __init__(self, limits: SizeLimits, *, streams: bool) -> None:

@@ -5,7 +5,6 @@ A target's own file says what must hold (fuzz_TARGET.c, greeting.py).
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.fuzz import build, corpus
 from tests.fuzz.greeting import one_input
+from tests.native.build import shared
 
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "allocator_may_return_null=1:handle_abort=1"}
 
@@ -21,11 +21,8 @@ ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "allocator_may_return_null=1:handle
 @pytest.fixture(scope="module")
 def replays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Compiled once, whichever of pytest's processes comes first."""
-    shared = tmp_path_factory.getbasetemp().parent / "fuzz"
-    shared.mkdir(exist_ok=True)
-    with (shared / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return build.build_replays(shared)
+    with shared(tmp_path_factory, "fuzz") as folder:
+        return build.build_replays(folder)
 
 
 def replay(program: Path, inputs: Path) -> None:

@@ -6,14 +6,7 @@
  * who is told comes in the order in which it was put in.
  */
 #include "../../localrpc/_core/src/engine.h"
-
-#define CHECK(x)                                                                          \
-	do {                                                                              \
-		if (!(x)) {                                                               \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #x); \
-			abort();                                                          \
-		}                                                                         \
-	} while (0)
+#include "check.h"
 
 #define CALLS 100
 #define ROUNDS 20000

@@ -7,19 +7,12 @@
  * own: what stands still is reported by whoever runs this.
  */
 #include "../../localrpc/_core/src/engine.h"
+#include "check.h"
 
 #include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define CHECK(x)                                                                          \
-	do {                                                                              \
-		if (!(x)) {                                                               \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #x); \
-			abort();                                                          \
-		}                                                                         \
-	} while (0)
 
 #define HUGE_SIZE (4u << 20) /* more than a socket takes */
 

@@ -7,17 +7,10 @@
  * others go on; where there is no memory to say that either, the connection ends.
  */
 #include "../../localrpc/_core/src/engine.h"
+#include "check.h"
 
 #include <signal.h>
 #include <sys/socket.h>
-
-#define CHECK(x)                                                                          \
-	do {                                                                              \
-		if (!(x)) {                                                               \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #x); \
-			abort();                                                          \
-		}                                                                         \
-	} while (0)
 
 #define HUGE_SIZE (4u << 20) /* more than a socket takes */
 #define WINDOW 4096

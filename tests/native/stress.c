@@ -12,6 +12,7 @@
  * its own, so a lost wake-up stands still and the watchdog reports it.
  */
 #include "../../localrpc/_core/src/core.h"
+#include "check.h"
 #include "queues.h"
 
 #include <signal.h>
@@ -24,14 +25,6 @@
 #define CLIENTS 6
 #define WORKERS 4
 #define WINDOW (128u << 10)
-
-#define CHECK(x)                                                                          \
-	do {                                                                              \
-		if (!(x)) {                                                               \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #x); \
-			abort();                                                          \
-		}                                                                         \
-	} while (0)
 
 static struct lr_engine *server, *client;
 static const char *kind;

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_native import CORE, HERE, SANITIZERS, compile_native
+from .build import CORE, HERE, SANITIZERS, compile_native
 
 EXPECTED = HERE / "states.txt"
 
@@ -34,7 +34,7 @@ def grouped(lines: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    binary = compile_native("states.c", tmp_path_factory.mktemp("states"), SANITIZERS["address"])
+    binary = compile_native(HERE / "states.c", tmp_path_factory, SANITIZERS["address"])
     done = subprocess.run([binary], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout.splitlines()
@@ -53,8 +53,10 @@ def test_no_pair_of_state_and_event_is_left_out(outcomes: list[str]) -> None:
     assert len(pairs) == len(set(pairs)) == len(events) * len(states)
 
 
-def test_what_one_side_may_send_the_other_takes_and_nothing_else(tmp_path: Path) -> None:
-    binary = compile_native("agree.c", tmp_path, [])
+def test_what_one_side_may_send_the_other_takes_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    binary = compile_native(HERE / "agree.c", tmp_path_factory, SANITIZERS["address"])
     done = subprocess.run([binary], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr[-4000:]
     assert int(done.stdout) > 10  # pairs of states
@@ -70,7 +72,7 @@ def test_only_the_tables_move_a_call() -> None:
 
 @pytest.fixture(scope="module")
 def endings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_native("endings.c", tmp_path_factory.mktemp("endings"), SANITIZERS["address"])
+    return compile_native(HERE / "endings.c", tmp_path_factory, SANITIZERS["address"])
 
 
 @pytest.mark.parametrize(
@@ -102,8 +104,8 @@ def test_every_case_of_endings_is_tried(endings: Path) -> None:
 
 @pytest.fixture(scope="module")
 def starving(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    flags = [*SANITIZERS["address"], "-Wl,--wrap=malloc"]
-    return compile_native("starving.c", tmp_path_factory.mktemp("starving"), flags)
+    flags = SANITIZERS["address"]
+    return compile_native(HERE / "starving.c", tmp_path_factory, flags, "-Wl,--wrap=malloc")
 
 
 STARVING = (

@@ -17,6 +17,7 @@
  * answers waits for frames.
  */
 #include "../../localrpc/_core/src/core.h"
+#include "../native/check.h"
 #include "../native/queues.h"
 
 #include <fcntl.h>
@@ -37,14 +38,6 @@
 #define ROUND 100000u /* frames */
 #define SIZES 5
 #define PATIENCE 60   /* seconds without a frame */
-
-#define CHECK(x)                                                                          \
-	do {                                                                              \
-		if (!(x)) {                                                               \
-			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__, #x); \
-			abort();                                                          \
-		}                                                                         \
-	} while (0)
 
 enum side { CLIENT, SERVER };
 

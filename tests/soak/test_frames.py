@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.skips import need
+from tests.native.build import compile_native
 
 HERE = Path(__file__).resolve().parent
-CORE = HERE.parents[1] / "localrpc" / "_core" / "src"
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 FRAMES = 10_000_000 if FULL else 200_000
 SLOW = {"sysvmq": 5}
@@ -29,12 +28,7 @@ pytestmark = pytest.mark.timeout(7200 if FULL else 240)
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = need("gcc")
-    binary = tmp_path_factory.mktemp("frames") / "frames"
-    command = [compiler, "-std=gnu11", "-g", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    command += [str(HERE / "frames.c"), *map(str, sorted(CORE.glob("*.c")))]
-    subprocess.run([*command, "-o", str(binary)], check=True)
-    return binary
+    return compile_native(HERE / "frames.c", tmp_path_factory, ["-O2"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

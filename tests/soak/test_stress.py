@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.test_native import KINDS, compile_native
+from tests.native.build import HERE, compile_native
+from tests.native.test_native import KINDS
 
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 ROUNDS = 3000 if FULL else 60
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.timeout(3600 if FULL else 120)
 
 @pytest.fixture(scope="module")
 def stress(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_native("stress.c", tmp_path_factory.mktemp("stress"), ["-O2"])
+    return compile_native(HERE / "stress.c", tmp_path_factory, ["-O2"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,8 @@
  * flag of the description, which both sides have, and the peer can clear it at any moment;
  * a read can be told not to wait by the call itself. An eventfd is read under a spinlock.
  * A pipe would not do: its mutex is held while data is copied to the reader's memory, and a
- * peer can delay that for ever with a page that a FUSE server or userfaultfd(2) has to fill.
+ * peer can delay that as long as it likes with a page that a FUSE server or userfaultfd(2)
+ * has to fill.
  */
 #include "core.h"
 

@@ -1,4 +1,4 @@
-/* post.c - frames that nobody waits for: sent at once, or behind what is posted already. */
+/* post.c - frames whose sender does not wait: sent at once, or queued until there is room. */
 #include "engine.h"
 
 struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count)

@@ -25,7 +25,7 @@ def json_of(message: Message, pool: DescriptorPool, *, defaults: bool = False) -
             message, always_print_fields_with_no_presence=defaults, descriptor_pool=pool
         )
     except (TypeError, ValueError, json_format.SerializeToJsonError) as error:
-        # An Any of a type that nobody has told us, a timestamp out of its range.
+        # An Any of an unknown type, or a timestamp out of its range.
         raise click.ClickException(
             f"a {message.DESCRIPTOR.full_name} that JSON cannot show: {error}"
         ) from error
