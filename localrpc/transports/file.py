@@ -143,7 +143,9 @@ class FileTransport(Transport):
                 scope=Scope.USER,
                 direction="two one-way channels",
                 technique="spool files, watched with inotify or polled",
-                credentials="uid: the files' owner; pid: who has them open, from /proc",
+                credentials=(
+                    "uid: the files' owner; pid: the process that has them open, from /proc"
+                ),
                 zero_copy=False,
                 limits={
                     **limits.settings("fs/inotify", "max_user_instances", "max_user_watches"),

@@ -226,7 +226,9 @@ class MqTransport(QueueTransport[_Queue, QueueMedium]):
                 scope=Scope.USER,
                 direction="two one-way channels",
                 technique="POSIX message queues, one each way",
-                credentials="uid, gid: the queues' owner; pid: who has them open, from /proc",
+                credentials=(
+                    "uid, gid: the queues' owner; pid: the process that has them open, from /proc"
+                ),
                 zero_copy=False,
                 limits={
                     **limits.settings("fs/mqueue", *names),

@@ -126,7 +126,9 @@ class PipeTransport(Transport):
                 scope=Scope.USER,
                 direction="two one-way channels",
                 technique="named FIFOs, two for each client",
-                credentials="uid: the FIFOs' owner; pid: who has them open, from /proc",
+                credentials=(
+                    "uid: the FIFOs' owner; pid: the process that has them open, from /proc"
+                ),
                 zero_copy=False,
                 limits=inherited.limits_of_pipes(),
             ),

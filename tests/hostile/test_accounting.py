@@ -240,7 +240,7 @@ def test_a_message_that_finds_no_memory_ends_its_call_alone(target: str) -> None
 
 
 def test_without_a_limit_a_message_of_any_size_may_come(target: str) -> None:
-    """Nobody reads it yet, so it is kept: its memory is reserved, and mostly never touched."""
+    """It is kept until it is read: its memory is reserved, and mostly never touched."""
     frames: list[int] = []
     act = begin_a_message_of(600 * MIB, frames)
     with server(target, act), dial(target, ANY_SIZE) as channel:
