@@ -161,7 +161,10 @@ class Spool:
         return _counted(lib.lr_spool_write(self._raw, data, len(data)))
 
     def open_link(self, *, pidfd: int, pulse: tuple[int, int] | None, spin_us: int) -> Link:
-        """With `pulse`, heartbeats at such intervals, ours and the peer's, in milliseconds."""
+        """With `pulse`, heartbeats at such intervals, ours and the peer's, in milliseconds.
+
+        The peer's may be 0: then its silence says nothing, and its lock alone tells of its end.
+        """
         self._check()
         raw, self._raw = self._raw, None
         text = ffi.new("char[]", _ERROR_SIZE)

@@ -519,6 +519,48 @@ def test_silence_tells_of_a_death_that_no_lock_tells_of(spool: str) -> None:
     assert not os.path.exists(spool) or os.listdir(spool)
 
 
+@pytest.fixture
+def no_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a sandbox refuses them: what is left is the lock."""
+    monkeypatch.setattr(spools.SpoolMedium, "open_pidfd", lambda self, record, pid: -1)
+    monkeypatch.setattr(spools.SpoolMedium, "open_server_pidfd", lambda self: -1)
+
+
+@pytest.mark.usefixtures("no_pidfds")
+@pytest.mark.parametrize("hasty", ["client", "server"])
+def test_silence_is_no_death_where_the_lock_can_be_seen(spool: str, hasty: str) -> None:
+    slow, quick = f"file:{spool}?heartbeat=60000", f"file:{spool}?heartbeat=10"
+    server_target, client_target = (slow, quick) if hasty == "client" else (quick, slow)
+    with Doorman(server_target) as doorman:
+        client = End(dial(client_target))
+        server = End(doorman.connection())
+        # The hasty side has looked ten times while the other was silent.
+        (folder,) = folders(spool)
+        record = Path(folder, hasty)
+        for _ in range(10):
+            before = record.stat().st_mtime_ns
+            wait_until(lambda before=before: record.stat().st_mtime_ns > before)  # type: ignore[misc]
+        sent = Frame(MESSAGE, 1, 1, b"still here")
+        assert client.try_send(sent) == 1
+        server.expect(sent)
+        assert server.try_send(sent) == 1
+        client.expect(sent)
+        client.close()
+        server.close()
+
+
+@pytest.mark.usefixtures("no_pidfds")
+def test_a_lock_that_goes_is_a_death_without_a_pidfd(spool: str) -> None:
+    with (
+        Doorman(f"file:{spool}{BEAT}") as doorman,
+        run_python(DIAL, f"file:{spool}?heartbeat=60000") as client,
+    ):
+        server = End(doorman.connection())
+        client.kill()
+        assert server.receive() == lib.LR_CLOSED
+        server.close()
+
+
 @unshared
 def test_a_client_in_an_inner_namespace_is_served_and_its_death_is_seen(spool: str) -> None:
     target = f"file:{spool}{BEAT}"

@@ -146,7 +146,7 @@ struct lr_msgq {
 /* How a spool's side lets the other know that it lives. */
 struct lr_spool_pulse {
 	uint32_t interval_ms;
-	uint32_t peer_interval_ms;
+	uint32_t peer_interval_ms; /* 0: silence says nothing, the lock alone does */
 };
 
 struct lr_engine;

@@ -57,7 +57,8 @@ int lr_pulse_begin(struct lr_pulse *p, const struct lr_spool_pulse *how)
 
 	p->fork_generation = lr_fork_generation();
 	p->interval = how->interval_ms * LR_MS;
-	p->patience = how->peer_interval_ms * MOST_SILENT * LR_MS;
+	p->patience = how->peer_interval_ms ? how->peer_interval_ms * MOST_SILENT * LR_MS
+					    : INT64_MAX;
 	p->dead_fd = dead < 0 ? -1 : fcntl(dead, F_DUPFD_CLOEXEC, 0);
 	p->beats = p->dead_fd >= 0 && lr_start_thread(&p->thread, beat, p, 64 << 10) == 0;
 	if (p->beats)
