@@ -1,55 +1,216 @@
 """Channel and server options: grpc's pairs, and localrpc's own.
 
-An option of gRPC's that means nothing on a local link, and one that nobody
-knows, is accepted and ignored, as grpcio does. An unknown option under
-"localrpc." is an error, because nobody else can mean anything by it.
-
-| option | default | what |
-|---|---|---|
-| grpc.max_receive_message_length | 4194304 | bytes; negative: no limit |
-| grpc.max_send_message_length | -1 | bytes; negative: no limit |
-| grpc.max_metadata_size | 8192 | bytes of metadata above which some are refused, at random |
-| grpc.absolute_max_metadata_size | 16384 | bytes at which all metadata is refused; at least 1.25 \
-times the above unless given |
-| grpc.primary_user_agent, grpc.secondary_user_agent | | put before and after the user agent |
-| grpc.initial_reconnect_backoff_ms | 10 | first wait before another try to connect |
-| grpc.max_reconnect_backoff_ms | 50 | longest such wait |
-| localrpc.window | 4194304 | bytes of one call's messages that may wait for a slow reader |
-| localrpc.connect_timeout_ms | 20000 | for one try: connect and greeting |
-| localrpc.greeting_timeout_ms | 5000 | what a server gives a client to introduce itself |
-| localrpc.shared_memory | 1 | 0: take no shared memory, shm: stays on its socket |
-| localrpc.allow_users | | whom a server serves beside its own user and root: names or numbers, \
-in a list or separated by commas; * for everybody |
-| localrpc.allow_groups | | the same by groups |
-| localrpc.server_user | own or root | whose server a channel talks to, and nobody else's |
-| localrpc.max_connections_per_user | 4096 | that a server has at a time |
-| localrpc.max_calls_per_user | 16384 | in progress at a time, in all of a user's connections |
-| localrpc.max_waiting_calls_per_user | 10000 | of those: that wait for a thread of the server |
-| localrpc.max_memory_per_user | 2147483648 | bytes of memory for what a user has sent and no \
-handler has taken, and for answers that it has not read |
-
-What speaks of users holds at local targets: those of grpc: have none.
+Options are pairs of a key and a value, as in grpc: [("localrpc.window", 1 << 20)]. An
+option of gRPC's that is not in this table, and one that nobody knows, is accepted and
+ignored, as grpcio does. An unknown option under "localrpc." is an error. Options about
+users matter at local targets only: grpc: targets know none.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from localrpc import _log
 
 _logger = _log.logger("options")
 
-DEFAULT_MAX_RECEIVE = 4 * 1024 * 1024
-DEFAULT_WINDOW = 4 * 1024 * 1024
 WINDOW_MIN = 64 * 1024
 WINDOW_MAX = 1 << 40
-_DEFAULT_METADATA_SOFT = 8 * 1024
-_DEFAULT_METADATA_HARD = 16 * 1024
+_METADATA_HARD = 16 * 1024
 _AGENT_PART_MAX = 256  # characters; the whole HELLO has a few KiB
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
+_ID_MAX = (1 << 32) - 2
+"""The one above means none, to the kernel."""
+
+_EVERYBODY = -1
+"""Stands for all users; not a number that the kernel has for one."""
+
+CHANNEL, SERVER, BOTH = "channel", "server", "both"
+
+T = TypeVar("T")
+
+
+class Option(Generic[T]):
+    """What an option is; of an instance of Options, the option's value."""
+
+    value = "text"
+    """What a user gives, for documentation."""
+
+    def __init__(
+        self, key: str, default: T, text: str, *, side: str = BOTH, shown: str | None = None
+    ) -> None:
+        """`shown` is the default in words, where it does not speak for itself."""
+        self.key = key
+        self.default = default
+        self.text = text
+        self.side = side
+        self.shown = self._show(default) if shown is None else shown
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, options: None, owner: object) -> Option[T]: ...
+    @overload
+    def __get__(self, options: object, owner: object) -> T: ...
+    def __get__(self, options: object | None, owner: object) -> Option[T] | T:
+        # A value that was given is in the instance, and found before this.
+        return self if options is None else self.default
+
+    def read(self, value: Any) -> T:
+        """What Options holds for this value of a user's; raises TypeError, ValueError."""
+        raise NotImplementedError
+
+    def _show(self, value: T) -> str:
+        return str(value)
+
+
+class Number(Option[int]):
+    """Between two bounds if it is localrpc's own; gRPC's are taken as grpcio takes them."""
+
+    value = "number"
+
+    def __init__(
+        self,
+        key: str,
+        default: int,
+        text: str,
+        *,
+        side: str = BOTH,
+        shown: str | None = None,
+        least: int = 1,
+        most: int = _INT_MAX,
+    ) -> None:
+        super().__init__(key, default, text, side=side, shown=shown)
+        self._least, self._most = least, most
+
+    def read(self, value: Any) -> int:
+        if not self.key.startswith("localrpc."):
+            if isinstance(value, int):
+                return max(self._least, value)
+            _logger.warning("option %s ignored: it should be an int, not %r", self.key, value)
+            return self.default
+        if not isinstance(value, int):
+            raise TypeError(f"option {self.key!r}: expected int, got {type(value)}")
+        if not self._least <= value <= self._most:
+            raise ValueError(
+                f"option {self.key!r}: {value} is not between {self._least} and {self._most}"
+            )
+        return int(value)
+
+
+class Bytes(Number):
+    value = "bytes"
+
+    def _show(self, value: int) -> str:
+        if value < 0:
+            return "no limit"
+        for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+            if value >> shift and not value % (1 << shift):
+                return f"{value >> shift} {unit}"
+        return str(value)
+
+
+class Milliseconds(Option[float]):
+    """Given in milliseconds, and read in seconds."""
+
+    value = "ms"
+
+    def __init__(self, key: str, default: int, text: str, *, side: str = BOTH) -> None:
+        super().__init__(key, default / 1000, text, side=side, shown=str(default))
+        self._number = Number(key, default, text)
+
+    def read(self, value: Any) -> float:
+        return self._number.read(value) / 1000
+
+
+class Switch(Number):
+    value = "0 or 1"
+
+    def __init__(self, key: str, default: int, text: str, *, side: str = BOTH) -> None:
+        super().__init__(key, default, text, side=side, least=0, most=1)
+
+
+class Agent(Option[str]):
+    """A part of the user agent."""
+
+    def read(self, value: Any) -> str:
+        if isinstance(value, bytes):
+            value = value.decode("ascii", "replace")
+        if not (isinstance(value, str) and value.isascii() and value.isprintable()):
+            return ""
+        return value[:_AGENT_PART_MAX]
+
+
+class Identities(Option[frozenset[int]]):
+    """Numbers of users or groups; `*` is _EVERYBODY alone."""
+
+    kind = ""
+    look_up: Callable[[str], int]
+
+    def read(self, value: Any) -> frozenset[int]:
+        kind = self.kind
+        if isinstance(value, (str, bytes)):
+            value = [part.strip() for part in _text(value).split(",")]
+        elif isinstance(value, int):
+            value = [value]
+        elif not isinstance(value, Iterable):
+            raise TypeError(
+                f"option {self.key!r}: expected names or numbers of {kind}s, got {type(value)}"
+            )
+        found: set[int] = set()
+        for item in value:
+            if isinstance(item, bool) or not isinstance(item, (int, str)):
+                raise TypeError(f"option {self.key!r}: expected a {kind}, got {item!r}")
+            if item == "*":
+                return frozenset((_EVERYBODY,))
+            if isinstance(item, str) and not item.isdecimal():
+                try:
+                    item = self.look_up(item)
+                except KeyError:
+                    raise ValueError(
+                        f"option {self.key!r}: there is no {kind} {item!r} on this machine"
+                    ) from None
+            if not 0 <= int(item) <= _ID_MAX:
+                raise ValueError(f"option {self.key!r}: {item} is no number of a {kind}")
+            found.add(int(item))
+        return frozenset(found)
+
+
+def _user(name: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(name).pw_uid
+
+
+def _group(name: str) -> int:
+    import grp
+
+    return grp.getgrnam(name).gr_gid
+
+
+class Users(Identities):
+    value = "users"
+    kind = "user"
+    look_up = staticmethod(_user)
+
+
+class Groups(Identities):
+    value = "groups"
+    kind = "group"
+    look_up = staticmethod(_group)
+
+
+class OneUser(Users):
+    value = "user"
+
+    def read(self, value: Any) -> frozenset[int]:
+        users = super().read(value)
+        if not users or _EVERYBODY in users:
+            raise ValueError(f"option {self.key!r}: name the user whose server it is")
+        return users
 
 
 class Access(NamedTuple):
@@ -65,27 +226,134 @@ class Access(NamedTuple):
         return bool(self.everybody or self.users or self.groups)
 
 
-class Options(NamedTuple):
-    """What the rest of localrpc reads; sizes in bytes, times in seconds, -1 for no limit."""
+_AGENT = f"grpc-python-localrpc/0.1.0 (linux; python {'.'.join(map(str, sys.version_info[:3]))})"
 
-    max_receive: int = DEFAULT_MAX_RECEIVE
-    max_send: int = -1
-    metadata_soft: int = _DEFAULT_METADATA_SOFT
-    max_metadata: int = _DEFAULT_METADATA_HARD
-    window: int = DEFAULT_WINDOW
-    primary_user_agent: str = ""
-    secondary_user_agent: str = ""
-    initial_backoff: float = 0.010
-    max_backoff: float = 0.050
-    connect_timeout: float = 20.0
-    greeting_timeout: float = 5.0
-    shared_memory: bool = True
-    access: Access = Access()
-    server_users: frozenset[int] | None = None
-    max_connections_per_user: int = 4096
-    max_calls_per_user: int = 16384
-    max_waiting_calls_per_user: int = 10_000
-    max_memory_per_user: int = 2 << 30
+
+class Options:
+    """The options of a channel or a server, each declared as the attribute that holds its value.
+
+    Sizes are in bytes, times in seconds, -1 is no limit.
+    """
+
+    max_receive = Bytes(
+        "grpc.max_receive_message_length",
+        4 << 20,
+        "largest message that is received; negative: no limit",
+        least=-1,
+    )
+    max_send = Bytes(
+        "grpc.max_send_message_length",
+        -1,
+        "largest message that is sent; negative: no limit",
+        least=-1,
+    )
+    metadata_soft = Bytes(
+        "grpc.max_metadata_size",
+        8 << 10,
+        "received metadata above which some calls are refused, at random",
+        least=_INT_MIN,
+    )
+    max_metadata = Bytes(
+        "grpc.absolute_max_metadata_size",
+        -1,
+        "received metadata that is always refused; at least 1.25 times the above unless given."
+        " More than 32,704 bytes cannot be sent, whatever the limit",
+        shown="16 KiB",
+        least=-1,
+    )
+    primary_user_agent = Agent("grpc.primary_user_agent", "", "put before the user agent")
+    secondary_user_agent = Agent("grpc.secondary_user_agent", "", "put after the user agent")
+    initial_backoff = Milliseconds(
+        "grpc.initial_reconnect_backoff_ms",
+        10,
+        "first pause between two attempts to connect; each further one is twice as long",
+        side=CHANNEL,
+    )
+    max_backoff = Milliseconds(
+        "grpc.max_reconnect_backoff_ms", 50, "longest such pause", side=CHANNEL
+    )
+    window = Bytes(
+        "localrpc.window",
+        4 << 20,
+        "how much of one call may wait for a slow reader",
+        least=WINDOW_MIN,
+        most=WINDOW_MAX,
+    )
+    connect_timeout = Milliseconds(
+        "localrpc.connect_timeout_ms",
+        20_000,
+        "for one attempt to connect, the handshake included",
+        side=CHANNEL,
+    )
+    greeting_timeout = Milliseconds(
+        "localrpc.greeting_timeout_ms",
+        5_000,
+        "how long a server waits for a client's handshake",
+        side=SERVER,
+    )
+    shared_memory = Switch("localrpc.shared_memory", 1, "0: `shm:` stays on its socket")
+    allow_users = Users(
+        "localrpc.allow_users",
+        frozenset(),
+        "users that a server serves, besides its own user and root",
+        side=SERVER,
+        shown="none",
+    )
+    allow_groups = Groups(
+        "localrpc.allow_groups",
+        frozenset(),
+        "the same, by group",
+        side=SERVER,
+        shown="none",
+    )
+    server_users = OneUser(
+        "localrpc.server_user",
+        frozenset(),
+        "the only user whose servers a channel talks to",
+        side=CHANNEL,
+        shown="own user or root",
+    )
+    max_connections_per_user = Number(
+        "localrpc.max_connections_per_user",
+        4096,
+        "connections that a user may have to a server at a time",
+        side=SERVER,
+    )
+    max_calls_per_user = Number(
+        "localrpc.max_calls_per_user",
+        16384,
+        "calls of a user in progress at a time, over all connections",
+        side=SERVER,
+    )
+    max_waiting_calls_per_user = Number(
+        "localrpc.max_waiting_calls_per_user",
+        10_000,
+        "how many of those may wait for a thread; calls of a client that does not read its"
+        " answers are counted separately",
+        side=SERVER,
+    )
+    max_memory_per_user = Bytes(
+        "localrpc.max_memory_per_user",
+        2 << 30,
+        "memory for what a user has sent and no handler has taken, and for answers that it has"
+        " not read",
+        side=SERVER,
+        least=WINDOW_MIN,
+        most=WINDOW_MAX,
+    )
+
+    def __init__(self, **given: Any) -> None:
+        values = vars(self)
+        values.update(_DEFAULTS)
+        values.update(given)
+        if self.max_metadata < 0:
+            values["max_metadata"] = max(self.metadata_soft * 5 // 4, _METADATA_HARD)
+        values["max_backoff"] = max(self.initial_backoff, self.max_backoff)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Options):
+            return NotImplemented
+        return vars(self) == vars(other)
 
     @property
     def user_agent(self) -> str:
@@ -93,83 +361,18 @@ class Options(NamedTuple):
         parts = (self.primary_user_agent, _AGENT, self.secondary_user_agent)
         return " ".join(part for part in parts if part)
 
-
-_AGENT = f"grpc-python-localrpc/0.1.0 (linux; python {'.'.join(map(str, sys.version_info[:3]))})"
-
-EVERYBODY = "*"
-
-
-def _users(key: str, value: Any) -> frozenset[int | str]:
-    def look_up(name: str) -> int:
-        import pwd
-
-        return pwd.getpwnam(name).pw_uid
-
-    return _identities(key, value, "user", look_up)
+    @property
+    def access(self) -> Access:
+        if _EVERYBODY in self.allow_users | self.allow_groups:
+            return Access(everybody=True)
+        return Access(self.allow_users, self.allow_groups)
 
 
-def _groups(key: str, value: Any) -> frozenset[int | str]:
-    def look_up(name: str) -> int:
-        import grp
-
-        return grp.getgrnam(name).gr_gid
-
-    return _identities(key, value, "group", look_up)
-
-
-def _one_user(key: str, value: Any) -> frozenset[int | str]:
-    if EVERYBODY in (users := _users(key, value)):
-        raise ValueError(f"option {key!r}: name the user whose server it is")
-    return users
-
-
-def _identities(
-    key: str, value: Any, kind: str, look_up: Callable[[str], int]
-) -> frozenset[int | str]:
-    """Numbers of users or groups, or EVERYBODY alone."""
-    if isinstance(value, (str, bytes)):
-        value = [part.strip() for part in _text(value).split(",")]
-    elif isinstance(value, int):
-        value = [value]
-    elif not isinstance(value, Iterable):
-        raise TypeError(f"option {key!r}: expected names or numbers of {kind}s, got {type(value)}")
-    found: set[int | str] = set()
-    for item in value:
-        if isinstance(item, bool) or not isinstance(item, (int, str)):
-            raise TypeError(f"option {key!r}: expected a {kind}, got {item!r}")
-        if item == EVERYBODY:
-            return frozenset((EVERYBODY,))
-        if isinstance(item, str) and not item.isdecimal():
-            try:
-                item = look_up(item)
-            except KeyError:
-                raise ValueError(
-                    f"option {key!r}: there is no {kind} {item!r} on this machine"
-                ) from None
-        if not 0 <= int(item) <= _ID_MAX:
-            raise ValueError(f"option {key!r}: {item} is no number of a {kind}")
-        found.add(int(item))
-    return frozenset(found)
-
-
-_ID_MAX = (1 << 32) - 2
-"""The one above means none, to the kernel."""
-
-_OWN: Mapping[str, tuple[int, int] | Callable[[str, Any], Any]] = MappingProxyType(
-    {
-        "localrpc.window": (WINDOW_MIN, WINDOW_MAX),
-        "localrpc.connect_timeout_ms": (1, _INT_MAX),
-        "localrpc.greeting_timeout_ms": (1, _INT_MAX),
-        "localrpc.shared_memory": (0, 1),
-        "localrpc.allow_users": _users,
-        "localrpc.allow_groups": _groups,
-        "localrpc.server_user": _one_user,
-        "localrpc.max_connections_per_user": (1, _INT_MAX),
-        "localrpc.max_calls_per_user": (1, _INT_MAX),
-        "localrpc.max_waiting_calls_per_user": (1, _INT_MAX),
-        "localrpc.max_memory_per_user": (WINDOW_MIN, WINDOW_MAX),
-    }
+DECLARED: tuple[Option[Any], ...] = tuple(
+    each for each in vars(Options).values() if isinstance(each, Option)
 )
+_DEFAULTS = {option.name: option.default for option in DECLARED}
+_BY_KEY = {option.key: option for option in DECLARED}
 
 
 def parse_options(options: Iterable[tuple[str, Any]] | None) -> Options:
@@ -181,12 +384,15 @@ def parse_options(options: Iterable[tuple[str, Any]] | None) -> Options:
         key = _text(key)
         if not isinstance(key, str):
             raise TypeError(f"Expected str, not {type(key)}")
-        if key.startswith("localrpc."):
-            value = _check_own(key, value)
-        else:
+        option = _BY_KEY.get(key)
+        if not key.startswith("localrpc."):
             _check_grpc(value)
-        given[key] = value
-    return _interpret(given)
+        elif option is None:
+            known = ", ".join(known for known in _BY_KEY if known.startswith("localrpc."))
+            raise ValueError(f"unknown option {key!r}; localrpc's own are {known}")
+        if option is not None:
+            given[option.name] = option.read(value)
+    return Options(**given)
 
 
 def without_own(options: Iterable[tuple[str, Any]] | None) -> list[tuple[str, Any]]:
@@ -196,22 +402,16 @@ def without_own(options: Iterable[tuple[str, Any]] | None) -> list[tuple[str, An
     return [pair for pair in pairs if not _text(pair[0]).startswith("localrpc.")]
 
 
+def table() -> Iterator[str]:
+    """The lines of a table of all options, in Markdown."""
+    yield "| option | of | value | default | what |"
+    yield "|---|---|---|---|---|"
+    for each in DECLARED:
+        yield f"| `{each.key}` | {each.side} | {each.value} | {each.shown} | {each.text} |"
+
+
 def _text(key: str | bytes) -> str:
     return key.decode() if isinstance(key, bytes) else key
-
-
-def _check_own(key: str, value: Any) -> Any:
-    if key not in _OWN:
-        raise ValueError(f"unknown option {key!r}; localrpc's own are {', '.join(_OWN)}")
-    check = _OWN[key]
-    if callable(check):
-        return check(key, value)
-    if not isinstance(value, int):
-        raise TypeError(f"option {key!r}: expected int, got {type(value)}")
-    low, high = check
-    if not low <= value <= high:
-        raise ValueError(f"option {key!r}: {value} is not between {low} and {high}")
-    return value
 
 
 def _check_grpc(value: Any) -> None:
@@ -222,54 +422,4 @@ def _check_grpc(value: Any) -> None:
         raise TypeError(f"Expected int, bytes, or behavior, got {type(value)}")
 
 
-def _interpret(given: Mapping[str, Any]) -> Options:
-    def number(key: str, default: int) -> int:
-        value = given.get(key, default)
-        if isinstance(value, int):
-            return int(value)
-        _logger.warning("option %s ignored: it should be an int, not %r", key, value)
-        return default
-
-    def text(key: str) -> str:
-        value = given.get(key, "")
-        if isinstance(value, bytes):
-            value = value.decode("ascii", "replace")
-        if not (isinstance(value, str) and value.isascii() and value.isprintable()):
-            return ""
-        return value[:_AGENT_PART_MAX]
-
-    soft = number("grpc.max_metadata_size", _DEFAULT_METADATA_SOFT)
-    hard = number("grpc.absolute_max_metadata_size", -1)
-    if hard < 0:
-        hard = max(soft * 5 // 4, _DEFAULT_METADATA_HARD)
-    initial = max(1, number("grpc.initial_reconnect_backoff_ms", 10))
-    longest = max(initial, number("grpc.max_reconnect_backoff_ms", 50))
-    return Options(
-        max_receive=max(-1, number("grpc.max_receive_message_length", DEFAULT_MAX_RECEIVE)),
-        max_send=max(-1, number("grpc.max_send_message_length", -1)),
-        metadata_soft=soft,
-        max_metadata=hard,
-        window=number("localrpc.window", DEFAULT_WINDOW),
-        primary_user_agent=text("grpc.primary_user_agent"),
-        secondary_user_agent=text("grpc.secondary_user_agent"),
-        initial_backoff=initial / 1000,
-        max_backoff=longest / 1000,
-        connect_timeout=number("localrpc.connect_timeout_ms", 20_000) / 1000,
-        greeting_timeout=number("localrpc.greeting_timeout_ms", 5_000) / 1000,
-        shared_memory=bool(number("localrpc.shared_memory", 1)),
-        access=_access(
-            given.get("localrpc.allow_users", frozenset()),
-            given.get("localrpc.allow_groups", frozenset()),
-        ),
-        server_users=given.get("localrpc.server_user"),
-        max_connections_per_user=number("localrpc.max_connections_per_user", 4096),
-        max_calls_per_user=number("localrpc.max_calls_per_user", 16384),
-        max_waiting_calls_per_user=number("localrpc.max_waiting_calls_per_user", 10_000),
-        max_memory_per_user=number("localrpc.max_memory_per_user", 2 << 30),
-    )
-
-
-def _access(users: frozenset[Any], groups: frozenset[Any]) -> Access:
-    if EVERYBODY in users | groups:
-        return Access(everybody=True)
-    return Access(users, groups)
+__doc__ = "\n".join((__doc__ or "", *table()))

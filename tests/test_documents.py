@@ -15,7 +15,7 @@ import pytest
 import localrpc
 from localrpc.address import RING_MAX, RING_MIN, SCHEMES, parse_target
 from localrpc.cli._group import COMMANDS, commands
-from localrpc.options import _OWN
+from tests import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,6 +94,21 @@ def test_the_guide_of_help_names_every_target_and_every_name_has_a_docstring() -
     assert [each for each in functions if "\n" not in (each.__doc__ or "")] == []
 
 
+@pytest.mark.parametrize("page", sorted({page for page, _ in pages.TABLES.values()}))
+def test_tables_are_what_the_code_declares(page: str) -> None:
+    """`python -m tests.pages` writes them."""
+    assert text_of(page) == pages.with_tables(page, text_of(page))
+
+
+def test_a_table_that_is_out_of_date_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pages.TABLES, "fruit", ("a.md", lambda: ["| fruit |", "|---|", "| fig |"]))
+    marked = "x\n\n<!-- table: fruit -->\n"
+    whole = pages.with_tables("a.md", f"{marked}| old |\n|---|\n\ny\n")
+    assert whole == f"{marked}| fruit |\n|---|\n| fig |\n\ny\n" == pages.with_tables("a.md", whole)
+    with pytest.raises(ValueError, match="fruit"):
+        pages.with_tables("a.md", "x\n")
+
+
 def rows_of(page: str, heading: str) -> list[list[str]]:
     """The cells of the table that begins with this line."""
     _, _, rest = text_of(page).partition(f"\n{heading}\n")
@@ -103,8 +118,6 @@ def rows_of(page: str, heading: str) -> list[list[str]]:
 
 
 def test_every_option_of_ours_is_explained_and_exists() -> None:
-    text = text_of("localrpc/sync/README.md")
-    assert set(re.findall(r"^\| `(localrpc\.[a-z_]+)` \|", text, re.MULTILINE)) == set(_OWN)
     text = text_of("localrpc/transports/README.md")
     in_targets = set(re.findall(r"\| `\?([a-z]+)=`", text))
     assert in_targets == {option for scheme in SCHEMES.values() for option in scheme.options}

@@ -136,7 +136,7 @@ def refusal_of_server(peer: PeerCredentials, options: Options) -> str | None:
     Unless localrpc.server_user says whose server it must be, root may dial whom it likes.
     """
     own = os.geteuid()
-    if options.server_users is not None:
+    if options.server_users:
         if peer.uid in options.server_users:
             return None
         wanted = " or ".join(map(str, sorted(options.server_users)))

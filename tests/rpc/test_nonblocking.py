@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 
 import localrpc
 from localrpc._core import lib
-from localrpc.options import DEFAULT_WINDOW
+from localrpc.options import Options
 from tests.concurrency.engines import figures
 from tests.peers.station import ANY_SIZE
 
@@ -208,7 +208,7 @@ def test_who_ends_a_call_does_not_wait_for_a_message_without_credit(
     reader = threading.Thread(target=other.code)
     reader.start()
     sender = _Sender(on_next, size)
-    whole = DEFAULT_WINDOW // (size + lib.LR_OVERHEAD)
+    whole = Options().window // (size + lib.LR_OVERHEAD)
     await_that(lambda: sender.sent == whole, "a full window")
     sender.end_call(call)
     other.cancel()

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 import localrpc.options
-from localrpc.options import Options, parse_options
+from localrpc.options import DECLARED, Options, parse_options
 
 from . import case_id
 
@@ -105,6 +105,7 @@ def test_the_last_of_two_values_counts() -> None:
         (("localrpc.allow_users", True), TypeError, ["expected a user, got True"]),
         (("localrpc.allow_groups", [1.5]), TypeError, ["expected a group, got 1.5"]),
         (("localrpc.server_user", "*"), ValueError, ["whose server"]),
+        (("localrpc.server_user", []), ValueError, ["whose server"]),
         (("localrpc.max_calls_per_user", 0), ValueError, ["between 1"]),
     ],
 )
@@ -154,7 +155,21 @@ def test_a_user_agent_that_no_header_could_carry_is_left_out() -> None:
     assert "\n" not in options.user_agent
 
 
-def test_every_option_read_is_in_the_table() -> None:
-    source = localrpc.options.__doc__ or ""
-    for name in (*localrpc.options._OWN, "grpc.max_receive_message_length"):
-        assert name in source
+def test_help_lists_every_option() -> None:
+    text = localrpc.options.__doc__ or ""
+    assert [option.key for option in DECLARED if f"| `{option.key}` |" not in text] == []
+
+
+def test_an_unknown_option_is_ignored_if_it_is_grpcs_and_else_an_error() -> None:
+    assert parse_options([("grpc.no_such_option", 1), ("other.option", "x")]) == Options()
+    with pytest.raises(ValueError, match=r"unknown option 'localrpc\.no_such_option'") as caught:
+        parse_options([("localrpc.no_such_option", 1)])
+    own = [option.key for option in DECLARED if option.key.startswith("localrpc.")]
+    assert str(caught.value).endswith(f"localrpc's own are {', '.join(own)}")
+
+
+@pytest.mark.parametrize("option", DECLARED, ids=lambda option: option.key)
+def test_a_default_is_what_an_option_reads_where_it_is_not_given(option: Any) -> None:
+    default = getattr(Options(), option.name)
+    assert default == (16384 if option.name == "max_metadata" else option.default)
+    assert option.side in ("channel", "server", "both")
