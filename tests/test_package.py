@@ -89,6 +89,7 @@ def test_a_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
         "localrpc/py.typed",
         "localrpc/_core/_lr.abi3.so",
         "localrpc/_core/_lr.pyi",
+        "localrpc/bench/_floor.abi3.so",
         "localrpc/bench/bench.proto",
         "localrpc_codegen/py.typed",
     } <= set(names)

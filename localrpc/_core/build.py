@@ -1,6 +1,7 @@
-"""Compile the C core: a build hook for hatchling, and a command for a source tree.
+"""Compile the C core, and the benchmark's loops in C beside it.
 
-`python localrpc/_core/build.py` compiles in place.
+A build hook for hatchling, and a command for a source tree: `python localrpc/_core/build.py`
+compiles in place.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-SOURCES = HERE / "src"
+PACKAGE = Path(__file__).resolve().parents[1]
+CORE = PACKAGE / "_core" / "src"
+BENCH = PACKAGE / "bench" / "src"
+# Of the core's files, those that the benchmark calls: hidden symbols are not shared.
+SHARED = ("bell.c", "link.c", "util.c")
 FLAGS = ["-std=gnu11", "-O2", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
 
 
@@ -20,8 +24,8 @@ class BuildError(Exception):
     """The core could not be compiled; the text says what to install."""
 
 
-def compile_core(target: Path = HERE) -> Path:
-    """Compile `_lr` into `target` and return the path of the shared object."""
+def compile_all() -> list[Path]:
+    """Compile `_core._lr` and `bench._floor` in place, and return their paths."""
     if not sys.platform.startswith("linux"):
         raise BuildError(f"localrpc needs Linux; this is {sys.platform}")
     try:
@@ -29,17 +33,34 @@ def compile_core(target: Path = HERE) -> Path:
     except ImportError as error:
         raise BuildError(f"{error}: `pip install cffi setuptools` first") from error
 
-    builder = FFI()
-    builder.cdef((SOURCES / "api.h").read_text())
-    builder.set_source(
+    common: dict[str, Any] = {
+        "extra_compile_args": FLAGS,
+        "extra_link_args": ["-pthread"],
+        "py_limited_api": True,
+    }
+    core = FFI()
+    core.cdef((CORE / "api.h").read_text())
+    core.set_source(
         "localrpc._core._lr",
         '#include "api.h"\n',
-        sources=sorted(map(str, SOURCES.glob("*.c"))),
-        include_dirs=[str(SOURCES)],
-        extra_compile_args=FLAGS,
-        extra_link_args=["-pthread"],
-        py_limited_api=True,
+        sources=sorted(map(str, CORE.glob("*.c"))),
+        include_dirs=[str(CORE)],
+        **common,
     )
+    floor = FFI()
+    floor.include(core)  # the same types: it takes the core's links
+    floor.cdef((BENCH / "floor.h").read_text())
+    floor.set_source(
+        "localrpc.bench._floor",
+        '#include "api.h"\n#include "floor.h"\n',
+        sources=[*(str(CORE / name) for name in SHARED), *map(str, BENCH.glob("*.c"))],
+        include_dirs=[str(CORE), str(BENCH)],
+        **common,
+    )
+    return [_compile(core, PACKAGE / "_core"), _compile(floor, PACKAGE / "bench")]
+
+
+def _compile(builder: Any, target: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="localrpc-build-") as temporary:
         try:
             built = Path(builder.compile(tmpdir=temporary))
@@ -68,7 +89,7 @@ except ImportError:  # compiled by hand: hatchling is only there when a wheel is
 else:
 
     class CoreBuildHook(BuildHookInterface[BuilderConfig]):
-        """Puts the compiled core into the wheel, and marks the wheel as native."""
+        """Puts what is compiled into the wheel, and marks the wheel as native."""
 
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
@@ -78,16 +99,18 @@ else:
                 build_data["tag"] = f"py3-none-{platform}"
                 return
             try:
-                built = compile_core()
+                built = compile_all()
             except BuildError as error:
                 self.app.abort(str(error))
             if version != "editable":
-                build_data["artifacts"].append(f"/localrpc/_core/{built.name}")
+                build_data["artifacts"] += [
+                    f"/{path.relative_to(PACKAGE.parent)}" for path in built
+                ]
             build_data["tag"] = f"cp310-abi3-{platform}"
 
 
 if __name__ == "__main__":
     try:
-        print(compile_core())
+        print(*compile_all(), sep="\n")
     except BuildError as error:
         sys.exit(str(error))

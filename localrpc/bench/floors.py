@@ -42,7 +42,7 @@ class PlainFloor(Peer):
         return self._primitive.listen(self._path(directory), _echo)
 
     def connect(self, directory: Path) -> Client:
-        from localrpc._core import lib
+        from ._floor import lib
 
         way = self._primitive.dial(self._path(directory))
         ping = partial(lib.lr_floor_ping, _how(way), way.rx, way.tx)
@@ -57,7 +57,7 @@ class PlainFloor(Peer):
 
 
 def _how(way: Way) -> int:
-    from localrpc._core import lib
+    from ._floor import lib
 
     assert way.how is not None
     how: int = getattr(lib, way.how.value)
@@ -65,7 +65,7 @@ def _how(way: Way) -> int:
 
 
 def _echo(way: Way) -> None:
-    from localrpc._core import lib
+    from ._floor import lib
 
     with closing(way):
         lib.lr_floor_echo(_how(way), way.rx, way.tx)
@@ -81,7 +81,9 @@ class RingFloor(Peer):
         return listening(directory, self.name, _echo_frames)
 
     def connect(self, directory: Path) -> Client:
-        from localrpc._core import Io, lib
+        from localrpc._core import Io
+
+        from ._floor import lib
 
         connection = dialled(directory, self.name)
         link, io = connection.link.raw, Io()
@@ -93,7 +95,9 @@ class RingFloor(Peer):
 
 
 def _echo_frames(connection: Any) -> None:
-    from localrpc._core import Io, lib
+    from localrpc._core import Io
+
+    from ._floor import lib
 
     io = Io()
     with closing(connection):

@@ -133,6 +133,8 @@ class SysvQueues(Primitive):
     def _way(self, rx: int, tx: int, sock: socket.socket) -> Way:
         from localrpc._core import ffi, lib
 
+        from . import _floor
+
         largest = lib.LR_SYSV_MAX
         room = ffi.new("char[]", largest)
         came = ffi.buffer(room)
@@ -147,7 +149,7 @@ class SysvQueues(Primitive):
         def write(data: bytes) -> None:
             for at in range(0, len(data), largest):
                 piece = data[at : at + largest]
-                while (done := lib.lr_floor_msgsnd(tx, piece, len(piece))) == -errno.EINTR:
+                while (done := _floor.lib.lr_floor_msgsnd(tx, piece, len(piece))) == -errno.EINTR:
                     pass
                 _checked(done)
 

@@ -81,17 +81,19 @@ class RingPeer(ExchangePeer):
 def _messages(connection: Any) -> Messages:
     from localrpc._core import Io, lib
 
+    from . import _floor
+
     link = connection.link.raw
     io = Io()
     raw, buf = io.raw, io.buf
 
     def send(data: bytes) -> None:
-        if (result := lib.lr_link_put(link, data, len(data))) != 1:
+        if (result := _floor.lib.lr_link_put(link, data, len(data))) != 1:
             raise ConnectionError(f"the link failed: {result}")
 
     def frame() -> bytes:
         # Interrupted: a moment for Python's own handlers, so for Ctrl-C.
-        while (result := lib.lr_link_await(link, raw)) == lib.LR_AGAIN:
+        while (result := _floor.lib.lr_link_await(link, raw)) == lib.LR_AGAIN:
             pass
         if result != 1:
             raise ConnectionError(f"the link failed: {result}")

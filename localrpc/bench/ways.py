@@ -22,7 +22,7 @@ from .exchange import beside
 
 
 class How(Enum):
-    """How the core's floors use a way; the value is the core's name for it."""
+    """How src/floor.c uses a way; the value is its name for it."""
 
     DESCRIPTOR = "LR_FLOOR_DESCRIPTOR"
     MQUEUE = "LR_FLOOR_MQUEUE"

@@ -211,6 +211,14 @@ static void check_users(const struct actor *a)
 				(unsigned long long)user->kept);
 }
 
+void drop(struct actor *a, struct lr_conn *conn)
+{
+	if (lr_enter(a->e) < 0)
+		return;
+	lr_conn_die(conn, LR_CLOSED, "closed by this side");
+	lr_leave(a->e);
+}
+
 void actor_finale(struct actor *a)
 {
 	uint8_t how = in_byte();
@@ -237,7 +245,7 @@ void actor_finale(struct actor *a)
 			(unsigned long long)stats.miscounted);
 	for (uint32_t i = 0; i < a->e->nconns; i++)
 		if (a->e->conns[i])
-			lr_conn_drop(a->e, a->e->conns[i]->id);
+			drop(a, a->e->conns[i]);
 	drain(a);
 	lr_engine_stats(a->e, &stats);
 	if (stats.live_calls || stats.queued_bytes || stats.user_bytes || stats.name_bytes || stats.conns)

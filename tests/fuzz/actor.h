@@ -47,6 +47,7 @@ struct deed *some_deed(struct actor *a);
 void deed_add(struct actor *a, uint64_t handle, bool half);
 void deed_forget(struct actor *a, uint64_t handle);
 void deed_release(struct actor *a, uint64_t handle);
+void drop(struct actor *a, struct lr_conn *conn); /* end this connection */
 /* Whoever waits now, by name: gives the outer one's name, to be put back. */
 const char *wait_begins(struct actor *a, const char *name);
 

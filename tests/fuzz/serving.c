@@ -108,7 +108,7 @@ void act_drop(struct actor *a)
 	uint8_t which = in_byte();
 
 	if (in_one_of(4) && a->e->nconns && a->e->conns[which % a->e->nconns])
-		lr_conn_drop(a->e, a->e->conns[which % a->e->nconns]->id);
+		drop(a, a->e->conns[which % a->e->nconns]);
 }
 
 void act_yield(struct actor *a)

@@ -1,6 +1,7 @@
-"""The core's face for type checkers, written from src/api.h.
+"""What is compiled, for type checkers: stubs written from the headers that cffi parses.
 
-`python -m tests.native.stub` brings localrpc/_core/_lr.pyi up to date.
+`python -m tests.native.stub` brings localrpc/_core/_lr.pyi and localrpc/bench/_floor.pyi up to
+date.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-CORE = Path(__file__).resolve().parents[2] / "localrpc" / "_core"
-STUB = CORE / "_lr.pyi"
+PACKAGE = Path(__file__).resolve().parents[2] / "localrpc"
+STUBS = {
+    PACKAGE / "_core" / "_lr.pyi": PACKAGE / "_core" / "src" / "api.h",
+    PACKAGE / "bench" / "_floor.pyi": PACKAGE / "bench" / "src" / "floor.h",
+}
 
 HEAD = '''\
-"""The compiled core: what src/api.h declares, by `python -m tests.native.stub`."""
+"""What src/{header} declares, compiled; by `python -m tests.native.stub`."""
 
 from typing import Any, TypeAlias
 
@@ -44,18 +48,20 @@ def _parameter(declaration: str) -> str:
     )
 
 
-def render() -> str:
-    """The stub that belongs to src/api.h as it is."""
-    header = re.sub(r"/\*.*?\*/", "", (CORE / "src" / "api.h").read_text(), flags=re.DOTALL)
-    lines = [f"    {name}: int\n" for name in _CONSTANT.findall(header)]
-    for result, name, declarations in _FUNCTION.findall(header):
+def render(stub: Path) -> str:
+    """The text of a stub that belongs to its header as it is."""
+    header = STUBS[stub]
+    text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.DOTALL)
+    lines = [f"    {name}: int\n" for name in _CONSTANT.findall(text)]
+    for result, name, declarations in _FUNCTION.findall(text):
         given = [] if declarations == "void" else [*map(_parameter, declarations.split(",")), "/"]
         parameters = ", ".join(["self", *given])
         lines.append(f"    def {name}({parameters}) -> {_python(result)}: ...\n")
-    ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB)]
-    text = HEAD + "".join(lines) + TAIL
+    ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(stub)]
+    text = HEAD.format(header=header.name) + "".join(lines) + TAIL
     return subprocess.run(ruff, input=text, text=True, check=True, capture_output=True).stdout
 
 
 if __name__ == "__main__":
-    STUB.write_text(render())
+    for stub in STUBS:
+        stub.write_text(render(stub))

@@ -52,7 +52,7 @@ int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_fram
 	return 0;
 }
 
-static int place(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call, uint64_t wire,
+static int place(struct lr_conn *conn, struct lr_call *call, uint64_t wire,
 	const char **why)
 {
 	uint32_t slot = (uint32_t)wire;
@@ -80,7 +80,6 @@ static int place(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call
 		*why = "a call id that is in use";
 		return LR_PROTOCOL;
 	}
-	(void)e;
 	conn->by_slot[slot] = call;
 	call->wire = wire;
 	return 0;
@@ -228,7 +227,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		post_reset(conn, f->h.call, 0, 8, text);
 		return 0;
 	}
-	r = place(e, conn, call, f->h.call, why);
+	r = place(conn, call, f->h.call, why);
 	if (r < 0) {
 		lr_call_free(e, call);
 		if (r == LR_NOMEM)

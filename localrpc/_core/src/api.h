@@ -219,25 +219,6 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline);
 int lr_link_flush(struct lr_link *link); /* is all that was sent out? */
 void lr_link_hang_up(struct lr_link *link);
 int lr_link_unseen(struct lr_link *link); /* can the peer not have read what was sent last? */
-/* A message is frames that carry its whole length in place of a call, of LR_PIECE bytes at
- * most; sending waits for room. lr_link_await is lr_link_recv after a spin, where the peer
- * runs on another CPU. */
-int lr_link_put(struct lr_link *link, const char *data, uint32_t len);
-int lr_link_await(struct lr_link *link, struct lr_io *io);
-
-/* The benchmark's floors. Echo messages until the end; make round trips for so many
- * nanoseconds, one after the other: how many, what each took, and the last answer, which
- * is as long as what was sent. Over a link, or without one, where rx and tx are: */
-#define LR_FLOOR_DESCRIPTOR 0 /* descriptors that block: of pipes, of a socket */
-#define LR_FLOOR_MQUEUE 1     /* those of POSIX queues */
-#define LR_FLOOR_SYSV 2       /* ids of System V queues */
-int lr_link_echo(struct lr_link *link, struct lr_io *io);
-int64_t lr_link_ping(struct lr_link *link, struct lr_io *io, const char *data, char *back,
-	uint32_t len, int64_t ns, int64_t *taken, int64_t room);
-int lr_floor_echo(int how, int rx, int tx);
-int64_t lr_floor_ping(int how, int rx, int tx, const char *data, char *back, uint32_t len,
-	int64_t ns, int64_t *taken, int64_t room);
-int lr_floor_msgsnd(int id, const char *data, uint32_t size); /* lr_msgsnd that waits for room */
 
 /* Engines. An engine owns the links it is given. */
 struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive,
@@ -257,7 +238,6 @@ void lr_engine_disown(struct lr_engine *engine); /* in a forked child: close wha
 int lr_engine_alive(struct lr_engine *engine); /* a client's: 1 alive, 0 going away, LR_CLOSED */
 void lr_engine_stats(struct lr_engine *engine, struct lr_stats *stats);
 int64_t lr_live(struct lr_engine *engine); /* calls not yet released */
-int lr_conn_drop(struct lr_engine *engine, uint32_t conn);
 int lr_engine_error(struct lr_engine *engine, char *text, int size); /* why the last connection ended */
 /* 1 if that is a fault of the system that carried it, rather than the end of the peer. */
 int lr_engine_faulty(struct lr_engine *engine);

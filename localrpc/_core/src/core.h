@@ -8,7 +8,7 @@
  * and what waits to be sent on it), wake.c, hot.c, read.c, futex.c, watch.c, sleep.c, lead.c,
  * flush.c and service.c (who reads, who sleeps, who is woken), ends.c (how a call ends), message.c,
  * frames.c (which frames there are), dispatch.c and accept.c (a frame's effect), send.c and calls.c (either side of a call),
- * client.c, server.c, life.c; and link.c, of bare links, and floor.c, of what is barer still.
+ * client.c, server.c, life.c; and link.c, of bare links.
  */
 #ifndef LR_CORE_H
 #define LR_CORE_H

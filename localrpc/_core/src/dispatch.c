@@ -18,6 +18,24 @@ void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
 	}
 }
 
+/* Where the peer may send what it has sent, `event` moves the call: 1; 0: it is late. */
+static int on_event(struct lr_call *call, enum lr_event event, const char **why)
+{
+	int r = lr_call_step(call, event);
+
+	if (r >= 0)
+		return r;
+	if (event == GOT_DATA)
+		*why = "DATA without a message";
+	else if (call->in == IN_HALF)
+		*why = "a message after the end of its stream";
+	else if (call->in == IN_OPEN)
+		*why = "a HEADERS frame after another, or after a message";
+	else
+		*why = "a frame inside a large message of its call";
+	return r;
+}
+
 static int ended_by_status(struct lr_engine *e, struct lr_call *call, const void *trailer,
 	uint32_t len)
 {
@@ -82,9 +100,9 @@ static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_
 	uint32_t trailer = lr_read32(f->payload);
 	int r;
 
-	r = f->h.flags & LR_F_MESSAGE ? lr_on_event(call, GOT_MESSAGE, why) : 1;
+	r = f->h.flags & LR_F_MESSAGE ? on_event(call, GOT_MESSAGE, why) : 1;
 	if (r == 1)
-		r = lr_on_event(call, f->h.flags & LR_F_BIG ? GOT_STATUS_BIG : GOT_STATUS, why);
+		r = on_event(call, f->h.flags & LR_F_BIG ? GOT_STATUS_BIG : GOT_STATUS, why);
 	if (r != 1)
 		return r;
 	if (answer_whole(e, call, f, trailer))
@@ -194,24 +212,6 @@ static void no_memory_for(struct lr_engine *e, struct lr_call *call)
 	}
 }
 
-/* Where the peer may send what it has sent, `event` moves the call: 1; 0: it is late. */
-int lr_on_event(struct lr_call *call, enum lr_event event, const char **why)
-{
-	int r = lr_call_step(call, event);
-
-	if (r >= 0)
-		return r;
-	if (event == GOT_DATA)
-		*why = "DATA without a message";
-	else if (call->in == IN_HALF)
-		*why = "a message after the end of its stream";
-	else if (call->in == IN_OPEN)
-		*why = "a HEADERS frame after another, or after a message";
-	else
-		*why = "a frame inside a large message of its call";
-	return r;
-}
-
 static int on_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
 	const char **why)
 {
@@ -221,14 +221,14 @@ static int on_message(struct lr_engine *e, struct lr_call *call, const struct lr
 		enum lr_event event = !(flags & LR_F_BIG) ? GOT_MESSAGE :
 				      flags & LR_F_END	  ? GOT_BIG_END :
 							    GOT_BIG;
-		r = lr_on_event(call, event, why);
+		r = on_event(call, event, why);
 		if (r == 1 && (r = lr_check_window(e, call, f)) == 0 &&
 		    (r = lr_message(e, call, f, 0, why)) == 0)
 			r = 1;
 	}
 	if (r != 1 || !(flags & LR_F_END) || (flags & LR_F_BIG))
 		return r < 0 ? r : 0;
-	r = lr_on_event(call, GOT_END, why);
+	r = on_event(call, GOT_END, why);
 	return r == 1 ? lr_deliver(e, call, LR_K_END, "", 0) : r;
 }
 
@@ -241,15 +241,15 @@ static int on_call_frame(struct lr_engine *e, struct lr_call *call, const struct
 	case LR_T_STATUS:
 		return on_status(e, call, f, why);
 	case LR_T_HEADERS:
-		r = lr_on_event(call, GOT_HEADERS, why);
+		r = on_event(call, GOT_HEADERS, why);
 		return r == 1 ? lr_deliver(e, call, LR_K_HEADERS, f->payload, f->h.length) : r;
 	case LR_T_DATA:
 		if (f->h.length == 0)
 			return 0; /* it says nothing */
-		r = lr_on_event(call, GOT_DATA, why);
+		r = on_event(call, GOT_DATA, why);
 		return r == 1 ? lr_on_data(e, call, f, why) : r;
 	case LR_T_CREDIT:
-		r = lr_on_event(call, GOT_CREDIT, why);
+		r = on_event(call, GOT_CREDIT, why);
 		return r == 1 ? on_credit(e, call, f, why) : r;
 	case LR_T_RESET:
 		if (lr_call_step(call, GOT_RESET) != 1)

@@ -335,7 +335,6 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call);
 struct lr_item *lr_item_new(struct lr_conn *conn, uint32_t kind, const void *data, uint64_t size);
 void lr_item_free(struct lr_conn *conn, struct lr_item *item);
 bool lr_item_hold(struct lr_conn *conn, struct lr_item *item); /* get the memory */
-void lr_item_let_go(struct lr_conn *conn, struct lr_item *item);
 void lr_item_append(struct lr_call *call, struct lr_item *item);
 struct lr_item *lr_item_pop(struct lr_call *call);
 void lr_item_drop_last(struct lr_call *call);
@@ -464,7 +463,6 @@ int lr_check_window(struct lr_engine *e, struct lr_call *call, const struct lr_f
 /* dispatch.c: a frame's effect. 0, or LR_PROTOCOL or LR_NOMEM with *why. */
 int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
 	const char **why);
-int lr_on_event(struct lr_call *call, enum lr_event event, const char **why);
 void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge);
 bool lr_only_headers(const struct lr_call *call);
 

@@ -356,20 +356,6 @@ int64_t lr_live(struct lr_engine *e)
 	return r;
 }
 
-int lr_conn_drop(struct lr_engine *e, uint32_t id)
-{
-	struct lr_conn *conn;
-	int r = lr_enter(e);
-
-	if (r < 0)
-		return r;
-	conn = lr_conn_get(e, id);
-	if (conn)
-		lr_conn_die(conn, LR_CLOSED, "closed by this side");
-	lr_leave(e);
-	return conn ? 0 : LR_GONE;
-}
-
 int lr_engine_error(struct lr_engine *e, char *text, int size)
 {
 	int r = lr_enter(e);

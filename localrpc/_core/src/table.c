@@ -125,12 +125,21 @@ struct lr_item *lr_item_new(struct lr_conn *conn, uint32_t kind, const void *dat
 	return item;
 }
 
+static void let_go(struct lr_conn *conn, struct lr_item *item)
+{
+	if (item->mem && !item->lent) {
+		lr_conn_refund(conn, &conn->queued, lr_cost(item->size));
+		free(item->mem);
+	}
+	item->mem = NULL;
+}
+
 void lr_item_free(struct lr_conn *conn, struct lr_item *item)
 {
 	uint64_t bytes = sizeof *item;
 
 	if (item->kind == LR_K_BIG)
-		lr_item_let_go(conn, item);
+		let_go(conn, item);
 	else
 		bytes += item->size;
 	lr_conn_refund(conn, &conn->queued, lr_cost(bytes));
@@ -144,15 +153,6 @@ bool lr_item_hold(struct lr_conn *conn, struct lr_item *item)
 	if (item->mem)
 		lr_conn_charge(conn, &conn->queued, lr_cost(item->size));
 	return item->mem != NULL;
-}
-
-void lr_item_let_go(struct lr_conn *conn, struct lr_item *item)
-{
-	if (item->mem && !item->lent) {
-		lr_conn_refund(conn, &conn->queued, lr_cost(item->size));
-		free(item->mem);
-	}
-	item->mem = NULL;
 }
 
 void lr_item_append(struct lr_call *call, struct lr_item *item)

@@ -6,8 +6,12 @@
  * queue takes at once; it is collected whole before it is answered, so that no size
  * makes both sides wait for room. Over a ring in shared memory, which is our own, bare
  * links: a message is frames that carry its whole length in place of a call.
+ *
+ * The links are made by the core, which is another shared object: this one calls them through
+ * their tables, and has its own copies of the functions of util.c, bell.c and link.c.
  */
 #include "core.h"
+#include "floor.h"
 
 #include <mqueue.h>
 #include <poll.h>
