@@ -53,6 +53,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from localrpc._later import Later
+from localrpc._version import __version__
 
 if TYPE_CHECKING:
     import grpc
@@ -64,8 +65,6 @@ else:
     grpc = Later("grpc")
     _children = Later("localrpc.sync.children")
     _base = Later("localrpc.transports.base")
-
-__version__ = "0.1.0"
 
 __all__ = [
     "__version__",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 from localrpc import _log
+from localrpc._version import __version__
 
 _logger = _log.logger("options")
 
@@ -226,7 +227,8 @@ class Access(NamedTuple):
         return bool(self.everybody or self.users or self.groups)
 
 
-_AGENT = f"grpc-python-localrpc/0.1.0 (linux; python {'.'.join(map(str, sys.version_info[:3]))})"
+_PYTHON = ".".join(map(str, sys.version_info[:3]))
+_AGENT = f"grpc-python-localrpc/{__version__} (linux; python {_PYTHON})"
 
 
 class Options:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import localrpc
 from localrpc._core.build import CoreBuildHook
 from tests.skips import need
 
@@ -83,8 +84,9 @@ def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"localrpc", "localrpc_codegen", "localrpc-0.1.0.dist-info"}
-    assert wheel.name.startswith("localrpc-0.1.0-cp310-abi3-linux_")
+    version = localrpc.__version__
+    assert tops == {"localrpc", "localrpc_codegen", f"localrpc-{version}.dist-info"}
+    assert wheel.name.startswith(f"localrpc-{version}-cp310-abi3-linux_")
     assert {
         "localrpc/py.typed",
         "localrpc/_core/_lr.abi3.so",
@@ -93,7 +95,20 @@ def test_a_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
         "localrpc/bench/bench.proto",
         "localrpc_codegen/py.typed",
     } <= set(names)
-    assert not [name for name in names if name.endswith((".pyc", ".o", ".md")) or "tests/" in name]
+    unwanted = (".pyc", ".o", ".md", ".c", ".h")
+    assert not [name for name in names if name.endswith(unwanted) or "tests/" in name]
+
+
+def test_building_a_wheel_writes_nothing_into_the_source_tree(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    before = {path: path.stat().st_mtime_ns for path in source.rglob("*")}
+    hatch("wheel", source, tmp_path)
+    after = {path: path.stat().st_mtime_ns for path in source.rglob("*")}
+    assert after.keys() == before.keys()
+    changed = {path for path in after if after[path] != before[path] and not path.is_dir()}
+    assert not changed
 
 
 def test_a_wheel_brings_its_plugins(wheel: Path) -> None:
@@ -165,7 +180,8 @@ def test_elsewhere_a_wheel_has_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
     ("platform", "words"),
     [
         ("darwin", ["localrpc needs Linux; this is darwin"]),
-        ("linux", ["compiled core is missing", "install localrpc with pip"]),
+        # Here, in the source tree.
+        ("linux", [str(ROOT), "source tree", "`python -m pip install -e", "another folder"]),
     ],
 )
 def test_a_missing_core_is_explained_where_it_is_needed(platform: str, words: list[str]) -> None:
@@ -180,6 +196,17 @@ localrpc.insecure_channel("shm:x")
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError: ")
     assert all(word in last for word in words), last
+
+
+def test_a_core_missing_from_an_installation_is_explained(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    (tmp_path / "localrpc/_core/_lr.abi3.so").unlink()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    program = [sys.executable, "-c", TALK]
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: localrpc's compiled core is missing")
+    assert "install localrpc again" in last
 
 
 def test_importing_it_is_cheap(record_property: Any, tmp_path: Path) -> None:

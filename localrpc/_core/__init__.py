@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 try:
@@ -10,9 +11,16 @@ try:
 except ImportError as error:
     if not sys.platform.startswith("linux"):
         raise ImportError(f"localrpc needs Linux; this is {sys.platform}") from error
+    tree = Path(__file__).resolve().parents[2]
+    if (tree / "pyproject.toml").exists():
+        raise ImportError(
+            f"{tree} is localrpc's source tree, and the C core is not compiled there. Run "
+            f"`python -m pip install -e {tree}`, which compiles it and needs a C compiler and "
+            "Python's headers (`apt-get install gcc python3-dev`); or, if localrpc is installed, "
+            "start Python in another folder"
+        ) from error
     raise ImportError(
-        f"localrpc's compiled core is missing ({error}); install localrpc with pip, or run "
-        "`python localrpc/_core/build.py` in a source tree (it needs gcc and Python's headers)"
+        f"localrpc's compiled core is missing ({error}): install localrpc again with pip"
     ) from error
 
 __all__ = ["Io", "ffi", "lib"]

@@ -6,9 +6,11 @@ compiles in place.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import sysconfig
 import tempfile
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ class BuildError(Exception):
     """The core could not be compiled; the text says what to install."""
 
 
-def compile_all() -> list[Path]:
-    """Compile `_core._lr` and `bench._floor` in place, and return their paths."""
+def compile_all(package: Path = PACKAGE) -> list[Path]:
+    """Compile `_core._lr` and `bench._floor` into `package`, and return their paths."""
     if not sys.platform.startswith("linux"):
         raise BuildError(f"localrpc needs Linux; this is {sys.platform}")
     try:
@@ -57,7 +59,7 @@ def compile_all() -> list[Path]:
         include_dirs=[str(CORE), str(BENCH)],
         **common,
     )
-    return [_compile(core, PACKAGE / "_core"), _compile(floor, PACKAGE / "bench")]
+    return [_compile(core, package / "_core"), _compile(floor, package / "bench")]
 
 
 def _compile(builder: Any, target: Path) -> Path:
@@ -72,6 +74,7 @@ def _compile(builder: Any, target: Path) -> Path:
                 "and Python's headers: `apt-get install gcc python3-dev`, "
                 "`dnf install gcc python3-devel`, or your system's like."
             ) from error
+        target.mkdir(exist_ok=True)
         place = target / built.name
         # Replaced, never rewritten: somebody may have the old one mapped.
         fresh = place.with_suffix(".new")
@@ -91,6 +94,8 @@ else:
     class CoreBuildHook(BuildHookInterface[BuilderConfig]):
         """Puts what is compiled into the wheel, and marks the wheel as native."""
 
+        _folder: tempfile.TemporaryDirectory[str] | None = None
+
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["pure_python"] = False
@@ -99,14 +104,27 @@ else:
                 build_data["tag"] = f"py3-none-{platform}"
                 return
             try:
-                built = compile_all()
+                if version == "editable":
+                    compile_all()
+                else:
+                    # Not in the source tree: a wheel build writes nothing there.
+                    self._folder = tempfile.TemporaryDirectory(prefix="localrpc-core-")
+                    for path in compile_all(Path(self._folder.name)):
+                        inside = path.relative_to(self._folder.name)
+                        build_data["force_include"][str(path)] = f"localrpc/{inside}"
             except BuildError as error:
                 self.app.abort(str(error))
-            if version != "editable":
-                build_data["artifacts"] += [
-                    f"/{path.relative_to(PACKAGE.parent)}" for path in built
-                ]
             build_data["tag"] = f"cp310-abi3-{platform}"
+
+        def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+            if self._folder is None:
+                return
+            self._folder.cleanup()
+            # hatchling has imported this file from the source tree, so Python has cached it.
+            cached = Path(cache_from_source(__file__))
+            cached.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                cached.parent.rmdir()
 
 
 if __name__ == "__main__":
