@@ -61,10 +61,12 @@ if TYPE_CHECKING:
     from localrpc import testing as testing
     from localrpc.sync import children as _children
     from localrpc.transports import base as _base
+    from localrpc.transports import scheme as _scheme
 else:
     grpc = Later("grpc")
     _children = Later("localrpc.sync.children")
     _base = Later("localrpc.transports.base")
+    _scheme = Later("localrpc.transports.scheme")
 
 __all__ = [
     "__version__",
@@ -293,7 +295,7 @@ def stop_on_signals(server: grpc.Server, grace: float | None = None) -> None:
     install(server, grace)
 
 
-def transports() -> tuple[_base.Offer, ...]:
+def transports() -> tuple[_scheme.Offer, ...]:
     """Return every kind of target, with its properties and limits as they are now.
 
     Each item says how the target is written (`target`), between which processes it works

@@ -27,7 +27,7 @@ from typing import Any
 import grpc
 
 import localrpc
-from localrpc.address import SCHEMES, parse_target
+from localrpc.transports import REGISTERED, parse_target, scheme_for
 
 __all__ = ["fresh_target", "serving"]
 
@@ -87,10 +87,11 @@ def fresh_target(target: str, directory: str) -> str:
     a scheme that has no names to choose from.
     """
     head, question, query = target.partition("?")
-    scheme = SCHEMES.get(head.partition(":")[0])
-    if scheme is None or head != f"{scheme.name}:":
+    name, _, rest = head.partition(":")
+    if name not in REGISTERED or rest or ":" not in head:
         parse_target(target)
         return target
+    scheme = scheme_for(name)
     word = f"test-{os.getpid()}-{next(_numbers)}-{secrets.token_hex(4)}"
     bodies = {
         "NAME": word,

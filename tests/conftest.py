@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from localrpc.address import SCHEMES
-from localrpc.transports import mq, sysvmq
+from localrpc.transports import mq, scheme_for, sysvmq
 from tests import own_ipc
 from tests.ports import free_port
 from tests.skips import pytest_configure, pytest_runtest_setup, pytest_terminal_summary
@@ -36,7 +35,7 @@ TARGETS = {
     "tcp": "tcp:127.0.0.1:{port}",
     "inproc": "inproc:{name}",
 }
-MEETING = [kind for kind, text in TARGETS.items() if SCHEMES[text.partition(":")[0]].meets]
+MEETING = [kind for kind, text in TARGETS.items() if scheme_for(text.partition(":")[0]).meets]
 """Those at which a client finds a server of another process."""
 
 LIKE_ANOTHER = ("shm-spin", "shm-posix", "shm-sysv", "unix-abstract")

@@ -6,16 +6,54 @@ tests/test_documents.py checks that they are up to date.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from localrpc import options
+from localrpc.transports import schemes
 
 ROOT = Path(__file__).resolve().parents[1]
 
+
+def transports() -> Iterator[str]:
+    yield (
+        "| target | between | how calls travel | direction | without copy"
+        " | what each side knows of the other |"
+    )
+    yield "|---|---|---|---|---|---|"
+    for name, scheme in schemes().items():
+        for kind in scheme.kinds:
+            yield (
+                f"| `{name}:{kind.form}` | {kind.scope.value} | {kind.technique}"
+                f" | {kind.direction} | {'yes' if kind.zero_copy else 'no'} | {kind.credentials} |"
+            )
+
+
+def targets() -> Iterator[str]:
+    yield "| target | what the name is |"
+    yield "|---|---|"
+    for scheme in schemes().values():
+        for kind in scheme.kinds:
+            yield from (f"| `{spelled}` | {text} |" for spelled, text in kind.spellings.items())
+
+
+def target_options() -> Iterator[str]:
+    yield "| in the target | of | values | default | what |"
+    yield "|---|---|---|---|---|"
+    takers = {name: scheme.options for name, scheme in schemes().items() if scheme.options}
+    for option in dict.fromkeys(itertools.chain.from_iterable(takers.values())):
+        names = [name for name, taken in takers.items() if option in taken]
+        of = "all but `grpc:`" if len(names) == len(takers) else ", ".join(f"`{n}:`" for n in names)
+        yield f"| `?{option.key}=` | {of} | {option.values} | {option.shown} | {option.text} |"
+
+
 TABLES: dict[str, tuple[str, Callable[[], Iterable[str]]]] = {
     "options": ("localrpc/sync/README.md", options.table),
+    "transports": ("localrpc/transports/README.md", transports),
+    "targets": ("localrpc/transports/README.md", targets),
+    "target options": ("localrpc/transports/README.md", target_options),
 }
 """For each table its page, and what makes its lines."""
 

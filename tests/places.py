@@ -7,7 +7,8 @@ import socket
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from localrpc.address import Address, parse_target
+from localrpc.address import Address
+from localrpc.transports import parse_target
 from tests import strangers
 from tests.ports import free_port
 

@@ -13,8 +13,8 @@ import grpc
 import pytest
 
 import localrpc
-from localrpc.address import RING_MAX, RING_MIN, SCHEMES, parse_target
 from localrpc.cli._group import COMMANDS, commands
+from localrpc.transports import REGISTERED
 from tests import pages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,7 +89,7 @@ def test_every_folder_has_a_page_that_the_front_page_leads_to() -> None:
 
 def test_the_guide_of_help_names_every_target_and_every_name_has_a_docstring() -> None:
     guide = localrpc.__doc__ or ""
-    assert [scheme for scheme in SCHEMES if f"{scheme}:" not in guide] == []
+    assert [scheme for scheme in REGISTERED if f"{scheme}:" not in guide] == []
     functions = [getattr(localrpc, name) for name in localrpc.__all__ if name != "__version__"]
     assert [each for each in functions if "\n" not in (each.__doc__ or "")] == []
 
@@ -115,37 +115,6 @@ def rows_of(page: str, heading: str) -> list[list[str]]:
     assert rest, heading
     lines = itertools.takewhile(lambda line: line.startswith("|"), rest.splitlines())
     return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines][1:]
-
-
-def test_every_option_of_ours_is_explained_and_exists() -> None:
-    text = text_of("localrpc/transports/README.md")
-    in_targets = set(re.findall(r"\| `\?([a-z]+)=`", text))
-    assert in_targets == {option for scheme in SCHEMES.values() for option in scheme.options}
-    bounds = re.search(r"\?ring=` \| `(\w+)` to `(\w+)`", text)
-    assert bounds is not None
-    sizes = [parse_target(f"shm:x?ring={bound}").ring_size for bound in bounds.groups()]
-    assert sizes == [RING_MIN, RING_MAX]
-
-
-def test_the_transports_are_those_that_there_are_in_their_own_words() -> None:
-    head = "| target | between | how calls travel | direction | without copy |"
-    heading = f"{head} what each side knows of the other |"
-    assert rows_of("localrpc/transports/README.md", heading) == [
-        [
-            offer.target,
-            offer.scope.value,
-            offer.technique,
-            offer.direction,
-            "yes" if offer.zero_copy else "no",
-            offer.credentials,
-        ]
-        for offer in localrpc.transports()
-    ]
-
-
-def test_the_spelling_of_every_target_is_explained() -> None:
-    rows = rows_of("localrpc/transports/README.md", "| target | what the name is |")
-    assert {row[0].partition(":")[0] for row in rows} == set(SCHEMES)
 
 
 def test_what_was_measured_is_called_what_it_is() -> None:

@@ -120,7 +120,7 @@ def test_help_for_tests_uses_what_everybody_may_use(module: str) -> None:
     path = ROOT / "localrpc" / f"{module}.py"
     for name in imports_of(path, "localrpc"):
         if name.startswith("localrpc."):
-            assert name.split(".")[1] in {"_later", "address", "testing"}, f"{path}: {name}"
+            assert name.split(".")[1] in {"_later", "testing", "transports"}, f"{path}: {name}"
         else:
             assert not is_foreign(name) or name.split(".")[0] in TESTING[module], f"{path}: {name}"
 

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from localrpc.transports import schemes
+
 from .document import Document, Measured, Section, form, size, times
 from .measures import MEASURES
 
 # What a measurement does not show, and a choice may turn on.
-QUALITIES = {
-    "shm": "Both processes run as one user of one machine. Each connection has two rings of "
-    "memory, and falls back to its socket where shared memory is refused.",
-    "unix": "A file is the server's name, so containers meet by sharing its folder.",
-    "unix-abstract": "As unix:, with a name that leaves no file behind.",
-    "pipe": "For a parent and its children, or over FIFOs; needs no socket at all.",
-    "mq": "POSIX message queues: the system's limits on their number and size apply.",
-    "sysvmq": "System V message queues: the system's limits on their number and size apply.",
-    "tcp": "Processes that share a network namespace and no file system meet here.",
-    "inproc": "Client and server in one process: for tests.",
+QUALITIES = {name: scheme.quality for name, scheme in schemes().items() if scheme.quality} | {
     "grpcio": "HTTP/2: other machines and other languages can call.",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from localrpc.address import SCHEMES, parse_target
+from localrpc.transports import parse_target, schemes
 
 from .aio import GrpcioAioPeer
 from .bare import BARE
@@ -15,7 +15,7 @@ from .peer import Peer
 from .rings import RingPeer
 from .rpc import GrpcioPeer, LocalrpcPeer
 
-_OURS = [name for name, scheme in SCHEMES.items() if scheme.meets and name != "grpc"]
+_OURS = [name for name, scheme in schemes().items() if scheme.meets and name != "grpc"]
 """Where calls between processes go through localrpc; grpc: would measure grpcio once more."""
 
 _OTHERS: dict[str, Peer] = {

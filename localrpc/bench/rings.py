@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 
 from .exchange import Conversation, ExchangePeer, Handle, Messages
 from .peer import TIMEOUT

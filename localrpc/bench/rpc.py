@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 import localrpc
-from localrpc.address import SCHEMES
+from localrpc.transports import scheme_for
 
 from . import bench_pb2
 from .bench_localrpc import BenchServicer, BenchStub, add_BenchServicer_to_server
@@ -108,14 +108,14 @@ class LocalrpcPeer(RpcPeer):
         self._scheme = scheme
         self._query = f"?{query}" if query else ""
         self.name = scheme + self._query
-        self.what = f"localrpc, {SCHEMES[scheme].example}"
+        self.what = f"localrpc, {scheme_for(scheme).example}"
 
     def target(self, directory: Path, server: str) -> str:
         # LOCALRPC_RUNTIME_DIR is `directory`, but abstract names are everybody's.
         body = f"{directory.name}-{self.name_in_files}-{server}"
-        if SCHEMES[self._scheme].example.endswith("PATH"):
+        if scheme_for(self._scheme).example.endswith("PATH"):
             body = str(directory / f"{body}.sock")
-        elif SCHEMES[self._scheme].example.endswith("PORT"):
+        elif scheme_for(self._scheme).example.endswith("PORT"):
             body = f"127.0.0.1:{port_of(directory, body)}"
         return f"{self._scheme}:{body}{self._query}"
 

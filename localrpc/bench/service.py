@@ -18,7 +18,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 from google.protobuf.message import Message
 
 import localrpc
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 
 from .drivers import Call
 from .peer import TIMEOUT, Client, Dress, Peer, UnsupportedScenario

@@ -7,12 +7,13 @@ from typing import Any
 
 import grpc
 
-from localrpc.address import Address, parse_target
+from localrpc.address import Address
 from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.options import parse_options
 from localrpc.sync import instrumentation
 from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
 from localrpc.sync.unary import UnaryUnary
+from localrpc.transports import parse_target
 from localrpc.transports.base import ConnectionFacts, Transport
 
 _Serializer = Callable[[Any], bytes] | None

@@ -16,13 +16,12 @@ from typing import Any
 
 import grpc
 
-from localrpc.address import parse_target
 from localrpc.drive.core import patience
 from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.options import parse_options
 from localrpc.sync.channel import Channel
 from localrpc.sync.server import Server
-from localrpc.transports import inherited
+from localrpc.transports import inherited, parse_target
 
 _TARGET = "pipe:"
 _GRACE = 5.0

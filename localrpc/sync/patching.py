@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 
-from localrpc.address import SCHEMES
 from localrpc.sync.channel import open_channel, text
+from localrpc.transports import REGISTERED
 
 _THEIRS = ("unix", "unix-abstract")
 """Schemes that mean something to grpcio too."""
@@ -58,7 +58,7 @@ class _Patch:
 
 def _is_ours(target: str | bytes) -> bool:
     scheme, colon, body = text(target).partition(":")
-    if not colon or scheme not in SCHEMES or scheme in _THEIRS:
+    if not colon or scheme not in REGISTERED or scheme in _THEIRS:
         return False
     return scheme == "fd" or not body.isdecimal()  # else a host that is called so, and a port
 

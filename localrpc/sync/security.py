@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from localrpc.address import Address
+from localrpc.transports.targets import is_elsewhere
 
 _PROBE = "probe"
 _PATIENCE = 5.0
@@ -35,7 +36,7 @@ def check_channel(address: Address, credentials: grpc.ChannelCredentials) -> Non
             f"target {str(address)!r}: {_REFUSAL}; use insecure_channel or"
             f" grpc.local_channel_credentials(), or dial a grpc: target"
         )
-    if address.elsewhere:
+    if is_elsewhere(address):
         raise ValueError(f"target {str(address)!r}: {_ELSEWHERE}")
 
 
@@ -46,7 +47,7 @@ def refusal_of_server(address: Address, credentials: grpc.ServerCredentials) -> 
             f"{_REFUSAL}; use add_insecure_port or grpc.local_server_credentials(), or a grpc:"
             " target"
         )
-    return _ELSEWHERE if address.elsewhere else None
+    return _ELSEWHERE if is_elsewhere(address) else None
 
 
 _REFUSAL = (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from localrpc import _log
-from localrpc.address import Address, parse_target
+from localrpc.address import Address
 from localrpc.drive.core import LONGEST, patience
 from localrpc.drive.finalizers import run_later
 from localrpc.drive.greenlets import refuse_greenlets
@@ -24,6 +24,7 @@ from localrpc.sync import instrumentation
 from localrpc.sync.behaviour import MethodHandler
 from localrpc.sync.channel import text
 from localrpc.sync.handling import Handling
+from localrpc.transports import parse_target
 
 if TYPE_CHECKING:
     from localrpc.sync.remote import RemoteSide

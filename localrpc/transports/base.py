@@ -7,14 +7,14 @@ behind when anything fails.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
+from localrpc.transports.scheme import Scheme
 from localrpc.wire.codec import Hello
 
 
@@ -130,58 +130,8 @@ class Listener(ABC):
         """Stop listening and remove the name if it is still ours; idempotent."""
 
 
-class Scope(Enum):
-    """Between which processes a kind of target carries calls."""
-
-    PROCESS = "one process"
-    FAMILY = "parent and child"
-    USER = "any processes of one user"
-    MACHINE = "any processes on this machine"
-    NETWORK = "any machines"
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A kind of target, and what this machine has for it now; the words are for people."""
-
-    target: str
-    """How it is spelled."""
-    scope: Scope
-    direction: str
-    technique: str
-    credentials: str
-    """What each side knows of the other, and from where."""
-    zero_copy: bool
-    """Whether messages get across without a copy by the kernel."""
-    limits: Mapping[str, int]
-    """By the system's names, or localrpc's own; -1 for no limit."""
-    missing: str = ""
-    """Why it is not available, and what to do about it."""
-
-    @property
-    def scheme(self) -> str:
-        return self.target.partition(":")[0]
-
-    @property
-    def available(self) -> bool:
-        return not self.missing
-
-
-def what_is_missing(probe: Callable[[], object]) -> str:
-    """Why `probe` fails, for an Offer; empty if it does not."""
-    try:
-        probe()
-    except OSError as error:
-        return error.strerror or str(error)
-    except MemoryError:
-        return "no memory"
-    return ""
-
-
-class Transport(ABC):
+class Transport(Scheme, ABC):
     """One scheme. Stateless but for what for_channel() returns: one instance serves all threads."""
-
-    scheme: str
 
     def for_channel(self, address: Address, options: Options) -> Transport:
         """What one channel dials with; not this where that channel has state of its own.
@@ -190,12 +140,8 @@ class Transport(ABC):
         """
         return self
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """The channel is closed. Idempotent, and nothing for a transport of many channels."""
-
-    @abstractmethod
-    def offers(self) -> tuple[Offer, ...]:
-        """Its kinds of targets, as this machine is now."""
 
     def closed_to_others(self, address: Address) -> str | None:
         """Why other users cannot come in there, whatever the options; None if they can."""
@@ -215,5 +161,5 @@ class Transport(ABC):
         Raises ConnectError, which names the target, the reason and the fix.
         """
 
-    def forget_taken(self) -> None:  # noqa: B027
+    def forget_taken(self) -> None:
         """In a forked child: a connection that dial() was giving to a thread that is not here."""

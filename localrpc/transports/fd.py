@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 
 from localrpc.address import Address
@@ -16,13 +17,15 @@ from localrpc.errors import AddressError, ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import handed, limits, tcp
 from localrpc.transports.attempt import Attempt
-from localrpc.transports.base import Connection, Listener, Offer, Scope, Transport
+from localrpc.transports.base import Connection, Listener, Transport
 from localrpc.transports.credentials import peer_credentials
 from localrpc.transports.door import SocketGreeting, SocketListener, forget_after_fork
 from localrpc.transports.greet import Road
 from localrpc.transports.handover import HandoverListener
 from localrpc.transports.media import SocketMedium
 from localrpc.transports.once import Once
+from localrpc.transports.scheme import Kind, Scope
+from localrpc.transports.targets import INTERFACES, SPIN
 
 
 class _OneClientListener(HandoverListener):
@@ -31,19 +34,31 @@ class _OneClientListener(HandoverListener):
 
 class FdTransport(Transport):
     scheme = "fd"
+    options = (SPIN, INTERFACES)
+    kinds = (
+        Kind(
+            form="N",
+            spellings={
+                "fd:N": "a socket that another process has left to this one, by its number",
+                "fd:NAME": "the same, by its name in `LISTEN_FDNAMES`",
+            },
+            scope=Scope.MACHINE,
+            direction="full duplex",
+            technique="a Unix or TCP socket that another process has opened",
+            credentials="as with unix: and tcp:",
+            limits=lambda: {"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
+        ),
+    )
+    meets = False
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (
-            Offer(
-                target="fd:N",
-                scope=Scope.MACHINE,
-                direction="full duplex",
-                technique="a Unix or TCP socket that another process has opened",
-                credentials="as with unix: and tcp:",
-                zero_copy=False,
-                limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
-            ),
-        )
+    def check(self, name: str) -> str:
+        # A name is what sd_listen_fds(3) allows.
+        if name and not re.fullmatch(r"[0-9]{1,7}|(?![0-9]+$)[\x20-9;-~]{1,255}", name):
+            raise ValueError(
+                "write the number of a descriptor, as in fd:3, or a name out of LISTEN_FDNAMES,"
+                " which has printable ASCII characters without ':'"
+            )
+        return name
 
     def closed_to_others(self, address: Address) -> str | None:
         return None  # who has made the socket has said who can get to it

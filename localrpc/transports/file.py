@@ -23,9 +23,7 @@ from localrpc.transports.base import (
     Connection,
     Greeting,
     Listener,
-    Offer,
     PeerCredentials,
-    Scope,
     Transport,
 )
 from localrpc.transports.credentials import identified
@@ -39,9 +37,14 @@ from localrpc.transports.meeting import (
     new_token,
     unreachable,
 )
+from localrpc.transports.scheme import Kind, Scope
 from localrpc.transports.spool import (
+    HEARTBEAT,
+    INTERVAL,
     KNOCK,
     TOKEN,
+    WATCH,
+    WRITE,
     Side,
     SpoolMedium,
     bell_of,
@@ -51,6 +54,7 @@ from localrpc.transports.spool import (
     remove,
     sweep,
 )
+from localrpc.transports.targets import SPIN, check_characters
 
 _TRIES = 10
 
@@ -135,24 +139,39 @@ class _SpoolListener(MeetingListener):
 
 class FileTransport(Transport):
     scheme = "file"
+    options = (SPIN, WATCH, INTERVAL, WRITE, HEARTBEAT)
+    kinds = (
+        Kind(
+            form="DIR",
+            spellings={
+                "file:DIR": "a spool: a directory in which files carry everything, for comparison"
+                " and for volumes that containers share. It has to belong to the user and be"
+                " closed to others; a server creates it if it is missing, and then removes it"
+                " again"
+            },
+            scope=Scope.USER,
+            direction="two one-way channels",
+            technique="spool files, watched with inotify or polled",
+            credentials="uid: the files' owner; pid: the process that has them open, from /proc",
+            limits=lambda: {
+                **limits.settings("fs/inotify", "max_user_instances", "max_user_watches"),
+                "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+            },
+        ),
+    )
+    quality = "Files alone, in a directory that both sides can write: the slow way."
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (
-            Offer(
-                target="file:DIR",
-                scope=Scope.USER,
-                direction="two one-way channels",
-                technique="spool files, watched with inotify or polled",
-                credentials=(
-                    "uid: the files' owner; pid: the process that has them open, from /proc"
-                ),
-                zero_copy=False,
-                limits={
-                    **limits.settings("fs/inotify", "max_user_instances", "max_user_watches"),
-                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
-                },
-            ),
-        )
+    def check(self, name: str) -> str:
+        if name.startswith("///"):
+            name = name[2:]
+        check_characters(name)
+        if name.startswith("//"):
+            raise ValueError(
+                "after '//' the path must be absolute (write file:DIR for a relative one)"
+            )
+        if name and not name.strip("/"):
+            raise ValueError("the root directory is nobody's spool; name another")
+        return name.rstrip("/")
 
     def listen(self, address: Address, options: Options) -> Listener:
         path = os.path.abspath(address.body)

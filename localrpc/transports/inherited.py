@@ -20,9 +20,7 @@ from localrpc.transports import limits
 from localrpc.transports.base import (
     Greeting,
     Listener,
-    Offer,
     PeerCredentials,
-    Scope,
 )
 from localrpc.transports.credentials import identified, maker_of, open_pidfd_of_sharer
 from localrpc.transports.door import forget_after_fork
@@ -30,6 +28,7 @@ from localrpc.transports.greet import Road
 from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
 from localrpc.transports.meeting import MeetingGreeting
 from localrpc.transports.once import Once
+from localrpc.transports.scheme import Kind, Scope
 
 ENVIRONMENT = "LOCALRPC_PIPE"
 NO_SERVER = (
@@ -87,16 +86,17 @@ def limits_of_pipes() -> dict[str, int]:
     }
 
 
-def offer() -> Offer:
-    return Offer(
-        target="pipe:",
-        scope=Scope.FAMILY,
-        direction="two one-way channels",
-        technique="pipes inherited from the parent, by fork or spawn",
-        credentials="no other process holds the pipes; pid, uid: from /proc",
-        zero_copy=False,
-        limits=limits_of_pipes(),
-    )
+KIND = Kind(
+    form="",
+    spellings={
+        "pipe:": "the pipes that a parent left to this process: see [Children](#children-pipe)"
+    },
+    scope=Scope.FAMILY,
+    direction="two one-way channels",
+    technique="pipes inherited from the parent, by fork or spawn",
+    credentials="no other process holds the pipes; pid, uid: from /proc",
+    limits=limits_of_pipes,
+)
 
 
 def make_pair() -> Pair:
@@ -248,9 +248,6 @@ class ToChild(Once[PipeMedium]):
         with self._changed:
             stop, self._stop = self._stop, -1
         os.close(stop)
-
-    def offers(self) -> tuple[Offer, ...]:
-        return (offer(),)
 
     def listen(self, address: Address, options: Options) -> Listener:
         raise ListenError(str(address), NO_SERVER)

@@ -18,9 +18,7 @@ from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     Listener,
-    Offer,
     PeerCredentials,
-    Scope,
     Transport,
 )
 from localrpc.transports.door import SocketGreeting, peer_name
@@ -28,6 +26,8 @@ from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.handover import HandoverListener
 from localrpc.transports.media import SocketMedium
 from localrpc.transports.names import IN_USE
+from localrpc.transports.scheme import Kind, Scope
+from localrpc.transports.targets import SPIN, check_characters
 from localrpc.wire.codec import Hello
 
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -87,19 +87,28 @@ def connect(address: Address) -> socket.socket:
 
 class InprocTransport(Transport):
     scheme = "inproc"
+    options = (SPIN,)
+    kinds = (
+        Kind(
+            form="NAME",
+            spellings={
+                "inproc:NAME": "any name, private to the process: client and server are in one"
+                " process, as in tests"
+            },
+            scope=Scope.PROCESS,
+            direction="full duplex",
+            technique="a pair of Unix sockets within one process",
+            credentials="the process itself",
+            limits=lambda: {"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
+        ),
+    )
+    quality = "Client and server in one process: for tests."
+    meets = False
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (
-            Offer(
-                target="inproc:NAME",
-                scope=Scope.PROCESS,
-                direction="full duplex",
-                technique="a pair of Unix sockets within one process",
-                credentials="the process itself",
-                zero_copy=False,
-                limits={"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
-            ),
-        )
+    def check(self, name: str) -> str:
+        name = name.removeprefix("//")
+        check_characters(name)
+        return name
 
     def closed_to_others(self, address: Address) -> str | None:
         return None  # no other process comes in at all

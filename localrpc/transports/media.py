@@ -15,6 +15,7 @@ from localrpc._core import links
 from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.errors import GreetingError
+from localrpc.transports.targets import SPIN
 
 MAX_FDS = 3
 _FDS_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)
@@ -125,7 +126,7 @@ class SocketMedium(Medium):
         check_whole(sent, frame)
 
     def open_link(self, pidfd: int, address: Address) -> Link:
-        return links.open_stream(fd=self.sock.detach(), pidfd=pidfd, spin_us=address.spin_us)
+        return links.open_stream(fd=self.sock.detach(), pidfd=pidfd, spin_us=SPIN.of(address))
 
     def close(self) -> None:
         self.sock.close()
@@ -165,7 +166,7 @@ class PipeMedium(Medium):
         rx, tx, keep = self._fds.take()
         self._rx = self._tx = -1
         return links.open_pipe(
-            rx_fd=rx, tx_fd=tx, keep_fd=keep, pidfd=pidfd, spin_us=address.spin_us
+            rx_fd=rx, tx_fd=tx, keep_fd=keep, pidfd=pidfd, spin_us=SPIN.of(address)
         )
 
     def close(self) -> None:

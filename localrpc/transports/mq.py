@@ -23,10 +23,7 @@ from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Greeting,
     Listener,
-    Offer,
     PeerCredentials,
-    Scope,
-    what_is_missing,
 )
 from localrpc.transports.credentials import maker_of, open_pidfd_of_sharer
 from localrpc.transports.media import Descriptors, Medium
@@ -39,6 +36,8 @@ from localrpc.transports.queues import (
     SeenGreeting,
     seen,
 )
+from localrpc.transports.scheme import Kind, Scope, what_is_missing
+from localrpc.transports.targets import SPIN, plain_name
 from localrpc.wire.codec import Hello
 
 _DEPTH = 3
@@ -160,7 +159,7 @@ class QueueMedium(Medium):
 
     def open_link(self, pidfd: int, address: Address) -> Link:
         rx, tx = self._owned.take()
-        return links.open_mqueue(rx_fd=rx, tx_fd=tx, pidfd=pidfd, spin_us=address.spin_us)
+        return links.open_mqueue(rx_fd=rx, tx_fd=tx, pidfd=pidfd, spin_us=SPIN.of(address))
 
     def close(self) -> None:
         if len(self._owned):
@@ -216,28 +215,29 @@ class _MqListener(QueueListener):
 
 class MqTransport(QueueTransport[_Queue, QueueMedium]):
     scheme = "mq"
+    options = (SPIN,)
+    kinds = (
+        Kind(
+            form="NAME",
+            spellings={"mq:NAME": "as for `shm:`; POSIX message queues"},
+            scope=Scope.USER,
+            direction="two one-way channels",
+            technique="POSIX message queues, one each way",
+            credentials="uid, gid: the queues' owner; pid: the process that has them open, from"
+            " /proc",
+            limits=lambda: {
+                **limits.settings("fs/mqueue", "queues_max", "msg_max", "msgsize_max"),
+                "RLIMIT_MSGQUEUE": limits.rlimit("RLIMIT_MSGQUEUE"),
+                "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+            },
+            missing=lambda: what_is_missing(_try_queue),
+        ),
+    )
+    quality = "POSIX message queues: the system's limits on their number and size apply."
     registered = registered
 
-    def offers(self) -> tuple[Offer, ...]:
-        names = ("queues_max", "msg_max", "msgsize_max")
-        return (
-            Offer(
-                target="mq:NAME",
-                scope=Scope.USER,
-                direction="two one-way channels",
-                technique="POSIX message queues, one each way",
-                credentials=(
-                    "uid, gid: the queues' owner; pid: the process that has them open, from /proc"
-                ),
-                zero_copy=False,
-                limits={
-                    **limits.settings("fs/mqueue", *names),
-                    "RLIMIT_MSGQUEUE": limits.rlimit("RLIMIT_MSGQUEUE"),
-                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
-                },
-                missing=what_is_missing(_try_queue),
-            ),
-        )
+    def check(self, name: str) -> str:
+        return plain_name(name)
 
     def listen(self, address: Address, options: Options) -> Listener:
         name = _name(new_token(), "door")

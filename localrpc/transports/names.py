@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from localrpc.address import SUN_PATH_MAX
 from localrpc.errors import AddressInUse, ListenError
+from localrpc.transports.targets import SUN_PATH_MAX
 
 _LOCK_PATIENCE = 10.0
 """Seconds."""

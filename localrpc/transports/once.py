@@ -11,7 +11,7 @@ from localrpc.address import Address
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
-from localrpc.transports.base import Connection, Listener, Offer, Transport
+from localrpc.transports.base import Connection, Listener, Transport
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Medium
 
@@ -72,10 +72,6 @@ class Once(Transport, Generic[M]):
             self._changed.notify_all()
         if connection is not None:
             connection.close()
-
-    def offers(self) -> tuple[Offer, ...]:
-        """None of its own: the transport that made it has said it."""
-        return ()
 
     def listen(self, address: Address, options: Options) -> Listener:
         raise ListenError(str(address), "this is a channel's")

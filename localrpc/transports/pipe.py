@@ -25,9 +25,7 @@ from localrpc.transports.base import (
     Connection,
     Greeting,
     Listener,
-    Offer,
     PeerCredentials,
-    Scope,
     Transport,
 )
 from localrpc.transports.credentials import (
@@ -48,6 +46,8 @@ from localrpc.transports.meeting import (
     new_token,
     unreachable,
 )
+from localrpc.transports.scheme import Kind, Scope
+from localrpc.transports.targets import SPIN, check_characters
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 _WRITE = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -117,22 +117,36 @@ class _FifoListener(MeetingListener):
 
 class PipeTransport(Transport):
     scheme = "pipe"
+    options = (SPIN,)
+    kinds = (
+        inherited.KIND,
+        Kind(
+            form="PATH",
+            spellings={
+                "pipe:PATH": "a FIFO's path, relative or absolute; each client makes two FIFOs of"
+                " its own beside it"
+            },
+            scope=Scope.USER,
+            direction="two one-way channels",
+            technique="named FIFOs, two for each client",
+            credentials="uid: the FIFOs' owner; pid: the process that has them open, from /proc",
+            limits=inherited.limits_of_pipes,
+        ),
+    )
+    quality = "For a parent and its children, or over FIFOs; needs no socket at all."
+    nameless = True
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (
-            inherited.offer(),
-            Offer(
-                target="pipe:PATH",
-                scope=Scope.USER,
-                direction="two one-way channels",
-                technique="named FIFOs, two for each client",
-                credentials=(
-                    "uid: the FIFOs' owner; pid: the process that has them open, from /proc"
-                ),
-                zero_copy=False,
-                limits=inherited.limits_of_pipes(),
-            ),
-        )
+    def check(self, name: str) -> str:
+        if name.startswith("///"):
+            name = name[2:]
+        check_characters(name)
+        if name.startswith("//"):
+            raise ValueError(
+                "after '//' the path must be absolute (write pipe:PATH for a relative one)"
+            )
+        if name.endswith("/"):
+            raise ValueError("the path names a directory; add the FIFO's file name")
+        return name
 
     def closed_to_others(self, address: Address) -> str | None:
         # Who has inherited pipes has them from whoever may call.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
+from typing import Any
 
 from localrpc._core import links
 from localrpc._core.links import Link
-from localrpc.address import RING_DEFAULT, RING_MAX, RING_MIN, SUN_PATH_MAX, Address
+from localrpc.address import Address
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits, memory, names
@@ -16,11 +19,8 @@ from localrpc.transports.base import (
     Connection,
     ConnectionFacts,
     Listener,
-    Offer,
     PeerCredentials,
-    Scope,
     Transport,
-    what_is_missing,
 )
 from localrpc.transports.credentials import open_peer_pidfd
 from localrpc.transports.door import SocketGreeting, SocketListener, peer_name
@@ -33,8 +33,91 @@ from localrpc.transports.greet import (
 )
 from localrpc.transports.media import Descriptors
 from localrpc.transports.memory import Segment
+from localrpc.transports.scheme import Kind, Scope, what_is_missing
+from localrpc.transports.targets import (
+    SPIN,
+    SPIN_ALWAYS,
+    SUN_PATH_MAX,
+    TargetOption,
+    choice,
+    plain_name,
+    socket_path,
+)
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import hello_frame
+
+RING_MIN = 128 * 1024
+"""The largest frame that cannot be cut, 64 KiB and its header, must fit."""
+RING_MAX = 64 * 1024 * 1024
+
+WAKEUP = choice(
+    "wakeup",
+    "eventfd",
+    "futex",
+    "signal",
+    "spin",
+    text="how a sleeping reader on this side is woken. `eventfd`: by an eventfd. `futex`: by a"
+    " futex in the shared memory; an eventfd is used instead where the kernel is older than Linux"
+    " 5.16, a sandbox refuses `futex_waitv`, or the server has other kinds of connections too."
+    " `signal`: by a signal sent to its thread. `spin`: not at all, because it spins on a core of"
+    " its own while a call is awaited; a server goes on until its connections have been silent"
+    " for a second",
+)
+
+
+def _signo(text: str) -> int:
+    if text in ("SIGURG", "SIGUSR1", "SIGUSR2"):
+        return int(signal.Signals[text])
+    count = signal.SIGRTMAX - signal.SIGRTMIN
+    match = re.fullmatch(r"SIGRTMIN(?:\+([0-9]{1,2}))?", text)
+    if match is None or int(match[1] or 0) > count:
+        raise ValueError(f"use SIGURG, SIGUSR1, SIGUSR2 or SIGRTMIN+n with n up to {count}")
+    return int(signal.SIGRTMIN) + int(match[1] or 0)
+
+
+SIGNO = TargetOption(
+    "signo",
+    int(signal.SIGURG),
+    _signo,
+    values="`SIGURG`, `SIGUSR1`, `SIGUSR2`, `SIGRTMIN+n`",
+    text="with `?wakeup=signal` the signal for this side; the other side may choose another. It is"
+    " an error if the program handles that signal itself. SIGURG is harmless to a program that"
+    " does not expect it; the others terminate such a program, so do not choose them if the"
+    " process execs another program while calls are open",
+    shown="`SIGURG`",
+)
+
+
+def _ring(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,9})(?:([kKmM])(?:i?[bB])?)?", text)
+    size = 0
+    if match:
+        size = int(match[1]) << {"": 0, "k": 10, "m": 20}[(match[2] or "").lower()]
+    if not RING_MIN <= size <= RING_MAX or size & (size - 1):
+        raise ValueError("use a power of two from 128k to 64M, such as 256k or 4M")
+    return size
+
+
+RING = TargetOption(
+    "ring",
+    1024 * 1024,
+    _ring,
+    values="`128k` to `64M`",
+    text="size of each of the two rings, a power of two",
+    shown="`1M`",
+)
+MEMORY = choice(
+    "memory",
+    "memfd",
+    "posix",
+    "sysv",
+    text="what the rings are made of. `memfd`: sealed memfds, which travel as descriptors and never"
+    " have a name. For comparison, and only if both sides ask for it: POSIX shared memory"
+    " (`shm_open`) or System V segments (`shmget`), accessible to this user alone, with a name or"
+    " key that is removed as soon as both sides are attached. These two are not sealed: a malicious"
+    " process of the same user could shrink a POSIX segment while it is in use (SIGBUS), and System"
+    " V memory counts against `kernel.shmall`",
+)
 
 _SWITCHED_OFF = "the option localrpc.shared_memory is 0"
 
@@ -44,28 +127,29 @@ def _wake(address: Address) -> int:
 
     Raises ValueError when the program has plans of its own for that signal.
     """
-    if address.wakeup == "futex":
+    wakeup = WAKEUP.of(address)
+    if wakeup == "futex":
         return links.WAKE_FUTEX
-    if address.wakeup != "signal":
+    if wakeup != "signal":
         return 0
-    links.claim_signal(address.signo)
-    return address.signo
+    signo = SIGNO.of(address)
+    links.claim_signal(signo)
+    return signo
 
 
 def _wakeup_fact(address: Address) -> str:
     """How this process's sleepers are really woken."""
-    if address.wakeup == "futex" and not links.futexes_work():
-        return "eventfd"
-    return address.wakeup
+    wakeup = WAKEUP.of(address)
+    return "eventfd" if wakeup == "futex" and not links.futexes_work() else wakeup
 
 
 class _Rings(Memory):
     """A client's two rings and its bell."""
 
     def __init__(self, address: Address) -> None:
-        self.ring_size = address.ring_size
+        self.ring_size = RING.of(address)
         self.page_size = memory.CONTROL_PAGE
-        self.kind = address.memory
+        self.kind = MEMORY.of(address)
         self.wakeup = _wakeup_fact(address)
         self._address = address
         self._wake = _wake(address)
@@ -102,7 +186,7 @@ class _Rings(Memory):
                 pidfd=pidfd,
                 peer_pid=peer.pid,
                 wake=self._wake,
-                spin_us=self._address.spin_us,
+                spin_us=SPIN.of(self._address),
             )
         except (OSError, ValueError, MemoryError) as error:
             raise MemoryRefused(_reason(error)) from None
@@ -147,7 +231,7 @@ class _ShmGreeting(SocketGreeting):
     def _connect_ring(self, peer: PeerCredentials, hello: Hello, wake: int) -> Connection:
         """Raises MemoryRefused, the client's descriptors closed, or ValueError for bad memory."""
         kind = hello.memory or "memfd"
-        limit = int(self.address.options.get("ring", RING_MAX))
+        limit = self.address.options.get(RING.key, RING_MAX)
         sock = self.medium.sock
         with Descriptors() as fds, contextlib.ExitStack() as stack:
             peer_bell, *rings = self.fds.take()
@@ -189,7 +273,7 @@ class _ShmGreeting(SocketGreeting):
                     pidfd=pidfd,
                     peer_pid=reachable_by_signal(peer, hello).pid,
                     wake=wake,
-                    spin_us=self.address.spin_us,
+                    spin_us=SPIN.of(self.address),
                 )
             except (OSError, MemoryError) as error:
                 raise MemoryRefused(f"on the server: {_reason(error)}") from None
@@ -209,7 +293,7 @@ class _ShmGreeting(SocketGreeting):
 
         A client could shrink it, and the server's next look would be a SIGBUS.
         """
-        if kind != self.address.memory:
+        if kind != MEMORY.of(self.address):
             raise MemoryRefused(
                 f"{kind} memory is not sealed; a server that wants it says ?memory={kind}"
                 if kind in memory.KINDS
@@ -219,28 +303,72 @@ class _ShmGreeting(SocketGreeting):
             raise MemoryRefused(f"{kind} memory is for processes of one user")
 
 
+def _try_memory() -> None:
+    try:
+        os.close(memory.create_ring(RING_MIN))
+    except OSError as error:
+        reason = (
+            f"no sealed memory (memfd_create: {error.strerror}): calls stay on the socket, as with"
+            " unix:; the kernel needs CONFIG_MEMFD_CREATE, a container room in its memory"
+        )
+        raise OSError(error.errno, reason) from None
+
+
+def _limits() -> dict[str, int]:
+    return {
+        "ring bytes, least": RING_MIN,
+        "ring bytes, default": RING.default,
+        "ring bytes, most": RING_MAX,
+        "name bytes": SUN_PATH_MAX,
+        "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+    }
+
+
 class ShmTransport(Transport):
     scheme = "shm"
+    options = (WAKEUP, SIGNO, SPIN, RING, MEMORY)
+    kinds = (
+        Kind(
+            form="NAME",
+            spellings={
+                "shm:NAME": "letters, digits, `.`, `-` and `_`; a socket `NAME.shm` in the runtime"
+                " directory, over which both sides exchange the memory",
+                "shm:/PATH": "the same, with the socket at this absolute path",
+            },
+            scope=Scope.MACHINE,
+            direction="two one-way rings",
+            technique="rings in shared memory, one each way",
+            credentials="pid, uid, gid, groups: SO_PEERCRED, SO_PEERGROUPS",
+            zero_copy=True,
+            limits=_limits,
+            missing=lambda: what_is_missing(_try_memory),
+        ),
+    )
+    quality = (
+        "Both processes run as one user of one machine. Each connection has two rings of memory,"
+        " and falls back to its socket where shared memory is refused."
+    )
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (
-            Offer(
-                target="shm:NAME",
-                scope=Scope.MACHINE,
-                direction="two one-way rings",
-                technique="rings in shared memory, one each way",
-                credentials="pid, uid, gid, groups: SO_PEERCRED, SO_PEERGROUPS",
-                zero_copy=True,
-                limits={
-                    "ring bytes, least": RING_MIN,
-                    "ring bytes, default": RING_DEFAULT,
-                    "ring bytes, most": RING_MAX,
-                    "name bytes": SUN_PATH_MAX,
-                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
-                },
-                missing=what_is_missing(_try_memory),
-            ),
-        )
+    def check(self, name: str) -> str:
+        name = name.removeprefix("//")
+        if name.startswith("/"):
+            return socket_path(name)
+        return plain_name(name, " (a path must be absolute: shm:/run/me/socket)")
+
+    def combine(self, options: dict[str, Any]) -> None:
+        wakeup = options.get(WAKEUP.key)
+        if SIGNO.key in options and wakeup != "signal":
+            raise ValueError(
+                "signo= chooses the signal of ?wakeup=signal, which the target does not say; add"
+                " wakeup=signal or leave signo= out"
+            )
+        if wakeup == "spin":
+            if SPIN.key in options:
+                raise ValueError(
+                    "wakeup=spin never stops to spin while a call is awaited; leave spin= out, or"
+                    " choose another wakeup="
+                )
+            options[SPIN.key] = SPIN_ALWAYS
 
     def closed_to_others(self, address: Address) -> str | None:
         if address.body.startswith("/"):
@@ -253,7 +381,7 @@ class ShmTransport(Transport):
     def listen(self, address: Address, options: Options) -> Listener:
         try:
             _wake(address)
-            memory.sweep(address.memory)
+            memory.sweep(MEMORY.of(address))
             path = _path(address, create=True)
         except (OSError, ValueError) as error:
             raise ListenError(str(address), _reason(error)) from None
@@ -280,17 +408,6 @@ class ShmTransport(Transport):
             return dial_socket(path, address, options, attempt, _Rings(address))
         except MemoryRefused as refusal:
             return dial_socket(path, address, options, attempt, None, f"on the client: {refusal}")
-
-
-def _try_memory() -> None:
-    try:
-        os.close(memory.create_ring(RING_MIN))
-    except OSError as error:
-        reason = (
-            f"no sealed memory (memfd_create: {error.strerror}): calls stay on the socket, as with"
-            " unix:; the kernel needs CONFIG_MEMFD_CREATE, a container room in its memory"
-        )
-        raise OSError(error.errno, reason) from None
 
 
 def _path(address: Address, *, create: bool) -> str:

@@ -23,10 +23,15 @@ from localrpc.transports import records
 from localrpc.transports.base import PeerCredentials
 from localrpc.transports.credentials import open_pidfd_of_holder
 from localrpc.transports.media import Medium, check_whole
+from localrpc.transports.targets import SPIN, choice, milliseconds
 
 __all__ = [
+    "HEARTBEAT",
+    "INTERVAL",
     "KNOCK",
     "TOKEN",
+    "WATCH",
+    "WRITE",
     "Side",
     "SpoolMedium",
     "World",
@@ -40,6 +45,28 @@ __all__ = [
 ]
 
 _logger = _log.logger("transports")
+
+WATCH = choice(
+    "watch",
+    "inotify",
+    "poll",
+    text="whether the kernel tells a reader of new files, or the reader polls. Poll where inotify"
+    " does not see the other side's writes, or no inotify instance is left",
+)
+INTERVAL = milliseconds("interval", 20, text="how often a polling reader looks")
+WRITE = choice(
+    "write",
+    "append",
+    "rename",
+    text="whether this side appends to files of 256 KiB, or writes each batch of frames to a file"
+    " of its own and renames it into place",
+)
+HEARTBEAT = milliseconds(
+    "heartbeat",
+    1000,
+    text="how often a side shows that it is alive to a side in another PID namespace, which takes"
+    " it for dead after five missed heartbeats",
+)
 
 TOKEN = "[0-9a-f]{16}"
 """The name of a connection's folder."""
@@ -81,7 +108,8 @@ class Side(NamedTuple):
 
     @staticmethod
     def own(address: Address) -> Side:
-        return Side(os.getpid(), own_world(), address.batches, address.heartbeat_ms)
+        batches = WRITE.of(address) == "rename"
+        return Side(os.getpid(), own_world(), batches, HEARTBEAT.of(address))
 
     def lines(self) -> list[str]:
         numbers = self.pid, self.batches, self.heartbeat_ms
@@ -130,7 +158,8 @@ def bell_of(
     address: Address, folder: str, *, batches: bool, other: str | None = None
 ) -> tuple[int, str]:
     """A descriptor that tells of what comes, and how. Raises OSError."""
-    if not address.polls:
+    interval = INTERVAL.of(address)
+    if WATCH.of(address) != "poll":
         try:
             return spool_bell(folder, batches=batches, other=other, interval_ms=0), "inotify"
         except OSError as error:
@@ -142,13 +171,13 @@ def bell_of(
             _logger.warning(
                 "%s: files are looked at every %d ms, because %s",
                 address,
-                address.interval_ms,
+                interval,
                 "this user has no inotify instance or watch left; raise"
                 " fs.inotify.max_user_instances or max_user_watches (sysctl)"
                 if reason.errno in _NO_MORE_INOTIFY
                 else f"inotify cannot be used here: {reason.strerror}",
             )
-    bell = spool_bell(folder, batches=batches, other=other, interval_ms=address.interval_ms)
+    bell = spool_bell(folder, batches=batches, other=other, interval_ms=interval)
     return bell, "poll"
 
 
@@ -226,7 +255,7 @@ class SpoolMedium(Medium):
             silence = 0 if self._own.sees(self.theirs) else self.theirs.heartbeat_ms
             pulse = self._own.heartbeat_ms, silence
         self._fd = -1
-        return self._spool.open_link(pidfd=pidfd, pulse=pulse, spin_us=address.spin_us)
+        return self._spool.open_link(pidfd=pidfd, pulse=pulse, spin_us=SPIN.of(address))
 
     def close(self) -> None:
         self._fd = -1

@@ -24,10 +24,7 @@ from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Greeting,
     Listener,
-    Offer,
     PeerCredentials,
-    Scope,
-    what_is_missing,
 )
 from localrpc.transports.media import Medium
 from localrpc.transports.meeting import KNOCK_SIZE, gone, new_token
@@ -39,6 +36,8 @@ from localrpc.transports.queues import (
     SeenGreeting,
     seen,
 )
+from localrpc.transports.scheme import Kind, Scope, what_is_missing
+from localrpc.transports.targets import SPIN, plain_name
 from localrpc.wire.codec import Hello
 
 _logger = _log.logger("transports")
@@ -108,7 +107,7 @@ class SysvMedium(Medium):
             size=size,
             pidfd=pidfd,
             record=record,
-            spin_us=address.spin_us,
+            spin_us=SPIN.of(address),
         )
 
     def close(self) -> None:
@@ -180,24 +179,27 @@ class _SysvListener(QueueListener):
 
 class SysvMqTransport(QueueTransport[int, SysvMedium]):
     scheme = "sysvmq"
+    options = (SPIN,)
+    kinds = (
+        Kind(
+            form="NAME",
+            spellings={"sysvmq:NAME": "as for `shm:`; System V message queues"},
+            scope=Scope.USER,
+            direction="two one-way channels",
+            technique="System V message queues, one each way",
+            credentials="uid, gid: the queues' owner; pid: who sent last",
+            limits=lambda: {
+                **limits.settings("kernel", "msgmax", "msgmnb", "msgmni"),
+                "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+            },
+            missing=lambda: what_is_missing(lambda: sysv.drop(sysv.make(sysv.new_key()))),
+        ),
+    )
+    quality = "System V message queues: the system's limits on their number and size apply."
     registered = registered
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (
-            Offer(
-                target="sysvmq:NAME",
-                scope=Scope.USER,
-                direction="two one-way channels",
-                technique="System V message queues, one each way",
-                credentials="uid, gid: the queues' owner; pid: who sent last",
-                zero_copy=False,
-                limits={
-                    **limits.settings("kernel", "msgmax", "msgmnb", "msgmni"),
-                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
-                },
-                missing=what_is_missing(lambda: sysv.drop(sysv.make(sysv.new_key()))),
-            ),
-        )
+    def check(self, name: str) -> str:
+        return plain_name(name)
 
     def listen(self, address: Address, options: Options) -> Listener:
         queue, record = registered.make_place(address, str(sysv.new_key()), sysv.make_at)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import re
 import select
 import socket
 import struct
@@ -26,11 +27,8 @@ from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     Listener,
-    Offer,
     PeerCredentials,
-    Scope,
     Transport,
-    what_is_missing,
 )
 from localrpc.transports.credentials import (
     groups_of_user,
@@ -41,7 +39,9 @@ from localrpc.transports.credentials import (
 from localrpc.transports.door import SocketGreeting, SocketListener
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import SocketMedium
+from localrpc.transports.scheme import Kind, Scope, what_is_missing
 from localrpc.transports.sockdiag import holder_of_other_end
+from localrpc.transports.targets import INTERFACES, SPIN, check_characters, is_elsewhere
 from localrpc.wire.codec import Hello
 
 _BACKLOG = 1024
@@ -67,7 +67,7 @@ def _places(address: Address) -> list[_Place]:
     host = host.removeprefix("[").removesuffix("]")
     found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     places = [(family, place) for family, _, _, _, place in found]
-    if not address.elsewhere:
+    if not is_elsewhere(address):
         for _, place in places:
             if not _is_loopback(str(place[0])):
                 raise ValueError(f"{place[0]} {_ELSEWHERE}")
@@ -121,7 +121,7 @@ def _watch(
 
 def _welcome_from_elsewhere(address: Address, peer: PeerCredentials) -> bool:
     """Whether it has no user here to compare, and the target allows that."""
-    return peer.uid == _UNKNOWN and address.elsewhere
+    return peer.uid == _UNKNOWN and is_elsewhere(address)
 
 
 class TcpGreeting(SocketGreeting):
@@ -153,25 +153,52 @@ class TcpGreeting(SocketGreeting):
         return place_name(self._place)
 
 
+def _try_loopback() -> None:
+    with socket.socket(socket.AF_INET, _KIND) as sock:
+        try:
+            sock.bind(("127.0.0.1", 0))
+        except OSError as error:
+            reason = f"127.0.0.1 is not to be had ({error.strerror}): ip link set lo up"
+            raise OSError(error.errno, reason) from None
+
+
+def _limits() -> dict[str, int]:
+    return {
+        "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+        **limits.settings("net/core", "somaxconn", "wmem_max"),
+    }
+
+
 class TcpTransport(Transport):
     scheme = "tcp"
+    options = (SPIN, INTERFACES)
+    kinds = (
+        Kind(
+            form="HOST:PORT",
+            spellings={
+                "tcp:HOST:PORT": "`tcp:127.0.0.1:5000`, `tcp:localhost:5000`, `tcp:[::1]:5000`;"
+                " with port 0 the server chooses a port, and `add_insecure_port` returns it"
+            },
+            scope=Scope.MACHINE,
+            direction="full duplex",
+            technique="a TCP connection over the loopback interface",
+            credentials="uid; pid, for processes of the same user: sock_diag",
+            limits=_limits,
+            missing=lambda: what_is_missing(_try_loopback),
+        ),
+    )
+    quality = "Processes that share a network namespace and no file system meet here."
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (
-            Offer(
-                target="tcp:HOST:PORT",
-                scope=Scope.MACHINE,
-                direction="full duplex",
-                technique="a TCP connection over the loopback interface",
-                credentials="uid; pid, for processes of the same user: sock_diag",
-                zero_copy=False,
-                limits={
-                    "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
-                    **limits.settings("net/core", "somaxconn", "wmem_max"),
-                },
-                missing=what_is_missing(_try_loopback),
-            ),
-        )
+    def check(self, name: str) -> str:
+        name = name.removeprefix("//")
+        check_characters(name)
+        match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/]+):([0-9]{1,5})", name)
+        if name and (match is None or int(match[2]) > 65535):
+            raise ValueError(
+                "write host and port, as in tcp:127.0.0.1:5000, tcp:localhost:5000 or"
+                " tcp:[::1]:5000; a server that is to choose its port says 0"
+            )
+        return name
 
     def closed_to_others(self, address: Address) -> str | None:
         return None
@@ -217,17 +244,8 @@ def road(
 def check_place(address: Address, sock: socket.socket) -> None:
     """Raises ValueError for a socket that others can reach, unless the target allows it."""
     place = sock.getsockname()[0]
-    if not address.elsewhere and not _is_loopback(place):
+    if not is_elsewhere(address) and not _is_loopback(place):
         raise ValueError(f"{place} {_ELSEWHERE}")
-
-
-def _try_loopback() -> None:
-    with socket.socket(socket.AF_INET, _KIND) as sock:
-        try:
-            sock.bind(("127.0.0.1", 0))
-        except OSError as error:
-            reason = f"127.0.0.1 is not to be had ({error.strerror}): ip link set lo up"
-            raise OSError(error.errno, reason) from None
 
 
 def _refusal(address: Address, peer: PeerCredentials, options: Options) -> str | None:

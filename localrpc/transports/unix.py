@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import os
 
-from localrpc.address import SUN_PATH_MAX, Address
+from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports import limits, names
 from localrpc.transports.attempt import Attempt
-from localrpc.transports.base import Connection, Listener, Offer, Scope, Transport
+from localrpc.transports.base import Connection, Listener, Transport
 from localrpc.transports.door import SocketGreeting, SocketListener
 from localrpc.transports.greet import dial_socket
+from localrpc.transports.scheme import Kind, Scope
+from localrpc.transports.targets import (
+    SPIN,
+    SUN_PATH_MAX,
+    check_characters,
+    check_length,
+    socket_path,
+)
 
 _DIRECTION = "full duplex"
 _CREDENTIALS = "pid, uid, gid, groups: SO_PEERCRED, SO_PEERGROUPS"
@@ -26,19 +34,25 @@ def _limits() -> dict[str, int]:
 
 class UnixTransport(Transport):
     scheme = "unix"
+    options = (SPIN,)
+    kinds = (
+        Kind(
+            form="PATH",
+            spellings={
+                "unix:PATH": "a socket's path, relative or absolute",
+                "unix:///PATH": "a socket's absolute path",
+            },
+            scope=Scope.MACHINE,
+            direction=_DIRECTION,
+            technique="a Unix stream socket",
+            credentials=_CREDENTIALS,
+            limits=_limits,
+        ),
+    )
+    quality = "A file is the server's name, so containers meet by sharing its folder."
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (
-            Offer(
-                target="unix:PATH",
-                scope=Scope.MACHINE,
-                direction=_DIRECTION,
-                technique="a Unix stream socket",
-                credentials=_CREDENTIALS,
-                zero_copy=False,
-                limits=_limits(),
-            ),
-        )
+    def check(self, name: str) -> str:
+        return socket_path(name)
 
     def closed_to_others(self, address: Address) -> str | None:
         return None
@@ -53,19 +67,27 @@ class UnixTransport(Transport):
 
 class AbstractTransport(Transport):
     scheme = "unix-abstract"
+    options = (SPIN,)
+    kinds = (
+        Kind(
+            form="NAME",
+            spellings={
+                "unix-abstract:NAME": "a name without a file; it lasts as long as the server"
+            },
+            scope=Scope.MACHINE,
+            direction=_DIRECTION,
+            technique="a Unix stream socket with a name that is not a file",
+            credentials=_CREDENTIALS,
+            limits=_limits,
+        ),
+    )
+    quality = "As unix:, with a name that leaves no file behind."
 
-    def offers(self) -> tuple[Offer, ...]:
-        return (
-            Offer(
-                target="unix-abstract:NAME",
-                scope=Scope.MACHINE,
-                direction=_DIRECTION,
-                technique="a Unix stream socket with a name that is not a file",
-                credentials=_CREDENTIALS,
-                zero_copy=False,
-                limits=_limits(),
-            ),
-        )
+    def check(self, name: str) -> str:
+        name = name.removeprefix("//")
+        check_characters(name)
+        check_length(name, "the name")
+        return name
 
     def closed_to_others(self, address: Address) -> str | None:
         return None

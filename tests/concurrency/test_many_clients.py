@@ -18,7 +18,7 @@ import pytest
 
 import localrpc
 from localrpc._core import Io, ffi, lib
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from tests.links.kinds import KINDS, End, Frame, Kind, pair
 from tests.peers import processes
 from tests.peers.journal import PATIENCE, Pen

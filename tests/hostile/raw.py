@@ -12,9 +12,8 @@ from time import monotonic_ns
 
 from localrpc._core import Io, lib
 from localrpc._core.links import make_bell
-from localrpc.address import parse_target
 from localrpc.options import parse_options
-from localrpc.transports import Attempt, Connection, transport_for
+from localrpc.transports import Attempt, Connection, parse_target, transport_for
 from localrpc.transports.greet import make_hello
 from localrpc.transports.media import SocketMedium
 from localrpc.transports.memory import CONTROL_PAGE, create_ring

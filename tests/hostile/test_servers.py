@@ -14,8 +14,7 @@ import pytest
 
 import localrpc
 from localrpc._core import Io, lib
-from localrpc.address import parse_target
-from localrpc.transports import Connection, transport_for
+from localrpc.transports import Connection, parse_target, transport_for
 from tests.hostile.raw import OPTIONS
 from tests.peers.journal import PATIENCE
 from tests.rpc.house import await_that, dial

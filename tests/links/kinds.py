@@ -16,9 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from localrpc._core import Io, lib
-from localrpc.address import SCHEMES, parse_target
 from localrpc.options import Options, parse_options
-from localrpc.transports import Attempt, Connection, Greeting, Listener, transport_for
+from localrpc.transports import (
+    Attempt,
+    Connection,
+    Greeting,
+    Listener,
+    parse_target,
+    scheme_for,
+    transport_for,
+)
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +67,7 @@ KINDS = {
     "tcp": Kind("tcp:127.0.0.1:{port}", wakeup="socket"),
     "inproc": Kind("inproc:{tmp}/link", wakeup="socket"),
 }
-MEETING = [name for name, kind in KINDS.items() if SCHEMES[kind.target.partition(":")[0]].meets]
+MEETING = [name for name, kind in KINDS.items() if scheme_for(kind.target.partition(":")[0]).meets]
 """Those with a client in a process of its own."""
 
 
@@ -187,7 +194,7 @@ CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from tests.links.kinds import KINDS, End, Frame
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from localrpc.options import parse_options
 from localrpc.transports import Attempt, transport_for
 kind = KINDS[sys.argv[2]]

@@ -53,7 +53,7 @@ assert libc.prctl(38, 1, 0, 0, 0) == 0
 assert libc.prctl(22, 2, ctypes.byref(Program(4, filters)), 0, 0) == 0
 
 sys.path.insert(0, sys.argv[1])
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from localrpc.options import parse_options
 from localrpc.transports import Attempt, transport_for
 from tests.rpc.house import House

@@ -11,9 +11,9 @@ import grpc
 import pytest
 
 import localrpc
-from localrpc.address import parse_target
 from localrpc.errors import ConnectError
 from localrpc.options import Options
+from localrpc.transports import parse_target
 from localrpc.transports.inproc import InprocTransport
 from tests.forks.children import Child
 from tests.transports.doors import Doorman, dial, readable, run_python

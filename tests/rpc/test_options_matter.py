@@ -13,12 +13,12 @@ import grpc
 import pytest
 
 import localrpc
-from localrpc.address import parse_target
 from localrpc.drive import keeper as keeping
 from localrpc.drive.core import NEVER
 from localrpc.drive.keeper import Keeper
 from localrpc.errors import ConnectError
 from localrpc.options import DECLARED, Options, parse_options
+from localrpc.transports import parse_target
 from tests.concurrency.engines import figures
 from tests.conftest import fresh_target
 from tests.hostile.raw import raw_client

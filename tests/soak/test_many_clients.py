@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import localrpc
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from tests.concurrency.test_many_clients import PROCESSES, most_descriptors, serve
 from tests.peers.journal import Pen
 from tests.peers.processes import Peer

@@ -15,12 +15,13 @@ import pytest
 
 import localrpc
 from localrpc import testing
-from localrpc.address import SCHEMES
 from localrpc.errors import AddressError
 from localrpc.testing import fresh_target, serving
+from localrpc.transports import scheme_for, schemes
+from localrpc.transports.targets import SPIN
 
 PATIENCE = 20.0
-NAMED = sorted(scheme.name for scheme in SCHEMES.values() if scheme.example[-2:] != ":N")
+NAMED = sorted(scheme.scheme for scheme in schemes().values() if scheme.example[-2:] != ":N")
 
 
 def test_the_module_is_imported_when_it_is_first_used() -> None:
@@ -63,7 +64,7 @@ def begin(channel: Any) -> Any:
 
 @pytest.mark.parametrize("scheme", NAMED)
 def test_a_scheme_alone_is_given_a_name(scheme: str) -> None:
-    query = "?spin=off" if "spin" in SCHEMES[scheme].options else ""
+    query = "?spin=off" if SPIN in scheme_for(scheme).options else ""
     with (
         serving(Loud(), target=f"{scheme}:{query}") as one,
         serving(Loud(), target=f"{scheme}:") as other,

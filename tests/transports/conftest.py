@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from localrpc import address
-from localrpc.transports import greet
+from localrpc.transports import greet, scheme_for
 from tests.ports import free_port
 from tests.skips import cannot, need
 
@@ -82,7 +81,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _target(request.param, tmp_path)
 
 
-@pytest.fixture(params=[scheme for scheme in SCHEMES if address.SCHEMES[scheme].meets])
+@pytest.fixture(params=[scheme for scheme in SCHEMES if scheme_for(scheme).meets])
 def meeting_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a client finds a server of another process."""
     return _target(request.param, tmp_path)

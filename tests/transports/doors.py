@@ -18,9 +18,8 @@ from typing import Any
 import grpc
 
 import localrpc
-from localrpc.address import parse_target
 from localrpc.options import Options, parse_options
-from localrpc.transports import Attempt, Connection, Greeting, transport_for
+from localrpc.transports import Attempt, Connection, Greeting, parse_target, transport_for
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
@@ -233,7 +232,7 @@ def reachable(path: Path) -> Path:
 
 HOLD = """
 import sys
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from localrpc.errors import ListenError
 from localrpc.options import Options
 from localrpc.transports import transport_for
@@ -252,7 +251,7 @@ else:
 SERVE_ONE = """
 import sys
 from multiprocessing.connection import wait
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from localrpc.options import Options
 from localrpc.transports import transport_for
 address = parse_target(sys.argv[1])
@@ -271,7 +270,7 @@ listener.close()
 
 DIAL = """
 import sys
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from localrpc.errors import ConnectError
 from localrpc.options import Options
 from localrpc.transports import Attempt, transport_for

@@ -13,8 +13,7 @@ import posix_ipc
 import pytest
 
 from localrpc._core import lib
-from localrpc.address import parse_target
-from localrpc.transports import PeerCredentials, mq, pipe, sysv, sysvmq
+from localrpc.transports import PeerCredentials, mq, parse_target, pipe, sysv, sysvmq
 from localrpc.transports.meeting import encode_knock, new_token
 
 from .doors import Doorman, dial

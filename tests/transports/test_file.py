@@ -21,11 +21,10 @@ import pytest
 import localrpc
 from localrpc._core import lib
 from localrpc._core.links import spool_bell
-from localrpc.address import parse_target
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
+from localrpc.transports import parse_target, transport_for
 from localrpc.transports import spool as spools
-from localrpc.transports import transport_for
 from tests.links.kinds import End, Frame, Kind, pair
 from tests.skips import cannot, root_only
 from tests.strangers import SpoolVisitor
@@ -419,7 +418,7 @@ def test_when_both_are_killed_the_next_server_clears_up(spool: str) -> None:
 
 DIE = """
 import os, signal, sys
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from localrpc.options import Options
 from localrpc.transports import Attempt, records, transport_for
 

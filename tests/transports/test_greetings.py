@@ -18,10 +18,16 @@ import pytest
 
 from localrpc._core import links
 from localrpc._core.links import make_bell
-from localrpc.address import parse_target
 from localrpc.errors import ConnectError, GreetingError, ListenError
 from localrpc.options import Options
-from localrpc.transports import Greeting, PeerCredentials, credentials, memory, transport_for
+from localrpc.transports import (
+    Greeting,
+    PeerCredentials,
+    credentials,
+    memory,
+    parse_target,
+    transport_for,
+)
 from localrpc.transports.credentials import refusal_of_client, refusal_of_server
 from localrpc.transports.greet import make_hello
 from localrpc.wire.codec import Hello
@@ -653,7 +659,7 @@ def test_a_process_without_descriptors_and_nobody_at_the_door_goes_on(tmp_path: 
     done = run_python(
         """
 import os, resource, socket, sys
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from localrpc.options import Options
 from localrpc.transports import transport_for
 listener = transport_for("unix").listen(parse_target(sys.argv[1]), Options())

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from localrpc.address import parse_target
 from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
-from localrpc.transports import transport_for
+from localrpc.transports import parse_target, transport_for
 from localrpc.transports.meeting import KNOCK_SIZE, Knocks, encode_knock, new_token
 
 from . import meetings

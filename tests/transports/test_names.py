@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from localrpc.address import parse_target
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
-from localrpc.transports import names, transport_for
+from localrpc.transports import names, parse_target, transport_for
 from localrpc.transports.unix import UnixTransport
 
 from . import meetings

@@ -15,9 +15,8 @@ from click.testing import CliRunner
 
 import localrpc
 from localrpc._core import lib
-from localrpc.address import SCHEMES
 from localrpc.cli._group import commands
-from localrpc.transports import Scope, limits
+from localrpc.transports import REGISTERED, Scope, limits, schemes
 
 
 def offer(target: str) -> Any:
@@ -25,12 +24,12 @@ def offer(target: str) -> Any:
 
 
 def test_every_scheme_is_offered_and_nothing_else() -> None:
-    assert {offer.scheme for offer in localrpc.transports()} == set(SCHEMES)
+    assert {offer.scheme for offer in localrpc.transports()} == set(REGISTERED)
 
 
 def test_a_target_is_spelled_as_errors_spell_it() -> None:
     spelled = {offer.target for offer in localrpc.transports()}
-    assert {scheme.example for scheme in SCHEMES.values()} <= spelled
+    assert {scheme.example for scheme in schemes().values()} <= spelled
 
 
 def test_importing_the_package_of_that_name_does_not_hide_the_function() -> None:

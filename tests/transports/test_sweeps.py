@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from localrpc._core import lib
-from localrpc.address import parse_target
 from localrpc.errors import AddressInUse, ConnectError
 from localrpc.options import Options
-from localrpc.transports import transport_for
+from localrpc.transports import parse_target, transport_for
 from tests.links.kinds import End, Frame
 from tests.peers import census
 
@@ -35,7 +34,7 @@ target = meetings.target
 
 DIE = """
 import os, signal, sys
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from localrpc.options import Options
 from localrpc.transports import Attempt, mq, pipe, records, sysv, transport_for
 from localrpc.transports import meeting, queues
@@ -147,7 +146,7 @@ def test_a_client_that_is_killed_before_its_hello_harms_nobody(target: str, tmp_
 
 DIE_CLOSING = """
 import os, signal, sys
-from localrpc.address import parse_target
+from localrpc.transports import parse_target
 from localrpc.options import Options
 from localrpc.transports import records, sysv, transport_for
 

@@ -13,10 +13,9 @@ import pytest
 
 import localrpc
 from localrpc._core import lib
-from localrpc.address import parse_target
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
-from localrpc.transports import greet, transport_for
+from localrpc.transports import greet, parse_target, transport_for
 from localrpc.transports.credentials import open_pidfd_of_holder
 from localrpc.transports.sockdiag import holder_of_other_end
 from localrpc.wire.greeting import hello_frame

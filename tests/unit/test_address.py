@@ -8,15 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localrpc.address import (
-    RING_DEFAULT,
-    SCHEMES,
-    SPIN_ALWAYS,
-    SPIN_AUTO,
-    Address,
-    parse_target,
-)
+from localrpc.address import Address
 from localrpc.errors import AddressError
+from localrpc.transports import REGISTERED, parse_target, scheme_for
+from localrpc.transports.shm import MEMORY, RING, SIGNO, WAKEUP
+from localrpc.transports.spool import HEARTBEAT, INTERVAL, WATCH, WRITE
+from localrpc.transports.targets import INTERFACES, SPIN, SPIN_ALWAYS, SPIN_AUTO, AnyOption
 
 
 @pytest.mark.parametrize(
@@ -58,49 +55,51 @@ def test_a_target_is_scheme_and_body(text: str, scheme: str, body: str) -> None:
 
 
 def test_a_spools_options_have_values_and_defaults() -> None:
-    plain = parse_target("file:a")
-    assert (plain.polls, plain.interval_ms) == (False, 20)
-    assert (plain.batches, plain.heartbeat_ms) == (False, 1000)
-    given_all = parse_target("file:a?watch=poll&interval=5&write=rename&heartbeat=200")
-    assert (given_all.polls, given_all.interval_ms) == (True, 5)
-    assert (given_all.batches, given_all.heartbeat_ms) == (True, 200)
+    def values(target: str) -> tuple[object, ...]:
+        address = parse_target(target)
+        return tuple(option.of(address) for option in (WATCH, INTERVAL, WRITE, HEARTBEAT))
+
+    assert values("file:a") == ("inotify", 20, "append", 1000)
+    given_all = "file:a?watch=poll&interval=5&write=rename&heartbeat=200"
+    assert values(given_all) == ("poll", 5, "rename", 200)
 
 
 def test_options_have_defaults() -> None:
     address = parse_target("shm:a")
-    assert (address.wakeup, address.spin_us, address.ring_size) == (
+    assert (WAKEUP.of(address), SPIN.of(address), RING.of(address)) == (
         "eventfd",
         SPIN_AUTO,
-        RING_DEFAULT,
+        1 << 20,
     )
+    assert INTERFACES.of(parse_target("tcp:localhost:1")) == "loopback"
 
 
 @pytest.mark.parametrize(
-    ("query", "attribute", "value"),
+    ("query", "option", "value"),
     [
-        ("wakeup=signal", "wakeup", "signal"),
-        ("wakeup=eventfd", "wakeup", "eventfd"),
-        ("wakeup=signal", "signo", signal.SIGURG),
-        ("wakeup=signal&signo=SIGUSR2", "signo", signal.SIGUSR2),
-        ("signo=SIGRTMIN+3&wakeup=signal", "signo", signal.SIGRTMIN + 3),
-        ("signo=SIGRTMIN&wakeup=signal", "signo", signal.SIGRTMIN),
-        ("wakeup=futex", "wakeup", "futex"),
-        ("wakeup=spin", "spin_us", SPIN_ALWAYS),
-        ("spin=auto", "spin_us", SPIN_AUTO),
-        ("spin=off", "spin_us", 0),
-        ("spin=50", "spin_us", 50),
-        ("ring=131072", "ring_size", 131072),
-        ("spin=off", "memory", "memfd"),
-        ("memory=posix", "memory", "posix"),
-        ("memory=sysv", "memory", "sysv"),
-        ("ring=256k", "ring_size", 262144),
-        ("ring=256KiB", "ring_size", 262144),
-        ("ring=4M", "ring_size", 4194304),
-        ("wakeup=signal&ring=64M", "ring_size", 67108864),
+        ("wakeup=signal", WAKEUP, "signal"),
+        ("wakeup=eventfd", WAKEUP, "eventfd"),
+        ("wakeup=signal", SIGNO, signal.SIGURG),
+        ("wakeup=signal&signo=SIGUSR2", SIGNO, signal.SIGUSR2),
+        ("signo=SIGRTMIN+3&wakeup=signal", SIGNO, signal.SIGRTMIN + 3),
+        ("signo=SIGRTMIN&wakeup=signal", SIGNO, signal.SIGRTMIN),
+        ("wakeup=futex", WAKEUP, "futex"),
+        ("wakeup=spin", SPIN, SPIN_ALWAYS),
+        ("spin=auto", SPIN, SPIN_AUTO),
+        ("spin=off", SPIN, 0),
+        ("spin=50", SPIN, 50),
+        ("ring=131072", RING, 131072),
+        ("spin=off", MEMORY, "memfd"),
+        ("memory=posix", MEMORY, "posix"),
+        ("memory=sysv", MEMORY, "sysv"),
+        ("ring=256k", RING, 262144),
+        ("ring=256KiB", RING, 262144),
+        ("ring=4M", RING, 4194304),
+        ("wakeup=signal&ring=64M", RING, 67108864),
     ],
 )
-def test_an_option_has_its_value(query: str, attribute: str, value: object) -> None:
-    assert getattr(parse_target(f"shm:a?{query}"), attribute) == value
+def test_an_option_has_its_value(query: str, option: AnyOption, value: object) -> None:
+    assert option.of(parse_target(f"shm:a?{query}")) == value
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_a_target_that_is_no_str_is_a_type_error(value: object) -> None:
         st.text(),
         st.builds(
             "{}:{}".format,
-            st.sampled_from(sorted(SCHEMES)),
+            st.sampled_from(sorted(REGISTERED)),
             st.text(max_size=130),
         ),
     )
@@ -211,4 +210,4 @@ def test_any_text_gives_an_address_or_address_error(text: str) -> None:
     except AddressError:
         return
     assert isinstance(address, Address)
-    assert address.body or SCHEMES[address.scheme].nameless
+    assert address.body or scheme_for(address.scheme).nameless
