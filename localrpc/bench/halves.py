@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,13 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from .peer import Peer
-
-# Ctrl-C is for the runner, which then ends the others in order. Not a session of its own:
-# the kernel's autogroups would make switching between two such dearer than between any two
-# programs of one shell.
-_OWN_GROUP: dict[str, Any] = (
-    {"process_group": 0} if sys.version_info >= (3, 11) else {"preexec_fn": os.setpgrp}
-)
 
 
 class WorkerFailed(Exception):
@@ -46,10 +40,10 @@ class Worker:
                 stdout=self._errors,
                 stderr=self._errors,
                 env=os.environ | names,
-                **_OWN_GROUP,
             )
         self.pid = self._process.pid
-        self._pipe.send(peer)
+        with contextlib.suppress(OSError):  # it has ended: ask() and answer() say how
+            self._pipe.send(peer)
 
     def ask(self, question: object, patience: float) -> Any:
         """Its answer, which may be a Failure; raises WorkerFailed."""
