@@ -174,7 +174,7 @@ def test_error_texts_that_are_explained_are_those_of_the_code() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
-    core = [path.read_text() for path in (ROOT / "localrpc" / "_core" / "src").glob("*.c")]
+    core = [path.read_text() for path in (ROOT / "localrpc" / "_core" / "src").rglob("*.c")]
     everything = "\n".join(constants + core)
     rows = rows_of("localrpc/sync/README.md", "| what you see | what it means |")
     told = [text for row in rows for text in re.findall(r"`([^`]+)`", f"`{row[0]}`")]

@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 CORE = PACKAGE / "_core" / "src"
 BENCH = PACKAGE / "bench" / "src"
 # Of the core's files, those that the benchmark calls: hidden symbols are not shared.
-SHARED = ("bell.c", "link.c", "util.c")
+SHARED = ("links/bare.c", "links/bell.c", "util/util.c")
 FLAGS = ["-std=gnu11", "-O2", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
 
 
@@ -45,7 +45,7 @@ def compile_all(package: Path = PACKAGE) -> list[Path]:
     core.set_source(
         "localrpc._core._lr",
         '#include "api.h"\n',
-        sources=sorted(map(str, CORE.glob("*.c"))),
+        sources=sorted(map(str, CORE.rglob("*.c"))),
         include_dirs=[str(CORE)],
         **common,
     )

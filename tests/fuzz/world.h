@@ -9,7 +9,7 @@
 #ifndef LR_FUZZ_WORLD_H
 #define LR_FUZZ_WORLD_H
 
-#include "../../localrpc/_core/src/engine.h"
+#include "../../localrpc/_core/src/engine/engine.h"
 
 #define CHECK(x)                                                                             \
 	do {                                                                                 \

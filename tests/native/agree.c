@@ -4,7 +4,7 @@
  * Invariant: in every pair of states that can be, what the one side may send is what the
  * other side takes. Prints how many pairs there are.
  */
-#include "../../localrpc/_core/src/engine.h"
+#include "../../localrpc/_core/src/engine/engine.h"
 
 /* What each does at the other side, in this order; a status that waits is sent by PUT_WHOLE. */
 static const struct { const char *name; enum lr_event put; int got[2]; } frames[] = {

@@ -39,8 +39,7 @@ def compile_native(
 ) -> Path:
     """The program of `source`; `flags` are for the compiler, `link` for the linker alone."""
     command = [need("gcc"), *_ALWAYS, *flags]
-    name = "native" + "".join(flags).translate({ord(c): "_" for c in "=,/"})
-    with shared(factory, name) as folder:
+    with shared(factory, _folder(flags)) as folder:
         program = folder / source.stem
         if not program.exists():
             core = _objects(command, folder)
@@ -48,12 +47,22 @@ def compile_native(
     return program
 
 
+def core_objects(factory: pytest.TempPathFactory, flags: Sequence[str]) -> list[Path]:
+    """The core's object files: FOLDER-FILE.o for each src/FOLDER/FILE.c."""
+    with shared(factory, _folder(flags)) as folder:
+        return _objects([need("gcc"), *_ALWAYS, *flags], folder)
+
+
+def _folder(flags: Sequence[str]) -> str:
+    return "native" + "".join(flags).translate({ord(c): "_" for c in "=,/"})
+
+
 def _objects(command: Sequence[str], folder: Path) -> list[Path]:
     def compile_one(source: Path) -> Path:
-        place = folder / f"{source.stem}.o"
+        place = folder / f"{source.parent.name}-{source.stem}.o"
         if not place.exists():
             subprocess.run([*command, "-c", source, "-o", place], check=True)
         return place
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(compile_one, sorted(CORE.glob("*.c"))))
+        return list(pool.map(compile_one, sorted(CORE.rglob("*.c"))))

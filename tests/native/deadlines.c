@@ -5,7 +5,7 @@
  * Invariant: the earliest deadline is the one that a search finds; every call knows its place;
  * who is told comes in the order in which it was put in.
  */
-#include "../../localrpc/_core/src/engine.h"
+#include "../../localrpc/_core/src/engine/engine.h"
 #include "check.h"
 
 #define CALLS 100

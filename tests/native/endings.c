@@ -6,7 +6,7 @@
  * Threads that are to be inside a call are awaited, and nothing here has a time-out of its
  * own: what stands still is reported by whoever runs this.
  */
-#include "../../localrpc/_core/src/engine.h"
+#include "../../localrpc/_core/src/engine/engine.h"
 #include "check.h"
 
 #include <sched.h>

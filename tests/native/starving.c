@@ -6,7 +6,7 @@
  * Must hold: with one that fails the call ends for its peer with RESOURCE_EXHAUSTED, and
  * others go on; where there is no memory to say that either, the connection ends.
  */
-#include "../../localrpc/_core/src/engine.h"
+#include "../../localrpc/_core/src/engine/engine.h"
 #include "check.h"
 
 #include <signal.h>

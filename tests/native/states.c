@@ -8,7 +8,7 @@
  * What came of it is the call's state afterwards, `gone` if it is free, `broken` if the
  * connection has ended as the peer's fault, and with a function of ours what it returned.
  */
-#include "../../localrpc/_core/src/engine.h"
+#include "../../localrpc/_core/src/engine/engine.h"
 
 #include <signal.h>
 #include <sys/socket.h>

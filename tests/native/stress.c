@@ -11,7 +11,7 @@
  * traffic hides a lead that nobody took over. Nothing here has a time-out of
  * its own, so a lost wake-up stands still and the watchdog reports it.
  */
-#include "../../localrpc/_core/src/core.h"
+#include "../../localrpc/_core/src/links/link.h"
 #include "check.h"
 #include "queues.h"
 

@@ -65,7 +65,7 @@ def test_what_one_side_may_send_the_other_takes_and_nothing_else(
 def test_only_the_tables_move_a_call() -> None:
     """Whoever sets a state beside them has added a transition that nobody sees."""
     made = {"table.c": 5, "engine.h": 2}  # a new call's and a free one's; the step itself
-    for path in sorted(CORE.glob("*.[ch]")):
+    for path in sorted(CORE.rglob("*.[ch]")):
         count = len(re.findall(r"call->(?:life|in|out|place|words\[\w+\]) = ", path.read_text()))
         assert count == made.get(path.name, 0), path.name
 

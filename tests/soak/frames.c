@@ -16,7 +16,7 @@
  * hides it. The window is larger than the ring: who floods waits for room, who
  * answers waits for frames.
  */
-#include "../../localrpc/_core/src/core.h"
+#include "../../localrpc/_core/src/links/link.h"
 #include "../native/check.h"
 #include "../native/queues.h"
 

@@ -1,6 +1,7 @@
 /*
  * api.h - what Python sees of the core. cffi parses this file as it stands,
- * so it holds declarations and integer constants only; core.h is for C.
+ * so it holds declarations and integer constants only; what is for C alone is in
+ * util/util.h, links/link.h and engine/engine.h.
  *
  * Every function may be called from any thread. Results are 0 or more for
  * success, otherwise one of the negative LR_* below. A deadline is a moment of

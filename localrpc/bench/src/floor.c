@@ -8,9 +8,10 @@
  * links: a message is frames that carry its whole length in place of a call.
  *
  * The links are made by the core, which is another shared object: this one calls them through
- * their tables, and has its own copies of the functions of util.c, bell.c and link.c.
+ * their tables, and has its own copies of the functions of bare.c, bell.c and util.c.
  */
-#include "core.h"
+#include "links/link.h"
+
 #include "floor.h"
 
 #include <mqueue.h>

@@ -10,11 +10,33 @@
  *
  * SYNC no-lost-kick holds for who sleeps in a link as for who sleeps on epoll: a
  * nudge stays in the link until it is read there.
+ *
+ * A leader that sleeps on futexes waits for any of several words to change: a bell
+ * of each hot connection, which lies in shared memory and is the ringer's to write,
+ * and e->kicked, which is the engine's own. What only epoll tells (the peer's end, a
+ * cold connection's eventfd) the watcher hears, and passes on as a kick.
+ *
+ * No wake-up is lost, pair by pair:
+ *
+ *	a frame, room	SYNC no-lost-bell: the sleeper loads the bell, then arms (an
+ *			odd epoch, then looks again); the ringer publishes, sees the
+ *			odd epoch, then adds to the bell. So a ring for this epoch
+ *			comes after the load, and the kernel, which compares under
+ *			its own lock, does not let the sleeper in. An older ring only
+ *			ends the sleep early.
+ *	a kick		SYNC no-lost-kick, as before; and the kernel compares kicked.
+ *	epoll		who hears an event stores look, then kicks, under the mutex;
+ *			the leader, under the mutex, loads look after it said that it
+ *			sleeps on futexes. Who leads next finds look set too.
+ *	the watcher	a server's leader sleeps so only while service_watches, which
+ *			lr_service clears with a kick before it leaves its set.
  */
 #include "engine.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>
+
+_Static_assert(LR_HOT + 1 <= 128, "FUTEX_WAITV_MAX");
 
 static void kick_watcher(struct lr_engine *e)
 {
@@ -85,7 +107,7 @@ static bool start_watching(struct lr_engine *e)
 	return true;
 }
 
-bool lr_is_watched(struct lr_engine *e)
+static bool is_watched(struct lr_engine *e)
 {
 	if (e->role == LR_SERVER) /* the service thread as the leader has nobody who watches */
 		return e->service_watches && e->leader->wants != WANT_SERVICE;
@@ -96,6 +118,17 @@ bool lr_is_watched(struct lr_engine *e)
 	return e->watched_by_thread;
 }
 
+/* May the leader, which asks under the mutex, sleep on futexes? Else on epoll. */
+bool lr_sleeps_on_futexes(struct lr_engine *e)
+{
+	if (e->no_futexes || !e->nhot)
+		return false;
+	for (uint32_t i = 0; i < e->nhot; i++)
+		if (!e->hot[i]->link->futex) /* a socket, or another wake-up, beside it */
+			return false;
+	return is_watched(e);
+}
+
 bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline)
 {
 	struct lr_conn *conn = e->nhot == 1 ? e->hot[0] : NULL;
@@ -103,7 +136,7 @@ bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline)
 	if (!conn || !conn->link->ops->wait || lr_conn_stuck(conn) || lr_conn_choked(conn) ||
 	    !conn->link->ops->may_wait(conn->link))
 		return false;
-	if ((e->role == LR_SERVER && deadline) || !lr_is_watched(e))
+	if ((e->role == LR_SERVER && deadline) || !is_watched(e))
 		return false;
 	e->slept_in = conn->link;
 	if (e->role == LR_SERVER)

@@ -14,7 +14,7 @@
  * The calls are made by number, because they are in another library before
  * glibc 2.34.
  */
-#include "core.h"
+#include "stream.h"
 
 #include <fcntl.h>
 #include <mqueue.h>

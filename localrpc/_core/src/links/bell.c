@@ -12,7 +12,7 @@
  * peer can delay that as long as it likes with a page that a FUSE server or userfaultfd(2)
  * has to fill.
  */
-#include "core.h"
+#include "ring.h"
 
 #include <fcntl.h>
 #include <poll.h>

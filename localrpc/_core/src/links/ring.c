@@ -18,7 +18,7 @@
  * compiler's back; no side reads what it wrote itself, and what the other side
  * wrote is read after a seq_cst load of its tail.
  */
-#include "core.h"
+#include "ring.h"
 
 #include <poll.h>
 #include <signal.h>

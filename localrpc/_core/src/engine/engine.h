@@ -15,7 +15,7 @@
 #ifndef LR_ENGINE_H
 #define LR_ENGINE_H
 
-#include "core.h"
+#include "../links/link.h"
 
 #include <signal.h>
 #include <sys/epoll.h>
@@ -429,18 +429,10 @@ bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
 void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n);
 void lr_awake(struct lr_engine *e); /* disarm the hot connections: the leader reads them now */
 
-/* futex.c */
-struct lr_futex {
-	uint64_t value, word;
-	uint32_t flags, reserved;
-};
-struct lr_futex lr_futex_of(const _Atomic uint32_t *word, uint32_t value, bool shared);
-int lr_futex_wait_any(const struct lr_futex *words, uint32_t count, int64_t deadline);
-bool lr_sleeps_on_futexes(struct lr_engine *e);
-
 /* watch.c */
-bool lr_is_watched(struct lr_engine *e); /* the leader's question, under the mutex */
-bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the same: the only hot one? */
+/* The leader's questions, under the mutex. */
+bool lr_sleeps_on_futexes(struct lr_engine *e);
+bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the only hot one? */
 void lr_watch_end(struct lr_engine *e);
 
 /* flush.c */

@@ -1,5 +1,5 @@
-/* link.c - bare links, without an engine: for tests, and to measure what a link takes. */
-#include "core.h"
+/* bare.c - bare links, without an engine: for tests, and to measure what a link takes. */
+#include "link.h"
 
 #include <poll.h>
 #include <unistd.h>

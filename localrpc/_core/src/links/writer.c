@@ -6,7 +6,7 @@
  * and only a few of them, frames that find it full are gathered there, so that
  * one message carries many.
  */
-#include "core.h"
+#include "stream.h"
 
 #include <time.h>
 #include <unistd.h>

@@ -21,7 +21,8 @@
  * inotify drops an event that is like the last one that was not read, so who is
  * about to sleep reads them all, and then looks at the files.
  */
-#include "core.h"
+#include "pulse.h"
+#include "stream.h"
 
 #include <fcntl.h>
 #include <limits.h>

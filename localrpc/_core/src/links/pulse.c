@@ -5,7 +5,7 @@
  * has not touched its own for some heartbeats; or at once, on the same kernel,
  * when its lock is gone.
  */
-#include "core.h"
+#include "pulse.h"
 
 #include <fcntl.h>
 #include <sys/eventfd.h>

@@ -1,5 +1,5 @@
 /* iov.c - an iovec that goes out in messages, or in as much as there is room for. */
-#include "core.h"
+#include "util.h"
 
 /* The kernel takes longer over three short parts than we over copying them. */
 size_t lr_in_one_piece(const struct iovec *iov, int count, uint8_t *to)

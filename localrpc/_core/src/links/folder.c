@@ -4,7 +4,7 @@
  * The bell is an inotify descriptor, or a timer where the kernel does not see the
  * other's writes.
  */
-#include "core.h"
+#include "../util/util.h"
 
 #include <dirent.h>
 #include <fcntl.h>

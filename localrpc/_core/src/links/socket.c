@@ -1,5 +1,5 @@
 /* socket.c - a medium: one connected stream socket, Unix or TCP. */
-#include "core.h"
+#include "stream.h"
 
 #include <fcntl.h>
 #include <netinet/in.h>

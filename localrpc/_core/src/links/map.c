@@ -1,5 +1,5 @@
 /* map.c - a ring's memory of any kind: whether it is what was said, and its mapping. */
-#include "core.h"
+#include "ring.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

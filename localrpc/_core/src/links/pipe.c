@@ -5,7 +5,7 @@
  * a SIGPIPE, which is the program's to handle and not ours to provoke. That the
  * peer is gone is seen on the other pipe.
  */
-#include "core.h"
+#include "stream.h"
 
 #include <fcntl.h>
 #include <poll.h>

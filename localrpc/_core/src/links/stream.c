@@ -7,7 +7,7 @@
  * run of bytes, wherever it was cut. Every other frame is at most
  * LR_MAX_CONTROL and given out whole. What is sent goes through writer.c.
  */
-#include "core.h"
+#include "stream.h"
 
 #include <unistd.h>
 

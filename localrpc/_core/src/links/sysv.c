@@ -15,7 +15,7 @@
  * other unless something in it is still to be read: then that is the peer's to
  * remove.
  */
-#include "core.h"
+#include "stream.h"
 
 #include <sys/eventfd.h>
 #include <sys/ipc.h>

@@ -1,5 +1,5 @@
 /* util.c - time, the CPU we run on, futexes, forks, threads, other processes' ends. */
-#include "core.h"
+#include "util.h"
 
 #include <linux/futex.h>
 #include <poll.h>

@@ -1,0 +1,108 @@
+/*
+ * link.h - what a link is to whoever uses it, the engine as a rule: frames, and the table of
+ * functions that each kind fills. Its kinds are ring.c (ring.h) and stream.c (stream.h).
+ */
+#ifndef LR_LINK_H
+#define LR_LINK_H
+
+#include "../util/util.h"
+
+/* ---- frames ---- */
+
+struct lr_header {
+	uint32_t length;
+	uint8_t type;
+	uint8_t flags;
+	uint16_t cpu;
+	uint64_t call;
+};
+_Static_assert(sizeof(struct lr_header) == LR_HEADER_SIZE, "the header is 16 bytes");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endian");
+
+/* A frame as it lies on a link: the payload is valid until consume(). */
+struct lr_frame {
+	struct lr_header h;
+	const uint8_t *payload;
+};
+
+#define LR_MAX_IOV 4
+
+/* ---- links ---- */
+
+/*
+ * One frame-keeping path to one peer. peek, consume, arm and disarm belong to
+ * whoever reads (one thread at a time, the engine's leader); send and room to
+ * whoever holds the connection's sending lock.
+ */
+struct lr_link_ops {
+	/* 1: *frame is the next one, checked; 0: nothing there; LR_CLOSED; LR_PROTOCOL. */
+	int (*peek)(struct lr_link *link, struct lr_frame *frame);
+	void (*consume)(struct lr_link *link);
+	/* Is it worth calling peek? Cheap, without side effects but filling a buffer. */
+	bool (*poll)(struct lr_link *link);
+	/* Has the peer hung up, behind all that is still to be read? NULL: epoll tells. */
+	bool (*over)(struct lr_link *link);
+	/* Announce that the reader sleeps. False: something is there, do not. */
+	bool (*arm)(struct lr_link *link, uint32_t sleeper);
+	void (*disarm)(struct lr_link *link);
+	/* Sleep in what the link is made of, without arm(), until something comes, and take
+	 * it in; where that is cheaper than to ask the kernel first. 1 something may be
+	 * there, 0 nudge(), LR_AGAIN a signal. NULL: no link of this kind can. */
+	bool (*may_wait)(const struct lr_link *link);
+	int (*wait)(struct lr_link *link);
+	void (*nudge)(struct lr_link *link); /* any thread; kept for a wait() that is to come */
+	/* 1: taken whole (the link finishes it); 0: no room; LR_CLOSED. The reader may
+	 * have to be woken for it: then link->owes says so. */
+	int (*send)(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
+		int count);
+	/* Wake the reader. Any thread may, without a lock; paid() with the lock afterwards.
+	 * NULL where the kernel does it, on a socket: such a link never owes. */
+	void (*ring)(struct lr_link *link);
+	void (*paid)(struct lr_link *link, uint64_t owed);
+	/* Would a frame of `need` payload bytes find room? Flushes what is begun. */
+	bool (*room)(struct lr_link *link, uint32_t need);
+	/* Ask to be woken when there is room. False: there is already. */
+	bool (*arm_room)(struct lr_link *link, uint32_t need);
+	void (*disarm_room)(struct lr_link *link);
+	/* Bytes sent so far, and whether the peer has certainly not read up to `mark`. */
+	uint64_t (*sent)(struct lr_link *link);
+	bool (*unseen)(struct lr_link *link, uint64_t mark);
+	/* Let the peer see our end, though the link stays: with the sending lock. */
+	void (*hang_up)(struct lr_link *link);
+	/* After that, and once nobody reads: close what can be closed. Or NULL. */
+	void (*release)(struct lr_link *link);
+	void (*destroy)(struct lr_link *link);
+};
+
+struct lr_link {
+	const struct lr_link_ops *ops;
+	int bell_fd;  /* readable when the peer rang; edge-triggered, never drained */
+	bool rung_by_read; /* the bell is bell.c's: writable when the peer rang */
+	int sock_fd;  /* its end is the peer's death; may be bell_fd */
+	int pidfd;    /* readable when the peer is dead, or -1 */
+	int room_fd;  /* writable when there is room, or -1: the bell tells */
+	int signo;    /* the signal that wakes our sleepers, 0: the bell */
+	const _Atomic uint32_t *futex; /* what the peer changes when it rings, or NULL */
+	int64_t spin; /* ns; -1 auto; LR_SPIN_ALWAYS */
+	/* An edge was taken from epoll, or epoll was not asked: only a read tells what is
+	 * there. Without it a peek may spare the read that would find nothing. Who reads
+	 * clears it first: an edge that is taken meanwhile is of bytes that the read sees,
+	 * or sets it again. */
+	_Atomic bool edge;
+	uint32_t piece; /* the most one DATA frame of ours carries */
+	uint32_t stride; /* who waits for room waits for this much: one wake-up, many frames */
+	bool lazy;       /* arming costs a thread's work: not to be done for each handler */
+	bool unfinished; /* a frame was taken and is not all out: room() goes on with it */
+	uint64_t owes;   /* the epoch in which the reader sleeps and has not been rung; or 0 */
+	_Atomic(const char *) fault; /* why it is closed, if it was not the peer; or NULL */
+	_Atomic uint16_t peer_cpu;
+	_Atomic uint64_t bells; /* times we rang */
+};
+
+/* ---- bell.c ---- */
+
+/* For who polls a link's bell: what for, and to make it silent again; false: it cannot be. */
+short lr_bell_events(const struct lr_link *link);
+bool lr_bell_hush(const struct lr_link *link);
+
+#endif

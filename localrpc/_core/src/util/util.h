@@ -1,0 +1,113 @@
+/*
+ * util.h - what links and engine stand on: time, the CPU, a futex, forks, threads, signals
+ * (util.c), several futexes at once (futex.c), what is left of an iovec (iov.c). Nothing
+ * here knows of frames or calls.
+ */
+#ifndef LR_UTIL_H
+#define LR_UTIL_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "../api.h"
+
+#define LR_US 1000LL
+#define LR_MS 1000000LL
+
+/* ---- util.c ---- */
+
+int64_t lr_now(void);        /* CLOCK_MONOTONIC, ns */
+int64_t lr_now_coarse(void); /* the same to a few ms, in 5 ns */
+uint16_t lr_cpu(void);       /* the CPU this thread runs on, plus one; 0 unknown */
+uint32_t lr_tid(void);
+bool lr_is_main_thread(void);
+/* 0 woken or changed, LR_TIMEOUT, LR_AGAIN (EINTR). */
+int lr_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
+void lr_futex_wake(_Atomic uint32_t *word);
+void lr_futex_wake_shared(_Atomic uint32_t *word); /* a waiter of another process */
+/* Did the wake-up signal come to this thread since the last time it was asked? */
+bool lr_signal_rang(void);
+bool lr_signal_allowed(int signo); /* as a wake-up */
+uint32_t lr_fork_generation(void); /* grows by one in every forked child */
+/* A message of so many bytes is on its way: have the allocator keep room for such. */
+void lr_expect_size(uint64_t size);
+void lr_expect_touch(void *at, uint64_t size); /* so much will be written there, once */
+void *lr_big_alloc(uint64_t size); /* malloc(), and that */
+/* A thread that gets none of the program's signals; a stack of 0 is the system's size.
+ * 0, or an errno. */
+int lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);
+bool lr_exited(int pidfd); /* false for -1 */
+void lr_close_if(int fd); /* unless it is -1 */
+void lr_fill_error(char *error, int size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static inline void lr_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ __volatile__("yield");
+#endif
+}
+
+static inline uint32_t lr_read32(const uint8_t *at)
+{
+	uint32_t v;
+	memcpy(&v, at, sizeof v);
+	return v;
+}
+
+static inline uint64_t lr_read64(const uint8_t *at)
+{
+	uint64_t v;
+	memcpy(&v, at, sizeof v);
+	return v;
+}
+
+static inline uint32_t lr_pad8(uint32_t n)
+{
+	return (n + 7) & ~7u;
+}
+
+/* ---- futex.c ---- */
+
+struct lr_futex {
+	uint64_t value, word;
+	uint32_t flags, reserved;
+};
+struct lr_futex lr_futex_of(const _Atomic uint32_t *word, uint32_t value, bool shared);
+int lr_futex_wait_any(const struct lr_futex *words, uint32_t count, int64_t deadline);
+
+/* ---- iov.c ---- */
+
+/* What is left of an iovec of which a part is out; a count of 0 for nothing. */
+struct lr_left {
+	const struct iovec *iov;
+	int count;
+	size_t at; /* bytes of the first that are out */
+};
+
+#define LR_SMALL 512
+/* The parts in one piece, if that is at most LR_SMALL bytes: its size, or 0. */
+size_t lr_in_one_piece(const struct iovec *iov, int count, uint8_t *to);
+struct lr_left lr_left_of(const struct iovec *iov, int count);
+/* As much of it as makes `most` bytes: the parts' number, or the bytes copied. */
+int lr_left_cut(const struct lr_left *left, struct iovec *out, size_t most);
+size_t lr_left_copy(const struct lr_left *left, uint8_t *to, size_t most);
+/* So many more bytes are out, or are not wanted. */
+void lr_left_pass(struct lr_left *left, size_t size);
+
+#endif
