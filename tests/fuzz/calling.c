@@ -259,7 +259,7 @@ void act_service(struct actor *a)
 	      r == LR_K_STOP || (a->role == LR_CLIENT && r == LR_CLOSED));
 }
 
-/* What the thread of flush.c does, which cannot be had here: world.c. */
+/* What the thread of leave.c does, which cannot be had here: world.c. */
 void act_flush(struct actor *a)
 {
 	struct lr_waiter w = {.wants = WANT_FLUSH, .deaf = true};

@@ -1,5 +1,5 @@
 /*
- * data.pml - frames one way: who sends rings, who reads sleeps (ring.c, wake.c, lead.c).
+ * data.pml - frames one way: who sends rings, who reads sleeps (ring.c, enter.c, lead.c).
  *
  * The writing process has two threads. Each puts frames into the ring under the
  * mutex (ring_send) and rings afterwards without it (lr_leave, pay). With STALL

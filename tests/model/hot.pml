@@ -1,5 +1,5 @@
 /*
- * hot.pml - more connections than the leader has places for (hot.c, read.c, lead.c).
+ * hot.pml - more connections than the leader has places for (hot.c, ready.c, read.c, lead.c).
  *
  * Each peer sends FRAMES frames. On the first POSTS connections a handler sends one, too:
  * it is posted if there is no room, which the peer makes once. The leader looks at PLACES

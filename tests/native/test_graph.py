@@ -95,13 +95,30 @@ def test_a_floor_never_calls_one_above(objects: dict[str, Object]) -> None:
 
 
 def test_no_circle_of_files_call_each_other(objects: dict[str, Object]) -> None:
-    below = {key: found for key, found in objects.items() if not key.startswith("engine/")}
-    assert circle_in(calls_of(below)) == []
+    assert circle_in(calls_of(objects)) == []
+
+
+def test_the_engine_calls_upwards_in_the_list_of_its_header(objects: dict[str, Object]) -> None:
+    """engine.h declares each file's functions, in this order."""
+    sections = re.findall(
+        r"^/\* ((?:\w+\.c(?:, | and )?)+)", (CORE / "engine" / "engine.h").read_text(), re.MULTILINE
+    )
+    place = {
+        f"engine/{name}": number
+        for number, section in enumerate(sections)
+        for name in re.findall(r"(\w+)\.c", section)
+    }
+    calls = calls_of(objects)
+    assert set(place) == {key for key in calls if key.startswith("engine/")}
+    for key in place:
+        for called in calls[key] & set(place):
+            assert place[called] <= place[key], f"{key} calls {called}"
 
 
 def test_what_one_file_alone_uses_is_static(objects: dict[str, Object]) -> None:
     exported = names_of(CORE / "api.h")
     used = {name for found in objects.values() for name in found.uses}
+    used |= called_from(TESTS.rglob("*.c"))
     for key, found in objects.items():
         ours = {name for name in found.defines if name.startswith("lr_")}
         assert ours - used - exported == set(), key

@@ -102,7 +102,7 @@ static void copy_outside(struct lr_engine *e, void *to, const void *from, uint64
 		memcpy(to, from, size);
 		return;
 	}
-	lr_leave(e);
+	lr_unlock(e);
 	memcpy(to, from, size);
 	pthread_mutex_lock(&e->lock);
 }
@@ -111,7 +111,7 @@ static void copy_outside(struct lr_engine *e, void *to, const void *from, uint64
 static struct lr_item *first_at_rest(struct lr_engine *e, struct lr_call *call)
 {
 	while (call->first && call->first->busy) {
-		lr_leave(e);
+		lr_unlock(e);
 		sched_yield();
 		pthread_mutex_lock(&e->lock);
 	}

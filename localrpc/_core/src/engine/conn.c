@@ -1,7 +1,5 @@
-/* conn.c - one connection: its link, what is posted on it, its life and end. */
+/* conn.c - one connection: sending on its link, what is posted there, room, its end. */
 #include "engine.h"
-
-#include <unistd.h>
 
 /* The link says that it is closed. */
 void lr_conn_end(struct lr_conn *conn)
@@ -11,20 +9,6 @@ void lr_conn_end(struct lr_conn *conn)
 	if (!conn->dead)
 		conn->engine->faulty = conn->faulty = fault != NULL;
 	lr_conn_die(conn, LR_CLOSED, "%s", fault ? fault : "the peer has closed the connection");
-}
-
-void lr_conn_charge(struct lr_conn *conn, uint64_t *which, uint64_t cost)
-{
-	*which += cost;
-	if (conn->user)
-		conn->user->kept += cost;
-}
-
-void lr_conn_refund(struct lr_conn *conn, uint64_t *which, uint64_t cost)
-{
-	*which -= cost;
-	if (conn->user)
-		conn->user->kept -= cost;
 }
 
 void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool more)
@@ -141,15 +125,6 @@ static uint32_t wanted_room(const struct lr_conn *conn)
 	return conn->out ? conn->out->header.length : conn->room_need;
 }
 
-/*
- * A peer that leaves its answers unread gets no more of them: we stop reading
- * its frames until it has taken some. Its end is still seen.
- */
-bool lr_conn_choked(const struct lr_conn *conn)
-{
-	return atomic_load_explicit(&conn->choked, memory_order_relaxed) && !conn->eof_seen;
-}
-
 /* A choked one does not read, so it has to ask for the peer's end. True: that has come. */
 bool lr_conn_look_over(struct lr_conn *conn)
 {
@@ -158,18 +133,6 @@ bool lr_conn_look_over(struct lr_conn *conn)
 	if (lr_conn_choked(conn) && ops->over)
 		conn->eof_seen = ops->over(conn->link);
 	return conn->eof_seen;
-}
-
-/* Is there something that only room on the link can move? */
-bool lr_conn_stuck(const struct lr_conn *conn)
-{
-	return conn->room_waiters || lr_conn_unsent(conn);
-}
-
-/* The same, and no thread waits for it: on a client flush.c sees to that. */
-bool lr_conn_unsent(const struct lr_conn *conn)
-{
-	return !conn->dead && (conn->out || conn->link->unfinished);
 }
 
 void lr_conn_pump(struct lr_conn *conn)
@@ -295,83 +258,4 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	lr_service_again(e);
 	/* Let whoever leads drop it, and the table's reference with it. */
 	lr_nudge(e);
-}
-
-/* Descriptions shared with the peer or a child outlive our numbers: say it to epoll. What
- * is not in a set any more fails with ENOENT, and nothing else can. */
-void lr_conn_unwatch(struct lr_conn *conn)
-{
-	struct lr_engine *e = conn->engine;
-	struct lr_link *link = conn->link;
-	int fds[4] = {link->bell_fd, link->sock_fd, link->pidfd, link->room_fd};
-
-	for (int i = 0; i < 4; i++) {
-		if (fds[i] < 0)
-			continue;
-		epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, fds[i], NULL);
-		if (e->service_epoll >= 0)
-			epoll_ctl(e->service_epoll, EPOLL_CTL_DEL, fds[i], NULL);
-	}
-}
-
-void lr_conn_bury(struct lr_engine *e)
-{
-	if (!e->dying)
-		return;
-	for (uint32_t i = 0; i < e->nhot;) {
-		struct lr_conn *conn = e->hot[i];
-		if (!conn->dead) {
-			i++;
-			continue;
-		}
-		e->hot[i] = e->hot[--e->nhot];
-		conn->hot = false;
-		lr_conn_unref(conn);
-	}
-	lr_ready_bury(e);
-	while (e->dying) {
-		struct lr_conn *conn = e->dying;
-		e->dying = conn->next_dying;
-		/* Calls whose handlers go on keep the link, but need nothing of its system's. */
-		if (conn->link->ops->release) {
-			lr_conn_unwatch(conn);
-			conn->link->ops->release(conn->link);
-		}
-		lr_conn_unref(conn);
-	}
-}
-
-void lr_conn_unref(struct lr_conn *conn)
-{
-	struct lr_engine *e = conn->engine;
-	struct lr_link *link = conn->link;
-
-	if (--conn->refs)
-		return;
-	lr_conn_unwatch(conn);
-	e->stats.bells += atomic_load(&link->bells);
-	link->ops->destroy(link);
-	lr_conn_refund(conn, &conn->named, conn->named);
-	for (uint32_t i = 0; i < conn->names_size; i++)
-		free(conn->names[i].text);
-	free(conn->names);
-	free(conn->by_slot);
-	e->conns[conn->slot] = NULL;
-	e->stats.conns--;
-	free(conn);
-}
-
-bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size)
-{
-	const struct lr_user *user = conn->user;
-	uint64_t limit = conn->engine->user_bytes, cost = lr_cost(sizeof(struct lr_item) + size);
-
-	return !user || (user->kept <= limit && cost <= limit - user->kept);
-}
-
-struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id)
-{
-	uint32_t slot = id & 0xfffff;
-	struct lr_conn *conn = slot < e->nconns ? e->conns[slot] : NULL;
-	return conn && conn->id == id ? conn : NULL;
 }

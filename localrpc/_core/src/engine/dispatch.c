@@ -1,23 +1,6 @@
 /* dispatch.c - what a frame does. Under the mutex, by the leader. */
 #include "engine.h"
 
-/* Our side took messages: grant their bytes back, half a window at a time. */
-void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
-{
-	struct iovec iov = {&call->taken, sizeof call->taken};
-
-	call->taken += charge;
-	if (call->taken == 0 || call->life != LIVE || call->in == IN_HALF)
-		return;
-	if (call->taken < e->window / 2 && !(call->state & CALL_CREDIT_WANTED))
-		return;
-	call->state &= ~(uint32_t)CALL_CREDIT_WANTED;
-	if (lr_call_post(call, LR_T_CREDIT, 0, &iov, 1) == 0) {
-		call->owed -= call->taken;
-		call->taken = 0;
-	}
-}
-
 /* Where the peer may send what it has sent, `event` moves the call: 1; 0: it is late. */
 static int on_event(struct lr_call *call, enum lr_event event, const char **why)
 {
@@ -48,13 +31,6 @@ static int ended_by_status(struct lr_engine *e, struct lr_call *call, const void
 	if (r == 0)
 		lr_call_ended(e, call);
 	return r;
-}
-
-/* A unary call that has got no more than its initial metadata yet. */
-bool lr_only_headers(const struct lr_call *call)
-{
-	return (call->state & CALL_UNARY) && call->first->kind == LR_K_HEADERS &&
-	       !call->first->next;
 }
 
 /* The whole answer of a unary call, into the hands of who waits. False: it does not fit. */

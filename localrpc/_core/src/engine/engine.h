@@ -17,9 +17,6 @@
 
 #include "../links/link.h"
 
-#include <signal.h>
-#include <sys/epoll.h>
-
 /* What an event of the epoll sets says, beside the connection's id. */
 enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK, EVENT_ALARM };
 /* Where the leader sleeps: what a kick has to touch. */
@@ -185,7 +182,7 @@ struct lr_conn {
 	struct lr_conn *next_ready, *next_gone, *next_dying;
 };
 
-/* ---- waiting (lead.c) ---- */
+/* ---- waiting (want.c, lead.c) ---- */
 
 enum lr_wants { WANT_ITEM, WANT_BIG, WANT_CREDIT, WANT_ROOM, WANT_CALL, WANT_SERVICE, WANT_FLUSH };
 
@@ -325,11 +322,101 @@ static inline int lr_call_step(struct lr_call *call, enum lr_event event)
 	return r;
 }
 
+/*
+ * The files, lowest first: each calls those above it in this list, and none below
+ * (tests/native/test_graph.py). What has to be done further down is returned, or left in the
+ * engine for lr_leave(). All is under the mutex, where nothing else is said.
+ */
+
+/* wake.c */
+void lr_wake(struct lr_engine *e, struct lr_waiter *w);
+void lr_wake_worker(struct lr_engine *e);
+void lr_wake_all(struct lr_engine *e);
+void lr_kick_leader(struct lr_engine *e);
+void lr_nudge(struct lr_engine *e); /* somebody must look at the connections */
+void lr_service_ring(struct lr_engine *e);
+void lr_service_alarm(struct lr_engine *e); /* somebody must look, but only if it takes long */
+void lr_service_again(struct lr_engine *e); /* lr_service looks for events again */
+
+/* deadlines.c */
+int lr_call_watch(struct lr_engine *e, struct lr_call *call, int64_t deadline); /* 0: never */
+void lr_call_unwatch(struct lr_engine *e, struct lr_call *call); /* it is CALL_WATCHED */
+int64_t lr_next_deadline(const struct lr_engine *e); /* 0: none */
+struct lr_call *lr_overdue(const struct lr_engine *e); /* one whose deadline has passed, or NULL */
+
+/* audit.c */
+uint64_t lr_audit(const struct lr_engine *e); /* bytes that are kept and not charged, or charged and not kept */
+
+/* ref.c */
+struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);
+void lr_conn_unref(struct lr_conn *conn);
+void lr_conn_unwatch(struct lr_conn *conn); /* take it out of the sets of epoll */
+bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size); /* an item of so many bytes */
+void lr_conn_charge(struct lr_conn *conn, uint64_t *which, uint64_t cost);
+void lr_conn_refund(struct lr_conn *conn, uint64_t *which, uint64_t cost);
+/* What malloc(size) takes: its header and rounding. */
+static inline uint64_t lr_cost(uint64_t size)
+{
+	return size + 16;
+}
+
+/*
+ * A peer that leaves its answers unread gets no more of them: we stop reading
+ * its frames until it has taken some. Its end is still seen.
+ */
+static inline bool lr_conn_choked(const struct lr_conn *conn)
+{
+	return atomic_load_explicit(&conn->choked, memory_order_relaxed) && !conn->eof_seen;
+}
+
+/* Is something of it to be sent, and no thread waits for that? On a client leave.c sees to it. */
+static inline bool lr_conn_unsent(const struct lr_conn *conn)
+{
+	return !conn->dead && (conn->out || conn->link->unfinished);
+}
+
+/* Is there something that only room on the link can move? */
+static inline bool lr_conn_stuck(const struct lr_conn *conn)
+{
+	return conn->room_waiters || lr_conn_unsent(conn);
+}
+
+/* enter.c */
+int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
+/* For a thread that stays inside: unlock, then wake who is to be woken. Others lr_leave(). */
+void lr_unlock(struct lr_engine *e);
+void lr_breathe(struct lr_engine *e); /* the same, if anybody is, or waits to enter; and lock again */
+void lr_owe(struct lr_conn *conn); /* after a send: its reader may have to be rung */
+
+/* ready.c */
+void lr_conn_ready(struct lr_conn *conn); /* have the leader look at it: anyone's */
+/* The leader's: */
+struct lr_conn *lr_ready_pop(struct lr_engine *e); /* its reference is the caller's; or NULL */
+void lr_ready_bury(struct lr_engine *e); /* dead ones leave the queue */
+
+/* want.c */
+int lr_ready(struct lr_engine *e, struct lr_waiter *w);
+void lr_want_room(struct lr_waiter *w, bool wants);
+
+/* A message may begin when nothing is outstanding, or when it fits. */
+static inline bool lr_has_credit(const struct lr_call *call, uint64_t charge)
+{
+	return call->outstanding == 0 || call->outstanding + charge <= call->conn->peer_window;
+}
+
+/* A unary call that has got no more than its initial metadata yet. */
+static inline bool lr_only_headers(const struct lr_call *call)
+{
+	return (call->state & CALL_UNARY) && call->first->kind == LR_K_HEADERS &&
+	       !call->first->next;
+}
+
 /* table.c */
 struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn);
 struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle);
 uint64_t lr_call_handle(const struct lr_call *call);
 void lr_call_free(struct lr_engine *e, struct lr_call *call);
+void lr_table_free(struct lr_engine *e); /* the memory of all calls, none of which is live */
 /* An item is charged to its connection from lr_item_new() to lr_item_free(), and so is the
  * memory for a large message, while the item has it. */
 struct lr_item *lr_item_new(struct lr_conn *conn, uint32_t kind, const void *data, uint64_t size);
@@ -345,120 +432,60 @@ struct lr_call *lr_queue_pop(struct lr_engine *e);
 void lr_told_push(struct lr_engine *e, struct lr_call *call);
 void lr_told_drop(struct lr_engine *e, struct lr_call *call);
 
-/* deadlines.c */
-int lr_call_watch(struct lr_engine *e, struct lr_call *call, int64_t deadline); /* 0: never */
-void lr_call_unwatch(struct lr_engine *e, struct lr_call *call); /* it is CALL_WATCHED */
-int64_t lr_next_deadline(const struct lr_engine *e); /* 0: none */
-struct lr_call *lr_overdue(const struct lr_engine *e); /* one whose deadline has passed, or NULL */
+/* ends.c. False: the call had no owner and was freed. */
+bool lr_call_ended(struct lr_engine *e, struct lr_call *call);
+/* The same by a thread that is not the leader, which may be waiting for this call. */
+bool lr_call_ended_here(struct lr_engine *e, struct lr_call *call);
+bool lr_call_missed(const struct lr_call *call); /* a client's: did it pass while it waited? */
+void lr_call_release(struct lr_engine *e, struct lr_call *call);
+void lr_call_hold(struct lr_call *call);
+bool lr_call_unhold(struct lr_engine *e, struct lr_call *call); /* false: it is gone */
+bool lr_call_unseen(const struct lr_call *call);
 
-/* audit.c */
-uint64_t lr_audit(const struct lr_engine *e); /* bytes that are kept and not charged, or charged and not kept */
+/* The coarse clock lags by a tick, and costs a fifth of the other. */
+#define LR_COARSE_LAG (20 * LR_MS)
 
-/* conn.c: all under the mutex. */
+/* Has its deadline passed? */
+static inline bool lr_call_late(const struct lr_call *call)
+{
+	return call->deadline && lr_now_coarse() + LR_COARSE_LAG >= call->deadline &&
+	       lr_now() >= call->deadline;
+}
+
+/* conn.c */
 int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* 1, 0 no room, LR_CLOSED */
 /* One frame more, or less, is posted on it. */
 void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool more);
 void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
-bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size); /* an item of so many bytes */
-void lr_conn_charge(struct lr_conn *conn, uint64_t *which, uint64_t cost);
-void lr_conn_refund(struct lr_conn *conn, uint64_t *which, uint64_t cost);
-/* What malloc(size) takes: its header and rounding. */
-static inline uint64_t lr_cost(uint64_t size)
-{
-	return size + 16;
-}
-bool lr_conn_choked(const struct lr_conn *conn);
 bool lr_conn_look_over(struct lr_conn *conn);
-bool lr_conn_stuck(const struct lr_conn *conn);
-bool lr_conn_unsent(const struct lr_conn *conn);
 bool lr_conn_arm_room(struct lr_conn *conn);
 void lr_conn_disarm_room(struct lr_conn *conn);
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 void lr_conn_end(struct lr_conn *conn); /* the same, for what its link says */
-void lr_conn_unwatch(struct lr_conn *conn); /* take it out of the sets of epoll */
 /* Why a connection cannot be: ENOSPC is fs.epoll.max_user_watches. */
 #define LR_UNWATCHED "the kernel does not watch its descriptors: %s"
-void lr_conn_bury(struct lr_engine *e); /* the leader's, or nobody leads */
-void lr_conn_unref(struct lr_conn *conn);
-struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);
 
-/* post.c: under the mutex, too. */
+/* post.c */
 int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
 void lr_conn_post_made(struct lr_conn *conn, struct lr_out *out); /* the same; it takes `out` over */
 struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count);
 
-/* life.c */
-bool lr_retire(struct lr_engine *e); /* under the mutex; lr_watch_end() then, without it, if true */
+/* cancel.c. False: the call had no owner and was freed. */
+bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
+	uint32_t len);
+bool lr_call_expired(struct lr_engine *e, struct lr_call *call); /* is it late? Then it ends */
+/* A frame that the call's peer waits for. Without memory for it the call ends, for both sides,
+ * and LR_NOMEM is returned. The call may be gone then, if it has no owner. */
+int lr_call_post(struct lr_call *call, int type, int flags, const struct iovec *iov, int count);
 
-/* wake.c: under the mutex. */
-int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
-void lr_leave(struct lr_engine *e); /* unlock, then wake who is to be woken */
-void lr_breathe(struct lr_engine *e); /* the same, if anybody is, or waits to enter; and lock again */
-void lr_owe(struct lr_conn *conn); /* after a send: its reader may have to be rung */
-void lr_wake(struct lr_engine *e, struct lr_waiter *w);
-void lr_wake_worker(struct lr_engine *e);
-void lr_wake_all(struct lr_engine *e);
-void lr_kick_leader(struct lr_engine *e);
-void lr_nudge(struct lr_engine *e); /* somebody must look at the connections */
-void lr_service_ring(struct lr_engine *e);
-void lr_service_alarm(struct lr_engine *e); /* somebody must look, but only if it takes long */
-void lr_service_again(struct lr_engine *e); /* lr_service looks for events again */
-
-/* lead.c: under the mutex, which waiting drops. */
-extern _Thread_local bool lr_may_sleep;
-int lr_ready(struct lr_engine *e, struct lr_waiter *w);
-int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline);
-void lr_want_room(struct lr_waiter *w, bool wants);
-void lr_lead_out(struct lr_engine *e);
-
-/* hot.c: under the mutex. */
-void lr_conn_ready(struct lr_conn *conn); /* have the leader look at it: anyone's */
-/* The leader's: */
-struct lr_conn *lr_ready_pop(struct lr_engine *e); /* its reference is the caller's; or NULL */
-void lr_ready_bury(struct lr_engine *e); /* dead ones leave the queue */
-void lr_hot_fill(struct lr_engine *e); /* ready ones take the places there are */
-bool lr_hot_leave(struct lr_engine *e, uint32_t at); /* true: hot[at] has gone cold */
-void lr_conn_looked_at(struct lr_conn *conn); /* a ready one: cold now, or ready again */
-
-/* read.c: the leader's, under the mutex. */
-int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */
-bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
-void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n);
-void lr_awake(struct lr_engine *e); /* disarm the hot connections: the leader reads them now */
-
-/* watch.c */
-/* The leader's questions, under the mutex. */
-bool lr_sleeps_on_futexes(struct lr_engine *e);
-bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the only hot one? */
-void lr_watch_end(struct lr_engine *e);
-
-/* flush.c */
-void lr_flush_later(struct lr_engine *e); /* under the mutex: start or wake the flush thread */
-void lr_flush_end(struct lr_engine *e);
-
-/* sleep.c: the leader's, without the mutex. */
-int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w);
-bool lr_may_let_run(struct lr_engine *e);
-int lr_let_run(struct lr_engine *e);
-int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted);
-int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline, bool *slept);
-int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
-	const sigset_t *mask);
-
-/* frames.c: 0, or LR_PROTOCOL and e->broken says what is wrong. */
-int lr_check_frame(struct lr_engine *e, const struct lr_conn *conn, const struct lr_frame *f);
-int lr_check_window(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f);
-
-/* dispatch.c: a frame's effect. 0, or LR_PROTOCOL or LR_NOMEM with *why. */
-int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
-	const char **why);
+/* credit.c */
 void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge);
-bool lr_only_headers(const struct lr_call *call);
+void lr_ask_credit(struct lr_call *call);
 
-/* message.c: the part of it that brings something to the call's owner. */
+/* message.c: a frame, or a part of it, is brought to the call's owner. */
 int lr_deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, const void *data,
 	uint64_t size);
 int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *frame,
@@ -466,6 +493,10 @@ int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame *frame,
 	const char **why);
 int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool big);
+
+/* frames.c: 0, or LR_PROTOCOL and e->broken says what is wrong. */
+int lr_check_frame(struct lr_engine *e, const struct lr_conn *conn, const struct lr_frame *f);
+int lr_check_window(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f);
 
 /* accept.c: the server's. */
 int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
@@ -475,29 +506,53 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 int lr_take_call(struct lr_engine *e, struct lr_io *io);
 void lr_over_memory(const struct lr_conn *conn, char *text, size_t size);
 
-/* ends.c: how a call ends, under the mutex. False: the call had no owner and was freed. */
-bool lr_call_ended(struct lr_engine *e, struct lr_call *call);
-bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
-	uint32_t len);
-/* A frame that the call's peer waits for. Without memory for it the call ends, for both sides,
- * and LR_NOMEM is returned. The call may be gone then, if it has no owner. */
-int lr_call_post(struct lr_call *call, int type, int flags, const struct iovec *iov, int count);
-bool lr_call_late(const struct lr_call *call); /* has its deadline passed? */
-bool lr_call_expired(struct lr_engine *e, struct lr_call *call); /* the same, and then it ends */
-bool lr_call_missed(const struct lr_call *call); /* a client's: did it pass while it waited? */
-void lr_call_release(struct lr_engine *e, struct lr_call *call);
-void lr_call_hold(struct lr_call *call);
-bool lr_call_unhold(struct lr_engine *e, struct lr_call *call); /* false: it is gone */
-bool lr_call_unseen(const struct lr_call *call);
+/* dispatch.c: a frame's effect. 0, or LR_PROTOCOL or LR_NOMEM with *why. */
+int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
+	const char **why);
 
-/* send.c, calls.c: under the mutex. 0, or why not. */
-bool lr_has_credit(const struct lr_call *call, uint64_t charge);
-void lr_ask_credit(struct lr_call *call);
+/* hot.c: the leader's. */
+void lr_hot_fill(struct lr_engine *e); /* ready ones take the places there are */
+bool lr_hot_leave(struct lr_engine *e, uint32_t at); /* true: hot[at] has gone cold */
+void lr_conn_looked_at(struct lr_conn *conn); /* a ready one: cold now, or ready again */
+void lr_conn_bury(struct lr_engine *e); /* dead ones leave; the leader's, or nobody leads */
+
+/* read.c: the leader's. */
+int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */
+bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
+void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n);
+void lr_awake(struct lr_engine *e); /* disarm the hot connections: the leader reads them now */
+
+/* watch.c */
+/* The leader's questions. */
+bool lr_sleeps_on_futexes(struct lr_engine *e);
+bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the only hot one? */
+void lr_watch_end(struct lr_engine *e); /* without the mutex */
+
+/* sleep.c: the leader's, without the mutex. */
+int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w);
+bool lr_may_let_run(struct lr_engine *e);
+int lr_let_run(struct lr_engine *e);
+int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted);
+int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline, bool *slept);
+
+/* lead.c: waiting drops the mutex. */
+extern _Thread_local bool lr_may_sleep; /* lead.c's own, but for tests/fuzz */
+int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline);
+void lr_lead_out(struct lr_engine *e);
+
+/* leave.c */
+void lr_leave(struct lr_engine *e); /* unlock, and see to what whoever is last inside has to */
+void lr_flush_end(struct lr_engine *e); /* without the mutex */
+void lr_close_fds(struct lr_engine *e); /* the engine's own */
+
+/* calls.c, send.c: 0, or why not. */
+int lr_wait_item(struct lr_engine *e, struct lr_call *call, struct lr_io *io, int64_t deadline);
 int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64_t deadline,
 	bool deaf);
 int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
 	int64_t deadline, int64_t patience);
 int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int flags);
-int lr_wait_item(struct lr_engine *e, struct lr_call *call, struct lr_io *io, int64_t deadline);
+
+/* client.c, server.c, service.c and life.c have no more than the functions of api.h. */
 
 #endif

@@ -16,45 +16,6 @@
 
 #define SILENT (8 * LR_MS) /* two ticks of the coarse clock: then a ready one may have its place */
 
-void lr_conn_ready(struct lr_conn *conn)
-{
-	struct lr_engine *e = conn->engine;
-
-	if (conn->hot || conn->ready || conn->dead)
-		return;
-	conn->ready = true;
-	conn->refs++; /* the queue's */
-	conn->next_ready = NULL;
-	*e->ready_last = conn;
-	e->ready_last = &conn->next_ready;
-	e->nready++;
-}
-
-struct lr_conn *lr_ready_pop(struct lr_engine *e)
-{
-	struct lr_conn *conn = e->ready;
-
-	if (!conn)
-		return NULL;
-	e->ready = conn->next_ready;
-	if (!e->ready)
-		e->ready_last = &e->ready;
-	e->nready--;
-	conn->next_ready = NULL;
-	conn->ready = false;
-	return conn;
-}
-
-void lr_ready_bury(struct lr_engine *e)
-{
-	for (uint32_t left = e->nready; left; left--) {
-		struct lr_conn *conn = lr_ready_pop(e);
-		if (!conn->dead)
-			lr_conn_ready(conn);
-		lr_conn_unref(conn);
-	}
-}
-
 /* Arm it for all that could happen to it. False: something has, look at it again. */
 static bool cool(struct lr_conn *conn)
 {
@@ -99,11 +60,39 @@ void lr_hot_fill(struct lr_engine *e)
 		if (lr_now_coarse() - e->hot[at]->heard > SILENT)
 			lr_hot_leave(e, at);
 	}
-	while (e->nhot < LR_HOT && (conn = lr_ready_pop(e))) {
+	while (e->ready && e->nhot < LR_HOT) {
+		conn = lr_ready_pop(e);
 		e->hot[e->nhot++] = conn; /* and the queue's reference is the list's */
 		conn->hot = true;
 		conn->idle_sleeps = 0;
 		conn->link->ops->disarm(conn->link);
 		lr_conn_disarm_room(conn);
+	}
+}
+
+void lr_conn_bury(struct lr_engine *e)
+{
+	if (!e->dying)
+		return;
+	for (uint32_t i = 0; i < e->nhot;) {
+		struct lr_conn *conn = e->hot[i];
+		if (!conn->dead) {
+			i++;
+			continue;
+		}
+		e->hot[i] = e->hot[--e->nhot];
+		conn->hot = false;
+		lr_conn_unref(conn);
+	}
+	lr_ready_bury(e);
+	while (e->dying) {
+		struct lr_conn *conn = e->dying;
+		e->dying = conn->next_dying;
+		/* Calls whose handlers go on keep the link, but need nothing of its system's. */
+		if (conn->link->ops->release) {
+			lr_conn_unwatch(conn);
+			conn->link->ops->release(conn->link);
+		}
+		lr_conn_unref(conn);
 	}
 }

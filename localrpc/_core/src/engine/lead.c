@@ -5,37 +5,6 @@
  * while it span has its handler run then, instead of after the sleep. */
 _Thread_local bool lr_may_sleep;
 
-int lr_ready(struct lr_engine *e, struct lr_waiter *w)
-{
-	struct lr_call *call = w->call;
-
-	switch (w->wants) {
-	case WANT_ITEM:
-		return w->io->kind || (call->first && !lr_only_headers(call)) ||
-		       call->life != LIVE || (call->state & CALL_TOO_LARGE);
-	case WANT_BIG:
-		return !call->big || call->life != LIVE;
-	case WANT_CREDIT:
-		return lr_has_credit(call, w->amount) ||
-		       call->life != LIVE;
-	case WANT_ROOM:
-		return w->conn->dead || (call && (call->life > FINISHING || call->after)) ||
-		       (!w->conn->out && w->conn->link->ops->room(w->conn->link,
-						 (uint32_t)w->amount));
-	case WANT_CALL:
-		return w->io->kind || e->queue || e->stopping || e->closed || e->yields;
-	case WANT_SERVICE:
-		if (e->role == LR_SERVER) /* leads only while no worker can */
-			return e->first || e->rewatch || e->told || e->gone || e->closed ||
-			       e->service_yields;
-		return e->told || e->rewatch || e->closed || e->service_yields ||
-		       !e->conns[0] || e->conns[0]->dead;
-	case WANT_FLUSH:
-		return !lr_conn_unsent(w->conn);
-	}
-	return 1;
-}
-
 static _Atomic int64_t signal_check;
 
 void lr_signal_check(int64_t ns)
@@ -105,7 +74,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 			lr_breathe(e);
 			continue;
 		}
-		lr_leave(e);
+		lr_unlock(e);
 		r = n = 0;
 		budget = lr_may_sleep ? 0 : lr_spin_budget(e, w);
 		if (budget)
@@ -123,6 +92,8 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 				r = LR_AGAIN;
 			} else {
 				n = lr_sleep(e, events, wait_limit(w, deadline, &cut), &slept);
+				if (slept)
+					lr_may_sleep = false;
 				r = n < 0 ? n : 0;
 				if (r == LR_TIMEOUT && cut) {
 					lr_may_sleep = true;
@@ -231,25 +202,6 @@ static void unpark(struct lr_engine *e, struct lr_waiter *w)
 		}
 }
 
-/* Whoever was told of room does not count among those who wait for it. */
-void lr_want_room(struct lr_waiter *w, bool wants)
-{
-	struct lr_conn *conn = w->conn;
-
-	if (w->wants != WANT_ROOM || w->counted == wants)
-		return;
-	w->counted = wants;
-	if (!wants) {
-		if (--conn->room_waiters == 0)
-			conn->room_need = 0;
-		return;
-	}
-	conn->room_waiters++;
-	lr_conn_ready(conn); /* a cold one is watched for frames, not for room */
-	if (w->amount > conn->room_need)
-		conn->room_need = (uint32_t)w->amount;
-}
-
 /*
  * Wait, under the mutex, until w has what it wants: 1, LR_TIMEOUT or LR_AGAIN.
  * Every way out passes the lead on if nobody has it.
@@ -260,7 +212,8 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 	int r = 1;
 
 	while (!lr_ready(e, w)) {
-		lr_want_room(w, true);
+		if (w->wants == WANT_ROOM)
+			lr_want_room(w, true);
 		if (deadline == 1 || (deadline && lr_now() >= deadline)) {
 			if (!e->leader) {
 				take_lead(e, w);
@@ -288,7 +241,7 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		if ((e->leader->wants == WANT_SERVICE && e->role == LR_SERVER) ||
 		    (w->wants == WANT_ROOM && (!w->conn->room_armed || !w->conn->hot)))
 			lr_kick_leader(e); /* it leads only while nobody else can; it may sleep unarmed for room */
-		lr_leave(e);
+		lr_unlock(e);
 		r = lr_futex_wait(&w->word, 0, wait_limit(w, deadline, &cut));
 		lr_may_sleep = r == LR_TIMEOUT && cut;
 		if (lr_may_sleep)
@@ -301,7 +254,8 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 	}
 	if (r != LR_AGAIN)
 		lr_may_sleep = false;
-	lr_want_room(w, false);
+	if (w->wants == WANT_ROOM)
+		lr_want_room(w, false);
 	if (!e->leader)
 		pass_on(e, r == 1 && w->wants != WANT_SERVICE);
 	return r;

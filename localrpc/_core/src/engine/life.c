@@ -214,30 +214,6 @@ void lr_engine_close(struct lr_engine *e)
 	lr_leave(e);
 }
 
-static void close_fds(struct lr_engine *e)
-{
-	int *fds[] = {&e->epoll_fd, &e->kick_fd, &e->service_epoll, &e->service_kick,
-		&e->service_alarm};
-
-	for (uint32_t i = 0; i < sizeof fds / sizeof *fds; i++) {
-		lr_close_if(*fds[i]);
-		*fds[i] = -1;
-	}
-}
-
-/*
- * Who is done with an engine may hold it for long, in a cycle that Python has
- * not collected yet; its descriptors go when the last thread that slept is out.
- * From then on whatever anybody could wait for is there: the connections are dead.
- */
-bool lr_retire(struct lr_engine *e)
-{
-	if (e->leader || e->first || e->service_watches || e->dying || e->epoll_fd < 0)
-		return false;
-	close_fds(e);
-	return true;
-}
-
 static void drop_links(struct lr_engine *e)
 {
 	for (uint32_t i = 0; i < e->nconns; i++)
@@ -287,8 +263,7 @@ void lr_engine_free(struct lr_engine *e)
 		pthread_mutex_unlock(&e->lock);
 		pthread_mutex_destroy(&e->lock);
 	}
-	for (uint32_t i = 0; i < e->ncalls; i += 64)
-		free(e->calls[i] - e->calls[i]->index % 64);
+	lr_table_free(e);
 	for (uint32_t i = 0; i < e->ninterned; i++)
 		free(e->interned[i].text);
 	while (e->users) {
@@ -297,12 +272,11 @@ void lr_engine_free(struct lr_engine *e)
 		free(user);
 	}
 	free(e->interned);
-	free(e->calls);
 	free(e->conns);
 	free(e->watched);
 	if (e->fork_generation != lr_fork_generation())
 		lr_watch_end(e); /* its numbers; in its own process it has ended before */
-	close_fds(e);
+	lr_close_fds(e);
 	free(e);
 }
 

@@ -125,7 +125,7 @@ static int copy_outside(struct lr_engine *e, struct lr_call *call, const uint8_t
 
 	big->busy = true;
 	lr_call_hold(call);
-	lr_leave(e);
+	lr_unlock(e);
 	memcpy(big->mem + big->got, data, size);
 	pthread_mutex_lock(&e->lock);
 	big->busy = false;

@@ -58,7 +58,7 @@ static void ask_epoll(struct lr_engine *e)
 	if (!atomic_exchange(&e->look, 0) &&
 	    (e->unheard < UNHEARD || e->stats.conns <= e->nhot + e->nready))
 		return;
-	n = lr_wait_events(e->epoll_fd, events, 1, NULL);
+	n = lr_wait_events(e->epoll_fd, events, LR_EVENTS, 1, NULL);
 	if (n == LR_EVENTS) /* there may be more, and nobody rings for those again */
 		atomic_store(&e->look, 1);
 	e->unheard = 0;

@@ -30,24 +30,6 @@ int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64
 	return wait_to_send(e, call, &w, deadline);
 }
 
-/* A message may begin when nothing is outstanding, or when it fits. */
-bool lr_has_credit(const struct lr_call *call, uint64_t charge)
-{
-	return call->outstanding == 0 || call->outstanding + charge <= call->conn->peer_window;
-}
-
-/* Say that we are stuck, so that less than half a window is granted too. */
-void lr_ask_credit(struct lr_call *call)
-{
-	uint64_t nothing = 0;
-	struct iovec iov = {&nothing, sizeof nothing};
-
-	if (call->state & CALL_ASKED_CREDIT)
-		return;
-	call->state |= CALL_ASKED_CREDIT;
-	lr_call_post(call, LR_T_CREDIT, 0, &iov, 1);
-}
-
 static int wait_credit(struct lr_engine *e, struct lr_call *call, uint64_t charge,
 	int64_t deadline)
 {

@@ -166,7 +166,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 		if (!work && in_vain >= LR_IN_VAIN)
 			nap(e->service_kick, alarm, in_vain, deadline);
 		if (!work)
-			n = lr_wait_events(e->service_epoll, events, deadline, NULL);
+			n = lr_wait_events(e->service_epoll, events, LR_EVENTS, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
 		/* Who told us after the wait's end, and before that store, rang no bell. */
 		work |= atomic_exchange(&e->service_work, 0);

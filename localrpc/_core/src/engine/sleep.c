@@ -1,12 +1,8 @@
 /* sleep.c - spinning and sleeping: the leader's, without the mutex. */
 #include "engine.h"
 
-#include <limits.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 /*
  * Longer than a small handler, its two ways and the waking of a thread: a peer
@@ -174,38 +170,6 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 	}
 }
 
-int lr_wait_events(int epoll, struct epoll_event *events, int64_t deadline,
-	const sigset_t *mask)
-{
-	struct timespec left, *timeout = NULL;
-	int64_t ns;
-	long n;
-
-	if (deadline) {
-		ns = deadline - lr_now();
-		if (ns < 0)
-			ns = 0;
-		left.tv_sec = ns / 1000000000;
-		left.tv_nsec = ns % 1000000000;
-		timeout = &left;
-	}
-#ifdef SYS_epoll_pwait2
-	/* An old kernel says ENOSYS; a sandbox whose list is older than the call says what
-	 * it likes, EPERM as a rule. The older call says what is really wrong. */
-	static _Atomic int refused;
-	if (!atomic_load_explicit(&refused, memory_order_relaxed)) {
-		n = syscall(SYS_epoll_pwait2, epoll, events, LR_EVENTS, timeout, mask, (size_t)8);
-		if (n >= 0 || errno == EINTR)
-			return n < 0 ? -errno : (int)n;
-		if (errno != EBADF && errno != EINVAL && errno != EFAULT)
-			atomic_store(&refused, 1);
-	}
-#endif
-	n = epoll_pwait(epoll, events, LR_EVENTS,
-		timeout ? (int)(ns > 2000000000000 ? INT_MAX : (ns + LR_MS - 1) / LR_MS) : -1, mask);
-	return n < 0 ? -errno : (int)n;
-}
-
 /* Number of events, LR_TIMEOUT, or LR_AGAIN when a signal came. */
 int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	bool *slept)
@@ -273,7 +237,6 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	if (quiet && where == IN_LINK) {
 		*slept = true;
 		n = e->slept_in->ops->wait(e->slept_in);
-		lr_may_sleep = false;
 		atomic_store(&e->sleeping, AWAKE);
 		if (signo)
 			pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -285,7 +248,6 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 		words[nwords++] = lr_futex_of(&e->kicked, 0, false);
 		*slept = true;
 		n = lr_futex_wait_any(words, nwords, deadline);
-		lr_may_sleep = false;
 		if (n == LR_INVALID)
 			e->no_futexes = true; /* the leader's, until it unlocks again */
 		atomic_store(&e->sleeping, AWAKE);
@@ -295,8 +257,8 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	}
 	if (quiet) {
 		*slept = true;
-		n = lr_wait_events(e->epoll_fd, events, deadline, signo ? &inside : NULL);
-		lr_may_sleep = false;
+		n = lr_wait_events(e->epoll_fd, events, LR_EVENTS, deadline,
+			signo ? &inside : NULL);
 	}
 	atomic_store(&e->sleeping, AWAKE);
 	if (signo)

@@ -109,6 +109,13 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 	lr_conn_unref(conn);
 }
 
+void lr_table_free(struct lr_engine *e)
+{
+	for (uint32_t i = 0; i < e->ncalls; i += SLAB)
+		free(e->calls[i]); /* of its slab the first */
+	free(e->calls);
+}
+
 struct lr_item *lr_item_new(struct lr_conn *conn, uint32_t kind, const void *data, uint64_t size)
 {
 	uint64_t bytes = sizeof(struct lr_item) + (kind == LR_K_BIG ? 0 : size);

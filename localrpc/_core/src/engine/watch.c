@@ -67,7 +67,7 @@ static void *watch(void *arg)
 	int64_t until = 0;
 
 	for (;;) {
-		int n = lr_wait_events(e->watch_epoll, events, until, NULL);
+		int n = lr_wait_events(e->watch_epoll, events, 2, until, NULL);
 		bool heard = false;
 		uint64_t count;
 

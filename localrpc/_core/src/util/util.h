@@ -1,7 +1,7 @@
 /*
  * util.h - what links and engine stand on: time, the CPU, a futex, forks, threads, signals
- * (util.c), several futexes at once (futex.c), what is left of an iovec (iov.c). Nothing
- * here knows of frames or calls.
+ * (util.c), several futexes at once (futex.c), epoll (epoll.c), what is left of an iovec
+ * (iov.c). Nothing here knows of frames or calls.
  */
 #ifndef LR_UTIL_H
 #define LR_UTIL_H
@@ -11,6 +11,7 @@
 #endif
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -90,6 +92,12 @@ struct lr_futex {
 };
 struct lr_futex lr_futex_of(const _Atomic uint32_t *word, uint32_t value, bool shared);
 int lr_futex_wait_any(const struct lr_futex *words, uint32_t count, int64_t deadline);
+
+/* ---- epoll.c ---- */
+
+/* How many of `most` events, 0 after the deadline, or a negative errno. */
+int lr_wait_events(int epoll, struct epoll_event *events, int most, int64_t deadline,
+	const sigset_t *mask);
 
 /* ---- iov.c ---- */
 

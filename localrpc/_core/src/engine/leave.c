@@ -1,6 +1,8 @@
 /*
- * flush.c - a client's thread that sends what others have left behind.
+ * leave.c - a thread leaves the engine, and may be the last one inside: then it removes dead
+ * connections, and closes the descriptors of an engine that is over.
  *
+ * What such a thread of a client's has left behind is sent by another, the flush thread.
  * A frame that was taken is ours to finish, and there may be no room for the end of it,
  * or for one that is posted. While a thread waits in the engine, it sends that
  * as soon as there is room. Where the last one leaves before, this thread does: it
@@ -46,7 +48,7 @@ static void *run(void *arg)
 	}
 }
 
-void lr_flush_later(struct lr_engine *e)
+static void flush_later(struct lr_engine *e)
 {
 	e->left_behind = false;
 	if (e->role != LR_CLIENT || !e->conns[0] || !lr_conn_unsent(e->conns[0]))
@@ -75,4 +77,44 @@ void lr_flush_end(struct lr_engine *e)
 		return;
 	pthread_join(e->flusher, NULL);
 	e->flushes = false;
+}
+
+void lr_close_fds(struct lr_engine *e)
+{
+	int *fds[] = {&e->epoll_fd, &e->kick_fd, &e->service_epoll, &e->service_kick,
+		&e->service_alarm};
+
+	for (uint32_t i = 0; i < sizeof fds / sizeof *fds; i++) {
+		lr_close_if(*fds[i]);
+		*fds[i] = -1;
+	}
+}
+
+/*
+ * Who is done with an engine may hold it for long, in a cycle that Python has
+ * not collected yet; its descriptors go when the last thread that slept is out.
+ * From then on whatever anybody could wait for is there: the connections are dead.
+ */
+static bool retire(struct lr_engine *e)
+{
+	if (e->leader || e->first || e->service_watches || e->dying || e->epoll_fd < 0)
+		return false;
+	lr_close_fds(e);
+	return true;
+}
+
+void lr_leave(struct lr_engine *e)
+{
+	bool retired;
+
+	if (e->dying && !e->leader)
+		lr_conn_bury(e);
+	if (e->left_behind && !e->leader && !e->first)
+		flush_later(e);
+	retired = e->over && retire(e);
+	lr_unlock(e);
+	if (retired) { /* they take the mutex */
+		lr_watch_end(e);
+		lr_flush_end(e);
+	}
 }
