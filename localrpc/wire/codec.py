@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from localrpc.errors import InvalidMetadata, OversizedMetadata, RemoteProtocolError
-from localrpc.metadata import USER_AGENT, Metadatum, Pairs, check_pair, check_pairs, metadatum
+from localrpc.metadata import Metadatum, Pairs, check_pair, check_pairs, metadatum
 from localrpc.wire.frames import BLOCK_MAX
 from localrpc.wire.messages import GoawayProto, HelloProto, MetadataProto, TrailerProto
 
@@ -256,18 +256,6 @@ def decode_metadata(data: bytes) -> Pairs:
     return pairs
 
 
-def invocation_metadata(agent: Pairs, block: bytes) -> Pairs:
-    """What a handler sees: the peer's user agent, then a request's pairs.
-
-    A user-agent that the caller gave itself is left out, as grpcio does it.
-    """
-    pairs = decode_metadata(block)
-    for pair in pairs:
-        if pair[0] == USER_AGENT:
-            return agent + tuple(pair for pair in pairs if pair[0] != USER_AGENT)
-    return agent + pairs
-
-
 def decode_trailer(data: bytes) -> Trailer:
     """Empty data is OK with nothing to add."""
     if not data:
@@ -325,8 +313,3 @@ def decode_hello(data: bytes) -> Hello:
 def encode_goaway(reason: str) -> bytes:
     message: Any = GoawayProto(reason=reason)
     return bytes(message.SerializeToString())
-
-
-def decode_goaway(data: bytes) -> str:
-    """The reason, for the log."""
-    return str(_parse(GoawayProto, data).reason)

@@ -98,14 +98,6 @@ def trailer(data: bytes) -> None:
         )
 
 
-def goaway(data: bytes) -> None:
-    try:
-        reason = codec.decode_goaway(data)
-    except RemoteProtocolError:
-        return
-    assert codec.decode_goaway(codec.encode_goaway(reason)) == reason
-
-
 def one_input(data: bytes) -> None:
     """The first byte chooses what the others are."""
     what, data = data[:1], data[1:]
@@ -119,7 +111,5 @@ def one_input(data: bytes) -> None:
         greet(Role.CLIENT if kind & 1 else Role.SERVER, header + data, b"")
     elif kind == 4:
         trailer(data)
-    elif kind == 5:
-        goaway(data)
     else:
         metadata(data)

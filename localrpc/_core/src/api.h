@@ -97,7 +97,8 @@
 /* In place of microseconds to spin: as long as a call is awaited. */
 #define LR_SPIN_ALWAYS -2
 
-/* One thread's side of a call into the core; lent by Python, filled here. */
+/* One thread's side of a call into the core; lent by Python, filled here. Python unpacks the
+ * fields up to `deadline` by their places: tests/native/test_structs.py. */
 struct lr_io {
 	uint64_t call;
 	int64_t size;

@@ -1,0 +1,77 @@
+"""Structures of the core that Python packs and unpacks by hand: where their fields are."""
+
+from __future__ import annotations
+
+import ast
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+from cffi import FFI
+
+from localrpc._core import ffi
+from localrpc.sync import handling
+from localrpc.wire import frames
+
+from .build import CORE
+
+IO = ("call", "size", "kind", "count", "flags", "method", "head", "conn", "deadline")
+HEADER = ("length", "type", "flags", "cpu", "call")
+
+
+def places_in(known: Any, name: str, fields: tuple[str, ...]) -> list[tuple[int, int, bool]]:
+    """Offset, size and sign of fields, as C has them."""
+    types = dict(known.typeof(name).fields)
+    return [
+        (
+            known.offsetof(name, field),
+            known.sizeof(types[field].type),
+            int(known.cast(types[field].type, -1)) < 0,
+        )
+        for field in fields
+    ]
+
+
+def places_of(layout: struct.Struct) -> list[tuple[int, int, bool]]:
+    """The same, as a format of the struct module has them."""
+    order, codes = layout.format[0], layout.format[1:]
+    assert order == "<"  # no padding: fields follow each other
+    return [
+        (struct.calcsize(order + codes[:at]), struct.calcsize(order + code), code.islower())
+        for at, code in enumerate(codes)
+    ]
+
+
+def names_that_take(path: Path, call: str) -> list[list[str]]:
+    """The names on the left of each assignment from a call."""
+    return [
+        [name.id for name in node.targets[0].elts if isinstance(name, ast.Name)]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Tuple)
+        and ast.unparse(node.value).startswith(call)
+    ]
+
+
+def test_a_worker_reads_what_the_core_wrote_of_a_call() -> None:
+    assert places_of(handling._CALL) == places_in(ffi, "struct lr_io", IO)
+
+
+def test_a_worker_calls_the_fields_of_a_call_by_their_names() -> None:
+    path = Path(handling.__file__)
+    taken = [*names_that_take(path, "unpack("), *names_that_take(path, "_CALL.unpack_from(")]
+    assert len(taken) == len(re.findall(r"\bunpack(?:_from)?\(", path.read_text()))
+    for names in taken:
+        assert [name if name != "_" else field for name, field in zip(names, IO, strict=True)] == [
+            *IO
+        ]
+
+
+def test_python_and_the_core_have_the_same_header_of_a_frame() -> None:
+    text = (CORE / "links" / "link.h").read_text()
+    (declared,) = re.findall(r"^struct lr_header \{.*?^\};", text, re.MULTILINE | re.DOTALL)
+    header = FFI()
+    header.cdef(declared)
+    assert header.sizeof("struct lr_header") == frames.HEADER_SIZE
+    assert places_of(frames._HEADER) == places_in(header, "struct lr_header", HEADER)
