@@ -85,6 +85,7 @@ class BarePeer(ExchangePeer):
     def __init__(self, name: str, primitive: Primitive, what: str) -> None:
         self.name = name
         self.what = f"{what} in Python"
+        self.module, self.package = primitive.module, primitive.package
         self._primitive = primitive
 
     def listen(self, directory: Path, kind: str, handle: Handle) -> AbstractContextManager[None]:

@@ -36,6 +36,7 @@ class PlainFloor(Peer):
     def __init__(self, name: str, primitive: Primitive, what: str) -> None:
         self.name = f"floor-{name}"
         self.what = f"C round trips over {what}"
+        self.module, self.package = primitive.module, primitive.package
         self._primitive = primitive
 
     def serve(self, directory: Path) -> AbstractContextManager[None]:

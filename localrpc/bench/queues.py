@@ -45,6 +45,9 @@ class _Watch:
 class PosixQueues(Primitive):
     """Of the client, which removes their names once the server has opened them."""
 
+    module = "posix_ipc"
+    package = "'localrpc[mq]'"
+
     def server(self, sock: socket.socket) -> Way:
         import posix_ipc
 

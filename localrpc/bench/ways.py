@@ -49,6 +49,11 @@ class Way:
 class Primitive(ABC):
     """What two processes have in common once they have met at a Unix socket."""
 
+    module = ""
+    """What it imports that may not be installed."""
+    package = ""
+    """What pip calls that."""
+
     def listen(self, path: str, serve: Callable[[Way], object]) -> AbstractContextManager[None]:
         """Each client gets a thread that runs `serve`."""
         door = socket.socket(socket.AF_UNIX)

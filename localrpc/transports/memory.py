@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 
 from localrpc._core import lib, links, sysv
+from localrpc.transports import posix
 
 CONTROL_PAGE = lib.lr_page()
 """A page of the system's, where the ring's memory begins: the ring is mapped behind it."""
@@ -90,8 +91,12 @@ def attach(kind: str, name: str) -> Segment:
 
 
 def sweep(kind: str) -> None:
-    """Remove what processes of this user that are dead have left behind."""
+    """Remove what processes of this user that are dead have left behind.
+
+    Raises OSError if such memory cannot be had because posix_ipc is not installed.
+    """
     if kind == "posix":
+        posix.load()
         for name in _abandoned_names():
             _unlink(name)
     elif kind == "sysv":
@@ -124,8 +129,7 @@ def _memfd() -> int:
 
 
 def _open_posix(name: str, *, create: bool) -> int:
-    import posix_ipc
-
+    posix_ipc = posix.load()
     try:
         flags = posix_ipc.O_CREX if create else 0
         return int(posix_ipc.SharedMemory(name, flags, mode=0o600).fd)
@@ -137,8 +141,7 @@ def _open_posix(name: str, *, create: bool) -> int:
 
 
 def _unlink(name: str) -> None:
-    import posix_ipc
-
+    posix_ipc = posix.load()
     with contextlib.suppress(posix_ipc.ExistentialError, posix_ipc.PermissionsError):
         posix_ipc.unlink_shared_memory(name)
 

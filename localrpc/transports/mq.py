@@ -12,13 +12,11 @@ import errno
 import os
 from collections import deque
 
-import posix_ipc
-
 from localrpc._core import links
 from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.options import Options
-from localrpc.transports import limits, records
+from localrpc.transports import limits, posix, records
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Greeting,
@@ -56,6 +54,7 @@ class _Queue:
 
     def __init__(self, name: str, *, depth: int = 0, size: int = 0) -> None:
         """Made if there is a `depth`. Raises OSError: FileNotFoundError, ENOSPC for a limit."""
+        posix_ipc = posix.load()
         try:
             if depth:
                 queue = posix_ipc.MessageQueue(
@@ -74,6 +73,7 @@ class _Queue:
             raise OSError(errno.ENOSPC, _limit()) from None
         queue.block = False
         self._queue = queue
+        self._busy = posix_ipc.BusyError
         self.fd: int = queue.mqd
         self.size: int = queue.max_message_size
 
@@ -81,7 +81,7 @@ class _Queue:
         """Raises BlockingIOError."""
         try:
             data: bytes = self._queue.receive()[0]
-        except posix_ipc.BusyError:
+        except self._busy:
             raise BlockingIOError(errno.EAGAIN, "the queue is empty") from None
         return data
 
@@ -89,7 +89,7 @@ class _Queue:
         """Raises BlockingIOError."""
         try:
             self._queue.send(data)
-        except posix_ipc.BusyError:
+        except self._busy:
             raise BlockingIOError(errno.EAGAIN, "the queue is full") from None
 
 
@@ -117,6 +117,10 @@ def _name(token: str, end: str) -> str:
 
 
 def _remove(queues: list[str]) -> None:
+    try:
+        posix_ipc = posix.load()
+    except OSError:
+        return  # without it this process has made none, and can remove none
     for name in queues:
         with contextlib.suppress(posix_ipc.Error, OSError, ValueError):
             if name.startswith("/localrpc-"):
@@ -219,7 +223,10 @@ class MqTransport(QueueTransport[_Queue, QueueMedium]):
     kinds = (
         Kind(
             form="NAME",
-            spellings={"mq:NAME": "as for `shm:`; POSIX message queues"},
+            spellings={
+                "mq:NAME": "as for `shm:`; POSIX message queues, which need the package posix_ipc:"
+                " on CPython 3.14 and later, `pip install 'localrpc[mq]'`"
+            },
             scope=Scope.USER,
             direction="two one-way channels",
             technique="POSIX message queues, one each way",

@@ -114,9 +114,10 @@ MEMORY = choice(
     text="what the rings are made of. `memfd`: sealed memfds, which travel as descriptors and never"
     " have a name. For comparison, and only if both sides ask for it: POSIX shared memory"
     " (`shm_open`) or System V segments (`shmget`), accessible to this user alone, with a name or"
-    " key that is removed as soon as both sides are attached. These two are not sealed: a malicious"
-    " process of the same user could shrink a POSIX segment while it is in use (SIGBUS), and System"
-    " V memory counts against `kernel.shmall`",
+    " key that is removed as soon as both sides are attached. `posix` needs the package posix_ipc,"
+    " as `mq:` does. These two are not sealed: a malicious process of the same user could shrink a"
+    " POSIX segment while it is in use (SIGBUS), and System V memory counts against"
+    " `kernel.shmall`",
 )
 
 _SWITCHED_OFF = "the option localrpc.shared_memory is 0"

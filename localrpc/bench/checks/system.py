@@ -108,8 +108,9 @@ class System:
             os.close(fd)
 
     def try_queue(self) -> None:
-        import posix_ipc
+        from localrpc.transports import posix
 
+        posix_ipc = posix.load()
         name = f"/localrpc-{os.geteuid()}-doctor-{os.getpid()}"
         try:
             queue = posix_ipc.MessageQueue(name, posix_ipc.O_CREX, max_messages=3)
