@@ -27,7 +27,7 @@ FOREIGN = {
 }
 
 # Modules that know no more than what has happened, and what may not be in them.
-STATES = ("drive/state", "wire/greeting")
+STATES = ("drive/state", "drive/answer", "drive/texts", "wire/greeting")
 WAITING = {"threading", "asyncio", "select", "socket", "time", "_thread"}
 
 # For other libraries: each imports the one that it is for.
@@ -94,6 +94,20 @@ def test_a_state_knows_nothing_of_waiting(module: str) -> None:
     for name in imports_of(path, f"localrpc.{path.parent.name}"):
         assert name.split(".")[0] not in WAITING, f"{path}: {name}"
         assert not name.startswith(("localrpc._core", "localrpc.drive.core")), f"{path}: {name}"
+
+
+# Where the time of a small call is spent, so that these call the core themselves.
+HOT = {"unary", "handling"}
+
+
+def test_an_api_leaves_the_core_to_what_is_below_it() -> None:
+    """So that whatever drives the core can be shared with another API."""
+    callers = set()
+    for path, _ in modules("localrpc/sync", "localrpc.sync"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("lr_"):
+                callers.add(path.stem)
+    assert callers == HOT
 
 
 def test_every_module_has_a_floor() -> None:

@@ -18,18 +18,19 @@ import grpc
 
 from localrpc import status
 from localrpc.drive.core import NEVER, NOW, blank, lib, patience
-from localrpc.drive.endings import (
+from localrpc.drive.finalizers import run_later
+from localrpc.drive.keeper import ChannelClosed, Keeper
+from localrpc.drive.messages import deserialize
+from localrpc.drive.reading import fill, receive
+from localrpc.drive.session import Session
+from localrpc.drive.state import CallState, Then
+from localrpc.drive.texts import (
     CHANNEL_CLOSED,
     COLLECTED,
     DEADLINE_EXCEEDED,
     debug_text,
-    deserialize,
+    no_memory,
 )
-from localrpc.drive.finalizers import run_later
-from localrpc.drive.keeper import ChannelClosed, Keeper
-from localrpc.drive.reading import fill, no_memory, receive
-from localrpc.drive.session import Session
-from localrpc.drive.state import CallState, Then
 from localrpc.metadata import Pairs
 
 _unchanging: Any = threading.RLock()

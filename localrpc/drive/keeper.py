@@ -14,11 +14,12 @@ import grpc
 from localrpc.address import Address
 from localrpc.drive.core import NEVER, lib, patience
 from localrpc.drive.courier import Courier
-from localrpc.drive.endings import DEADLINE_EXCEEDED, LOCALLY_CANCELLED, SOCKET_CLOSED, failure
 from localrpc.drive.finalizers import run_later
 from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.naming import MethodNumbers
+from localrpc.drive.reading import failure
 from localrpc.drive.session import Session
+from localrpc.drive.texts import DEADLINE_EXCEEDED, LOCALLY_CANCELLED, SOCKET_CLOSED
 from localrpc.errors import ConnectError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options

@@ -13,9 +13,9 @@ from time import monotonic_ns
 from localrpc.drive import naming
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
-from localrpc.drive.endings import CHANNEL_CLOSED, debug_text
 from localrpc.drive.keeper import ChannelClosed, Keeper, NotReady
 from localrpc.drive.session import Session
+from localrpc.drive.texts import CHANNEL_CLOSED, debug_text
 
 ATTEMPTS = 8
 """How often a call that no server has seen is tried before it fails."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
+
+from localrpc.drive import texts
 from localrpc.drive.core import blank, borrow, ffi, idle_ios, lib
 
 
@@ -57,11 +60,6 @@ def fill(engine: Any, call: int, message: bytes, deadline: int) -> int:
     return int(result)
 
 
-def no_memory(size: int) -> str:
-    """The details of a call whose message there is no memory for."""
-    return f"no memory for a message of {size} bytes"
-
-
 def receive_whole(engine: Any, call: int, deadline: int) -> tuple[int, Any]:
     """As receive(), with a message of any size among LR_K_MESSAGES; or LR_NOMEM and its size."""
     kind, content = receive(engine, call, deadline)
@@ -74,3 +72,25 @@ def receive_whole(engine: Any, call: int, deadline: int) -> tuple[int, Any]:
         if kind == 0:
             return lib.LR_K_MESSAGES, [message]
     return kind, content
+
+
+def failure(
+    result: int, size: int, max_receive: int, *, closed: bool
+) -> tuple[grpc.StatusCode, str]:
+    """How a client's call ends for a negative `result`; `size` of a message too large."""
+    if result == lib.LR_TOO_LARGE:
+        text = texts.received_too_large(size, max_receive)
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, f"Stream removed (CLIENT: {text})"
+    if result == lib.LR_TIMEOUT:
+        return texts.DEADLINE_EXCEEDED
+    if result == lib.LR_FORKED:
+        return texts.FORKED
+    if closed:
+        return texts.CHANNEL_CLOSED
+    if result == lib.LR_CANCELLED:  # by the core: a call that is cancelled here has ended before
+        return texts.NO_MEMORY_TO_SEND
+    if result == lib.LR_PROTOCOL:
+        return texts.BROKEN_PROTOCOL
+    if result in (lib.LR_NOMEM, lib.LR_NOROOM):
+        return texts.no_room(lib.LR_MAX_SLOTS)
+    return texts.SOCKET_CLOSED

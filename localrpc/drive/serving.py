@@ -12,6 +12,7 @@ from typing import Any
 
 from localrpc import _log
 from localrpc.address import Address
+from localrpc.drive import texts
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
 from localrpc.drive.courier import Courier
 from localrpc.drive.doors import Doors, Guests
@@ -25,8 +26,6 @@ from localrpc.transports import Connection, transport_for
 from localrpc.wire import codec
 
 _logger = _log.logger("server")
-_CANCELLING = b"Cancelling all calls"
-_UNAVAILABLE = 14
 
 
 class Serving:
@@ -254,7 +253,8 @@ class Serving:
 
     def cancel_all(self) -> None:
         """End every call with grpcio's status for it, without waiting for the handlers."""
-        lib.lr_cancel_all(self.engine, _UNAVAILABLE, _CANCELLING, len(_CANCELLING))
+        number, text = texts.CANCELLING_ALL
+        lib.lr_cancel_all(self.engine, number, text, len(text))
         self.finish()
 
     def finish(self) -> None:

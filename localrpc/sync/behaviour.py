@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from localrpc import _log, status
-from localrpc._later import Later
+from localrpc.drive import texts
+from localrpc.drive.answer import Stage
 from localrpc.drive.core import lib
-from localrpc.drive.reading import no_memory, receive_whole
+from localrpc.drive.methods import Entry, behaviour_of
 from localrpc.sync.context import ServicerContext
 from localrpc.sync.nonblocking import Responder, answers_later
-
-if TYPE_CHECKING:
-    from localrpc.sync import handling as _handling
-
-    MethodHandler = grpc.RpcMethodHandler[Any, Any]
-else:
-    _handling = Later("localrpc.sync.handling")
-    MethodHandler = grpc.RpcMethodHandler  # grpcio's own takes no parameters
 
 _logger = _log.logger("server")
 
 
 def call_plain(
-    run: Callable[..., Any], entry: _handling.Entry, request: Any, context: ServicerContext
+    run: Callable[..., Any], entry: Entry, request: Any, context: ServicerContext
 ) -> bytes | None:
     """The reply of a unary handler if it is no more than a message; else it has been sent."""
     try:
@@ -38,38 +31,29 @@ def call_plain(
     try:
         message = entry.serialize(response)
         if type(message) is bytes:
-            if not context._touched:
-                context._over = True
+            if context._answer is None:
+                context._plainly = True
                 return message
             context.finish(message)
             return None
     except Exception:
         _logger.exception("Exception serializing message!")
-    context.refuse(status.INTERNAL, "Failed to serialize response!")
+    context.refuse(*texts.UNSERIALIZABLE)
     return None
 
 
 def complain(context: ServicerContext, error: Exception, doing: str) -> None:
     """End the call for an exception that its handler let out."""
-    if context._aborted:
-        context.refuse(status.UNKNOWN, "RPC Aborted")
+    answer = context.answer
+    if answer.aborted:
+        context.refuse(*texts.ABORTED)
         return
-    if any(error is known() for known in context._errors):
+    if any(error is known for known in answer.errors()):
         context.let_go()
         return
-    try:
-        details = f"Exception {doing}: {error}"
-    except Exception:
-        details = "Calling application raised unprintable Exception!"
+    details = texts.exception_text(error, doing)
     _logger.exception(details)
     context.refuse(status.UNKNOWN, details)
-
-
-def of(handler: Any) -> Any:
-    """What a handler of any kind is to call."""
-    if handler.response_streaming:
-        return handler.stream_stream if handler.request_streaming else handler.unary_stream
-    return handler.stream_unary if handler.request_streaming else handler.unary_unary
 
 
 class Task:
@@ -86,7 +70,7 @@ class Task:
     ) -> None:
         self._context = context
         self._handler = handler
-        self.behaviour: Callable[..., Any] = of(handler)
+        self.behaviour: Callable[..., Any] = behaviour_of(handler)
         self._name = name
         self._max_send = max_send
         self._requests = RequestIterator(
@@ -123,16 +107,15 @@ class Task:
             self.behaviour(argument, context, responder)
         except Exception as error:
             complain(context, error, "calling application")
-        if not context._over:
-            context.leave_open()
+        if not context.answer.over:
+            context.answer_later()
 
     def _single_request(self) -> Any:
         try:
             return next(self._requests)
         except StopIteration:
-            if not self._context._over:
-                text = f'"{self._name.encode()!r}" requires exactly one request message.'
-                self._context.refuse(status.UNIMPLEMENTED, text)
+            if not self._context.answer.over:
+                self._context.refuse(*texts.requires_one_request(self._name))
         except grpc.RpcError:
             self._context.let_go()
         return None
@@ -153,48 +136,20 @@ class Task:
                     "Argument 'message' has incorrect type"
                     f" (expected bytes, got {type(message).__name__})"
                 )
-            self._context.refuse(status.INTERNAL, "Failed to serialize response!")
+            self._context.refuse(*texts.UNSERIALIZABLE)
             return None
         if len(message) > self._max_send >= 0:
-            text = f"SERVER: Sent message larger than max ({len(message)} vs. {self._max_send})"
+            _, text = texts.sent_too_large("SERVER", len(message), self._max_send)
             self._context.refuse(status.RESOURCE_EXHAUSTED, text)
             return None
         return message
 
     def _respond(self, responses: Iterator[Any]) -> None:
-        context = self._context
-        engine, call, deadline = context._serving.engine, context._call, context._deadline
-        serialize = self._handler.response_serializer
-        send = lib.lr_send
-        checked = serialize is None or self._max_send >= 0
-        while True:
-            try:
-                response = next(responses)
-            except StopIteration:
-                context.finish(None)
-                return
-            except Exception as error:
-                complain(context, error, "iterating responses")
-                return
-            if response is None:  # grpcio takes this for the end
-                context.finish(None)
-                return
-            try:
-                message = None if checked else serialize(response)
-            except Exception:
-                message = None
-            if message is None:
-                message = self._serialize(response)
-                if message is None:
-                    return
-            result = send(engine, call, message, len(message), 0, deadline)
-            if result:
-                while result == lib.LR_AGAIN:
-                    result = send(engine, call, message, len(message), 0, deadline)
-                if result < 0:
-                    context.let_go()
-                    return
-            context._initial_allowed = False
+        serialize = None if self._max_send >= 0 else self._handler.response_serializer
+        try:
+            self._context.send_each(responses, serialize, self._serialize)
+        except Exception as error:
+            complain(self._context, error, "iterating responses")
 
 
 class RequestIterator:
@@ -232,7 +187,7 @@ class RequestIterator:
             _logger.exception("Exception deserializing message!")
             request = None
         if request is None:
-            self._context.refuse(status.INTERNAL, "Exception deserializing request!")
+            self._context.refuse(*texts.UNREADABLE)
             raise StopIteration
         return request
 
@@ -242,26 +197,25 @@ class RequestIterator:
     def _receive(self) -> None:
         """Wait for more; raises StopIteration at the end, grpc.RpcError if the client has gone."""
         context = self._context
-        if context._gone:
+        answer = context.answer
+        if answer.stage is Stage.GONE:
             context.fail()
-        if self._ended or context._statused:
-            context._requests_ended = self._ended
+        if self._ended or answer.chosen:
+            answer.requests_ended = self._ended
             raise StopIteration
-        if context._over:
+        if answer.over:
             context.fail()
-        kind, came = receive_whole(context._serving.engine, context._call, context._deadline)
+        kind, came = context.receive()
         if kind == lib.LR_K_MESSAGES:
             self._messages.extend(came)
             return
         if kind == lib.LR_K_END:
-            self._ended = context._requests_ended = True
+            self._ended = answer.requests_ended = True
             raise StopIteration
         if kind == lib.LR_TOO_LARGE:
-            limit = context._serving.options.max_receive
-            text = f"SERVER: Received message larger than max ({came} vs. {limit})"
-            context.refuse(status.RESOURCE_EXHAUSTED, text)
+            context.refuse(*texts.request_too_large(came, context._serving.options.max_receive))
         elif kind == lib.LR_NOMEM:
-            context.refuse(status.RESOURCE_EXHAUSTED, no_memory(came))
-        elif context._statused and not context._gone:
+            context.refuse(status.RESOURCE_EXHAUSTED, texts.no_memory(came))
+        elif answer.chosen:
             raise StopIteration  # another thread has answered meanwhile
         context.fail()

@@ -11,12 +11,12 @@ from typing import Any
 
 import grpc
 
-from localrpc.drive import endings
+from localrpc.drive import messages, texts
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import NEVER, limit_of
 from localrpc.drive.state import CallState
 from localrpc.sync import private
-from localrpc.sync.outcome import _InactiveRpcError, describe, inactive
+from localrpc.sync.outcome import _InactiveRpcError, describe
 
 
 class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
@@ -45,7 +45,7 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
         return max((self._call.deadline - monotonic_ns()) / 1e9, 0)
 
     def cancel(self) -> bool:
-        return self._call.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+        return self._call.end(*texts.LOCALLY_CANCELLED, cancelled=True)
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         return self._call.add_callback(callback)
@@ -160,8 +160,8 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
             if response is not None:
                 return response
         except Exception:
-            endings.logger.exception("Exception deserializing message!")
-        self._call.end(*endings.BAD_RESPONSE)
+            messages.unreadable()
+        self._call.end(*texts.BAD_RESPONSE)
         try:
             raise self
         finally:
@@ -202,49 +202,3 @@ def failure(state: CallState) -> _InactiveRpcError:
         state.trailing_metadata or (),
         state.debug_error_string,
     )
-
-
-BAD_REQUEST = (grpc.StatusCode.INTERNAL, "Exception serializing request!")
-
-
-def serialize(request: Any, function: Callable[[Any], bytes] | None, limit: int) -> bytes:
-    """Raises what grpcio raises for a request that cannot be sent."""
-    message = request
-    if function is not None:
-        try:
-            message = function(request)
-        except Exception:
-            raise unserializable() from None
-    return checked(message, limit)
-
-
-def unserializable() -> grpc.RpcError:
-    """For the exception that is being handled."""
-    endings.logger.exception("Exception serializing message!")
-    return inactive(*BAD_REQUEST)
-
-
-def unreadable() -> grpc.RpcError:
-    """For the exception that is being handled."""
-    endings.logger.exception("Exception deserializing message!")
-    return inactive(*endings.BAD_RESPONSE)
-
-
-def checked(message: Any, limit: int) -> bytes:
-    """A serializer's result as bytes of at most `limit`, where negative means any."""
-    if message is None:
-        raise inactive(*BAD_REQUEST)
-    if not isinstance(message, bytes):
-        raise TypeError(
-            f"Argument 'message' has incorrect type (expected bytes, got {type(message).__name__})"
-        )
-    if len(message) > limit >= 0:
-        code, text = oversized(message, limit)
-        raise inactive(code, text, endings.debug_text(code, text))
-    return message if type(message) is bytes else bytes(message)
-
-
-def oversized(message: bytes, limit: int) -> tuple[grpc.StatusCode, str]:
-    """How a call ends whose message may not be sent."""
-    text = f"CLIENT: Sent message larger than max ({len(message)} vs. {limit})"
-    return grpc.StatusCode.RESOURCE_EXHAUSTED, text

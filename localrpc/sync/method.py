@@ -7,27 +7,18 @@ from typing import Any
 
 import grpc
 
-from localrpc.drive import endings, naming, opening
+from localrpc.drive import messages, naming, opening, texts
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import deadline_of
 from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.errors import InvalidMetadata
 from localrpc.metadata import USER_AGENT
-from localrpc.sync.call import (
-    oversized,
-    serialize,
-)
-from localrpc.sync.outcome import inactive, refusal
+from localrpc.sync.outcome import inactive, raised
 from localrpc.wire import codec
 
 _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
 _Metadata = Any
-
-_NO_CREDENTIALS = (
-    grpc.StatusCode.UNAUTHENTICATED,
-    "Established channel does not have a sufficient security level to transfer call credential.",
-)
 
 
 class Method:
@@ -45,12 +36,15 @@ class Method:
 
     def _message(self, request: Any) -> bytes:
         """Of any size: a blocking call checks it, _begin() ends the call for it."""
-        return serialize(request, self._serializer, -1)
+        message, refused = messages.serialize(request, self._serializer)
+        if refused is not None:
+            raise raised(refused)
+        return checked(message, -1)
 
     def _head(self, metadata: _Metadata, credentials: Any) -> bytes:
         if credentials is not None:
-            code, details = _NO_CREDENTIALS
-            raise inactive(code, details, endings.debug_text(code, details))
+            code, details = texts.NO_CREDENTIALS
+            raise inactive(code, details, texts.debug_text(code, details))
         if metadata is None:
             return b""
         if type(metadata) is not tuple:
@@ -86,19 +80,19 @@ class Method:
             streams=streams,
         )
         if self._unsendable:
-            call.end(*self._unsendable, debug=endings.debug_text(*self._unsendable))
+            call.end(*self._unsendable, debug=texts.debug_text(*self._unsendable))
             return call
         try:
             head = self._head(metadata, credentials)
         except InvalidMetadata as error:
-            call.end(*refusal(error), debug="")
+            call.end(*texts.refusal(error), debug="")
             return call
         except grpc.RpcError as error:
             call.end(error.code(), error.details() or "")
             return call
-        if message is not None and len(message) > self._max_send >= 0:
-            code, details = oversized(message, self._max_send)
-            call.end(code, details, debug=endings.debug_text(code, details))
+        refused = None if message is None else messages.check(message, self._max_send)
+        if refused is not None:
+            call.end(refused.code, refused.details, debug=refused.debug)
             return call
 
         def start() -> None:
@@ -107,17 +101,17 @@ class Method:
                 if then is not None and call.running():
                     then(call)
             except ChannelClosed:  # meanwhile: the call had begun
-                debug = endings.debug_text(*endings.CHANNEL_CLOSED)
-                call.end(*endings.CHANNEL_CLOSED, debug=debug)
+                debug = texts.debug_text(*texts.CHANNEL_CLOSED)
+                call.end(*texts.CHANNEL_CLOSED, debug=debug)
             except BaseException:
-                call.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+                call.end(*texts.LOCALLY_CANCELLED, cancelled=True)
                 raise
 
         try:
             if wait_for_ready and not blocking and keeper.peek() is None:
                 opening.open_later(call, start)
             elif timeout is not None and not timeout > 0:
-                call.end(*endings.DEADLINE_EXCEEDED, debug=DEADLINE_DEBUG)
+                call.end(*texts.DEADLINE_EXCEEDED, debug=DEADLINE_DEBUG)
             else:
                 start()
         except ChannelClosed:
@@ -125,4 +119,15 @@ class Method:
         return call
 
 
-DEADLINE_DEBUG = endings.debug_text(*endings.DEADLINE_EXCEEDED)
+def checked(message: Any, limit: int) -> bytes:
+    """A serializer's result as bytes of at most `limit`, where negative means any.
+
+    Raises what grpcio raises for one that cannot be sent.
+    """
+    refused = messages.check(message, limit)
+    if refused is not None:
+        raise raised(refused)
+    return message if type(message) is bytes else bytes(message)
+
+
+DEADLINE_DEBUG = texts.debug_text(*texts.DEADLINE_EXCEEDED)

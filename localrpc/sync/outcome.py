@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from localrpc.errors import InvalidMetadata, OversizedMetadata
+from localrpc.drive.texts import Ending
 from localrpc.metadata import Pairs
 from localrpc.sync import private
 
@@ -125,12 +125,10 @@ class _InactiveRpcError(private.InactiveRpcErrorBase):  # type: ignore[misc]
         fn(self)
 
 
-def refusal(error: InvalidMetadata) -> tuple[grpc.StatusCode, str]:
-    """How a call ends whose metadata cannot be sent."""
-    if isinstance(error, OversizedMetadata):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)
-    return grpc.StatusCode.INTERNAL, "Invalid metadata"
-
-
 def inactive(code: grpc.StatusCode, details: str, debug: str | None = None) -> _InactiveRpcError:
     return _InactiveRpcError(code, details, (), (), debug)
+
+
+def raised(ending: Ending) -> _InactiveRpcError:
+    """The error of a call that ends so."""
+    return _InactiveRpcError(ending.code, ending.details, (), (), ending.debug)

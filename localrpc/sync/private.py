@@ -7,18 +7,13 @@ and in isinstance(). Nothing here is made before somebody asks for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 
-from localrpc._later import Later
-from localrpc.drive.core import ffi, lib
+from localrpc.drive.answer import Stage, encoded
+from localrpc.drive.served import ServedCall
 from localrpc.metadata import Pairs
-
-if TYPE_CHECKING:
-    from localrpc.sync import context as _context
-else:
-    _context = Later("localrpc.sync.context")
 
 
 class _Nobody(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc,type-arg]
@@ -35,9 +30,6 @@ except ImportError:
 InactiveRpcErrorBase: Any = getattr(_channel, "_InactiveRpcError", _Nobody)
 RendezvousBase: Any = getattr(_channel, "_MultiThreadedRendezvous", _Nobody)
 
-_NAME_MAX = 8192
-"""Bytes; a longer method name does not get into the core."""
-
 
 def finished_state(
     code: grpc.StatusCode, details: str, initial: Any, trailing: Any, debug: str | None
@@ -51,61 +43,61 @@ def finished_state(
 class ServicerState:
     """`context._state`: grpcio's names for what a context knows. Safe from any thread."""
 
-    def __init__(self, context: _context.ServicerContext) -> None:
-        self._context = context
+    def __init__(self, call: ServedCall) -> None:
+        self._call = call
 
     @property
     def code(self) -> grpc.StatusCode | None:
-        return self._context._code
+        return self._call.answer.code
 
     @code.setter
     def code(self, code: grpc.StatusCode) -> None:
-        self._context.set_code(code)
+        self._call.answer.code = code
 
     @property
     def details(self) -> bytes | None:
-        return self._context._details
+        return self._call.answer.details
 
     @details.setter
     def details(self, details: str | bytes) -> None:
-        self._context.set_details(details)  # type: ignore[arg-type]
+        self._call.answer.details = encoded(details)
 
     @property
     def trailing_metadata(self) -> Any:
-        return self._context._trailing
+        return self._call.answer.trailing_metadata
 
     @trailing_metadata.setter
     def trailing_metadata(self, trailing_metadata: Any) -> None:
-        self._context.set_trailing_metadata(trailing_metadata)
+        self._call.answer.trailing_metadata = trailing_metadata
 
     @property
     def client(self) -> str:
         """One of "open", "closed" (the requests have ended, or the call) and "cancelled"."""
-        context = self._context
-        if context._gone:
+        answer = self._call.answer
+        if answer.stage is Stage.GONE:
             return "cancelled"
-        if context._over:
+        if answer.over:
             return "closed"
-        if not context.is_active():
+        if answer.chosen or not self._call.is_alive():
             return "cancelled"
-        return "closed" if context._requests_ended else "open"
+        return "closed" if answer.requests_ended else "open"
 
     @property
     def aborted(self) -> bool:
-        return self._context._aborted
+        return self._call.answer.aborted
 
     @property
     def statused(self) -> bool:
-        return self._context._statused
+        return self._call.answer.chosen
 
     @property
     def initial_metadata_allowed(self) -> bool:
-        return self._context._initial_allowed
+        return self._call.answer.initial_allowed
 
     @property
     def rpc_errors(self) -> list[Exception]:
         """Those that somebody still has."""
-        return [error for known in self._context._errors if (error := known()) is not None]
+        return self._call.answer.errors()
 
 
 class CallDetails(NamedTuple):
@@ -121,9 +113,3 @@ class RpcEvent(NamedTuple):
 
     call_details: CallDetails
     invocation_metadata: Pairs
-
-
-def method_of(engine: Any, call: int) -> bytes:
-    room = ffi.new("char[]", _NAME_MAX)
-    size = lib.lr_call_method(engine, call, room, _NAME_MAX)
-    return b"" if size < 0 else bytes(ffi.buffer(room, size))

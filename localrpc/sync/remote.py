@@ -12,10 +12,9 @@ import grpc
 
 from localrpc import _log
 from localrpc.address import Address
+from localrpc.drive.methods import MethodHandler, Methods
 from localrpc.errors import ListenError
 from localrpc.options import without_own
-from localrpc.sync.behaviour import MethodHandler
-from localrpc.sync.handling import Handling
 
 _logger = _log.logger("server")
 
@@ -44,7 +43,7 @@ class RemoteSide:
     def __init__(
         self,
         pool: Executor,
-        handling: Handling,
+        methods: Methods,
         interceptors: Sequence[grpc.ServerInterceptor],
         options: Iterable[tuple[str, Any]],
         max_calls: int | None,
@@ -53,7 +52,7 @@ class RemoteSide:
         xds: bool,
     ) -> None:
         self._pool = _Pool(pool, weakref.WeakMethod(self._stop_aside))
-        self._handlers: list[grpc.GenericRpcHandler] = [_Handlers(handling)]
+        self._handlers: list[grpc.GenericRpcHandler] = [_Handlers(methods)]
         self._interceptors = list(interceptors)
         self._options = without_own(options)
         self._max_calls = max_calls
@@ -162,11 +161,11 @@ def _stop(server: grpc.Server, grace: float | None) -> threading.Event:
 class _Handlers(grpc.GenericRpcHandler):
     """Whatever the server of ours has at the time of the call."""
 
-    def __init__(self, handling: Handling) -> None:
-        self._handling = handling
+    def __init__(self, methods: Methods) -> None:
+        self._methods = methods
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler | None:
-        return self._handling.look_up(handler_call_details)
+        return self._methods.look_up(handler_call_details)
 
 
 class _Pool(Executor):

@@ -17,11 +17,11 @@ from localrpc.address import Address
 from localrpc.drive.core import LONGEST, patience
 from localrpc.drive.finalizers import run_later
 from localrpc.drive.greenlets import refuse_greenlets
+from localrpc.drive.methods import MethodHandler, validate
 from localrpc.drive.serving import Serving
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import parse_options
 from localrpc.sync import instrumentation
-from localrpc.sync.behaviour import MethodHandler
 from localrpc.sync.channel import text
 from localrpc.sync.handling import Handling
 from localrpc.transports import parse_target
@@ -54,7 +54,7 @@ class Server(grpc.Server):
         xds: bool,
     ) -> None:
         refuse_greenlets()
-        _validate(handlers or ())
+        validate(handlers or ())
         pairs = tuple(options or ())
         interceptors = tuple(interceptors or ())
         parsed = parse_options(pairs)
@@ -73,7 +73,7 @@ class Server(grpc.Server):
 
             return RemoteSide(
                 thread_pool,
-                handling,
+                handling.methods,
                 interceptors,
                 pairs,
                 maximum_concurrent_rpcs,
@@ -87,12 +87,12 @@ class Server(grpc.Server):
         self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
     ) -> None:
         generic_rpc_handlers = list(generic_rpc_handlers)
-        _validate(generic_rpc_handlers)
-        self._handling.generic.extend(generic_rpc_handlers)
+        validate(generic_rpc_handlers)
+        self._handling.methods.generic.extend(generic_rpc_handlers)
         self._look_for_pools()
 
     def _look_for_pools(self) -> None:
-        if self._progress.stage is _Stage.STARTED and self._handling.has_other_pools():
+        if self._progress.stage is _Stage.STARTED and self._handling.methods.has_other_pools():
             self._serving.expect_other_pools()
 
     def add_registered_method_handlers(
@@ -101,7 +101,7 @@ class Server(grpc.Server):
         if self._progress.stage is _Stage.STARTED:
             _logger.warning("Cannot register method handlers once server has started")
             return
-        self._handling.registered.update(
+        self._handling.methods.registered.update(
             (f"/{service_name}/{method}", handler) for method, handler in method_handlers.items()
         )
 
@@ -284,13 +284,3 @@ def _wait(event: threading.Event, timeout: float | None) -> bool:
             return True
         if left is not None and patience(left) == left:
             return False
-
-
-def _validate(handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-    for handler in handlers:
-        if getattr(handler, "service", None) is None:
-            raise AttributeError(
-                # No space after "to", as in grpcio.
-                f'"{handler}" must conform togrpc.GenericRpcHandler type but does not have'
-                ' "service" method!'
-            )

@@ -8,15 +8,15 @@ from typing import Any
 
 import grpc
 
-from localrpc.drive import endings
+from localrpc.drive import texts
 from localrpc.drive.call import ClientCall
+from localrpc.drive.sending import RequestSender
 from localrpc.sync.call import (
     _MultiThreadedRendezvous,
     failure,
     finished,
 )
 from localrpc.sync.method import Method
-from localrpc.sync.requests import RequestSender
 
 _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
@@ -102,7 +102,7 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
         try:
             call.wait(call.ended)
         except BaseException:
-            call.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+            call.end(*texts.LOCALLY_CANCELLED, cancelled=True)
             raise
         if call.state.code is not grpc.StatusCode.OK:
             raise failure(call.state)

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from localrpc import status
-from localrpc.drive import endings, naming, opening
+from localrpc.drive import messages, naming, opening, texts
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import LONGEST, NULL, Io, borrow, deadline_of, idle_ios, lib
 from localrpc.drive.keeper import ChannelClosed, Keeper, NotReady
@@ -22,13 +22,10 @@ from localrpc.errors import InvalidMetadata, RemoteProtocolError
 from localrpc.metadata import Pairs
 from localrpc.sync.call import (
     _MultiThreadedRendezvous,
-    checked,
     finished,
-    unreadable,
-    unserializable,
 )
-from localrpc.sync.method import DEADLINE_DEBUG, Method
-from localrpc.sync.outcome import _InactiveRpcError, inactive, refusal
+from localrpc.sync.method import DEADLINE_DEBUG, Method, checked
+from localrpc.sync.outcome import _InactiveRpcError, inactive, raised
 from localrpc.wire import codec
 
 _Serializer = Callable[[Any], bytes] | None
@@ -82,7 +79,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             try:
                 message = self._serialize(request)
             except Exception:
-                raise unserializable() from None
+                raise raised(messages.unserializable()) from None
             if type(message) is not bytes or len(message) > self._limit:
                 message = checked(message, self._max_send)
             deadline = 0 if timeout is None else monotonic_ns() + int(timeout * 1e9)
@@ -99,9 +96,9 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
                 try:
                     response = self._deserialize(answer)
                 except Exception:
-                    raise unreadable() from None
+                    raise raised(messages.unreadable()) from None
                 if response is None:
-                    raise inactive(*endings.BAD_RESPONSE)
+                    raise inactive(*texts.BAD_RESPONSE)
                 return response
             return self._settle(session, io, length, message, deadline, timeout, wait_for_ready)
         return self._invoke(request, timeout, metadata, credentials, wait_for_ready)[0]
@@ -144,7 +141,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     ) -> tuple[Any, _Said]:
         """The response, and what came with it."""
         if self._unsendable:
-            raise inactive(*self._unsendable, endings.debug_text(*self._unsendable))
+            raise inactive(*self._unsendable, texts.debug_text(*self._unsendable))
         message = checked(self._message(request), self._max_send)
         if self._keeper.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
@@ -152,9 +149,9 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         try:
             head = self._head(metadata, credentials)
         except InvalidMetadata as error:
-            raise inactive(*refusal(error), "") from None
+            raise inactive(*texts.refusal(error), "") from None
         if timeout is not None and not timeout > 0:
-            raise inactive(*endings.DEADLINE_EXCEEDED, DEADLINE_DEBUG)
+            raise inactive(*texts.DEADLINE_EXCEEDED, DEADLINE_DEBUG)
         return self._attempt(message, head, deadline, timeout, wait_for_ready)
 
     def _attempt(
@@ -174,11 +171,11 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             try:
                 session = self._keeper.ready(deadline, wait_for_ready=bool(wait_for_ready))
             except NotReady as reason:
-                debug = endings.debug_text(reason.code, reason.details)
+                debug = texts.debug_text(reason.code, reason.details)
                 raise inactive(reason.code, reason.details, debug) from None
             except ChannelClosed:  # meanwhile: the call had begun
-                debug = endings.debug_text(*endings.CHANNEL_CLOSED)
-                raise inactive(*endings.CHANNEL_CLOSED, debug) from None
+                debug = texts.debug_text(*texts.CHANNEL_CLOSED)
+                raise inactive(*texts.CHANNEL_CLOSED, debug) from None
             self._bind(session)
             length = _lr_unary(
                 session.engine, io.raw, self._number,
@@ -254,11 +251,11 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             try:
                 call.wait(call.ended)
             except BaseException:
-                call.end(*endings.LOCALLY_CANCELLED, cancelled=True)
+                call.end(*texts.LOCALLY_CANCELLED, cancelled=True)
                 raise
         else:
             code, details = self._keeper.failure(length, 0, session)
-            call.end(code, details, debug=endings.debug_text(code, details))
+            call.end(code, details, debug=texts.debug_text(code, details))
         return finished(call.state), call
 
     def _whole(self, io: Io) -> tuple[Any, _Said]:
@@ -275,10 +272,10 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             raise inactive(grpc.StatusCode.INTERNAL, str(error)) from None
         refused = self._too_much(headers, initial, trailer, (code, details, trailing))
         if refused:
-            raise inactive(*refused, endings.debug_text(*refused))
+            raise inactive(*refused, texts.debug_text(*refused))
         if code:
             status_code = status.code_of(code)
-            debug = endings.debug_text(status_code, details)
+            debug = texts.debug_text(status_code, details)
             raise _InactiveRpcError(status_code, details, initial, trailing, debug)
         return None if message is None else self._response(message), (initial, trailing)
 
@@ -287,15 +284,15 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     ) -> tuple[grpc.StatusCode, str] | None:
         limits = self._keeper.metadata_limits
         if headers and len(headers) > limits.light:
-            refused = endings.too_much_metadata(limits, headers, initial)
+            refused = texts.too_much_metadata(limits, headers, initial)
             if refused:
                 return refused
         if trailer and len(trailer) > limits.light:
-            return endings.too_much_metadata(limits, trailer, endings.trailer_pairs(*end))
+            return texts.too_much_metadata(limits, trailer, texts.trailer_pairs(*end))
         return None
 
     def _response(self, message: bytes) -> Any:
-        response, fault = endings.deserialize(message, self._deserializer)
+        response, fault = messages.deserialize(message, self._deserializer)
         if fault:
-            raise inactive(*endings.BAD_RESPONSE)
+            raise inactive(*texts.BAD_RESPONSE)
         return response

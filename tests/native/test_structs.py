@@ -6,11 +6,14 @@ import ast
 import re
 import struct
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 from cffi import FFI
 
 from localrpc._core import ffi
+from localrpc.drive import arrivals
 from localrpc.sync import handling
 from localrpc.wire import frames
 
@@ -55,12 +58,14 @@ def names_that_take(path: Path, call: str) -> list[list[str]]:
 
 
 def test_a_worker_reads_what_the_core_wrote_of_a_call() -> None:
-    assert places_of(handling._CALL) == places_in(ffi, "struct lr_io", IO)
+    assert places_of(arrivals.CALL) == places_in(ffi, "struct lr_io", IO)
 
 
-def test_a_worker_calls_the_fields_of_a_call_by_their_names() -> None:
-    path = Path(handling.__file__)
-    taken = [*names_that_take(path, "unpack("), *names_that_take(path, "_CALL.unpack_from(")]
+@pytest.mark.parametrize("module", [arrivals, handling])
+def test_a_worker_calls_the_fields_of_a_call_by_their_names(module: ModuleType) -> None:
+    path = Path(module.__file__ or "")
+    taken = [*names_that_take(path, "unpack("), *names_that_take(path, "CALL.unpack_from(")]
+    assert taken
     assert len(taken) == len(re.findall(r"\bunpack(?:_from)?\(", path.read_text()))
     for names in taken:
         assert [name if name != "_" else field for name, field in zip(names, IO, strict=True)] == [

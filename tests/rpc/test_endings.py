@@ -16,9 +16,8 @@ from typing import Any
 import grpc
 import pytest
 
-from localrpc.drive import reading
+from localrpc.drive import arrivals, reading
 from localrpc.drive.core import lib
-from localrpc.sync import handling
 from tests.concurrency.engines import live_calls
 
 from .house import PATIENCE, House, await_that, dial
@@ -205,7 +204,7 @@ def test_a_request_that_there_is_no_memory_for_ends_its_call(
     def blank(asked: int) -> bytes:
         raise MemoryError
 
-    for module in (reading, handling):
+    for module in (reading, arrivals):
         monkeypatch.setattr(module, "blank", blank)
     with House(one_target, options=unlimited) as house:
         method = getattr(house.channel, kind)("/house/echo" if kind[0] == "u" else "/house/length")

@@ -7,24 +7,20 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import grpc
-
 from localrpc import _log
+from localrpc.drive import messages, texts
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import lib
-from localrpc.sync.call import BAD_REQUEST, checked, unserializable
-from localrpc.sync.outcome import _InactiveRpcError
+from localrpc.drive.texts import Ending
 
 _logger = _log.logger("channel")
-
-_BAD_ITERATOR = (grpc.StatusCode.UNKNOWN, "Exception iterating requests!")
 
 # Iterators over what is already there: next() neither blocks nor runs user code.
 _READY_MADE: tuple[type, ...] = (type(iter([])), type(iter(())))
 
 
 class RequestSender:
-    """Consumes the user's iterator; the call fails with grpcio's words if that fails."""
+    """Consumes the user's iterator; the call ends with grpcio's status if that fails."""
 
     def __init__(
         self,
@@ -71,7 +67,7 @@ class RequestSender:
             try:
                 message = serialize(request)
             except Exception:
-                self._refused(unserializable())
+                self._refuse(messages.unserializable())
                 return
             live = call.live
             if type(message) is not bytes or len(message) > limit or live is None:
@@ -128,24 +124,24 @@ class RequestSender:
         try:
             message = self._function(request)
         except Exception:
-            self._refused(unserializable())
+            self._refuse(messages.unserializable())
             return None
         return self._checked(message)
 
     def _checked(self, message: Any) -> bytes | None:
         """What is to be sent; None when the call has ended for it."""
         try:
-            return checked(message, self._max_send)
-        except _InactiveRpcError as error:
-            self._refused(error)
+            refused = messages.check(message, self._max_send)
         except TypeError:
-            _logger.exception("Exception serializing message!")
-            self._call.end(*BAD_REQUEST)
+            refused = messages.unserializable()
+        if refused is None:
+            return bytes(message)
+        self._refuse(refused)
         return None
 
     def _broken(self) -> None:
-        _logger.exception(_BAD_ITERATOR[1])
-        self._call.end(*_BAD_ITERATOR)
+        _logger.exception(texts.BAD_ITERATOR[1])
+        self._call.end(*texts.BAD_ITERATOR)
 
-    def _refused(self, error: Any) -> None:
-        self._call.end(error.code(), error.details(), debug=error.debug_error_string())
+    def _refuse(self, ending: Ending) -> None:
+        self._call.end(ending.code, ending.details, debug=ending.debug)

@@ -1,0 +1,134 @@
+"""From what the core brought of a new call to what a handler can be given, for any API.
+
+A call whose metadata or message cannot be accepted gets its status here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from localrpc import status
+from localrpc.drive import texts
+from localrpc.drive.core import NOW, WorkerIo, blank, lib
+from localrpc.drive.methods import LONG_NAME, Entry, Methods
+from localrpc.drive.reading import fill, receive
+from localrpc.drive.served import ServedCall
+from localrpc.drive.serving import Serving
+from localrpc.errors import RemoteProtocolError
+from localrpc.metadata import Metadatum, Pairs
+from localrpc.transports.base import Connection
+from localrpc.wire import codec
+
+CALL = struct.Struct("<QqIIIiIIq")
+"""call, size, kind, count, flags, method, head, conn, deadline: struct lr_io begins so."""
+
+_BIG_PATIENCE = 2_000_000
+"""Nanoseconds that a worker waits for the rest of a large request before it takes another call."""
+_AT_ONCE = 16 << 20
+"""Bytes of a request whose worker waits at all: more takes longer than that."""
+_DEFERRED = 64
+"""How many calls may be put off before we look for those that have ended."""
+
+Served = TypeVar("Served", bound=ServedCall)
+MakeContext = Callable[[Serving, int, "Connection | None", bytes, int], Served]
+
+
+class Arrival(NamedTuple, Generic[Served]):
+    entry: Entry
+    context: Served
+    flags: int
+    message: bytes | None
+    """None for a call without one."""
+
+
+class Arrivals(Generic[Served]):
+    """The new calls of one server; `make` makes the context of each. Any thread may ask."""
+
+    def __init__(self, methods: Methods, make: MakeContext[Served]) -> None:
+        self._methods = methods
+        self._make = make
+        self._deferred: dict[int, Served] = {}
+
+    def take(self, serving: Serving, io: WorkerIo) -> Arrival[Served] | None:
+        """The call in `io`; None when it has been put off, or has got its status."""
+        call, size, _, _, flags, method, head, conn, deadline = CALL.unpack_from(io.view)
+        block = io.buf[:head]
+        data: bytes | None = io.buf[head:size] if flags & lib.LR_F_MESSAGE else None
+        if flags & lib.LR_F_TOO_LARGE:
+            data = None
+        context = self._deferred.pop(call, None)
+        begins = context is None
+        if context is None:
+            context = self._make(serving, call, serving.connection(conn), block, deadline)
+        methods = self._methods
+        entry = methods.entries[method] if method >= 0 else methods.learn(serving.engine, io, call)
+        if entry is None:
+            context.refuse(*texts.NAMELESS)
+            return None
+        if begins and not _acceptable(serving, entry.name, context, block):
+            return None
+        if flags & lib.LR_F_BIG and not flags & lib.LR_F_TOO_LARGE:
+            try:
+                data = _whole(serving.engine, call, is_here=not begins)
+            except MemoryError as error:
+                context.refuse(status.RESOURCE_EXHAUSTED, str(error))
+                return None
+            if data is None:
+                self._defer(serving, call, context)
+                return None
+            flags |= lib.LR_F_MESSAGE
+        if flags & lib.LR_F_TOO_LARGE:
+            context.refuse(*texts.request_too_large(size, serving.options.max_receive))
+            return None
+        return Arrival(entry, context, flags, data)
+
+    def _defer(self, serving: Serving, call: int, context: Served) -> None:
+        """Have the call come again, without its metadata, once its message is whole."""
+        if len(self._deferred) >= _DEFERRED:
+            # Calls that ended before their message was whole never come again.
+            for other in list(self._deferred):
+                if lib.lr_active(serving.engine, other) != 1:
+                    self._deferred.pop(other, None)
+        self._deferred[call] = context
+        lib.lr_defer(serving.engine, call)
+
+
+def metadata_of(connection: Connection | None, head: bytes) -> Pairs:
+    """A call's metadata as its handler sees it. Raises RemoteProtocolError."""
+    agent = connection.hello.agent if connection else ""
+    return (Metadatum("user-agent", agent), *codec.decode_metadata(head))
+
+
+def _acceptable(serving: Serving, name: str, context: ServedCall, block: bytes) -> bool:
+    """Whether the call's metadata is: else that is its end."""
+    limits = serving.metadata_limits
+    if len(block) <= limits.light and len(name) < LONG_NAME:
+        return True
+    try:
+        pairs = metadata_of(context.connection, block)
+    except RemoteProtocolError as error:
+        context.refuse(status.INTERNAL, str(error))
+        return False
+    text = limits.excess([(":path", name), *pairs])
+    if text:
+        context.refuse(status.RESOURCE_EXHAUSTED, text)
+    return text is None
+
+
+def _whole(engine: Any, call: int, *, is_here: bool) -> bytes | None:
+    """A large request's message; None unless it `is_here`, or comes at once.
+
+    Raises MemoryError, with the details of the call's end.
+    """
+    kind, content = receive(engine, call, NOW if is_here else monotonic_ns() + _BIG_PATIENCE)
+    if kind != lib.LR_K_BIG or (content > _AT_ONCE and not is_here):
+        return None
+    try:
+        message = blank(content)
+    except MemoryError:
+        raise MemoryError(texts.no_memory(content)) from None
+    kind = fill(engine, call, message, NOW if is_here else monotonic_ns() + _BIG_PATIENCE)
+    return message if kind == 0 else None

@@ -1,0 +1,293 @@
+"""One call as a server drives it, for the contexts of every API to build on.
+
+The state says what is to be sent (answer.py); here it is sent, on the thread that asks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import monotonic_ns
+from typing import Any
+
+from localrpc import _log
+from localrpc.drive import texts
+from localrpc.drive.answer import AnswerState, Reply, Stage, Then
+from localrpc.drive.core import NEVER, NULL, ffi, lib
+from localrpc.drive.reading import receive_whole
+from localrpc.drive.serving import Serving
+from localrpc.transports.base import Connection
+from localrpc.wire.frames import NAME_MAX
+
+_logger = _log.logger("server")
+
+
+class ServedCall:
+    """Made for every call, so it holds little until it is asked; the defaults are the class's.
+
+    Methods may be called from any thread, also after the call has ended.
+    """
+
+    _answer: AnswerState | None = None
+    """None as long as the answer is a message and nothing else."""
+    _plainly = False
+    """Whether that has been sent, by who then sets this."""
+    _turns: Turns | None = None
+    """Lets one thread send at a time, where several may answer."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        call: int,
+        connection: Connection | None,
+        head: bytes,
+        deadline: int,
+    ) -> None:
+        self._serving = serving
+        self._call = call
+        self._connection = connection
+        self._head = head
+        self._deadline = deadline
+
+    @property
+    def connection(self) -> Connection | None:
+        """What brought the call; None if it has gone already."""
+        return self._connection
+
+    @property
+    def answer(self) -> AnswerState:
+        """Made when it is first asked for: from then on there is more to send than a message."""
+        answer = self._answer
+        if answer is None:
+            fresh = AnswerState()
+            if self._plainly:
+                fresh.stage = Stage.SENT
+            # One operation, because two threads may ask at once.
+            answer = self.__dict__.setdefault("_answer", fresh)
+        return answer
+
+    def is_alive(self) -> bool:
+        """Whether something can be sent to a client that waits for it."""
+        answer = self._answer
+        if self._plainly if answer is None else answer.over:
+            return False
+        if self._deadline != NEVER and monotonic_ns() >= self._deadline:
+            return False
+        return bool(lib.lr_active(self._serving.engine, self._call) == 1)
+
+    def stop(self, number: int, text: bytes) -> None:
+        """End it in the core: its client gets that status, unless it had one before."""
+        lib.lr_cancel(self._serving.engine, self._call, number, text, len(text))
+
+    def method(self) -> bytes:
+        """Empty once the call is over."""
+        room = ffi.new("char[]", NAME_MAX)
+        size = lib.lr_call_method(self._serving.engine, self._call, room, NAME_MAX)
+        return b"" if size < 0 else bytes(ffi.buffer(room, size))
+
+    def receive(self) -> tuple[int, Any]:
+        """Wait for more of the request stream; see receive_whole()."""
+        return receive_whole(self._serving.engine, self._call, self._deadline)
+
+    # Answering
+
+    def send_headers(self, block: bytes) -> None:
+        lib.lr_headers(self._serving.engine, self._call, block, len(block))
+
+    def send(self, message: bytes, *, post: bool = False) -> bool:
+        """Wait for room; False when the call has ended. What is `post`ed may be sent later."""
+        engine, call, deadline = self._serving.engine, self._call, self._deadline
+        flags = lib.LR_F_POST if post else 0
+        result = lib.LR_AGAIN
+        while result == lib.LR_AGAIN:
+            result = lib.lr_send(engine, call, message, len(message), flags, deadline)
+        return bool(result == 0 or (post and result == lib.LR_TIMEOUT))
+
+    def send_each(
+        self,
+        responses: Iterator[Any],
+        serialize: Callable[[Any], bytes | None] | None,
+        careful: Callable[[Any], bytes | None],
+    ) -> None:
+        """Answer with each of `responses`, and with the status after the last, or after None.
+
+        `careful` is asked where `serialize` is None or fails: if that gives None, it has ended
+        the call. What `responses` raises comes out.
+        """
+        engine, call, deadline = self._serving.engine, self._call, self._deadline
+        send = lib.lr_send
+        answer = self.answer
+        while True:
+            try:
+                response = next(responses)
+            except StopIteration:
+                break
+            if response is None:  # grpcio takes this for the end
+                break
+            try:
+                message = None if serialize is None else serialize(response)
+            except Exception:
+                message = None
+            if message is None:
+                message = careful(response)
+                if message is None:
+                    return
+            result = send(engine, call, message, len(message), 0, deadline)
+            if result:
+                while result == lib.LR_AGAIN:
+                    result = send(engine, call, message, len(message), 0, deadline)
+                if result < 0:
+                    self.let_go()
+                    return
+            answer.initial_allowed = False
+        self.finish(None)
+
+    def finish(self, message: bytes | None) -> None:
+        """The handler is done: send the status it chose, with its message if it has one."""
+        self.do(self.answer.finish(message))
+
+    def refuse(self, code: int, details: str) -> None:
+        """The call failed; a code or details that the handler has set take precedence."""
+        self.do(self.answer.refuse(code, details))
+
+    def let_go(self) -> None:
+        """Nothing more comes from the handler, because its client has gone."""
+        self.do(self.answer.drop())
+
+    def do(self, then: Reply | Then) -> None:
+        """What the answer's state has asked for."""
+        if type(then) is Reply:
+            if self._turns is None:
+                self._send_status(then)
+                self._after_status()
+            else:
+                self._turns.last(partial(self._send_status, then), self._after_status)
+        elif then is Then.RELEASE:
+            self._release()
+            if self.answer.watched:
+                self._unwatch()
+
+    def _send_status(self, reply: Reply) -> None:
+        self.answer.sent()
+        message = reply.message
+        lib.lr_finish(
+            self._serving.engine,
+            self._call,
+            reply.trailer,
+            len(reply.trailer),
+            NULL if message is None else message,
+            0 if message is None else len(message),
+            reply.code,
+        )
+
+    def _after_status(self) -> None:
+        if not self.answer.watched:
+            return
+        if self._turns is not None:
+            # This thread is any, and may hold what the callbacks wait for.
+            self._serving.callbacks.post(self._unwatch)
+        else:
+            self._unwatch()
+
+    def answer_later(self) -> None:
+        """The handler has returned, and answers from other threads; kept until the call's end."""
+        if self.answer.chosen:
+            return
+        lib.lr_leave_open(self._serving.engine, self._call)
+        # Who sends the status meanwhile releases the call with it.
+        if not self.watch() and not self.answer.chosen:
+            self._release()
+
+    def _release(self) -> None:
+        lib.lr_release(self._serving.engine, self._call)
+
+    # The end
+
+    def watch(self, *callbacks: Callable[[], None]) -> bool:
+        """Have these run once the call is over; False if it is, and then they do not run."""
+        serving, answer = self._serving, self.answer
+        with serving.callback_lock:
+            if answer.over:
+                return False
+            late = not answer.watched and not self.is_alive()
+            if not late and not answer.add_callbacks(callbacks):
+                return True
+        # As in grpcio, who comes too late is not called.
+        if late:
+            self.end()
+            return False
+        if serving.watch(self._call, self._deadline, self.end):
+            return True
+        # It has ended meanwhile, and others may have come.
+        with serving.callback_lock:
+            if not answer.remove_callbacks(callbacks):
+                return True
+        self.end()
+        return False
+
+    def end(self) -> None:
+        """The call is over: nothing more is sent, and the callbacks run, once."""
+        answer = self.answer
+        with self._serving.callback_lock:
+            news, callbacks = answer.end()
+        if news:
+            # If it was the deadline, a stopped client has yet to find out.
+            self.stop(*texts.LATE)
+            if self._turns is not None:
+                self._release()  # its handler may have returned
+        for callback in callbacks:
+            try:
+                callback()
+            except KeyboardInterrupt:  # the main thread's, inside of stop()
+                raise
+            except BaseException:  # SystemExit, too: this thread has more to do
+                _logger.exception("Exception calling callback!")
+
+    def _unwatch(self) -> None:
+        self._serving.unwatch(self._call)
+        self.end()
+
+
+class Turns:
+    """Lets one thread send at a time, and the status after the message that is on its way."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._taken = False
+        self._last: tuple[Callable[[], None], Callable[[], None]] | None = None
+
+    def __enter__(self) -> None:
+        with self._changed:
+            while self._taken:
+                self._changed.wait()
+            self._taken = True
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self._changed:
+            last, self._last = self._last, None
+            if last is None:
+                self._give_back()
+        if last is not None:
+            self._finish(*last)
+
+    def last(self, send: Callable[[], None], then: Callable[[], None]) -> None:
+        """Run both, at once or, while another thread sends, on that one after its message."""
+        with self._changed:
+            if self._taken:
+                self._last = send, then
+                return
+            self._taken = True
+        self._finish(send, then)
+
+    def _finish(self, send: Callable[[], None], then: Callable[[], None]) -> None:
+        try:
+            send()
+        finally:
+            with self._changed:
+                self._give_back()
+        then()
+
+    def _give_back(self) -> None:
+        self._taken = False
+        self._changed.notify()
