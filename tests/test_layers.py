@@ -110,6 +110,74 @@ def test_an_api_leaves_the_core_to_what_is_below_it() -> None:
     assert callers == HOT
 
 
+# The package gives out its module for tests, which uses the package as its users do.
+CIRCLES = [{"localrpc", "localrpc.testing"}]
+
+
+def dependencies(root: Path) -> dict[str, set[str]]:
+    """Which modules each of the package's imports: anywhere, for types alone, or when asked."""
+    files = {}
+    for path in sorted((root / "localrpc").rglob("*.py")):
+        *folders, name = path.relative_to(root).with_suffix("").parts
+        files[".".join(folders if name == "__init__" else [*folders, name])] = path
+    graph = {}
+    for module, path in files.items():
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        names = set(imports_of(path, package))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Later", "import_module"):
+                names |= {str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)}
+        graph[module] = {
+            found
+            for name in names
+            for found in (name, name.rpartition(".")[0])
+            if found in files and found != module
+        }
+        # `from package import module` needs the package only for finding the module.
+        graph[module] -= {name.rpartition(".")[0] for name in names if name in files}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The sets of modules that all reach each other, of two and more."""
+
+    def reach(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for following in graph[waiting.pop()] - seen:
+                seen.add(following)
+                waiting.append(following)
+        return seen
+
+    reached = {module: reach(module) for module in graph}
+    found: list[set[str]] = []
+    for module in graph:
+        circle = {other for other in reached[module] if module in reached[other]}
+        if circle and circle not in found:
+            found.append(circle)
+    return found
+
+
+def test_no_modules_import_each_other() -> None:
+    found = [circle for circle in circles(dependencies(ROOT)) if circle not in CIRCLES]
+    assert found == []
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "localrpc").mkdir()
+    texts = {
+        "__init__": "",
+        "one": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from localrpc import two",
+        "two": "three = Later('localrpc.three')",
+        "three": "def late():\n    from localrpc.one import name",
+        "four": "from localrpc.one import name",
+    }
+    for name, text in texts.items():
+        (tmp_path / "localrpc" / f"{name}.py").write_text(text)
+    assert circles(dependencies(tmp_path)) == [{"localrpc.one", "localrpc.two", "localrpc.three"}]
+
+
 def test_every_module_has_a_floor() -> None:
     files = {path.stem for path in (ROOT / "localrpc").glob("*.py")}
     assert files == {"__init__", "__main__", *BASE, *TESTING}

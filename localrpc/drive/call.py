@@ -109,7 +109,7 @@ class ClientCall:
             self._changed.notify_all()
             watch = self._watched
         if watch:
-            session.watch(self, handle, self.deadline)
+            session.watch(handle, self.deadline, self.poll)
 
     def _start_over(self, live: Live) -> None:
         """No server has seen the call: open it again. Only for the thread that reads."""
@@ -202,7 +202,7 @@ class ClientCall:
             self._watched = True
             live = self.live
         if live is not None:
-            live.session.watch(self, live.handle, self.deadline)
+            live.session.watch(live.handle, self.deadline, self.poll)
         return True
 
     # Reading

@@ -14,13 +14,10 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from localrpc import _log
 from localrpc.drive.core import NULL, WorkerIo, lib
-
-if TYPE_CHECKING:
-    from localrpc.drive.serving import Serving
 
 _logger = _log.logger("server")
 
@@ -30,19 +27,32 @@ _UNAVAILABLE = 14
 
 Placed: TypeAlias = "tuple[Executor | None, Callable[[], None]] | None"
 """Where a call is to run, if not on the server's pool, and what; None if nothing is left to do."""
-Place: TypeAlias = "Callable[[Serving, WorkerIo], Placed]"
 
 
-class Workers(Protocol):
-    """What a Serving needs of them; spare() asks for one more loop."""
+class Owner(Protocol):
+    """Who is served: it has the workers, which hold it only while they are inside."""
 
-    def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None: ...
+    engine: Any
+
+    def finish(self) -> None: ...
+    def release_pool(self) -> None: ...
+
+
+OwnerT = TypeVar("OwnerT", bound=Owner)
+OwnerT_co = TypeVar("OwnerT_co", bound=Owner, covariant=True)
+Place = Callable[[OwnerT, WorkerIo], "Placed"]
+
+
+class Workers(Protocol[OwnerT_co]):
+    """What their owner needs of them; spare() asks for one more loop."""
+
+    def start(self, accept: Callable[[WorkerIo], int], place: Place[OwnerT_co]) -> None: ...
     def spare(self) -> None: ...
     def expect_other_pools(self) -> None: ...
     def leave(self) -> None: ...
 
 
-def workers_for(pool: Executor, serving: Serving, *, limited: bool) -> Workers:
+def workers_for(pool: Executor, serving: OwnerT, *, limited: bool) -> Workers[OwnerT]:
     """Decide how `pool` can serve."""
     plain = type(pool) is ThreadPoolExecutor and not {"submit", "shutdown"} & set(vars(pool))
     if plain and not limited:
@@ -50,10 +60,10 @@ def workers_for(pool: Executor, serving: Serving, *, limited: bool) -> Workers:
     return SubmitWorkers(pool, serving)
 
 
-class LoopWorkers:
+class LoopWorkers(Generic[OwnerT]):
     """Loops on the pool's threads, as many as there is work for and the pool allows."""
 
-    def __init__(self, pool: ThreadPoolExecutor, serving: Serving) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, serving: OwnerT) -> None:
         self._pool = pool
         self._serving = weakref.ref(serving)
         self._engine = serving.engine
@@ -64,10 +74,10 @@ class LoopWorkers:
         self._bound = False
         self._accept: Callable[[], Callable[[WorkerIo], int] | None] = lambda: None
         """It holds the serving, so only the loops hold it."""
-        self._place: Place | None = None
-        self._relief: Relief | None = None
+        self._place: Place[OwnerT] | None = None
+        self._relief: Relief[OwnerT] | None = None
 
-    def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None:
+    def start(self, accept: Callable[[WorkerIo], int], place: Place[OwnerT]) -> None:
         self._accept = weakref.ref(accept)
         self._place = place
         self._bind()
@@ -196,15 +206,15 @@ class LoopWorkers:
             serving.release_pool()
 
 
-class SubmitWorkers:
+class SubmitWorkers(Generic[OwnerT]):
     """A thread of its own that takes the calls, and a submit() for each."""
 
-    def __init__(self, pool: Executor, serving: Serving) -> None:
+    def __init__(self, pool: Executor, serving: OwnerT) -> None:
         self._pool = pool
         self._engine = serving.engine
         self._serving = weakref.ref(serving)
 
-    def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None:
+    def start(self, accept: Callable[[WorkerIo], int], place: Place[OwnerT]) -> None:
         threading.Thread(
             target=self._dispatch, args=(place,), name="localrpc-dispatch", daemon=True
         ).start()
@@ -218,7 +228,7 @@ class SubmitWorkers:
     def leave(self) -> None:
         """The dispatcher sees the engine's stop."""
 
-    def _dispatch(self, place: Place) -> None:
+    def _dispatch(self, place: Place[OwnerT]) -> None:
         engine = self._engine
         io = WorkerIo()
         while True:
@@ -232,7 +242,7 @@ class SubmitWorkers:
             serving = None
 
 
-class Relief:
+class Relief(Generic[OwnerT]):
     """A thread that takes calls while all threads of a pool are busy.
 
     A server has one if some of its handlers run on pools of their own: they are
@@ -247,8 +257,8 @@ class Relief:
         self,
         pool: ThreadPoolExecutor,
         engine: Any,
-        serving: weakref.ref[Serving],
-        place: Place,
+        serving: weakref.ref[OwnerT],
+        place: Place[OwnerT],
     ) -> None:
         self._pool = pool
         self._engine = engine
@@ -309,7 +319,7 @@ class Relief:
         return busy
 
 
-def dispatch(pool: Executor, serving: Serving, io: WorkerIo, place: Place) -> None:
+def dispatch(pool: Executor, serving: OwnerT, io: WorkerIo, place: Place[OwnerT]) -> None:
     """Have the call in `io` run on `pool`, or where its handler wants to."""
     call = io.raw.call
     try:

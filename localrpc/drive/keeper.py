@@ -187,7 +187,7 @@ class Keeper:
                 if self.closed:
                     raise ChannelClosed
             connection = self._meet(Attempt(limit, wake))
-            session = Session(self, connection, self.options)
+            session = Session(connection, self.options, partial(_lost, weakref.ref(self)))
         except ConnectError as error:
             failed = _without_frames(error)
         except (OSError, MemoryError) as error:
@@ -410,6 +410,13 @@ def _not_ready(failure: ConnectError | None, until: float | None) -> NotReady:
     if failure is None or (until is not None and monotonic() >= until):
         return NotReady(*DEADLINE_EXCEEDED)
     return NotReady(grpc.StatusCode[failure.code], str(failure))
+
+
+def _lost(keeper: weakref.ref[Keeper], session: Session) -> None:
+    """For a session, which its keeper holds."""
+    found = keeper()
+    if found is not None:
+        found.lost(session)
 
 
 _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()

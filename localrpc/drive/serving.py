@@ -73,7 +73,7 @@ class Serving:
         self._draining = False
         self._broken = _log.Seldom(_logger)
         self._told: str | None = None
-        self._workers: Workers = workers_for(pool, self, limited=max_calls is not None)
+        self._workers: Workers[Serving] = workers_for(pool, self, limited=max_calls is not None)
         self._on_stopped = on_stopped
         self._on_released = on_released
         self._stopped = False
@@ -106,7 +106,7 @@ class Serving:
         self._tell_manager("READY=1")
         return listener.port
 
-    def start(self, accept: Callable[[WorkerIo], int], place: Place) -> None:
+    def start(self, accept: Callable[[WorkerIo], int], place: Place[Serving]) -> None:
         """`accept` serves the call in an Io; `place` makes it something to run on a pool."""
         thread = threading.Thread(target=self._hear, name="localrpc-service", daemon=True)
         thread.start()

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from localrpc.drive.core import Io, ffi, lib, own_engine
 from localrpc.options import Options
 from localrpc.transports.base import Connection
-
-if TYPE_CHECKING:
-    from localrpc.drive.call import ClientCall
-    from localrpc.drive.keeper import Keeper
 
 _FINISHED = (lib.LR_CLOSED, lib.LR_FORKED, lib.LR_K_STOP)
 
@@ -23,11 +19,14 @@ class Session:
 
     Nobody reads the link in the background. Only while a call has done
     callbacks, or the channel has connectivity subscribers, a daemon thread
-    waits in the core for their sake.
+    waits in the core for their sake. `on_lost` is called with the session by that thread when
+    the link has ended; it must not hold what holds the session.
     """
 
-    def __init__(self, keeper: Keeper, connection: Connection, options: Options) -> None:
-        self._keeper = weakref.ref(keeper)  # it holds this session
+    def __init__(
+        self, connection: Connection, options: Options, on_lost: Callable[[Session], None]
+    ) -> None:
+        self._on_lost = on_lost
         self.connection = connection
         raw = lib.lr_engine_new(lib.LR_CLIENT, options.window, options.max_receive, -1)
         if raw == ffi.NULL:
@@ -39,7 +38,7 @@ class Session:
         if result < 0:
             raise MemoryError(f"the core refused the connection: {self.reason()}")
         self._lock = threading.Lock()
-        self._watched: dict[int, ClientCall] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
         self._guarded = False
         self._watching = False
         self._dead = False
@@ -79,16 +78,16 @@ class Session:
         """Whether that is a fault of what carried it, such as a full disk."""
         return bool(lib.lr_engine_faulty(self.engine) > 0)
 
-    def watch(self, call: ClientCall, handle: int, deadline: int) -> None:
-        """Have call.poll() run on a background thread once its end can be seen."""
+    def watch(self, handle: int, deadline: int, poll: Callable[[], None]) -> None:
+        """Have `poll` run, on a background thread, once the call's end can be seen."""
         with self._lock:
             dead = self._dead
             if not dead:
-                self._watched[handle] = call
+                self._watched[handle] = poll
                 self._start()
         if dead or lib.lr_watch(self.engine, handle, deadline) < 0:
             self.unwatch(handle)
-            call.poll()
+            poll()
 
     def unwatch(self, handle: int) -> None:
         with self._lock:
@@ -97,7 +96,7 @@ class Session:
         lib.lr_kick(self.engine)
 
     def guard(self, *, wanted: bool) -> None:
-        """Have the keeper told of the link's death at once, not at the next call."""
+        """Have `on_lost` called at the link's death at once, not at the next call."""
         with self._lock:
             if self._guarded == wanted:
                 return
@@ -125,10 +124,10 @@ class Session:
                 break
             if kind == lib.LR_K_ENDED:
                 with self._lock:
-                    call = self._watched.pop(io.raw.call, None)
-                if call is not None:
-                    call.poll()
-                    del call  # or it would live as long as this thread sleeps
+                    poll = self._watched.pop(io.raw.call, None)
+                if poll is not None:
+                    poll()
+                    del poll  # or its call would live as long as this thread sleeps
             with self._lock:
                 if not self._watched and not self._guarded:
                     self._watching = False
@@ -138,8 +137,6 @@ class Session:
             self._watching = False
             left = list(self._watched.values())
             self._watched.clear()
-        for call in left:
-            call.poll()
-        keeper = self._keeper()
-        if keeper is not None:
-            keeper.lost(self)
+        for poll in left:
+            poll()
+        self._on_lost(self)
