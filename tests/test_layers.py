@@ -27,7 +27,7 @@ FOREIGN = {
 }
 
 # Modules that know no more than what has happened, and what may not be in them.
-STATES = ("drive/state", "drive/answer", "drive/texts", "wire/greeting")
+STATES = ("drive/state", "drive/answer", "drive/connectivity", "drive/texts", "wire/greeting")
 WAITING = {"threading", "asyncio", "select", "socket", "time", "_thread"}
 
 # For other libraries: each imports the one that it is for.

@@ -12,6 +12,7 @@ from time import monotonic
 import grpc
 
 from localrpc.address import Address
+from localrpc.drive.connectivity import Backoff, Connectivity, NotReady, Subscriber
 from localrpc.drive.core import NEVER, lib, patience
 from localrpc.drive.courier import Courier
 from localrpc.drive.finalizers import run_later
@@ -25,10 +26,6 @@ from localrpc.metadata import SizeLimits
 from localrpc.options import Options
 from localrpc.transports import Attempt, Connection, Transport, transport_for
 
-Connectivity = grpc.ChannelConnectivity
-Subscriber = Callable[[grpc.ChannelConnectivity], None]
-
-
 _TICK = 0.001
 """Seconds by which a wait may end early."""
 _PASSING_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.05)
@@ -36,15 +33,6 @@ _PASSING_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.05)
 _REDIAL_LIMIT = 1.0
 """Seconds that these further attempts may take together: the next server may still be starting,
 or there may be none, and a call without wait_for_ready has to fail then."""
-
-
-class NotReady(Exception):
-    """There is no session, and the call that wanted one ends with this status."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code = code
-        self.details = details
 
 
 class ChannelClosed(Exception):
@@ -82,14 +70,9 @@ class Keeper:
         self._changed = threading.Condition(threading.Lock())
         self._session: Session | None = None
         self._former: list[weakref.ref[Session]] = []
-        self._state = Connectivity.IDLE
-        self._dialling = False
+        self._state = Connectivity()
         self._wake: int | None = None
         """Ends the attempt that is under way, which owns it."""
-        self._background = False
-        self._failure: ConnectError | None = None
-        self._subscribers: list[list[object]] = []
-        self._connect_wanted = False
         self.callbacks = Courier("localrpc-callbacks", "Exception in callback")
         self._news = Courier(
             "localrpc-connectivity", "Exception calling channel subscription callback!"
@@ -107,7 +90,8 @@ class Keeper:
         nudge(); ChannelClosed.
         """
         until = None if deadline == NEVER else deadline / 1e9
-        backoff = self.options.initial_backoff
+        backoff = Backoff(self.options.initial_backoff, self.options.max_backoff)
+        state = self._state
         while True:
             with self._changed:
                 session = self._live()
@@ -115,30 +99,26 @@ class Keeper:
                     return session
                 if not wanted():
                     raise NotReady(*LOCALLY_CANCELLED)
-                mine = not self._dialling
-                if mine:
-                    self._begin()
-                else:
+                if state.dialling:
                     self._wait(until)
-                    # A failure of the attempt that this call waited for is its own.
-                    wait = wait_for_ready and not self._hopeless()
-                    if self._dialling or self._session is not None or wait:
-                        continue
-                    if self._failure is not None:
-                        raise _not_ready(self._failure, until)
+                    if not state.dialling and self._session is None and state.failure is not None:
+                        # A failure of the attempt that this call waited for is its own.
+                        ending = state.verdict(monotonic(), until, wait_for_ready=wait_for_ready)
+                        if ending is not None:
+                            raise NotReady(*ending)
                     continue
+                self._news.post(*state.begin())
             session = self._dial(until)
             if session is not None:
                 return session
             with self._changed:
-                expired = until is not None and monotonic() >= until
-                if (not wait_for_ready or self._hopeless() or expired) and not self.closed:
-                    raise _not_ready(self._failure, until)
+                ending = state.verdict(monotonic(), until, wait_for_ready=wait_for_ready)
+                if ending is not None and not self.closed:
+                    raise NotReady(*ending)
                 if not wanted():
                     continue
-                pause = monotonic() + backoff
+                pause = monotonic() + backoff.next()
                 self._wait(pause if until is None else min(pause, until), expired_is_error=False)
-            backoff = min(backoff * 2, self.options.max_backoff)
 
     def nudge(self) -> None:
         """Have the threads inside ready() ask whether they are wanted."""
@@ -166,15 +146,8 @@ class Keeper:
         elif expired_is_error:
             raise NotReady(*DEADLINE_EXCEEDED)
 
-    def _hopeless(self) -> bool:
-        return self._failure is not None and self._failure.final
-
-    def _begin(self) -> None:
-        self._dialling = True
-        self._move(Connectivity.CONNECTING)
-
     def _dial(self, until: float | None) -> Session | None:
-        """One attempt; _begin() has made it this thread's."""
+        """One attempt, which state.begin() has made this thread's."""
         limit = monotonic() + self.options.connect_timeout
         if until is not None:
             limit = min(limit, until)
@@ -196,20 +169,16 @@ class Keeper:
             # Given up for this call's deadline: no reason for others to fail.
             cut = limit == until and monotonic() >= limit - _TICK
             with self._changed:
-                self._dialling = False
                 self._wake = None
-                self._failure = None if cut else failed
                 closed = self.closed
                 if closed:
-                    pass
+                    self._state.dialling = False
                 elif session is not None:
                     self._session = session
                     self._guard()
-                    # Who wanted a connection has had one: its loss starts no other.
-                    self._connect_wanted = False
-                    self._move(Connectivity.READY)
+                    self._news.post(*self._state.connected())
                 else:
-                    self._move(Connectivity.TRANSIENT_FAILURE)
+                    self._news.post(*self._state.failed(None if cut else failed))
                 self._changed.notify_all()
             if wake is not None:
                 os.close(wake)
@@ -255,7 +224,7 @@ class Keeper:
         self._session = None
         self._former = [ref for ref in self._former if ref() is not None]
         self._former.append(weakref.ref(session))
-        self._move(Connectivity.IDLE)
+        self._news.post(*self._state.lost())
         self._changed.notify_all()
 
     def close(self) -> None:
@@ -269,8 +238,7 @@ class Keeper:
             self._session = None
             if self._wake is not None:
                 os.eventfd_write(self._wake, 1)
-            self._subscribers.clear()
-            self._move(Connectivity.SHUTDOWN)
+            self._news.post(*self._state.closed())
             self._changed.notify_all()
         self._transport.close()
         for session in sessions:
@@ -295,13 +263,8 @@ class Keeper:
         with self._changed:
             if self.closed:
                 return
-            entry: list[object] = [callback, self._state]
-            self._subscribers.append(entry)
-            self._news.post(partial(callback, self._state))
-            self._connect_wanted |= try_to_connect
-            session = self._session
-            start = not self._background and (self._connect_wanted or session is not None)
-            self._background |= start
+            self._news.post(*self._state.subscribe(callback, try_to_connect=try_to_connect))
+            start = self._state.starts_connecting()
             self._guard()
             self._changed.notify_all()
         if start:
@@ -311,60 +274,44 @@ class Keeper:
 
     def unsubscribe(self, callback: Subscriber) -> None:
         with self._changed:
-            for index, (known, _) in enumerate(self._subscribers):
-                if known == callback:
-                    del self._subscribers[index]
-                    break
+            self._state.unsubscribe(callback)
             self._guard()
             self._changed.notify_all()
 
     def forsake(self) -> None:
         """The channel is garbage: nobody subscribes any more. For a finalizer: takes no lock."""
-        if self._subscribers:
+        if self._state.subscribed:
             run_later(self._unsubscribe_all)
 
     def _unsubscribe_all(self) -> None:
         with self._changed:
-            self._subscribers.clear()
+            self._state.unsubscribe_all()
             self._guard()
             self._changed.notify_all()
 
     def _guard(self) -> None:
         """Have the session watched for its end, or not, as the subscribers are; lock held."""
         if self._session is not None:
-            self._session.guard(wanted=bool(self._subscribers))
-
-    def _move(self, state: grpc.ChannelConnectivity) -> None:
-        self._state = state
-        for entry in self._subscribers:
-            if entry[1] is not state:
-                entry[1] = state
-                callback = entry[0]
-                assert callable(callback)
-                self._news.post(partial(callback, state))
+            self._session.guard(wanted=self._state.subscribed)
 
     def _connect_once(self) -> bool:
         """Whether to try once more, after a pause."""
         with self._changed:
-            idle = self._state is Connectivity.IDLE and not self._connect_wanted
-            if self.closed or not self._subscribers or self._session is not None or idle:
-                self._background = False
+            if not self._state.goes_on_connecting():
                 return False
-            self._connect_wanted = False
-            if self._dialling:
+            if self._state.dialling:
                 return True
-            self._begin()
+            self._news.post(*self._state.begin())
         try:
             self._dial(None)
         except ChannelClosed:
             return False
         with self._changed:
-            self._background = self._session is None and not self._hopeless()
-            return self._background
+            return not self._state.has_connected()
 
     def after_fork(self) -> None:
         """The child has none of the threads, and must not touch the parent's link."""
-        subscribers = [entry[0] for entry in self._subscribers]
+        subscribers = self._state.subscribers
         if self._wake is not None:
             os.close(self._wake)
         sessions = [self._session, *(ref() for ref in self._former)]
@@ -375,7 +322,7 @@ class Keeper:
             self._transport.forget_taken()
         self._set_up()
         for callback in subscribers:
-            self._subscribers.append([callback, Connectivity.IDLE])
+            self._state.subscribe(callback, try_to_connect=False)
 
 
 def _connect(ref: weakref.ref[Keeper]) -> None:
@@ -383,13 +330,13 @@ def _connect(ref: weakref.ref[Keeper]) -> None:
 
     Holds the keeper only while it is at work: subscribers may hold their channel.
     """
-    backoff = 0.0
+    backoff = None
     while (keeper := ref()) is not None and keeper._connect_once():
         options, changed = keeper.options, keeper._changed
         del keeper
-        backoff = min(backoff * 2 or options.initial_backoff, options.max_backoff)
+        backoff = backoff or Backoff(options.initial_backoff, options.max_backoff)
         with changed:
-            changed.wait(backoff)
+            changed.wait(backoff.next())
 
 
 def _without_frames(error: ConnectError) -> ConnectError:
@@ -403,13 +350,6 @@ def _wake_descriptor() -> int | None:
         return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     except OSError:
         return None  # then close() does not end the attempt before its time
-
-
-def _not_ready(failure: ConnectError | None, until: float | None) -> NotReady:
-    """Why there is no session: whatever has failed, a deadline that has passed came first."""
-    if failure is None or (until is not None and monotonic() >= until):
-        return NotReady(*DEADLINE_EXCEEDED)
-    return NotReady(grpc.StatusCode[failure.code], str(failure))
 
 
 def _lost(keeper: weakref.ref[Keeper], session: Session) -> None:

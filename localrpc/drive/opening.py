@@ -12,8 +12,9 @@ from time import monotonic_ns
 
 from localrpc.drive import naming
 from localrpc.drive.call import ClientCall
+from localrpc.drive.connectivity import NotReady
 from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
-from localrpc.drive.keeper import ChannelClosed, Keeper, NotReady
+from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.drive.session import Session
 from localrpc.drive.texts import CHANNEL_CLOSED, debug_text
 

@@ -15,8 +15,9 @@ import grpc
 from localrpc import status
 from localrpc.drive import messages, naming, opening, texts
 from localrpc.drive.call import ClientCall
+from localrpc.drive.connectivity import NotReady
 from localrpc.drive.core import LONGEST, NULL, Io, borrow, deadline_of, idle_ios, lib
-from localrpc.drive.keeper import ChannelClosed, Keeper, NotReady
+from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.drive.session import Session
 from localrpc.errors import InvalidMetadata, RemoteProtocolError
 from localrpc.metadata import Pairs
