@@ -323,9 +323,10 @@ static inline int lr_call_step(struct lr_call *call, enum lr_event event)
 }
 
 /*
- * The files, lowest first: each calls those above it in this list, and none below
- * (tests/native/test_graph.py). What has to be done further down is returned, or left in the
- * engine for lr_leave(). All is under the mutex, where nothing else is said.
+ * The files, lowest first: each calls only what is declared above its own part
+ * (tests/native/test_graph.py). What is to be done further down is returned, or left in the
+ * engine for lr_leave(). All functions are for a thread with the mutex, unless they say
+ * otherwise.
  */
 
 /* wake.c */
