@@ -75,7 +75,7 @@ class ClientCall:
         self._reading = False
         self._watched = False
         self._partial: bytes | None = None
-        self.reopen: Callable[[ClientCall], None] | None = None
+        self.reopen: Callable[[ClientCall, Session], None] | None = None
         """Set while the call could begin again, had nobody seen it."""
 
     @classmethod
@@ -114,14 +114,13 @@ class ClientCall:
     def _start_over(self, live: Live) -> None:
         """No server has seen the call: open it again. Only for the thread that reads."""
         with self._lock:
-            keeper, reopen = self.keeper, self.reopen
-            if keeper is None or reopen is None:
+            reopen = self.reopen
+            if reopen is None:
                 return  # it has ended meanwhile
             self.live = None
         lib.lr_release(live.session.engine, live.handle)
-        keeper.lost(live.session)
         try:
-            reopen(self)
+            reopen(self, live.session)
         except ChannelClosed:
             self.end(*CHANNEL_CLOSED)
 

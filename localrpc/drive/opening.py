@@ -1,8 +1,4 @@
-"""Sends a call off: over the live connection, a new one, or later.
-
-A call that no server has seen is tried again, because nothing can have
-happened because of it.
-"""
+"""Sends a call off: over the live connection, a new one, or later."""
 
 from __future__ import annotations
 
@@ -20,6 +16,33 @@ from localrpc.drive.texts import CHANNEL_CLOSED, debug_text
 
 ATTEMPTS = 8
 """How often a call that no server has seen is tried before it fails."""
+_UNSEEN = (lib.LR_UNSENT, lib.LR_FORKED)
+
+
+class Attempts:
+    """Those of one call, on any thread: the one place that says when a call is tried again.
+
+    That is a call which no server has seen, because nothing can have happened because of it.
+    """
+
+    def __init__(self, keeper: Keeper, *, wait_for_ready: bool) -> None:
+        self._keeper = keeper
+        self._wait_for_ready = wait_for_ready
+        self._left = ATTEMPTS
+
+    def session(self, deadline: int, wanted: Callable[[], bool] = lambda: True) -> Session | None:
+        """For one more; None when there have been enough. Raises as Keeper.ready()."""
+        if not self._left:
+            return None
+        self._left -= 1
+        return self._keeper.ready(deadline, wait_for_ready=self._wait_for_ready, wanted=wanted)
+
+    def unseen(self, session: Session, result: int = lib.LR_UNSENT) -> bool:
+        """Whether an attempt on `session` ended so; its next must be on another."""
+        if result not in _UNSEEN:
+            return False
+        self._keeper.lost(session)
+        return True
 
 
 def open_call(
@@ -29,9 +52,12 @@ def open_call(
 
     Without `message` its requests follow through send(). Raises ChannelClosed.
     """
-    opening = _Opening(head, message, wait_for_ready=wait_for_ready)
+    keeper = call.keeper
+    if keeper is None:
+        return  # it has ended meanwhile
+    opening = _Opening(keeper, head, message, wait_for_ready=wait_for_ready)
     if message is not None:
-        call.reopen = opening.attempt
+        call.reopen = opening.again
     opening.attempt(call)
 
 
@@ -41,37 +67,40 @@ class _Opening:
     It does not hold the call, which holds it: the two would be a cycle.
     """
 
-    def __init__(self, head: bytes, message: bytes | None, *, wait_for_ready: bool) -> None:
+    def __init__(
+        self, keeper: Keeper, head: bytes, message: bytes | None, *, wait_for_ready: bool
+    ) -> None:
+        self._keeper = keeper
         self._head = head
         self._message = message
-        self._wait_for_ready = wait_for_ready
-        self._attempts = 0
+        self._attempts = Attempts(keeper, wait_for_ready=wait_for_ready)
 
     def attempt(self, call: ClientCall) -> None:
         """Raises ChannelClosed."""
-        keeper = call.keeper
-        while keeper is not None and self._attempts < ATTEMPTS:
-            self._attempts += 1
+        keeper, attempts = self._keeper, self._attempts
+        result = lib.LR_UNSENT
+        while call.running():
             try:
-                session = keeper.ready(
-                    call.deadline, wait_for_ready=self._wait_for_ready, wanted=call.running
-                )
+                session = attempts.session(call.deadline, call.running)
             except NotReady as reason:
                 debug = debug_text(reason.code, reason.details)
                 call.end(reason.code, reason.details, debug=debug)
                 return
+            if session is None:
+                break
             result, handle = _send_open(keeper, session, call, self._head, self._message)
             if result == 0:
                 call.adopt(session, handle)
                 return
-            if result not in (lib.LR_UNSENT, lib.LR_FORKED):
+            if not attempts.unseen(session, result):
                 break
-            keeper.lost(session)
-        else:
-            result = lib.LR_UNSENT
-        if keeper is not None:
-            code, details = keeper.failure(result)
-            call.end(code, details, debug=debug_text(code, details))
+        code, details = keeper.failure(result)
+        call.end(code, details, debug=debug_text(code, details))
+
+    def again(self, call: ClientCall, session: Session) -> None:
+        """The server has not seen what was sent on `session`. Raises ChannelClosed."""
+        self._attempts.unseen(session)
+        self.attempt(call)
 
 
 def _send_open(

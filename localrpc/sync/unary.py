@@ -13,11 +13,12 @@ from typing import Any
 import grpc
 
 from localrpc import status
-from localrpc.drive import messages, naming, opening, texts
+from localrpc.drive import messages, naming, texts
 from localrpc.drive.call import ClientCall
 from localrpc.drive.connectivity import NotReady
 from localrpc.drive.core import LONGEST, NULL, Io, borrow, deadline_of, idle_ios, lib
 from localrpc.drive.keeper import ChannelClosed, Keeper
+from localrpc.drive.opening import Attempts
 from localrpc.drive.session import Session
 from localrpc.errors import InvalidMetadata, RemoteProtocolError
 from localrpc.metadata import Pairs
@@ -40,7 +41,6 @@ _NOTHING: tuple[Pairs, Pairs] = ((), ())
 _lr_unary = lib.lr_unary
 _AGAIN = lib.LR_AGAIN
 _FULL = lib.LR_FULL
-_LOST = (lib.LR_UNSENT, lib.LR_FORKED)
 
 
 def _as_it_is(message: Any) -> Any:
@@ -101,7 +101,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
                 if response is None:
                     raise inactive(*texts.BAD_RESPONSE)
                 return response
-            return self._settle(session, io, length, message, deadline, timeout, wait_for_ready)
+            return self._settle(session, io, length, message, deadline, wait_for_ready)
         return self._invoke(request, timeout, metadata, credentials, wait_for_ready)[0]
 
     def with_call(
@@ -153,39 +153,37 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             raise inactive(*texts.refusal(error), "") from None
         if timeout is not None and not timeout > 0:
             raise inactive(*texts.DEADLINE_EXCEEDED, DEADLINE_DEBUG)
-        return self._attempt(message, head, deadline, timeout, wait_for_ready)
+        attempts = Attempts(self._keeper, wait_for_ready=bool(wait_for_ready))
+        return self._attempt(attempts, message, head, deadline)
 
     def _attempt(
-        self,
-        message: bytes,
-        head: bytes,
-        deadline: int,
-        timeout: float | None,
-        wait_for_ready: bool | None,
+        self, attempts: Attempts, message: bytes, head: bytes, deadline: int
     ) -> tuple[Any, _Said]:
         if self._number == naming.UNNUMBERED:
             head = naming.in_open(self._name, head)
         io = borrow()
         length = lib.LR_UNSENT
         session = None
-        for _ in range(opening.ATTEMPTS):
+        while True:
             try:
-                session = self._keeper.ready(deadline, wait_for_ready=bool(wait_for_ready))
+                following = attempts.session(deadline)
             except NotReady as reason:
                 debug = texts.debug_text(reason.code, reason.details)
                 raise inactive(reason.code, reason.details, debug) from None
             except ChannelClosed:  # meanwhile: the call had begun
                 debug = texts.debug_text(*texts.CHANNEL_CLOSED)
                 raise inactive(*texts.CHANNEL_CLOSED, debug) from None
+            if following is None:
+                break
+            session = following
             self._bind(session)
             length = _lr_unary(
                 session.engine, io.raw, self._number,
                 head or NULL, len(head), message, len(message), deadline,
             )  # fmt: skip
             length = self._finish_unary(session, io, length, head, message, deadline)
-            if length not in _LOST:
+            if not attempts.unseen(session, length):
                 break
-            self._keeper.lost(session)
         assert session is not None
         return self._outcome(session, io, length, deadline)
 
@@ -202,17 +200,16 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         length: int,
         message: bytes,
         deadline: int,
-        timeout: float | None,
         wait_for_ready: bool | None,
     ) -> Any:
         """The rest of a call whose first try on the hot path brought no answer."""
         length = self._finish_unary(session, io, length, b"", message, deadline)
-        if length in _LOST:
-            self._keeper.lost(session)
+        attempts = Attempts(self._keeper, wait_for_ready=bool(wait_for_ready))
+        if attempts.unseen(session, length):
             idle_ios.append(io)
             if self._keeper.closed:
                 raise ValueError("Cannot invoke RPC on closed channel!")
-            return self._attempt(message, b"", deadline, timeout, wait_for_ready)[0]
+            return self._attempt(attempts, message, b"", deadline)[0]
         return self._outcome(session, io, length, deadline)[0]
 
     def _finish_unary(

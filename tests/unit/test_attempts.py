@@ -1,0 +1,75 @@
+"""When a call is tried again: a keeper of the test's own says which sessions there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from localrpc.drive.core import lib
+from localrpc.drive.opening import ATTEMPTS, Attempts
+
+
+class Keeper:
+    """Gives sessions, numbered, and remembers which were lost."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.lost_ones: list[object] = []
+        self.waited: list[bool] = []
+
+    def ready(self, deadline: int, *, wait_for_ready: bool, wanted: object) -> Any:
+        self.waited.append(wait_for_ready)
+        self.given += 1
+        return self.given
+
+    def lost(self, session: object) -> None:
+        self.lost_ones.append(session)
+
+
+def attempts_of(keeper: Keeper, *, wait_for_ready: bool = False) -> Attempts:
+    stand_in: Any = keeper
+    return Attempts(stand_in, wait_for_ready=wait_for_ready)
+
+
+@pytest.mark.parametrize("result", [lib.LR_UNSENT, lib.LR_FORKED])
+def test_a_call_that_no_server_has_seen_is_tried_again_on_another_session(result: int) -> None:
+    keeper = Keeper()
+    attempts = attempts_of(keeper)
+    first = attempts.session(0)
+    assert first is not None
+    assert attempts.unseen(first, result)
+    assert keeper.lost_ones == [first]
+    assert attempts.session(0) != first
+
+
+@pytest.mark.parametrize(
+    "result", [0, lib.LR_TIMEOUT, lib.LR_CLOSED, lib.LR_CANCELLED, lib.LR_PROTOCOL, lib.LR_NOMEM]
+)
+def test_a_call_that_a_server_may_have_seen_is_not(result: int) -> None:
+    keeper = Keeper()
+    attempts = attempts_of(keeper)
+    session = attempts.session(0)
+    assert session is not None
+    assert not attempts.unseen(session, result)
+    assert keeper.lost_ones == []
+
+
+def test_attempts_come_to_an_end() -> None:
+    keeper = Keeper()
+    attempts = attempts_of(keeper)
+    for _ in range(ATTEMPTS):
+        session = attempts.session(0)
+        assert session is not None
+        assert attempts.unseen(session)
+    assert attempts.session(0) is None
+    assert keeper.given == len(keeper.lost_ones) == ATTEMPTS
+
+
+@pytest.mark.parametrize("wait_for_ready", [False, True])
+def test_each_attempt_waits_as_the_call_asked(*, wait_for_ready: bool) -> None:
+    keeper = Keeper()
+    attempts = attempts_of(keeper, wait_for_ready=wait_for_ready)
+    attempts.session(0)
+    attempts.session(0)
+    assert keeper.waited == [wait_for_ready] * 2
