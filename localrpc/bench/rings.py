@@ -57,7 +57,7 @@ def dialled(directory: Path, name: str) -> Any:
     from localrpc.transports import Attempt, transport_for
 
     address = _address(directory, name)
-    return transport_for(address.scheme).dial(address, parse_options(()), Attempt())
+    return transport_for(address.scheme).dialer(address, parse_options(())).dial(Attempt())
 
 
 def _address(directory: Path, name: str) -> Any:

@@ -24,7 +24,7 @@ from localrpc.drive.texts import DEADLINE_EXCEEDED, LOCALLY_CANCELLED, SOCKET_CL
 from localrpc.errors import ConnectError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
-from localrpc.transports import Attempt, Connection, Transport, transport_for
+from localrpc.transports import Attempt, Connection, Dialer, transport_for
 
 _TICK = 0.001
 """Seconds by which a wait may end early."""
@@ -46,20 +46,14 @@ class Keeper:
     subscribers, do not. With the last of those that hold it, its connection ends.
     """
 
-    def __init__(
-        self, address: Address, options: Options, transport: Transport | None = None
-    ) -> None:
+    def __init__(self, address: Address, options: Options, dialer: Dialer | None = None) -> None:
         refuse_greenlets()
         self.address = address
         self.options = options
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
-        shared = None
-        if transport is None:
-            shared = transport_for(address.scheme)
-            transport = shared.for_channel(address, options)
-        self._transport = transport
-        if transport is not shared:
-            weakref.finalize(self, run_later, self._transport.close).atexit = False
+        self._dialer = dialer or transport_for(address.scheme).dialer(address, options)
+        if self._dialer.single:
+            weakref.finalize(self, run_later, self._dialer.close).atexit = False
         self._numbers = MethodNumbers()
         self.number = self._numbers.number
         self._set_up()
@@ -194,7 +188,7 @@ class Keeper:
         Nobody has seen anything of a call by then. Raises ConnectError.
         """
         try:
-            return self._transport.dial(self.address, self.options, attempt)
+            return self._dialer.dial(attempt)
         except ConnectError as error:
             if not error.passing:
                 raise
@@ -205,7 +199,7 @@ class Keeper:
                 if self._changed.wait_for(lambda: self.closed, pause):
                     break
             try:
-                return self._transport.dial(self.address, self.options, attempt)
+                return self._dialer.dial(attempt)
             except ConnectError as error:
                 if attempt.left() <= _TICK:
                     break
@@ -240,7 +234,7 @@ class Keeper:
                 os.eventfd_write(self._wake, 1)
             self._news.post(*self._state.closed())
             self._changed.notify_all()
-        self._transport.close()
+        self._dialer.close()
         for session in sessions:
             if session is not None:
                 session.close()
@@ -319,7 +313,7 @@ class Keeper:
             if session is not None:
                 session.disown()
         if sessions == [None]:
-            self._transport.forget_taken()
+            self._dialer.forget_taken()
         self._set_up()
         for callback in subscribers:
             self._state.subscribe(callback, try_to_connect=False)

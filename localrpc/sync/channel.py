@@ -14,7 +14,7 @@ from localrpc.sync import instrumentation
 from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
 from localrpc.sync.unary import UnaryUnary
 from localrpc.transports import parse_target
-from localrpc.transports.base import ConnectionFacts, Transport
+from localrpc.transports.base import ConnectionFacts, Dialer
 
 _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
@@ -116,9 +116,9 @@ class Channel(Methods):
         self,
         address: Address,
         options: Iterable[tuple[str, Any]] | None,
-        transport: Transport | None = None,
+        dialer: Dialer | None = None,
     ) -> None:
-        super().__init__(Keeper(address, parse_options(options), transport))
+        super().__init__(Keeper(address, parse_options(options), dialer))
         plain = Methods(self._keeper)
         instrumented = instrumentation.around(plain)
         if instrumented is not plain:

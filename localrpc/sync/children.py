@@ -34,9 +34,9 @@ Options = Iterable[tuple[str, Any]] | None
 class ChildChannel(Channel):
     """A channel to one child process. close() lets it end, and waits for it."""
 
-    def __init__(self, transport: inherited.ToChild, child: _Child, options: Options) -> None:
-        super().__init__(parse_target(_TARGET), options, transport)
-        self._transport = transport
+    def __init__(self, dialer: inherited.ToChild, child: _Child, options: Options) -> None:
+        super().__init__(parse_target(_TARGET), options, dialer)
+        self._dialer = dialer
         self._child = child
 
     def __enter__(self) -> ChildChannel:
@@ -55,7 +55,7 @@ class ChildChannel(Channel):
 
     def close(self) -> None:
         super().close()
-        self._transport.close()
+        self._dialer.close()
         self._child.end()
 
 
@@ -70,14 +70,14 @@ class _Child:
         self._lock = threading.Lock()  # held to signal the child, and to give up its number
         self._owner = os.getpid()
 
-    def watch(self, transport: inherited.ToChild) -> None:
+    def watch(self, dialer: inherited.ToChild) -> None:
         def run() -> None:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             with self._lock:
                 self._status = self._reap()
                 self._over.set()
-            transport.child_ended(self.ending())
+            dialer.child_ended(self.ending())
 
         threading.Thread(target=run, name="localrpc-child", daemon=True).start()
 
@@ -129,10 +129,10 @@ def spawn_channel(
             raise
         for fd in pair.child:
             os.close(fd)
-        transport = inherited.ToChild(pair.parent, process.pid, parse_target(_TARGET), parsed)
+        dialer = inherited.ToChild(pair.parent, process.pid, parse_target(_TARGET), parsed)
     child = _Child(process.pid, process.wait)
-    child.watch(transport)
-    return ChildChannel(transport, child, options)
+    child.watch(dialer)
+    return ChildChannel(dialer, child, options)
 
 
 def fork_channel(
@@ -156,7 +156,7 @@ def fork_channel(
         if pid:
             for fd in pair.child:
                 os.close(fd)
-            transport = inherited.ToChild(pair.parent, pid, parse_target(_TARGET), parsed)
+            dialer = inherited.ToChild(pair.parent, pid, parse_target(_TARGET), parsed)
     if pid == 0:
         for fd in pair.parent:
             os.close(fd)
@@ -170,8 +170,8 @@ def fork_channel(
             return None
 
     child = _Child(pid, reap)
-    child.watch(transport)
-    return ChildChannel(transport, child, options)
+    child.watch(dialer)
+    return ChildChannel(dialer, child, options)
 
 
 def _be_child(

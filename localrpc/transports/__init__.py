@@ -12,6 +12,7 @@ from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     ConnectionFacts,
+    Dialer,
     Greeting,
     Listener,
     PeerCredentials,
@@ -33,6 +34,7 @@ __all__ = [
     "Attempt",
     "Connection",
     "ConnectionFacts",
+    "Dialer",
     "Greeting",
     "Listener",
     "Offer",

@@ -130,18 +130,38 @@ class Listener(ABC):
         """Stop listening and remove the name if it is still ours; idempotent."""
 
 
-class Transport(Scheme, ABC):
-    """One scheme. Stateless but for what for_channel() returns: one instance serves all threads."""
+class Dialer(ABC):
+    """A channel's way to its server. One thread at a time dials."""
 
-    def for_channel(self, address: Address, options: Options) -> Transport:
-        """What one channel dials with; not this where that channel has state of its own.
+    single = False
+    """Whether it brings one connection and no other."""
 
-        Raises AddressError for a target that no channel can have.
+    @abstractmethod
+    def dial(self, attempt: Attempt) -> Connection:
+        """Connect and greet, blocking as long as `attempt` allows.
+
+        Raises ConnectError, which names the target, the reason and the fix.
         """
-        return self
 
-    def close(self) -> None:
-        """The channel is closed. Idempotent, and nothing for a transport of many channels."""
+    def close(self) -> None:  # noqa: B027
+        """The channel is closed. Idempotent."""
+
+    def forget_taken(self) -> None:  # noqa: B027
+        """In a forked child: a connection that dial() was giving to a thread that is not here."""
+
+
+class Redialer(Dialer):
+    """Connects anew each time, and keeps nothing in between."""
+
+    def __init__(self, dial: Callable[[Attempt], Connection]) -> None:
+        self._dial = dial
+
+    def dial(self, attempt: Attempt) -> Connection:
+        return self._dial(attempt)
+
+
+class Transport(Scheme, ABC):
+    """One scheme. Stateless: one instance serves all threads."""
 
     def closed_to_others(self, address: Address) -> str | None:
         """Why other users cannot come in there, whatever the options; None if they can."""
@@ -155,11 +175,5 @@ class Transport(Scheme, ABC):
         """Raises ListenError, or AddressInUse when a live server has the name."""
 
     @abstractmethod
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
-        """Connect and greet, blocking as long as `attempt` allows.
-
-        Raises ConnectError, which names the target, the reason and the fix.
-        """
-
-    def forget_taken(self) -> None:
-        """In a forked child: a connection that dial() was giving to a thread that is not here."""
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        """For one channel. Raises AddressError for a target that no channel can have."""

@@ -13,11 +13,10 @@ import re
 import socket
 
 from localrpc.address import Address
-from localrpc.errors import AddressError, ConnectError, ListenError
+from localrpc.errors import AddressError, ListenError
 from localrpc.options import Options
 from localrpc.transports import handed, limits, tcp
-from localrpc.transports.attempt import Attempt
-from localrpc.transports.base import Connection, Listener, Transport
+from localrpc.transports.base import Dialer, Listener, Transport
 from localrpc.transports.credentials import peer_credentials
 from localrpc.transports.door import SocketGreeting, SocketListener, forget_after_fork
 from localrpc.transports.greet import Road
@@ -77,10 +76,7 @@ class FdTransport(Transport):
         listener.activated = True
         return listener
 
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
-        raise ConnectError(str(address), "a descriptor belongs to one channel", final=True)
-
-    def for_channel(self, address: Address, options: Options) -> Transport:
+    def dialer(self, address: Address, options: Options) -> Dialer:
         try:
             sock = handed.take(address.body)
         except ValueError as error:
@@ -109,10 +105,8 @@ def _listener(sock: socket.socket, address: Address, options: Options) -> Listen
 
 
 class _OnlyServer(Once[SocketMedium]):
-    scheme = "fd"
-
     def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
-        super().__init__()
+        super().__init__(address)
         self._sock = sock
         forget_after_fork(self)
         if sock.family == socket.AF_UNIX:
@@ -125,7 +119,7 @@ class _OnlyServer(Once[SocketMedium]):
             tcp.prepare(sock, sock.getpeername()[0])
             name = tcp.place_name(sock.getpeername())
             road = tcp.road(address, lambda attempt: sock, name)
-        self.begin(road, address, options)
+        self.begin(road, options)
 
     def describe(self, reason: str) -> str:
         return (

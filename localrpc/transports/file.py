@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import re
+from functools import partial
 
 from localrpc._core import lib
 from localrpc.address import Address
@@ -21,9 +22,11 @@ from localrpc.transports import limits, names, records
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
+    Dialer,
     Greeting,
     Listener,
     PeerCredentials,
+    Redialer,
     Transport,
 )
 from localrpc.transports.credentials import identified
@@ -215,30 +218,34 @@ class FileTransport(Transport):
             record.remove()
             raise
 
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
-        path = os.path.abspath(address.body)
-        with contextlib.ExitStack() as stack:
-            try:
-                medium, server = _connect(address, path)
-                stack.enter_context(medium)
-                alive = medium.open_server_pidfd()
-                if alive >= 0:
-                    stack.callback(os.close, alive)
-                # A lock that is held now says that the pid was the server's; one that is
-                # not, that it has died before it could be watched.
-                _find_again(address, path)
-            except OSError as error:
-                raise unreachable(address, error.strerror or str(error)) from None
-            road = Road(
-                connect=lambda attempt: medium,
-                identify=lambda medium: server,
-                peer_name=f"unix:{address.body}",
-                watch=lambda medium, peer, hello: identified(
-                    peer, hello.pid, lambda pid: medium.open_pidfd("server", pid)
-                ),
-                alive=lambda: alive if alive >= 0 else None,
-            )
-            return dial_road(road, address, options, attempt)
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        return Redialer(partial(_dial, address, options))
+
+
+def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
+    path = os.path.abspath(address.body)
+    with contextlib.ExitStack() as stack:
+        try:
+            medium, server = _connect(address, path)
+            stack.enter_context(medium)
+            alive = medium.open_server_pidfd()
+            if alive >= 0:
+                stack.callback(os.close, alive)
+            # A lock that is held now says that the pid was the server's; one that is
+            # not, that it has died before it could be watched.
+            _find_again(address, path)
+        except OSError as error:
+            raise unreachable(address, error.strerror or str(error)) from None
+        road = Road(
+            connect=lambda attempt: medium,
+            identify=lambda medium: server,
+            peer_name=f"unix:{address.body}",
+            watch=lambda medium, peer, hello: identified(
+                peer, hello.pid, lambda pid: medium.open_pidfd("server", pid)
+            ),
+            alive=lambda: alive if alive >= 0 else None,
+        )
+        return dial_road(road, address, options, attempt)
 
 
 def _find(address: Address, path: str) -> tuple[Side, PeerCredentials]:

@@ -201,11 +201,10 @@ def listen(address: Address, options: Options) -> Listener:
 class ToChild(Once[PipeMedium]):
     """A parent's only connection, to a child that may tell how it has ended."""
 
-    scheme = "pipe"
     foreign = "it is another process's child"
 
     def __init__(self, ends: Ends, pid: int, address: Address, options: Options) -> None:
-        super().__init__()
+        super().__init__(address)
         self._pid = pid
         self._ending = ""
         # What this process has of the pipes, until a channel takes the connection.
@@ -224,7 +223,7 @@ class ToChild(Once[PipeMedium]):
             ),
             alive=lambda: self._stop,
         )
-        self.begin(road, address, options)
+        self.begin(road, options)
 
     def describe(self, reason: str) -> str:
         return f"the child process {self._pid} is gone: {reason}"
@@ -243,14 +242,11 @@ class ToChild(Once[PipeMedium]):
     def _is_over(self) -> bool:
         return bool(self._ending) or self._closed
 
-    def _greet(self, road: Road[PipeMedium], address: Address, options: Options) -> None:
-        super()._greet(road, address, options)
+    def _greet(self, road: Road[PipeMedium], options: Options) -> None:
+        super()._greet(road, options)
         with self._changed:
             stop, self._stop = self._stop, -1
         os.close(stop)
-
-    def listen(self, address: Address, options: Options) -> Listener:
-        raise ListenError(str(address), NO_SERVER)
 
     def child_ended(self, how: str) -> None:
         with self._changed:

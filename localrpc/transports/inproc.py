@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from functools import partial
 
 from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits
-from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
-    Connection,
+    Dialer,
     Listener,
     PeerCredentials,
+    Redialer,
     Transport,
 )
 from localrpc.transports.door import SocketGreeting, peer_name
@@ -124,7 +125,7 @@ class InprocTransport(Transport):
             _listeners[address.body] = listener
         return listener
 
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
+    def dialer(self, address: Address, options: Options) -> Dialer:
         road = Road(
             connect=lambda attempt: SocketMedium(connect(address)),
             identify=lambda medium: _this_process(),
@@ -132,4 +133,4 @@ class InprocTransport(Transport):
             objection=lambda peer, options: None,
             watch=lambda medium, peer, hello: (peer, -1),
         )
-        return dial_road(road, address, options, attempt)
+        return Redialer(partial(dial_road, road, address, options))

@@ -19,17 +19,19 @@ from localrpc.options import Options
 from localrpc.transports import limits, posix, records
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
+    Dialer,
     Greeting,
     Listener,
     PeerCredentials,
+    Transport,
 )
 from localrpc.transports.credentials import maker_of, open_pidfd_of_sharer
 from localrpc.transports.media import Descriptors, Medium
 from localrpc.transports.meeting import KNOCK_SIZE, new_token
 from localrpc.transports.queues import (
     Door,
+    QueueDialing,
     QueueListener,
-    QueueTransport,
     Registered,
     SeenGreeting,
     seen,
@@ -217,42 +219,8 @@ class _MqListener(QueueListener):
         os.close(fd)
 
 
-class MqTransport(QueueTransport[_Queue, QueueMedium]):
-    scheme = "mq"
-    options = (SPIN,)
-    kinds = (
-        Kind(
-            form="NAME",
-            spellings={
-                "mq:NAME": "as for `shm:`; POSIX message queues, which need the package posix_ipc:"
-                " on CPython 3.14 and later, `pip install 'localrpc[mq]'`"
-            },
-            scope=Scope.USER,
-            direction="two one-way channels",
-            technique="POSIX message queues, one each way",
-            credentials="uid, gid: the queues' owner; pid: the process that has them open, from"
-            " /proc",
-            limits=lambda: {
-                **limits.settings("fs/mqueue", "queues_max", "msg_max", "msgsize_max"),
-                "RLIMIT_MSGQUEUE": limits.rlimit("RLIMIT_MSGQUEUE"),
-                "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
-            },
-            missing=lambda: what_is_missing(_try_queue),
-        ),
-    )
-    quality = "POSIX message queues: the system's limits on their number and size apply."
+class _Dialing(QueueDialing[_Queue, QueueMedium]):
     registered = registered
-
-    def check(self, name: str) -> str:
-        return plain_name(name)
-
-    def listen(self, address: Address, options: Options) -> Listener:
-        name = _name(new_token(), "door")
-        depth = min(_KNOCKS, _setting("msg_max", 10))
-        queue, record = registered.make_place(
-            address, name, lambda name: _Queue(name, depth=depth, size=KNOCK_SIZE)
-        )
-        return _MqListener(address, options, queue, name, record)
 
     def _open(self, place: str, stack: contextlib.ExitStack) -> _Queue:
         queue = _Queue(place)
@@ -293,3 +261,46 @@ class MqTransport(QueueTransport[_Queue, QueueMedium]):
         self, medium: QueueMedium, peer: PeerCredentials, hello: Hello
     ) -> tuple[PeerCredentials, int]:
         return seen(peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, medium.fileno()))
+
+
+_QUEUES = _Dialing()
+
+
+class MqTransport(Transport):
+    scheme = "mq"
+    options = (SPIN,)
+    kinds = (
+        Kind(
+            form="NAME",
+            spellings={
+                "mq:NAME": "as for `shm:`; POSIX message queues, which need the package posix_ipc:"
+                " on CPython 3.14 and later, `pip install 'localrpc[mq]'`"
+            },
+            scope=Scope.USER,
+            direction="two one-way channels",
+            technique="POSIX message queues, one each way",
+            credentials="uid, gid: the queues' owner; pid: the process that has them open, from"
+            " /proc",
+            limits=lambda: {
+                **limits.settings("fs/mqueue", "queues_max", "msg_max", "msgsize_max"),
+                "RLIMIT_MSGQUEUE": limits.rlimit("RLIMIT_MSGQUEUE"),
+                "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+            },
+            missing=lambda: what_is_missing(_try_queue),
+        ),
+    )
+    quality = "POSIX message queues: the system's limits on their number and size apply."
+
+    def check(self, name: str) -> str:
+        return plain_name(name)
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        name = _name(new_token(), "door")
+        depth = min(_KNOCKS, _setting("msg_max", 10))
+        queue, record = registered.make_place(
+            address, name, lambda name: _Queue(name, depth=depth, size=KNOCK_SIZE)
+        )
+        return _MqListener(address, options, queue, name, record)
+
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        return _QUEUES.dialer(address, options)

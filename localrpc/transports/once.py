@@ -8,36 +8,38 @@ import threading
 from typing import Generic, TypeVar
 
 from localrpc.address import Address
-from localrpc.errors import ConnectError, ListenError
+from localrpc.errors import ConnectError
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
-from localrpc.transports.base import Connection, Listener, Transport
+from localrpc.transports.base import Connection, Dialer
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Medium
 
 M = TypeVar("M", bound=Medium)
 
 
-class Once(Transport, Generic[M]):
+class Once(Dialer, Generic[M]):
     """Greets in the background, because the other side may take its time to start.
 
     So a call whose deadline passes does not take the connection with it.
     """
 
+    single = True
     foreign = "it is the connection of the process from which this one was forked"
     """What a forked child is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: Address) -> None:
+        self.address = address
         self._changed = threading.Condition()
         self._connection: Connection | None = None
         self._failure: str | None = None
         self._taken = self._closed = False
         self._owner = os.getpid()
 
-    def begin(self, road: Road[M], address: Address, options: Options) -> None:
+    def begin(self, road: Road[M], options: Options) -> None:
         """Once the subclass is ready for a fork."""
         threading.Thread(
-            target=self._greet, args=(road, address, options), name="localrpc-greet", daemon=True
+            target=self._greet, args=(road, options), name="localrpc-greet", daemon=True
         ).start()
 
     def describe(self, reason: str) -> str:
@@ -57,10 +59,10 @@ class Once(Transport, Generic[M]):
     def await_reason(self, patience: float) -> None:
         """Wait for a better reason than that there is no connection; the lock is held."""
 
-    def _greet(self, road: Road[M], address: Address, options: Options) -> None:
+    def _greet(self, road: Road[M], options: Options) -> None:
         connection = failure = None
         try:
-            connection = dial_road(road, address, options, Attempt())
+            connection = dial_road(road, self.address, options, Attempt())
         except ConnectError as error:
             failure = error.reason
         with self._changed:
@@ -73,17 +75,14 @@ class Once(Transport, Generic[M]):
         if connection is not None:
             connection.close()
 
-    def listen(self, address: Address, options: Options) -> Listener:
-        raise ListenError(str(address), "this is a channel's")
-
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
+    def dial(self, attempt: Attempt) -> Connection:
         if os.getpid() != self._owner:
-            raise ConnectError(str(address), self.describe(self.foreign), final=True)
+            raise ConnectError(str(self.address), self.describe(self.foreign), final=True)
         with self._changed:
             while not (self._connection or self._failure or self._taken or self._closed):
                 left = attempt.left()
                 if not left:
-                    raise ConnectError(str(address), self.describe_wait())
+                    raise ConnectError(str(self.address), self.describe_wait())
                 self._changed.wait(min(left, threading.TIMEOUT_MAX))
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -92,7 +91,7 @@ class Once(Transport, Generic[M]):
             if self._taken:
                 self.await_reason(attempt.left())
             reason = self.reason()
-        raise ConnectError(str(address), self.describe(reason), final=True)
+        raise ConnectError(str(self.address), self.describe(reason), final=True)
 
     def close(self) -> None:
         if os.getpid() != self._owner:

@@ -14,6 +14,7 @@ import os
 import signal
 import stat
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 from localrpc.address import Address
@@ -23,9 +24,11 @@ from localrpc.transports import inherited, names, records
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
+    Dialer,
     Greeting,
     Listener,
     PeerCredentials,
+    Redialer,
     Transport,
 )
 from localrpc.transports.credentials import (
@@ -173,28 +176,32 @@ class PipeTransport(Transport):
             raise ListenError(str(address), f"{path}: {reason}") from error
         return _FifoListener(address, options, fd)
 
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
-        if not address.body:
-            raise ConnectError(str(address), inherited.NO_SERVER)
-        with contextlib.ExitStack() as stack:
-            knocker = stack.enter_context(_knocker(address))
-            # Before it hears of us at all.
-            try:
-                refusal = refusal_of_server(_owner(knocker, address.body), options)
-            except GreetingError as error:
-                refusal = str(error)
-            if refusal:
-                raise unreachable(address, refusal)
-            road = Road(
-                connect=lambda attempt: _connect(address, knocker, stack, attempt),
-                identify=lambda medium: _owner(knocker, address.body),
-                peer_name=f"unix:{address.body}",
-                watch=lambda medium, peer, hello: identified(
-                    peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, medium.fileno())
-                ),
-                alive=lambda: knocker,
-            )
-            return dial_road(road, address, options, attempt)
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        return Redialer(partial(_dial, address, options))
+
+
+def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
+    if not address.body:
+        raise ConnectError(str(address), inherited.NO_SERVER)
+    with contextlib.ExitStack() as stack:
+        knocker = stack.enter_context(_knocker(address))
+        # Before it hears of us at all.
+        try:
+            refusal = refusal_of_server(_owner(knocker, address.body), options)
+        except GreetingError as error:
+            refusal = str(error)
+        if refusal:
+            raise unreachable(address, refusal)
+        road = Road(
+            connect=lambda attempt: _connect(address, knocker, stack, attempt),
+            identify=lambda medium: _owner(knocker, address.body),
+            peer_name=f"unix:{address.body}",
+            watch=lambda medium, peer, hello: identified(
+                peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, medium.fileno())
+            ),
+            alive=lambda: knocker,
+        )
+        return dial_road(road, address, options, attempt)
 
 
 @contextlib.contextmanager

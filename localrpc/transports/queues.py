@@ -11,9 +11,10 @@ import contextlib
 import errno
 import glob
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from localrpc.address import Address
@@ -21,7 +22,7 @@ from localrpc.errors import AddressInUse, ConnectError, GreetingError, LimitReac
 from localrpc.options import Options
 from localrpc.transports import names, records
 from localrpc.transports.attempt import Attempt
-from localrpc.transports.base import Connection, PeerCredentials, Transport
+from localrpc.transports.base import Connection, Dialer, PeerCredentials, Redialer
 from localrpc.transports.credentials import identified
 from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.media import Medium
@@ -239,10 +240,13 @@ class QueueListener(MeetingListener):
         """The queue's descriptors alone."""
 
 
-class QueueTransport(Transport, Generic[Q, M]):
+class QueueDialing(ABC, Generic[Q, M]):
     """Dials registered queues; a subclass knows how they are opened, and whose they are."""
 
     registered: Registered
+
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        return Redialer(partial(self.dial, address, options))
 
     def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
         place, pid = self.registered.find(address)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+from functools import partial
 from typing import Any
 
 from localrpc._core import links
@@ -18,8 +19,10 @@ from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     Connection,
     ConnectionFacts,
+    Dialer,
     Listener,
     PeerCredentials,
+    Redialer,
     Transport,
 )
 from localrpc.transports.credentials import open_peer_pidfd
@@ -389,26 +392,28 @@ class ShmTransport(Transport):
         sock, identity = names.take(path, str(address), others=options.access.others)
         return SocketListener(address, options, sock, _ShmGreeting, path, identity)
 
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
-        try:
-            _wake(address)
-            path = _path(address, create=False)
-        except FileNotFoundError as error:
-            raise ConnectError(
-                str(address),
-                "connect failed: No such file or directory (no server of this user has been"
-                f" started: its runtime directory {error.filename} does not exist)",
-            ) from None
-        except (OSError, ValueError) as error:
-            raise ConnectError(str(address), _reason(error)) from None
-        if not options.shared_memory:
-            return dial_socket(
-                path, address, options, attempt, None, f"{_SWITCHED_OFF} on the client"
-            )
-        try:
-            return dial_socket(path, address, options, attempt, _Rings(address))
-        except MemoryRefused as refusal:
-            return dial_socket(path, address, options, attempt, None, f"on the client: {refusal}")
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        return Redialer(partial(_dial, address, options))
+
+
+def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
+    try:
+        _wake(address)
+        path = _path(address, create=False)
+    except FileNotFoundError as error:
+        raise ConnectError(
+            str(address),
+            "connect failed: No such file or directory (no server of this user has been"
+            f" started: its runtime directory {error.filename} does not exist)",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConnectError(str(address), _reason(error)) from None
+    if not options.shared_memory:
+        return dial_socket(path, address, options, attempt, None, f"{_SWITCHED_OFF} on the client")
+    try:
+        return dial_socket(path, address, options, attempt, _Rings(address))
+    except MemoryRefused as refusal:
+        return dial_socket(path, address, options, attempt, None, f"on the client: {refusal}")
 
 
 def _path(address: Address, *, create: bool) -> str:

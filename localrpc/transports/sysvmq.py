@@ -22,16 +22,18 @@ from localrpc.options import Options
 from localrpc.transports import limits, records, sysv
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
+    Dialer,
     Greeting,
     Listener,
     PeerCredentials,
+    Transport,
 )
 from localrpc.transports.media import Medium
 from localrpc.transports.meeting import KNOCK_SIZE, gone, new_token
 from localrpc.transports.queues import (
     Door,
+    QueueDialing,
     QueueListener,
-    QueueTransport,
     Registered,
     SeenGreeting,
     seen,
@@ -177,33 +179,8 @@ class _SysvListener(QueueListener):
         self._porter.close()
 
 
-class SysvMqTransport(QueueTransport[int, SysvMedium]):
-    scheme = "sysvmq"
-    options = (SPIN,)
-    kinds = (
-        Kind(
-            form="NAME",
-            spellings={"sysvmq:NAME": "as for `shm:`; System V message queues"},
-            scope=Scope.USER,
-            direction="two one-way channels",
-            technique="System V message queues, one each way",
-            credentials="uid, gid: the queues' owner; pid: who sent last",
-            limits=lambda: {
-                **limits.settings("kernel", "msgmax", "msgmnb", "msgmni"),
-                "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
-            },
-            missing=lambda: what_is_missing(lambda: sysv.drop(sysv.make(sysv.new_key()))),
-        ),
-    )
-    quality = "System V message queues: the system's limits on their number and size apply."
+class _Dialing(QueueDialing[int, SysvMedium]):
     registered = registered
-
-    def check(self, name: str) -> str:
-        return plain_name(name)
-
-    def listen(self, address: Address, options: Options) -> Listener:
-        queue, record = registered.make_place(address, str(sysv.new_key()), sysv.make_at)
-        return _SysvListener(address, options, queue, record)
 
     def _open(self, place: str, stack: contextlib.ExitStack) -> int:
         return sysv.find(int(place))
@@ -245,3 +222,37 @@ class SysvMqTransport(QueueTransport[int, SysvMedium]):
         self, medium: SysvMedium, peer: PeerCredentials, hello: Hello
     ) -> tuple[PeerCredentials, int]:
         return seen(peer, sysv.sender_of(medium.rx), sysv.open_pidfd)
+
+
+_QUEUES = _Dialing()
+
+
+class SysvMqTransport(Transport):
+    scheme = "sysvmq"
+    options = (SPIN,)
+    kinds = (
+        Kind(
+            form="NAME",
+            spellings={"sysvmq:NAME": "as for `shm:`; System V message queues"},
+            scope=Scope.USER,
+            direction="two one-way channels",
+            technique="System V message queues, one each way",
+            credentials="uid, gid: the queues' owner; pid: who sent last",
+            limits=lambda: {
+                **limits.settings("kernel", "msgmax", "msgmnb", "msgmni"),
+                "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
+            },
+            missing=lambda: what_is_missing(lambda: sysv.drop(sysv.make(sysv.new_key()))),
+        ),
+    )
+    quality = "System V message queues: the system's limits on their number and size apply."
+
+    def check(self, name: str) -> str:
+        return plain_name(name)
+
+    def listen(self, address: Address, options: Options) -> Listener:
+        queue, record = registered.make_place(address, str(sysv.new_key()), sysv.make_at)
+        return _SysvListener(address, options, queue, record)
+
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        return _QUEUES.dialer(address, options)

@@ -25,9 +25,10 @@ from localrpc.options import Options
 from localrpc.transports import limits
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
-    Connection,
+    Dialer,
     Listener,
     PeerCredentials,
+    Redialer,
     Transport,
 )
 from localrpc.transports.credentials import (
@@ -218,13 +219,9 @@ class TcpTransport(Transport):
         listener.port = sock.getsockname()[1]
         return listener
 
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
-        return dial_road(
-            road(address, lambda attempt: _connect(address, attempt), f"tcp:{address.body}"),
-            address,
-            options,
-            attempt,
-        )
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        way = road(address, lambda attempt: _connect(address, attempt), f"tcp:{address.body}")
+        return Redialer(partial(dial_road, way, address, options))
 
 
 def road(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports import limits, names
-from localrpc.transports.attempt import Attempt
-from localrpc.transports.base import Connection, Listener, Transport
+from localrpc.transports.base import Dialer, Listener, Redialer, Transport
 from localrpc.transports.door import SocketGreeting, SocketListener
 from localrpc.transports.greet import dial_socket
 from localrpc.transports.scheme import Kind, Scope
@@ -61,8 +61,8 @@ class UnixTransport(Transport):
         sock, identity = names.take(address.body, str(address), others=options.access.others)
         return SocketListener(address, options, sock, SocketGreeting, address.body, identity)
 
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
-        return dial_socket(address.body, address, options, attempt)
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        return Redialer(partial(dial_socket, address.body, address, options))
 
 
 class AbstractTransport(Transport):
@@ -96,5 +96,6 @@ class AbstractTransport(Transport):
         sock = names.take_abstract(address.body, str(address))
         return SocketListener(address, options, sock, SocketGreeting)
 
-    def dial(self, address: Address, options: Options, attempt: Attempt) -> Connection:
-        return dial_socket(b"\0" + os.fsencode(address.body), address, options, attempt)
+    def dialer(self, address: Address, options: Options) -> Dialer:
+        name = b"\0" + os.fsencode(address.body)
+        return Redialer(partial(dial_socket, name, address, options))

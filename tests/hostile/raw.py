@@ -40,7 +40,7 @@ class RawClient:
     def __init__(self, target: str) -> None:
         address = parse_target(target)
         transport = transport_for(address.scheme)
-        self.connection: Connection = transport.dial(address, OPTIONS, Attempt())
+        self.connection: Connection = transport.dialer(address, OPTIONS).dial(Attempt())
         self.io = Io()
 
     def send(self, kind: int, payload: bytes = b"", *, flags: int = 0, call: int = SLOT) -> int:

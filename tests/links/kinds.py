@@ -175,7 +175,7 @@ def pair(kind: Kind, folder: Path) -> Iterator[tuple[End, End]]:
     listener = transport.listen(address, options)
     with ThreadPoolExecutor(1) as pool:
         greeted = pool.submit(_greet, listener)
-        client = End(transport.dial(address, options, Attempt()))
+        client = End(transport.dialer(address, options).dial(Attempt()))
         server = End(greeted.result())
     client.peer, server.peer = server, client
     try:
@@ -199,7 +199,8 @@ from localrpc.options import parse_options
 from localrpc.transports import Attempt, transport_for
 kind = KINDS[sys.argv[2]]
 address = parse_target(sys.argv[3])
-end = End(transport_for(address.scheme).dial(address, parse_options(kind.options), Attempt()))
+dialer = transport_for(address.scheme).dialer(address, parse_options(kind.options))
+end = End(dialer.dial(Attempt()))
 exec(sys.argv[4])
 """
 

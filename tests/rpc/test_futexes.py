@@ -60,7 +60,7 @@ from tests.rpc.house import House
 with House(sys.argv[2]) as house:
     assert house.unary("echo")(b"x") == b"x"
     address = parse_target(sys.argv[2])
-    connection = transport_for("shm").dial(address, parse_options(None), Attempt())
+    connection = transport_for("shm").dialer(address, parse_options(None)).dial(Attempt())
     print(connection.facts.wakeup)
     connection.close()
 """

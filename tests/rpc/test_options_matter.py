@@ -17,8 +17,8 @@ from localrpc.drive import keeper as keeping
 from localrpc.drive.core import NEVER
 from localrpc.drive.keeper import Keeper
 from localrpc.errors import ConnectError
-from localrpc.options import DECLARED, Options, parse_options
-from localrpc.transports import parse_target
+from localrpc.options import DECLARED, parse_options
+from localrpc.transports import Attempt, Connection, Dialer, parse_target
 from tests.concurrency.engines import figures
 from tests.conftest import fresh_target
 from tests.hostile.raw import raw_client
@@ -108,21 +108,17 @@ class _Enough(Exception):
     """The pauses have been seen."""
 
 
-class _Nobody:
-    """A transport that never finds a server."""
+class _Nobody(Dialer):
+    """Never finds a server."""
 
-    def close(self) -> None:
-        """It has nothing."""
-
-    def dial(self, address: Any, options: Options, limit: float | None) -> Any:
-        raise ConnectError(str(address), "nobody is there")
+    def dial(self, attempt: Attempt) -> Connection:
+        raise ConnectError("unix:nobody", "nobody is there")
 
 
 def pauses(target: str, options: Any) -> list[float]:
     """Milliseconds between the first tries."""
     seen: list[float] = []
-    transport: Any = _Nobody()
-    keeper = Keeper(parse_target(target), parse_options(options), transport)
+    keeper = Keeper(parse_target(target), parse_options(options), _Nobody())
 
     def record(until: float | None, *, expired_is_error: bool = True) -> None:
         assert until is not None

@@ -29,7 +29,7 @@ NOBODY = 65534
 def dial(target: str, *pairs: tuple[str, Any], deadline: float | None = None) -> Connection:
     address = parse_target(target)
     attempt = Attempt() if deadline is None else Attempt(deadline)
-    return transport_for(address.scheme).dial(address, parse_options(pairs), attempt)
+    return transport_for(address.scheme).dialer(address, parse_options(pairs)).dial(attempt)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -276,7 +276,7 @@ from localrpc.options import Options
 from localrpc.transports import Attempt, transport_for
 address = parse_target(sys.argv[1])
 try:
-    connection = transport_for(address.scheme).dial(address, Options(), Attempt())
+    connection = transport_for(address.scheme).dialer(address, Options()).dial(Attempt())
 except ConnectError as error:
     print("refused", error, flush=True)
 else:

@@ -433,7 +433,7 @@ else:
     rename = os.rename
     os.rename = lambda *names: (rename(*names), die())
 address = parse_target(sys.argv[1])
-transport_for(address.scheme).dial(address, Options(), Attempt())
+transport_for(address.scheme).dialer(address, Options()).dial(Attempt())
 """
 
 

@@ -71,7 +71,7 @@ def patch(where):
 
 address = parse_target(sys.argv[1])
 patch(sys.argv[2])
-transport_for(address.scheme).dial(address, Options(), Attempt())
+transport_for(address.scheme).dialer(address, Options()).dial(Attempt())
 """
 STEPS = ["record made", "half made", "before the knock", "after the knock"]
 
