@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from localrpc import status
 from localrpc.drive import texts
@@ -36,12 +36,8 @@ Served = TypeVar("Served", bound=ServedCall)
 MakeContext = Callable[[Serving, int, "Connection | None", bytes, int], Served]
 
 
-class Arrival(NamedTuple, Generic[Served]):
-    entry: Entry
-    context: Served
-    flags: int
-    message: bytes | None
-    """None for a call without one."""
+Arrival = tuple[Entry, Served, int, "bytes | None"]
+"""A call: its method, its context, its flags (`LR_F_…`), and its message if it has one."""
 
 
 class Arrivals(Generic[Served]):
@@ -83,7 +79,7 @@ class Arrivals(Generic[Served]):
         if flags & lib.LR_F_TOO_LARGE:
             context.refuse(*texts.request_too_large(size, serving.options.max_receive))
             return None
-        return Arrival(entry, context, flags, data)
+        return entry, context, flags, data
 
     def _defer(self, serving: Serving, call: int, context: Served) -> None:
         """Have the call come again, without its metadata, once its message is whole."""
