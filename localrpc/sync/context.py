@@ -14,7 +14,7 @@ from localrpc.drive.arrivals import metadata_of
 from localrpc.drive.core import NEVER
 from localrpc.drive.served import ServedCall
 from localrpc.metadata import Pairs
-from localrpc.sync import private
+from localrpc.sync import private_context
 from localrpc.transports.base import Connection, PeerCredentials
 
 _INFINITE = 9223372036854775807.0
@@ -112,14 +112,14 @@ class ServicerContext(ServedCall, grpc.ServicerContext):
     # For interceptors that look inside grpcio's contexts
 
     @property
-    def _state(self) -> private.ServicerState:
-        return private.ServicerState(self)
+    def _state(self) -> private_context.ServicerState:
+        return private_context.ServicerState(self)
 
     @property
-    def _rpc_event(self) -> private.RpcEvent:
+    def _rpc_event(self) -> private_context.RpcEvent:
         deadline = time() + self.time_remaining()
-        details = private.CallDetails(self.method(), b"localhost", deadline)
-        return private.RpcEvent(details, self.invocation_metadata())
+        details = private_context.CallDetails(self.method(), b"localhost", deadline)
+        return private_context.RpcEvent(details, self.invocation_metadata())
 
     # For this package
 

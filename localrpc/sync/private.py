@@ -1,19 +1,13 @@
-"""What grpcio keeps private and programs use all the same, under grpcio's names.
+"""What grpcio keeps private of a client's calls and programs use all the same, under its names.
 
-Metrics, tracing and logging interceptors read `context._state` and
-`context._rpc_event`; programs name `grpc._channel._InactiveRpcError` in `except`
-and in isinstance(). Nothing here is made before somebody asks for it.
+Programs name `grpc._channel._InactiveRpcError` in `except` and in isinstance().
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
-
-from localrpc.drive.answer import Stage, encoded
-from localrpc.drive.served import ServedCall
-from localrpc.metadata import Pairs
 
 
 class _Nobody(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc,type-arg]
@@ -38,78 +32,3 @@ def finished_state(
     state = _channel._RPCState((), initial, trailing, code, details)
     state.debug_error_string = debug
     return state
-
-
-class ServicerState:
-    """`context._state`: grpcio's names for what a context knows. Safe from any thread."""
-
-    def __init__(self, call: ServedCall) -> None:
-        self._call = call
-
-    @property
-    def code(self) -> grpc.StatusCode | None:
-        return self._call.answer.code
-
-    @code.setter
-    def code(self, code: grpc.StatusCode) -> None:
-        self._call.answer.code = code
-
-    @property
-    def details(self) -> bytes | None:
-        return self._call.answer.details
-
-    @details.setter
-    def details(self, details: str | bytes) -> None:
-        self._call.answer.details = encoded(details)
-
-    @property
-    def trailing_metadata(self) -> Any:
-        return self._call.answer.trailing_metadata
-
-    @trailing_metadata.setter
-    def trailing_metadata(self, trailing_metadata: Any) -> None:
-        self._call.answer.trailing_metadata = trailing_metadata
-
-    @property
-    def client(self) -> str:
-        """One of "open", "closed" (the requests have ended, or the call) and "cancelled"."""
-        answer = self._call.answer
-        if answer.stage is Stage.GONE:
-            return "cancelled"
-        if answer.over:
-            return "closed"
-        if answer.chosen or not self._call.is_alive():
-            return "cancelled"
-        return "closed" if answer.requests_ended else "open"
-
-    @property
-    def aborted(self) -> bool:
-        return self._call.answer.aborted
-
-    @property
-    def statused(self) -> bool:
-        return self._call.answer.chosen
-
-    @property
-    def initial_metadata_allowed(self) -> bool:
-        return self._call.answer.initial_allowed
-
-    @property
-    def rpc_errors(self) -> list[Exception]:
-        """Those that somebody still has."""
-        return self._call.answer.errors()
-
-
-class CallDetails(NamedTuple):
-    method: bytes
-    """Empty once the call is over."""
-    host: bytes
-    deadline: float
-    """As time.time()."""
-
-
-class RpcEvent(NamedTuple):
-    """`context._rpc_event`, as far as it has a meaning without grpcio's core."""
-
-    call_details: CallDetails
-    invocation_metadata: Pairs
