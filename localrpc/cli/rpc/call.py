@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from localrpc.cli.rpc import completion
 from localrpc.cli.rpc.connection import Connection
 from localrpc.cli.rpc.errors import CallFailed, Misuse
 from localrpc.cli.rpc.options import (
@@ -27,8 +28,8 @@ from localrpc.cli.rpc.output import dumped, json_of, tell, tell_metadata
 
 
 @click.command(short_help="Call a method, with JSON in and out.")
-@click.argument("target")
-@click.argument("method", metavar="SERVICE/METHOD")
+@click.argument("target", shell_complete=completion.targets)
+@click.argument("method", metavar="SERVICE/METHOD", shell_complete=completion.methods)
 @click.option(
     "-d",
     "--data",

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from localrpc.cli.rpc import completion
 from localrpc.cli.rpc.options import (
     connection_options,
     open_connection,
@@ -15,8 +16,8 @@ from localrpc.cli.rpc.options import (
 
 
 @click.command(short_help="Show services, methods and messages as in a .proto file.")
-@click.argument("target")
-@click.argument("symbols", nargs=-1, metavar="[SYMBOL]...")
+@click.argument("target", shell_complete=completion.targets)
+@click.argument("symbols", nargs=-1, metavar="[SYMBOL]...", shell_complete=completion.symbols)
 @connection_options
 @schema_options
 def describe(symbols: tuple[str, ...], **options: Any) -> None:

@@ -10,6 +10,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
+from localrpc.cli.rpc import completion
 from localrpc.cli.rpc.options import connection_options, open_connection
 
 _STATES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -18,8 +19,8 @@ _PACKAGE = "grpc.health.v1"
 
 
 @click.command(short_help="Ask a server for its health.")
-@click.argument("target")
-@click.argument("service", default="")
+@click.argument("target", shell_complete=completion.targets)
+@click.argument("service", default="", shell_complete=completion.services)
 @click.option("--watch", is_flag=True, help="Go on, and print each change.")
 @connection_options
 def health(service: str, watch: bool, **options: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from localrpc.cli.rpc import completion
 from localrpc.cli.rpc.options import (
     connection_options,
     open_connection,
@@ -16,8 +17,8 @@ from localrpc.cli.rpc.output import described
 
 
 @click.command("list", short_help="List the services of a server, and their methods.")
-@click.argument("target")
-@click.argument("service", required=False)
+@click.argument("target", shell_complete=completion.targets)
+@click.argument("service", required=False, shell_complete=completion.services)
 @click.option("-m", "--methods", is_flag=True, help="The methods of every service.")
 @connection_options
 @schema_options
