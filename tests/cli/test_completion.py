@@ -11,6 +11,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from localrpc.cli._group import commands
+from localrpc.cli.rpc import completion
 
 from .scene import COMMAND, PROTO, served
 
@@ -18,6 +19,8 @@ from .scene import COMMAND, PROTO, served
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    # A machine that is busy with other tests may keep a server waiting.
+    monkeypatch.setattr(completion, "_PATIENCE", 60.0)
     return tmp_path / "localrpc" / "completion"
 
 
@@ -76,6 +79,20 @@ def test_a_schema_from_files_needs_no_server() -> None:
     assert "demo.v1.Echo/" in offered("call", *arguments, "unix:/nowhere", "demo.")
 
 
+def test_a_shell_waits_as_long_as_the_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And else not for ever, as the command itself does."""
+    given = []
+
+    def connected(target: str, headers: object, timeout: float, *rest: object) -> None:
+        given.append(timeout)
+        raise OSError
+
+    monkeypatch.setattr("localrpc.cli.rpc.connection.connected", connected)
+    offered("call", "unix:/nowhere", "demo.")
+    offered("call", "--timeout", "7", "unix:/nowhere", "demo.")
+    assert given == [60.0, 7.0]
+
+
 def test_a_server_that_is_not_there_is_no_failure(runtime_directory: str) -> None:
     assert offered("call", f"unix:{runtime_directory}/none.sock", "demo.") == []
     assert offered("call", "no such target", "demo.") == []
@@ -117,8 +134,8 @@ def test_a_shell_gets_it(one_demo: str) -> None:
     """As the script that bash has been given calls the program."""
     environment = os.environ | {
         "_LOCALRPC_COMPLETE": "bash_complete",
-        "COMP_WORDS": f"localrpc list {one_demo} demo.v1.P",
-        "COMP_CWORD": "3",
+        "COMP_WORDS": f"localrpc list --timeout 60 {one_demo} demo.v1.P",
+        "COMP_CWORD": "5",
     }
     done = subprocess.run(
         [Path(COMMAND[0]).with_name("localrpc")],

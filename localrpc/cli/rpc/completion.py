@@ -24,7 +24,7 @@ import localrpc
 _FRESH = 60.0
 """Seconds after which a server is asked again."""
 _PATIENCE = 1.0
-"""Seconds that a shell waits for a server."""
+"""Seconds that a shell waits for a server, unless the line has a --timeout."""
 
 
 def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -84,7 +84,7 @@ def _asked(target: str, options: dict[str, Any]) -> dict[str, Any]:
     from localrpc.cli.rpc.connection import connected
     from localrpc.cli.rpc.reflection import from_server
 
-    timeout = min(options.get("timeout") or _PATIENCE, _PATIENCE)
+    timeout = options.get("timeout") or _PATIENCE
     headers = options.get("headers") or ()
     tls, ca = bool(options.get("tls")), options.get("ca")
     with connected(target, headers, timeout, tls, ca) as connection:
