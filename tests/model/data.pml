@@ -2,7 +2,7 @@
  * data.pml - frames one way: who sends rings, who reads sleeps (ring.c, enter.c, lead.c).
  *
  * The writing process has two threads. Each puts frames into the ring under the
- * mutex (ring_send) and rings afterwards without it (lr_leave, pay). With STALL
+ * mutex (ring_send) and rings afterwards without it (lr_unlock, pay). With STALL
  * one may stop for ever at any step; with KILL the process is killed at any
  * step, and its end is seen.
  *
