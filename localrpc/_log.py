@@ -7,8 +7,9 @@ shows each greeting and connection.
 from __future__ import annotations
 
 import logging
-import threading
 from time import monotonic
+
+from localrpc import _locks
 
 TRACE = 5
 
@@ -29,7 +30,7 @@ class Seldom:
         self._logger = logger
         self._pause = pause
         self._most = most
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._seen: dict[str, list[float]] = {}
         """When each cause may be logged again, and how often it was not."""
 

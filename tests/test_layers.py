@@ -14,7 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Highest first. A module may import its own floor and those below.
 FLOORS = ("sync", "drive", "transports", "wire", "_core", "base")
-BASE = {"_later", "_log", "_version", "address", "errors", "metadata", "options", "status"}
+BASE = {
+    "_later",
+    "_locks",
+    "_log",
+    "_version",
+    "address",
+    "errors",
+    "metadata",
+    "options",
+    "status",
+}
 
 # What a floor imports that is neither ours nor Python's.
 FOREIGN = {

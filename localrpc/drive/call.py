@@ -47,7 +47,8 @@ class Live(NamedTuple):
 class ClientCall:
     """A call on its way, shared by its facade, its request sender and its watcher.
 
-    `state` says what has become of it; see there. `_lock` guards it and everything below it.
+    `state` says what has become of it; see there. `_lock`, its channel's, guards it and everything
+    below it.
     Once the call has ended `live` and `keeper` are None: who keeps a call that is over keeps no
     connection. Read without the lock, each of them is to be read once.
     """
@@ -67,8 +68,7 @@ class ClientCall:
         self.state = CallState(keeper.metadata_limits, streams=streams)
         self._deserialize = deserialize
         self._streams = streams
-        # A finalizer of the user's may call in at any allocation.
-        self._lock: Any = threading.RLock()
+        self._lock = keeper.call_lock
         self._changed = threading.Condition(self._lock)
         self.live: Live | None = None
         self._callbacks: list[Callable[[], object]] | None = []

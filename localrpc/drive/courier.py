@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from localrpc import _log
+from localrpc import _locks, _log
 
 _logger = _log.logger("channel")
 
@@ -17,7 +17,7 @@ class Courier:
     def __init__(self, name: str, complaint: str) -> None:
         self._name = name
         self._complaint = complaint
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._waiting: deque[Callable[[], object]] = deque()
         self._running = False
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from time import monotonic
 from typing import Protocol
 
-from localrpc import _log
+from localrpc import _locks, _log
 from localrpc.errors import GreetingError
 from localrpc.transports.base import Connection, Greeting, Listener
 
@@ -36,7 +36,7 @@ class Guests:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._count: Counter[int] = Counter()
 
     def enter(self, uid: int) -> str | None:
@@ -83,7 +83,7 @@ class Doors:
         self._guests = guests
         # Held from a greeting's last step to its admission, too: whoever was told that it
         # may come in is in before close() returns, and hears of the end as everybody does.
-        self._lock = threading.RLock()
+        self._lock = _locks.RLock()
         self._listeners: list[Listener] = []
         self._greetings: dict[Greeting, Listener] = {}
         self._thread: threading.Thread | None = None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-from localrpc import _log
+from localrpc import _locks, _log
 from localrpc.drive.core import NULL, WorkerIo, lib
 
 _logger = _log.logger("server")
@@ -67,7 +67,7 @@ class LoopWorkers(Generic[OwnerT]):
         self._pool = pool
         self._serving = weakref.ref(serving)
         self._engine = serving.engine
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._loops = 0
         self._queued = 0
         """Loops among the pool's waiting jobs."""

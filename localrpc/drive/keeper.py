@@ -11,6 +11,7 @@ from time import monotonic
 
 import grpc
 
+from localrpc import _locks
 from localrpc.address import Address
 from localrpc.drive.connectivity import Backoff, Connectivity, NotReady, Subscriber
 from localrpc.drive.core import NEVER, lib, patience
@@ -56,12 +57,14 @@ class Keeper:
             weakref.finalize(self, run_later, self._dialer.close).atexit = False
         self._numbers = MethodNumbers()
         self.number = self._numbers.number
+        self.call_lock = _locks.RLock()
+        """Of all its calls. A finalizer of the user's may call in at any allocation."""
         self._set_up()
         self.closed = False
         _keepers.add(self)
 
     def _set_up(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = _locks.Condition()
         self._session: Session | None = None
         self._former: list[weakref.ref[Session]] = []
         self._state = Connectivity()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
+from localrpc import _locks
 from localrpc.drive.core import WorkerIo, ffi, lib
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Methods:
         """By number."""
         self._intercepted = intercepted
         self._numbers: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
 
     def learn(self, engine: Any, io: WorkerIo, call: int) -> Entry | None:
         """The entry of a method that has no number yet; its name overwrites what `io` brought.

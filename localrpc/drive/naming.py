@@ -8,10 +8,10 @@ along, so that a gateway may use as many as it likes.
 from __future__ import annotations
 
 import struct
-import threading
 
 import grpc
 
+from localrpc import _locks
 from localrpc._core import lib
 from localrpc.wire.frames import NAME_MAX
 
@@ -24,7 +24,7 @@ class MethodNumbers:
     """A channel's own numbers, the same in all of its sessions. Any thread may ask."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._numbers: dict[str, int] = {}
         self._left = BYTES
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from localrpc import _log
+from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.drive import texts
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
@@ -59,9 +59,9 @@ class Serving:
         self.options = options
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
         self.connections: dict[int, Connection] = {}
-        self.callback_lock = threading.Lock()
+        self.callback_lock = _locks.Lock()
         self.callbacks = Courier("localrpc-callbacks", "Exception calling callback!")
-        self._lock = threading.RLock()
+        self._lock = _locks.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
         self._guests = Guests(options.max_connections_per_user)
         self._doors = Doors(weakref.ref(self), self._guests)

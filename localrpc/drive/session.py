@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from localrpc import _locks
 from localrpc.drive.core import Io, ffi, lib, own_engine
 from localrpc.options import Options
 from localrpc.transports.base import Connection
@@ -37,7 +38,7 @@ class Session:
         result = lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window)
         if result < 0:
             raise MemoryError(f"the core refused the connection: {self.reason()}")
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._watched: dict[int, Callable[[], None]] = {}
         self._guarded = False
         self._watching = False

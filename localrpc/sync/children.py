@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 
+from localrpc import _locks
 from localrpc.drive.core import patience
 from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.options import parse_options
@@ -67,7 +68,7 @@ class _Child:
         self._reap = reap
         self._status: int | None = None
         self._over = threading.Event()
-        self._lock = threading.Lock()  # held to signal the child, and to give up its number
+        self._lock = _locks.Lock()  # held to signal the child, and to give up its number
         self._owner = os.getpid()
 
     def watch(self, dialer: inherited.ToChild) -> None:

@@ -5,11 +5,12 @@ It is consulted when a channel or a server is made, never on a call's way.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import grpc
+
+from localrpc import _locks
 
 
 class _Instrument(NamedTuple):
@@ -17,7 +18,7 @@ class _Instrument(NamedTuple):
     server: Callable[[], grpc.ServerInterceptor] | None
 
 
-_lock = threading.Lock()
+_lock = _locks.Lock()
 _instruments: tuple[_Instrument, ...] = ()
 """In the order in which they came; replaced, never changed."""
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
+from localrpc import _locks
 from localrpc.sync.channel import open_channel, text
 from localrpc.transports import REGISTERED
 
 _THEIRS = ("unix", "unix-abstract")
 """Schemes that mean something to grpcio too."""
 
-_lock = threading.Lock()
+_lock = _locks.Lock()
 _patch: _Patch | None = None
 
 

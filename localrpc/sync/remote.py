@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from localrpc import _log
+from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.drive.methods import MethodHandler, Methods
 from localrpc.errors import ListenError
@@ -58,7 +58,7 @@ class RemoteSide:
         self._max_calls = max_calls
         self._compression = compression
         self._xds = xds
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._waiting: grpc.Server | None = None
         self._running: list[grpc.Server] = []
         self._started = self._stopping = False

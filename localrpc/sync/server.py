@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from localrpc import _log
+from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.drive.core import LONGEST, patience
 from localrpc.drive.finalizers import run_later
@@ -178,7 +178,7 @@ class _Progress:
     """How far a server has come; apart from it, so that its threads do not keep it alive."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = _locks.Lock()
         self.stage = _Stage.NEW
         self.terminated = threading.Event()
         self.remote_side: RemoteSide | None = None

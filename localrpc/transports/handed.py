@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import threading
+
+from localrpc import _locks
 
 _FIRST = 3
 _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
@@ -23,7 +24,7 @@ _FILES = (
 )
 _WANTED = "fd: takes a listening or connected stream socket, Unix or TCP"
 
-_lock = threading.Lock()
+_lock = _locks.Lock()
 _taken: dict[int, int] = {}
 """Which socket (its inode, never used again) was taken under a number."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections import deque
 
+from localrpc import _locks
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports.base import Greeting, Listener
@@ -21,7 +21,7 @@ class HandoverListener(Listener):
         self.address = address
         self._options = options
         self._greeting = greeting
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._waiting: deque[socket.socket] = deque()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         forget_after_fork(self)
@@ -54,7 +54,7 @@ class HandoverListener(Listener):
 
     def forget(self) -> None:
         # Whoever held the lock is not in this process.
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._close()
 
     def _close(self) -> None:

@@ -13,6 +13,7 @@ import stat
 import threading
 from typing import NamedTuple
 
+from localrpc import _locks
 from localrpc.address import Address
 from localrpc.errors import ListenError
 from localrpc.options import Options
@@ -261,7 +262,7 @@ class ToChild(Once[PipeMedium]):
 
     def forget(self) -> None:
         """In a forked child: whoever greets is not here, and a sibling must not hold this up."""
-        self._changed = threading.Condition()
+        self._changed = _locks.Condition()
         self._ending = ""
         self._failure = self.foreign
         self._connection = None

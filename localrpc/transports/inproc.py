@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from functools import partial
 
+from localrpc import _locks
 from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
@@ -33,13 +33,11 @@ from localrpc.wire.codec import Hello
 
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
-_lock = threading.Lock()
+_lock = _locks.Lock()
 _listeners: dict[str, HandoverListener] = {}
 
 
 def _after_fork_in_child() -> None:
-    global _lock
-    _lock = threading.Lock()
     _listeners.clear()
 
 

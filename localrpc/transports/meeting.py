@@ -14,11 +14,10 @@ import os
 import re
 import select
 import struct
-import threading
 from abc import abstractmethod
 from collections.abc import Callable
 
-from localrpc import _log
+from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
@@ -158,7 +157,7 @@ class MeetingListener(Listener):
         self.address = address
         self._options = options
         self._knocks = Knocks()
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         self._closed = False
         forget_after_fork(self)
 
@@ -214,7 +213,7 @@ class MeetingListener(Listener):
 
     def forget(self) -> None:
         """Close without giving back the name: in a forked child it is the parent's."""
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
         if not self._closed:
             self._closed = True
             self._close()

@@ -7,6 +7,7 @@ import os
 import threading
 from typing import Generic, TypeVar
 
+from localrpc import _locks
 from localrpc.address import Address
 from localrpc.errors import ConnectError
 from localrpc.options import Options
@@ -30,7 +31,7 @@ class Once(Dialer, Generic[M]):
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._changed = threading.Condition()
+        self._changed = _locks.Condition()
         self._connection: Connection | None = None
         self._failure: str | None = None
         self._taken = self._closed = False

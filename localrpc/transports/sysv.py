@@ -11,6 +11,7 @@ import os
 import threading
 from collections import deque
 
+from localrpc import _locks
 from localrpc._core import ffi, lib
 from localrpc.transports import limits
 from localrpc.transports.base import PeerCredentials
@@ -149,7 +150,7 @@ class Porter:
         self.over = False
         """The queue has been removed."""
         self.bell = os.eventfd(int(rung), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._lock = threading.Lock()
+        self._lock = _locks.Lock()
 
     def send_out(self, *, once: bool) -> None:
         with self._lock:

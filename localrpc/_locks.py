@@ -1,0 +1,40 @@
+"""Locks that a forked child finds free, whichever thread of its parent held them.
+
+Only the thread that forks exists in the child. A lock that another thread held at that moment is
+held for ever there, so every lock of this package that outlives a call is made here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any
+
+_known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def Lock() -> threading.Lock:
+    lock = threading.Lock()
+    _known.add(lock)
+    return lock
+
+
+def RLock() -> Any:
+    lock = threading.RLock()
+    _known.add(lock)
+    return lock
+
+
+def Condition() -> threading.Condition:
+    """Over a Lock(). Use notify_all(): a waiter of the parent's counts in the child, too."""
+    return threading.Condition(Lock())
+
+
+def _after_fork_in_child() -> None:
+    # As the standard library does for its own locks.
+    for lock in list(_known):
+        lock._at_fork_reinit()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
