@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
+from typing import Any
 
 from google.protobuf.descriptor_pb2 import (
     DescriptorProto,
@@ -30,6 +31,13 @@ PYTHON_ATTRIBUTES = frozenset(
 PYTHON_ATTRIBUTES |= {"__getattr__", "__match_args__", "__path__", "__post_init__", "__slots__"}
 # A message inside another replaces the attribute, but for those that are set after it.
 _SET_LAST = frozenset({"DESCRIPTOR", "__module__", "__qualname__", "__slots__"})
+
+
+def is_repeated(field: Any) -> bool:
+    """Of a FieldDescriptor; `label` is deprecated, and all that protobuf has before 6.31."""
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == field.LABEL_REPEATED)
 
 
 def type_paths(file: FileDescriptorProto) -> dict[Path, Path]:

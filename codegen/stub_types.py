@@ -17,6 +17,7 @@ from .spelling import (
     Path,
     enum_helpers,
     every_name,
+    is_repeated,
     public_names,
     public_spellings,
     type_paths,
@@ -161,8 +162,8 @@ class StubTypes:
         """The types of a field or an extension."""
         cast, cast_key, cast_value = (path and self._cast(path) for path in _casts(field))
         if cast:
-            return FieldType(cast, cast, field.message_type is None and not field.is_repeated)
-        if not field.is_repeated:
+            return FieldType(cast, cast, field.message_type is None and not is_repeated(field))
+        if not is_repeated(field):
             single = self.single(field)
             return FieldType(single, single, field.message_type is None)
         containers = "google.protobuf.internal.containers"

@@ -26,6 +26,7 @@ from .spelling import (
     ENUM_ATTRIBUTES,
     MESSAGE_ATTRIBUTES,
     field_number,
+    is_repeated,
     is_spellable,
     member_names,
 )
@@ -228,7 +229,7 @@ class _Writer:
         for _, field, linked in fields:
             if is_plain(field.name):
                 kind = self._types.field(linked).argument
-                implicit = not linked.has_presence and not linked.is_repeated
+                implicit = not linked.has_presence and not is_repeated(linked)
                 none = "" if implicit else " | None"
                 lines.append(f"    {field.name}: {kind}{none} = ...,")
         if lines:

@@ -7,16 +7,20 @@ import re
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.version import Version
 
 import localrpc
-from localrpc._core.build import CoreBuildHook
-from tests.skips import need
+from localrpc._core import build
+from tests.oldest import PACKAGES, floors
+from tests.skips import cannot, need
 
 ROOT = Path(__file__).resolve().parents[1]
 INSTALL_HINT = "`apt-get install gcc python3-dev`"
@@ -33,6 +37,21 @@ server.start()
 with localrpc.insecure_channel("shm:package") as channel:
     assert channel.unary_unary("/t/twice")(b"x", timeout=20) == b"xx"
 server.stop(None)
+"""
+
+GREET = """
+from localrpc.cli.rpc.template import template_of
+from localrpc.testing import serving
+from greeter.greeter_localrpc import GreeterServicer, GreeterStub
+from greeter.greeter_pb2 import Greeting, Name
+
+class Greeter(GreeterServicer):
+    def Greet(self, request, context):
+        return Greeting(text=request.name)
+
+with serving(Greeter(), target="shm:") as channel:
+    assert GreeterStub(channel).Greet(Name(name="Ada"), timeout=20).text == "Ada"
+assert template_of(Name.DESCRIPTOR) == {"name": ""}
 """
 
 WEIGH = """
@@ -167,9 +186,17 @@ def test_without_a_compiler_the_build_says_what_to_install(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_free_threaded_python_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda name: name == "Py_GIL_DISABLED")
+    with pytest.raises(build.BuildError, match="free-threaded"):
+        build.compile_all(tmp_path)
+
+
 def test_elsewhere_a_wheel_has_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    hook = CoreBuildHook(str(ROOT), {}, None, None, "", "wheel")  # type: ignore[arg-type]
+    hook = build.CoreBuildHook(str(ROOT), {}, None, None, "", "wheel")  # type: ignore[arg-type]
     data: dict[str, Any] = {"artifacts": []}
     hook.initialize("standard", data)
     assert data["artifacts"] == []
@@ -235,21 +262,50 @@ def test_importing_it_is_cheap(record_property: Any, tmp_path: Path) -> None:
     assert not foreign & unwanted
 
 
-def test_calls_work_with_the_oldest_protobuf() -> None:
-    environment = {**os.environ, "PYTHONPATH": need("oldest protobuf")}
-    version = "import google.protobuf as protobuf; print(protobuf.__version__)"
-    said = subprocess.run(
-        [sys.executable, "-c", version], env=environment, check=True, capture_output=True, text=True
-    )
-    assert f'"protobuf>={said.stdout.strip()}"' in (ROOT / "pyproject.toml").read_text()
+@pytest.fixture
+def oldest() -> dict[str, str]:
+    """An environment with the oldest dependencies that pyproject.toml allows and pip could get."""
+    return {**os.environ, "PYTHONPATH": need("oldest dependencies")}
+
+
+def test_the_oldest_dependencies_are_those_of_pyproject(oldest: dict[str, str]) -> None:
+    folder = Path(oldest["PYTHONPATH"])
+    installed = {found.name: found.version for found in distributions(path=[str(folder)])}
+    wanted = floors()
+    assert wanted.keys() == set(PACKAGES)
+    assert installed["protobuf"] == wanted["protobuf"]
+    for name, version in installed.items():
+        assert Version(version) == Version(wanted[name])
+
+
+def test_the_readme_names_the_oldest_dependencies() -> None:
+    named = dict(re.findall(r"(\w+) ([\d.]+) or later", (ROOT / "README.md").read_text()))
+    assert named.keys() == {"protobuf", "grpcio"}
+    settings = (ROOT / "pyproject.toml").read_text()
+    for name, version in named.items():
+        assert f'"{name}>={version}' in settings
+
+
+def test_calls_work_with_the_oldest_dependencies(oldest: dict[str, str]) -> None:
     suites = ["tests/unit/test_codec.py", "tests/rpc/test_calls.py"]
     # What today's protoc generates is refused by that runtime, rightly.
     suites += ["--deselect", "tests/unit/test_codec.py::test_a_program_may_compile_the_same_file"]
     # It makes no difference to protobuf what carries its messages.
     suites += ["-k", "test_codec or unix-abstract or inproc"]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *suites]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=oldest, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_code_is_generated_and_called_with_the_oldest_dependencies(
+    oldest: dict[str, str], tmp_path: Path
+) -> None:
+    if not Path(oldest["PYTHONPATH"], "grpc_tools").is_dir():
+        cannot("grpcio-tools has no wheel as old as that for this Python")
+    generate = ["generate", str(ROOT / "examples/greeter/greeter.proto"), "--out", "greeter"]
+    oldest = {**oldest, "PYTHONPATH": f"{oldest['PYTHONPATH']}:{ROOT}:{ROOT / '.dev'}"}
+    for command in (["-m", "localrpc", *generate], ["-c", GREET]):
+        subprocess.run([sys.executable, *command], cwd=tmp_path, env=oldest, check=True)
 
 
 def test_nothing_but_the_benchmark_is_generated_code() -> None:

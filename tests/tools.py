@@ -59,8 +59,8 @@ def _module(name: str) -> Find:
     return find
 
 
-def _oldest_protobuf() -> str | None:
-    folder = Path(sys.prefix, "oldest-protobuf")
+def _oldest() -> str | None:
+    folder = Path(sys.prefix, "oldest")
     return str(folder) if folder.is_dir() else None
 
 
@@ -84,7 +84,7 @@ TOOLS = {
     "unshare": _debian(_program("unshare"), "util-linux"),
     "pyright": Tool(_program("pyright"), "pip install 'pyright[nodejs]'"),
     "ruff": Tool(_program("ruff"), "pip install ruff"),
-    "oldest protobuf": Tool(_oldest_protobuf, "./tests/run installs it"),
+    "oldest dependencies": Tool(_oldest, "./tests/run installs it"),
     **{name: Tool(_module(module), "pip install '.[peers]'") for name, module in _PEERS.items()},
 }
 

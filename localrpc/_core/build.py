@@ -30,6 +30,8 @@ def compile_all(package: Path = PACKAGE) -> list[Path]:
     """Compile `_core._lr` and `bench._floor` into `package`, and return their paths."""
     if not sys.platform.startswith("linux"):
         raise BuildError(f"localrpc needs Linux; this is {sys.platform}")
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise BuildError("localrpc does not work with free-threaded builds of Python")
     try:
         from cffi import FFI
     except ImportError as error:
@@ -75,7 +77,8 @@ def _compile(builder: Any, target: Path) -> Path:
                 "`dnf install gcc python3-devel`, or your system's like."
             ) from error
         target.mkdir(exist_ok=True)
-        place = target / built.name
+        # Some Pythons have a longer name for it, which no older one would find.
+        place = target / f"{built.name.partition('.')[0]}.abi3.so"
         # Replaced, never rewritten: somebody may have the old one mapped.
         fresh = place.with_suffix(".new")
         fresh.write_bytes(built.read_bytes())

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.oldest import floors
 from tests.skips import cannot, only_where
 
 ROOT = Path(__file__).parents[2]
 PROTOS = ROOT / "tests/codegen/protos"
 SOURCES = (ROOT, ROOT / ".dev")
 NEEDED = ("cffi", "click", "googleapis-common-protos", "grpcio-tools", "tomli")
-OLDEST_PROTOBUF = "6.33.5"
+OLDEST_PROTOBUF = floors()["protobuf"]
 # The oldest that pyproject.toml allows, and the oldest that has a wheel for 3.13.
 OLDEST_GRPCIO = {"3.10": "1.60.0", "3.13": "1.66.2"}
 BACKENDS = (
@@ -80,6 +81,7 @@ class Environment:
     """A virtual environment, the package `protocol` that was generated in it, an old grpcio."""
 
     python: Path
+    protos: Path
     output: Path
     old_grpcio: Path
 
@@ -100,9 +102,12 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
         old = folder / "old"
         pip(python, "--no-deps", "--target", old, f"grpcio=={OLDEST_GRPCIO[version]}")
         (folder / "out/protocol").mkdir(parents=True)
-        command = ("-m", "localrpc.cli", "generate", PROTOS, "--python", version)
+        # Before protobuf 5.27, protoc has no editions.
+        ignored = shutil.ignore_patterns("edition*.proto" if protobuf == "oldest" else "")
+        protos = shutil.copytree(PROTOS, folder / "protos", ignore=ignored)
+        command = ("-m", "localrpc.cli", "generate", protos, "--python", version)
         run(python, *command, "--out", folder / "out/protocol", path=SOURCES)
-        return Environment(python, folder / "out", old)
+        return Environment(python, protos, folder / "out", old)
 
     def get(version: str, protobuf: str) -> Environment:
         if (version, protobuf) not in made:
@@ -125,23 +130,23 @@ def test_every_method_answers(
     run_with: str,
     grpcio: str,
 ) -> None:
-    output = environments(version, generated_with).output
+    generated = environments(version, generated_with)
     environment = environments(version, run_with)
     old = [environment.old_grpcio] if grpcio == "oldest" else []
-    path = (*old, output, *SOURCES)
+    path = (*old, generated.output, *SOURCES)
     told = "import google.protobuf, grpc; print(google.protobuf.__version__, grpc.__version__)"
     protobuf_is, grpcio_is = run(environment.python, "-c", told, path=path).split()
     assert (protobuf_is == OLDEST_PROTOBUF) == (run_with == "oldest")
     assert (grpcio_is == OLDEST_GRPCIO[version]) == (grpcio == "oldest")
     rpcs = sum(
         len(re.findall(r"^\s*rpc ", proto.read_text(), re.MULTILINE))
-        for proto in PROTOS.rglob("*.proto")
+        for proto in generated.protos.rglob("*.proto")
     )
     for backend, scheme in BACKENDS:
         with tempfile.TemporaryDirectory(prefix="rt") as folder:
             command = ("-W", "ignore", "-m", "tests.codegen.roundtrip", backend)
             target = f"{scheme}:{folder}/s"
-            said = run(environment.python, *command, target, path=path, cwd=output)
+            said = run(environment.python, *command, target, path=path, cwd=generated.output)
         *names, last = said.splitlines()
         assert last == "left out: UNIMPLEMENTED"
         assert len(set(names)) == rpcs, backend

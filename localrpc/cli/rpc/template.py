@@ -36,13 +36,20 @@ def _held(kind: Any) -> Any:
     return kind.fields_by_name["value"].message_type or kind
 
 
+def _is_repeated(field: Any) -> bool:
+    """`label` is deprecated, and all that protobuf has before 6.31."""
+    if hasattr(field, "is_repeated"):
+        return bool(field.is_repeated)
+    return bool(field.label == field.LABEL_REPEATED)
+
+
 def _field(field: Any, path: tuple[str, ...]) -> Any:
     kind = field.message_type
     if kind is not None and kind.GetOptions().map_entry:
         key, value = kind.fields_by_name["key"], kind.fields_by_name["value"]
         return {_key(_scalar(key)): _field(value, path)}
     value = _scalar(field) if kind is None else template_of(kind, path)
-    return [value] if field.is_repeated else value
+    return [value] if _is_repeated(field) else value
 
 
 def _key(value: Any) -> str:
@@ -51,7 +58,7 @@ def _key(value: Any) -> str:
 
 def _scalar(field: Any) -> Any:
     """The default; the zero of the type for an element of a list."""
-    default = None if field.is_repeated else field.default_value
+    default = None if _is_repeated(field) else field.default_value
     if field.enum_type is not None:
         values = field.enum_type.values_by_number
         return (values[default] if default is not None else field.enum_type.values[0]).name
