@@ -11,6 +11,10 @@ try:
 except ImportError as error:
     if not sys.platform.startswith("linux"):
         raise ImportError(f"localrpc needs Linux; this is {sys.platform}") from error
+    if (compiled := Path(__file__).with_name("_lr.abi3.so")).exists():
+        raise ImportError(
+            f"{compiled}, localrpc's compiled core, cannot be loaded: {error}"
+        ) from error
     tree = Path(__file__).resolve().parents[2]
     if (tree / "pyproject.toml").exists():
         raise ImportError(
@@ -19,9 +23,7 @@ except ImportError as error:
             "Python's headers (`apt-get install gcc python3-dev`); or, if localrpc is installed, "
             "start Python in another folder"
         ) from error
-    raise ImportError(
-        f"localrpc's compiled core is missing ({error}): install localrpc again with pip"
-    ) from error
+    raise ImportError("localrpc's compiled core is missing: install localrpc again") from error
 
 __all__ = ["Io", "ffi", "lib"]
 
