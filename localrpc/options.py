@@ -9,6 +9,7 @@ users matter at local targets only: grpc: targets know none.
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
@@ -33,7 +34,7 @@ CHANNEL, SERVER, BOTH = "channel", "server", "both"
 T = TypeVar("T")
 
 
-class Option(Generic[T]):
+class Option(ABC, Generic[T]):
     """What an option is; of an instance of Options, the option's value."""
 
     value = "text"
@@ -60,9 +61,9 @@ class Option(Generic[T]):
         # A value that was given is in the instance, and found before this.
         return self if options is None else self.default
 
+    @abstractmethod
     def read(self, value: Any) -> T:
         """What Options holds for this value of a user's; raises TypeError, ValueError."""
-        raise NotImplementedError
 
     def _show(self, value: T) -> str:
         return str(value)

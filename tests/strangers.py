@@ -17,7 +17,7 @@ from localrpc._core.links import spool_bell
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports import inproc, mq, pipe, records, spool, sysvmq
-from localrpc.transports.door import SocketGreeting
+from localrpc.transports.handshake_server import ServerGreeting
 from localrpc.transports.meeting import KNOCK_SIZE, Knocks
 from tests.peers.journal import PATIENCE
 
@@ -82,7 +82,7 @@ class InprocPlace:
     def accept(self) -> tuple[socket.socket, None]:
         assert wait([self._listener.fileno()], PATIENCE)
         (greeting,) = self._listener.accept()
-        assert isinstance(greeting, SocketGreeting)
+        assert isinstance(greeting, ServerGreeting)
         return greeting.medium.sock, None
 
     def __enter__(self) -> InprocPlace:

@@ -50,11 +50,6 @@ class Guests:
             " (localrpc.max_connections_per_user)"
         )
 
-    def count(self, uid: int) -> None:
-        """One more, whatever the limit."""
-        with self._lock:
-            self._count[uid] += 1
-
     def leave(self, uid: int) -> None:
         with self._lock:
             self._count[uid] -= 1
@@ -75,17 +70,16 @@ class Host(Protocol):
 class Doors:
     """Listeners, and the clients that have not yet introduced themselves.
 
-    They do not hold their host, which holds them. `guests` are counted from here on.
+    They do not hold their host, which holds them.
     """
 
-    def __init__(self, host: weakref.ref[Host], guests: Guests) -> None:
+    def __init__(self, host: weakref.ref[Host]) -> None:
         self._host = host
-        self._guests = guests
         # Held from a greeting's last step to its admission, too: whoever was told that it
         # may come in is in before close() returns, and hears of the end as everybody does.
         self._lock = _locks.RLock()
         self._listeners: list[Listener] = []
-        self._greetings: dict[Greeting, Listener] = {}
+        self._greetings: set[Greeting] = set()
         self._thread: threading.Thread | None = None
         self._selector: selectors.BaseSelector | None = None
         self._bell = -1
@@ -215,8 +209,7 @@ class Doors:
         except (OSError, ValueError):
             return  # closed meanwhile
         for greeting in arrived:
-            self._greetings[greeting] = listener
-            greeting.enter = self._guests.enter
+            self._greetings.add(greeting)
             self._advance(greeting)
         if arrived:
             self.look_around()
@@ -228,7 +221,9 @@ class Doors:
                 if self._closing:
                     greeting.dismiss()
                 elif connection := greeting.advance():
-                    self._enter(greeting, connection)
+                    self._greetings.discard(greeting)
+                    self._admit(connection)
+                    return
                 else:
                     self._selector.register(greeting.fileno(), selectors.EVENT_READ, greeting)
                     return
@@ -241,15 +236,10 @@ class Doors:
         except Exception:
             _logger.exception("a greeting failed")
             greeting.close()
-        if (listener := self._greetings.pop(greeting, None)) is not None:
-            self._turned_away(greeting, listener)
+        if greeting in self._greetings:
+            self._turned_away(greeting)
 
-    def _enter(self, greeting: Greeting, connection: Connection) -> None:
-        listener = self._greetings.pop(greeting)
-        if greeting.entered is None:  # it had no reason to ask
-            self._guests.count(connection.peer.uid)
-        connection.security = listener.security
-        connection.single = listener.single
+    def _admit(self, connection: Connection) -> None:
         _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
         host = self._host()
         if host is None:
@@ -264,18 +254,16 @@ class Doors:
             reason = f"a client was turned away: {greeting.expired()}"
             self._complaints.log(logging.WARNING, reason, reason)
             descriptor = greeting.fileno()
-            listener = self._greetings.pop(greeting)
             self._forget(descriptor)
             greeting.close()
-            self._turned_away(greeting, listener)
+            self._turned_away(greeting)
         return min((max(0.0, each.deadline - now) for each in self._greetings), default=None)
 
-    def _turned_away(self, greeting: Greeting, listener: Listener) -> None:
-        if greeting.entered is not None:
-            self._guests.leave(greeting.entered)
+    def _turned_away(self, greeting: Greeting) -> None:
+        self._greetings.discard(greeting)
         self.look_around()
         host = self._host()
-        if listener.single and host is not None:
+        if greeting.single and host is not None:
             host.lost_one()
 
     def _forget(self, descriptor: int) -> None:

@@ -22,7 +22,7 @@ from localrpc.drive.notify import notify
 from localrpc.errors import ListenError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
-from localrpc.transports import Connection, transport_for
+from localrpc.transports import Admission, Connection, transport_for
 from localrpc.wire import codec
 
 _logger = _log.logger("server")
@@ -64,7 +64,7 @@ class Serving:
         self._lock = _locks.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
         self._guests = Guests(options.max_connections_per_user)
-        self._doors = Doors(weakref.ref(self), self._guests)
+        self._doors = Doors(weakref.ref(self))
         self._sources = 0
         self._activated = False
         self._started = False
@@ -96,11 +96,11 @@ class Serving:
         transport = transport_for(address.scheme)
         if self.options.access.others and (reason := transport.closed_to_others(address)):
             raise ListenError(str(address), reason)
-        listener = transport.listen(address, self.options)
+        admission = Admission(self._guests.enter, self._guests.leave, security)
+        listener = transport.listen(address, self.options, admission)
         with self._lock:
             self._sources += 1
             self._activated |= listener.activated
-        listener.security = security
         self._doors.add(listener)
         self.say_where(str(address), listener.port)
         self._tell_manager("READY=1")
@@ -158,7 +158,6 @@ class Serving:
                 lib.lr_engine_error(self.engine, text, 200)
                 reason = ffi.string(text).decode()
                 _logger.error("%s: a connection was refused: %s", connection.peer_name, reason)
-            self._guests.leave(connection.peer.uid)
             connection.close()
 
     def stay(self) -> None:
@@ -200,7 +199,6 @@ class Serving:
                         reason = io.buf[: io.raw.count].decode()
                         text = f"{connection.peer_name}: {reason}; closed"
                         self._broken.log(logging.ERROR, reason, text)
-                    self._guests.leave(connection.peer.uid)
                     connection.close()
                     self._doors.look_around()
                     if connection.single:

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
+    Admission,
     Connection,
     ConnectionFacts,
     Dialer,
@@ -31,6 +32,7 @@ from localrpc.transports.scheme import Offer, Scheme, Scope
 
 __all__ = [
     "REGISTERED",
+    "Admission",
     "Attempt",
     "Connection",
     "ConnectionFacts",

@@ -42,6 +42,10 @@ class ConnectionFacts:
     memory: str = ""
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass
 class Connection:
     """A greeted connection. `link` owns the descriptors."""
@@ -55,10 +59,37 @@ class Connection:
     """Whether its listener has nobody else to bring."""
     security: str = "insecure"
     """By grpcio's name for it; "local" has local credentials at the server's door."""
+    leave: Callable[[], object] = _nothing
+    """Called once, when it is closed."""
 
     def close(self) -> None:
         """Idempotent; a link that an engine has taken over is that engine's to close."""
+        leave, self.leave = self.leave, _nothing
+        leave()
         self.link.close()
+
+
+def _admit_all(uid: int) -> str | None:
+    return None
+
+
+def _forget_it(uid: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Admission:
+    """On what terms a listener's clients become connections."""
+
+    enter: Callable[[int], str | None] = _admit_all
+    """Asked once for each client whose user may come at all: why it may not come now."""
+    leave: Callable[[int], None] = _forget_it
+    """Told once for each that was let in: it has been turned away, or its connection has ended."""
+    security: str = "insecure"
+    """What connections are told of themselves."""
+
+
+EVERYBODY = Admission()
 
 
 class Greeting(ABC):
@@ -66,10 +97,8 @@ class Greeting(ABC):
 
     deadline: float
     """On time.monotonic()'s clock; past it, close()."""
-    enter: Callable[[int], str | None] = staticmethod(lambda uid: None)
-    """Asked once, for a client whose user may come at all: why it may not come now."""
-    entered: int | None = None
-    """The uid for which that said yes."""
+    single = False
+    """Whether its listener has nobody else to bring."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -83,17 +112,17 @@ class Greeting(ABC):
         become a connection; the listener goes on.
         """
 
+    @abstractmethod
     def expired(self) -> str:
         """Why it is turned away at its deadline."""
-        return "it did not introduce itself in time"
 
     @abstractmethod
     def close(self) -> None:
         """Give up on this client; idempotent."""
 
+    @abstractmethod
     def dismiss(self) -> None:
         """close(), and tell the client that this server is stopping; never blocks."""
-        self.close()
 
 
 class Listener(ABC):
@@ -102,10 +131,6 @@ class Listener(ABC):
     address: Address
     port: int = 1
     """What add_insecure_port() returns: the port where there is one, else grpcio's 1."""
-    single = False
-    """Whether it brings one client and no other: what was inherited from a parent."""
-    security: str = "insecure"
-    """What its connections are to be told of themselves."""
     activated = False
     """Whether it was left to this process by one that may wait to hear that it is ready."""
 
@@ -171,7 +196,9 @@ class Transport(Scheme, ABC):
         )
 
     @abstractmethod
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         """Raises ListenError, or AddressInUse when a live server has the name."""
 
     @abstractmethod

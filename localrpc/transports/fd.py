@@ -11,24 +11,21 @@ import contextlib
 import os
 import re
 import socket
+from functools import partial
 
 from localrpc.address import Address
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import Options
 from localrpc.transports import handed, limits, tcp
-from localrpc.transports.base import Dialer, Listener, Transport
-from localrpc.transports.credentials import peer_credentials
-from localrpc.transports.door import SocketGreeting, SocketListener, forget_after_fork
-from localrpc.transports.greet import Road
+from localrpc.transports.base import EVERYBODY, Admission, Dialer, Listener, Transport
+from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handover import HandoverListener
+from localrpc.transports.handshake_client import ClientSide
 from localrpc.transports.media import SocketMedium
 from localrpc.transports.once import Once
 from localrpc.transports.scheme import Kind, Scope
+from localrpc.transports.sockets import SocketListener, identify, unix_side, watch
 from localrpc.transports.targets import INTERFACES, SPIN
-
-
-class _OneClientListener(HandoverListener):
-    single = True
 
 
 class FdTransport(Transport):
@@ -62,19 +59,19 @@ class FdTransport(Transport):
     def closed_to_others(self, address: Address) -> str | None:
         return None  # who has made the socket has said who can get to it
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         try:
             sock = handed.take(address.body)
         except ValueError as error:
             raise ListenError(str(address), str(error)) from None
         try:
-            listener = _listener(sock, address, options)
+            return _listener(sock, address, options, admission)
         except (OSError, ValueError) as error:
             sock.close()
             reason = getattr(error, "strerror", None) or str(error)
             raise ListenError(str(address), reason) from error
-        listener.activated = True
-        return listener
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         try:
@@ -90,18 +87,21 @@ class FdTransport(Transport):
         return _OnlyServer(sock, address, options)
 
 
-def _listener(sock: socket.socket, address: Address, options: Options) -> Listener:
+def _listener(
+    sock: socket.socket, address: Address, options: Options, admission: Admission
+) -> Listener:
     is_tcp = sock.family != socket.AF_UNIX
-    if handed.listens(sock):
-        if not is_tcp:
-            return SocketListener(address, options, sock, SocketGreeting, shared=True)
-        tcp.check_place(address, sock)
-        listener = SocketListener(address, options, sock, tcp.TcpGreeting, shared=True)
-        listener.port = sock.getsockname()[1]
-        return listener
-    one = _OneClientListener(address, options, tcp.TcpGreeting if is_tcp else SocketGreeting)
-    one.hand_over(sock)
-    return one
+    if not handed.listens(sock):
+        side = tcp.server_side(address, single=True) if is_tcp else unix_side(single=True)
+        one = HandoverListener(address, options, admission, side, activated=True)
+        one.hand_over(sock)
+        return one
+    if not is_tcp:
+        return SocketListener(address, options, admission, sock, unix_side, shared=True)
+    tcp.check_place(address, sock)
+    port = sock.getsockname()[1]
+    sides = partial(tcp.server_side, address)
+    return SocketListener(address, options, admission, sock, sides, port=port, shared=True)
 
 
 class _OnlyServer(Once[SocketMedium]):
@@ -110,16 +110,17 @@ class _OnlyServer(Once[SocketMedium]):
         self._sock = sock
         forget_after_fork(self)
         if sock.family == socket.AF_UNIX:
-            road = Road(
+            side = ClientSide(
                 connect=lambda attempt: SocketMedium(sock),
-                identify=lambda medium: peer_credentials(medium.sock),
+                identify=identify,
                 peer_name=f"unix:fd={sock.fileno()}",
+                watch=watch,
             )
         else:
             tcp.prepare(sock, sock.getpeername()[0])
             name = tcp.place_name(sock.getpeername())
-            road = tcp.road(address, lambda attempt: sock, name)
-        self.begin(road, options)
+            side = tcp.client_side(address, lambda attempt: sock, name)
+        self.begin(side, options)
 
     def describe(self, reason: str) -> str:
         return (

@@ -13,6 +13,7 @@ import errno
 import os
 import re
 from functools import partial
+from typing import Any
 
 from localrpc._core import lib
 from localrpc.address import Address
@@ -21,22 +22,26 @@ from localrpc.options import Options
 from localrpc.transports import limits, names, records
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
+    EVERYBODY,
+    Admission,
     Connection,
     Dialer,
-    Greeting,
     Listener,
     PeerCredentials,
     Redialer,
     Transport,
 )
 from localrpc.transports.credentials import identified
-from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.handshake_client import ClientSide, dial
+from localrpc.transports.handshake_server import ServerSide
+from localrpc.transports.media import Medium
 from localrpc.transports.meeting import (
-    MeetingGreeting,
     MeetingListener,
+    Place,
     absent,
     encode_knock,
     gone,
+    met,
     new_token,
     unreachable,
 )
@@ -62,11 +67,9 @@ from localrpc.transports.targets import SPIN, check_characters
 _TRIES = 10
 
 
-class _SpoolListener(MeetingListener):
-    def __init__(
-        self, address: Address, options: Options, path: str, own: Side, record: records.Record
-    ) -> None:
-        super().__init__(address, options)
+class _SpoolPlace(Place):
+    def __init__(self, address: Address, path: str, own: Side, record: records.Record) -> None:
+        self._address = address
         self._path = path
         self._own = own
         self._record = record
@@ -76,7 +79,7 @@ class _SpoolListener(MeetingListener):
     def fileno(self) -> int:
         return self._fd
 
-    def _read(self) -> bytes:
+    def read(self) -> bytes:
         """Every knock that lies there; the files are taken away."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self._fd, 4096):
@@ -92,14 +95,14 @@ class _SpoolListener(MeetingListener):
             raise BlockingIOError(errno.EAGAIN, "nobody knocks")
         return b"".join(knocks)
 
-    def _enter(self, token: str) -> Greeting:
+    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
         path = os.path.join(self._path, token)
         client = os.path.join(path, "client")
         try:
             theirs, _ = read_side(client)
             owner = owner_of(client)
             record = records.make(os.path.join(path, "server"), *self._own.lines())
-            medium = SpoolMedium(self.address, path, lib.LR_SERVER, self._own, theirs, record)
+            medium = SpoolMedium(self._address, path, lib.LR_SERVER, self._own, theirs, record)
         except FileNotFoundError:
             remove(path)
             raise
@@ -109,13 +112,7 @@ class _SpoolListener(MeetingListener):
         except BaseException:
             self._turn_away(path)
             raise
-        return MeetingGreeting(
-            medium,
-            self.address,
-            self._options,
-            owner,
-            lambda pid: medium.open_pidfd("client", pid),
-        )
+        return medium, met(owner, lambda pid: medium.open_pidfd("client", pid))
 
     def _turn_away(self, path: str) -> None:
         """Let a client see the end, without a descriptor."""
@@ -124,15 +121,15 @@ class _SpoolListener(MeetingListener):
             os.mknod(record, 0o600)
             os.rename(record, os.path.join(path, "down", "end"))
 
-    def _sweep(self) -> bool:
+    def sweep(self) -> bool:
         with names.locked(self._path, patience=0):
             return sweep(self._path, self._own)
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
         self._given_back = True
         self._record.remove()
 
-    def _close(self) -> None:
+    def close(self) -> None:
         self._record.close()
         fd, self._fd = self._fd, -1
         os.close(fd)
@@ -176,12 +173,15 @@ class FileTransport(Transport):
             raise ValueError("the root directory is nobody's spool; name another")
         return name.rstrip("/")
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         path = os.path.abspath(address.body)
         try:
             for attempt in range(_TRIES):
                 try:
-                    return self._listen(address, options, path)
+                    place = self._place(address, path)
+                    return MeetingListener(address, options, admission, place)
                 except FileNotFoundError:
                     # A server that goes has taken its directory with it.
                     if attempt == _TRIES - 1:
@@ -190,7 +190,7 @@ class FileTransport(Transport):
             raise ListenError(str(address), error.strerror or str(error)) from error
         raise AssertionError
 
-    def _listen(self, address: Address, options: Options, path: str) -> Listener:
+    def _place(self, address: Address, path: str) -> _SpoolPlace:
         names.check_directory("the spool", path, create=True)
         door = os.path.join(path, "door")
         with names.locked(path):
@@ -213,7 +213,7 @@ class FileTransport(Transport):
             record = records.make(door, *own.lines())
             sweep(path)
         try:
-            return _SpoolListener(address, options, path, own, record)
+            return _SpoolPlace(address, path, own, record)
         except BaseException:
             record.remove()
             raise
@@ -236,7 +236,7 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
             _find_again(address, path)
         except OSError as error:
             raise unreachable(address, error.strerror or str(error)) from None
-        road = Road(
+        side = ClientSide(
             connect=lambda attempt: medium,
             identify=lambda medium: server,
             peer_name=f"unix:{address.body}",
@@ -245,7 +245,7 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
             ),
             alive=lambda: alive if alive >= 0 else None,
         )
-        return dial_road(road, address, options, attempt)
+        return dial(side, address, options, attempt)
 
 
 def _find(address: Address, path: str) -> tuple[Side, PeerCredentials]:

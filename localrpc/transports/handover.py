@@ -9,18 +9,29 @@ from collections import deque
 from localrpc import _locks
 from localrpc.address import Address
 from localrpc.options import Options
-from localrpc.transports.base import Greeting, Listener
-from localrpc.transports.door import SocketGreeting, forget_after_fork
+from localrpc.transports.base import Admission, Greeting, Listener
+from localrpc.transports.forks import forget_after_fork
+from localrpc.transports.handshake_server import ServerGreeting, ServerSide
 from localrpc.transports.media import SocketMedium
 
 
 class HandoverListener(Listener):
     """Takes connected sockets from any thread; they wait here as in a socket's backlog."""
 
-    def __init__(self, address: Address, options: Options, greeting: type[SocketGreeting]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        options: Options,
+        admission: Admission,
+        side: ServerSide[SocketMedium],
+        *,
+        activated: bool = False,
+    ) -> None:
         self.address = address
+        self.activated = activated
         self._options = options
-        self._greeting = greeting
+        self._admission = admission
+        self._side = side
         self._lock = _locks.Lock()
         self._waiting: deque[socket.socket] = deque()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -44,7 +55,12 @@ class HandoverListener(Listener):
                 return []
             os.eventfd_read(self._bell)
             arrived, self._waiting = self._waiting, deque()
-        return [self._greeting(SocketMedium(sock), self.address, self._options) for sock in arrived]
+        return [
+            ServerGreeting(
+                SocketMedium(sock), self._side, self.address, self._options, self._admission
+            )
+            for sock in arrived
+        ]
 
     def close(self) -> None:
         for greeting in self.accept():

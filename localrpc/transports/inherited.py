@@ -19,15 +19,15 @@ from localrpc.errors import ListenError
 from localrpc.options import Options
 from localrpc.transports import limits
 from localrpc.transports.base import (
+    Admission,
     Greeting,
     Listener,
-    PeerCredentials,
 )
 from localrpc.transports.credentials import identified, maker_of, open_pidfd_of_sharer
-from localrpc.transports.door import forget_after_fork
-from localrpc.transports.greet import Road
+from localrpc.transports.forks import forget_after_fork
+from localrpc.transports.handshake_client import ClientSide
+from localrpc.transports.handshake_server import ServerGreeting, ServerSide
 from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
-from localrpc.transports.meeting import MeetingGreeting
 from localrpc.transports.once import Once
 from localrpc.transports.scheme import Kind, Scope
 
@@ -143,21 +143,15 @@ def _take() -> Ends:
     return ends
 
 
-class _ParentGreeting(MeetingGreeting):
-    """The parent: whoever gave us the pipes may call us, whatever its user."""
-
-    def objection(self, peer: PeerCredentials) -> str | None:
-        return None
-
-
 class _InheritedListener(Listener):
-    """Brings the parent, once."""
+    """Brings the parent, once: whoever gave us the pipes may call us, whatever its user."""
 
-    single = True
-
-    def __init__(self, address: Address, options: Options, ends: Ends) -> None:
+    def __init__(
+        self, address: Address, options: Options, admission: Admission, ends: Ends
+    ) -> None:
         self.address = address
         self._options = options
+        self._admission = admission
         self._ends: Ends | None = ends
         self._ready = os.eventfd(1, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         forget_after_fork(self)
@@ -170,15 +164,16 @@ class _InheritedListener(Listener):
         if ends is None:
             return []
         os.eventfd_read(self._ready)
-        return [
-            _ParentGreeting(
-                PipeMedium(*ends),
-                self.address,
-                self._options,
-                maker_of(ends.rx),
-                lambda pid: open_pidfd_of_sharer(pid, ends.rx),
-            )
-        ]
+        side = ServerSide[PipeMedium](
+            identify=lambda medium: maker_of(ends.rx),
+            watch=lambda medium, peer, hello: identified(
+                peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, ends.rx)
+            ),
+            objection=lambda medium, peer, options: None,
+            single=True,
+        )
+        medium = PipeMedium(*ends)
+        return [ServerGreeting(medium, side, self.address, self._options, self._admission)]
 
     def close(self) -> None:
         self.forget()
@@ -192,9 +187,9 @@ class _InheritedListener(Listener):
             os.close(ready)
 
 
-def listen(address: Address, options: Options) -> Listener:
+def listen(address: Address, options: Options, admission: Admission) -> Listener:
     try:
-        return _InheritedListener(address, options, _take())
+        return _InheritedListener(address, options, admission, _take())
     except ValueError as error:
         raise ListenError(str(address), str(error)) from None
 
@@ -213,7 +208,7 @@ class ToChild(Once[PipeMedium]):
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         forget_after_fork(self)
         medium = PipeMedium(*ends)
-        road = Road(
+        side = ClientSide(
             connect=lambda attempt: medium,
             identify=lambda medium: maker_of(ends.rx),
             peer_name=f"unix:pid={pid}",
@@ -224,7 +219,7 @@ class ToChild(Once[PipeMedium]):
             ),
             alive=lambda: self._stop,
         )
-        self.begin(road, options)
+        self.begin(side, options)
 
     def describe(self, reason: str) -> str:
         return f"the child process {self._pid} is gone: {reason}"
@@ -243,8 +238,8 @@ class ToChild(Once[PipeMedium]):
     def _is_over(self) -> bool:
         return bool(self._ending) or self._closed
 
-    def _greet(self, road: Road[PipeMedium], options: Options) -> None:
-        super()._greet(road, options)
+    def _greet(self, side: ClientSide[PipeMedium], options: Options) -> None:
+        super()._greet(side, options)
         with self._changed:
             stop, self._stop = self._stop, -1
         os.close(stop)

@@ -16,20 +16,21 @@ from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits
 from localrpc.transports.base import (
+    EVERYBODY,
+    Admission,
     Dialer,
     Listener,
     PeerCredentials,
     Redialer,
     Transport,
 )
-from localrpc.transports.door import SocketGreeting, peer_name
-from localrpc.transports.greet import Road, dial_road
 from localrpc.transports.handover import HandoverListener
+from localrpc.transports.handshake_client import ClientSide, dial
+from localrpc.transports.handshake_server import ServerSide, peer_name
 from localrpc.transports.media import SocketMedium
 from localrpc.transports.names import IN_USE
 from localrpc.transports.scheme import Kind, Scope
 from localrpc.transports.targets import SPIN, check_characters
-from localrpc.wire.codec import Hello
 
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
@@ -48,15 +49,12 @@ def _this_process() -> PeerCredentials:
     return PeerCredentials(os.getpid(), os.geteuid(), os.getegid())
 
 
-class _Greeting(SocketGreeting):
-    def identify(self) -> PeerCredentials:
-        return _this_process()
-
-    def objection(self, peer: PeerCredentials) -> str | None:
-        return None
-
-    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-        return peer, -1
+_SERVER_SIDE = ServerSide[SocketMedium](
+    identify=lambda medium: _this_process(),
+    watch=lambda medium, peer, hello: (peer, -1),
+    objection=lambda medium, peer, options: None,
+    answers_http2=True,
+)
 
 
 class _Listener(HandoverListener):
@@ -112,23 +110,25 @@ class InprocTransport(Transport):
     def closed_to_others(self, address: Address) -> str | None:
         return None  # no other process comes in at all
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         with _lock:
             if address.body in _listeners:
                 raise AddressInUse(str(address), IN_USE)
             try:
-                listener = _Listener(address, options, _Greeting)
+                listener = _Listener(address, options, admission, _SERVER_SIDE)
             except OSError as error:
                 raise ListenError(str(address), error.strerror or str(error)) from error
             _listeners[address.body] = listener
         return listener
 
     def dialer(self, address: Address, options: Options) -> Dialer:
-        road = Road(
+        side = ClientSide(
             connect=lambda attempt: SocketMedium(connect(address)),
             identify=lambda medium: _this_process(),
             peer_name=peer_name(_this_process()),
             objection=lambda peer, options: None,
             watch=lambda medium, peer, hello: (peer, -1),
         )
-        return Redialer(partial(dial_road, road, address, options))
+        return Redialer(partial(dial, side, address, options))

@@ -14,19 +14,20 @@ import os
 import re
 import select
 import struct
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
-from localrpc.transports.base import Greeting, Listener, PeerCredentials
+from localrpc.transports.base import Admission, Greeting, Listener, PeerCredentials
 from localrpc.transports.credentials import identified
-from localrpc.transports.door import MediumGreeting, forget_after_fork
+from localrpc.transports.forks import forget_after_fork
+from localrpc.transports.handshake_server import ServerGreeting, ServerSide
 from localrpc.transports.media import Medium
-from localrpc.wire.codec import Hello
 
 _logger = _log.logger("transports")
 
@@ -128,38 +129,62 @@ def gone(address: Address, place: str = "", *, passing: bool = False) -> Connect
     return unreachable(address, reason, passing=passing)
 
 
-class MeetingGreeting(MediumGreeting[Medium]):
-    """A client that has knocked; `owner` made its pair."""
+def met(owner: PeerCredentials, open_pidfd: Callable[[int], int]) -> ServerSide[Medium]:
+    """For a client that has knocked; `owner` made its pair."""
+    return ServerSide(
+        identify=lambda medium: owner,
+        watch=lambda medium, peer, hello: identified(peer, hello.pid, open_pidfd),
+    )
 
-    def __init__(
-        self,
-        medium: Medium,
-        address: Address,
-        options: Options,
-        owner: PeerCredentials,
-        open_pidfd: Callable[[int], int],
-    ) -> None:
-        super().__init__(medium, address, options)
-        self._owner = owner
-        self._open_pidfd = open_pidfd
 
-    def identify(self) -> PeerCredentials:
-        return self._owner
+class Place(ABC):
+    """Where knocks come in, and clients' pairs are found. Its methods never block."""
 
-    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-        return identified(peer, hello.pid, self._open_pidfd)
+    @abstractmethod
+    def fileno(self) -> int:
+        """Readable when read() has something."""
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """What has come in; raises BlockingIOError when nothing has."""
+
+    @abstractmethod
+    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
+        """Open that client's pair. Raises OSError or GreetingError."""
+
+    @abstractmethod
+    def sweep(self) -> bool:
+        """Remove what killed clients have left; whether there are living ones on the way in.
+
+        Raises TimeoutError at once if somebody else has the directory's lock, or OSError.
+        """
+
+    @abstractmethod
+    def give_back(self) -> None:
+        """Remove the name if it is still ours; what has come can still be read."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The descriptors alone."""
 
 
 class MeetingListener(Listener):
-    """Takes knocks; a subclass knows where they come in and how to enter a client's pair."""
+    """Takes knocks at a place, which it closes."""
 
-    def __init__(self, address: Address, options: Options) -> None:
+    def __init__(
+        self, address: Address, options: Options, admission: Admission, place: Place
+    ) -> None:
         self.address = address
         self._options = options
+        self._admission = admission
+        self._place = place
         self._knocks = Knocks()
         self._lock = _locks.Lock()
         self._closed = False
         forget_after_fork(self)
+
+    def fileno(self) -> int:
+        return self._place.fileno()
 
     def accept(self) -> list[Greeting]:
         with self._lock:
@@ -168,7 +193,7 @@ class MeetingListener(Listener):
     def _accept(self) -> list[Greeting]:
         greetings: list[Greeting] = []
         try:
-            data = self._read()
+            data = self._place.read()
         except BlockingIOError:
             return greetings
         for token in self._knocks.feed(data):
@@ -190,7 +215,7 @@ class MeetingListener(Listener):
             if self._closed:
                 return False
             try:
-                return self._sweep()
+                return self._place.sweep()
             except TimeoutError:
                 return True  # somebody else is at it, or is stopped: another time
             except OSError:
@@ -201,48 +226,29 @@ class MeetingListener(Listener):
             if self._closed:
                 return
             with contextlib.suppress(OSError):
-                self._sweep()
-            self._give_back()
+                self._place.sweep()
+            self._place.give_back()
             # Who has knocked and was not let in is to see an end, not to wait for one.
             while (data := self._read_last()) is not None:
                 for token in self._knocks.feed(data):
                     with contextlib.suppress(OSError, GreetingError):
                         self._enter(token).dismiss()
             self._closed = True
-            self._close()
+            self._place.close()
 
     def forget(self) -> None:
         """Close without giving back the name: in a forked child it is the parent's."""
         self._lock = _locks.Lock()
         if not self._closed:
             self._closed = True
-            self._close()
+            self._place.close()
 
     def _read_last(self) -> bytes | None:
         try:
-            return self._read()
+            return self._place.read()
         except OSError:
             return None
 
-    @abstractmethod
-    def _read(self) -> bytes:
-        """What has come in; raises BlockingIOError when nothing has."""
-
-    @abstractmethod
     def _enter(self, token: str) -> Greeting:
-        """Open that client's pair. Raises OSError or GreetingError."""
-
-    @abstractmethod
-    def _sweep(self) -> bool:
-        """Remove what killed clients have left; whether there are living ones on the way in.
-
-        Raises TimeoutError at once if somebody else has the directory's lock, or OSError.
-        """
-
-    @abstractmethod
-    def _give_back(self) -> None:
-        """Remove the name if it is still ours."""
-
-    @abstractmethod
-    def _close(self) -> None:
-        """The descriptors alone."""
+        medium, side = self._place.enter(token)
+        return ServerGreeting(medium, side, self.address, self._options, self._admission)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 from collections import deque
+from typing import Any
 
 from localrpc._core import links
 from localrpc._core.links import Link
@@ -19,21 +20,22 @@ from localrpc.options import Options
 from localrpc.transports import limits, posix, records
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
+    EVERYBODY,
+    Admission,
     Dialer,
-    Greeting,
     Listener,
     PeerCredentials,
     Transport,
 )
 from localrpc.transports.credentials import maker_of, open_pidfd_of_sharer
+from localrpc.transports.handshake_server import ServerSide
 from localrpc.transports.media import Descriptors, Medium
-from localrpc.transports.meeting import KNOCK_SIZE, new_token
+from localrpc.transports.meeting import KNOCK_SIZE, MeetingListener, Place, new_token
 from localrpc.transports.queues import (
     Door,
     QueueDialing,
-    QueueListener,
     Registered,
-    SeenGreeting,
+    met_and_seen,
     seen,
 )
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
@@ -177,22 +179,21 @@ class QueueMedium(Medium):
         self._owned.close()
 
 
-class _MqListener(QueueListener):
-    def __init__(
-        self, address: Address, options: Options, queue: _Queue, name: str, record: records.Record
-    ) -> None:
-        super().__init__(address, options, registered, record)
+class _MqPlace(Place):
+    def __init__(self, address: Address, queue: _Queue, name: str, record: records.Record) -> None:
+        self._address = address
         self._queue = queue
         self._fd = queue.fd
         self._name = name
+        self._record = record
 
     def fileno(self) -> int:
         return self._fd
 
-    def _read(self) -> bytes:
+    def read(self) -> bytes:
         return self._queue.receive().ljust(KNOCK_SIZE, b"\0")
 
-    def _enter(self, token: str) -> Greeting:
+    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
         up, down = _name(token, "up"), _name(token, "down")
         fds = Descriptors()
         try:
@@ -205,16 +206,18 @@ class _MqListener(QueueListener):
             raise
         finally:
             _remove([up, down])
-        medium = QueueMedium(rx, tx, fds)
-        owner = maker_of(rx.fd)
-        return SeenGreeting(
-            medium, self.address, self._options, owner, lambda pid: open_pidfd_of_sharer(pid, rx.fd)
-        )
+        side = met_and_seen(maker_of(rx.fd), lambda pid: open_pidfd_of_sharer(pid, rx.fd))
+        return QueueMedium(rx, tx, fds), side
 
-    def _remove_door(self) -> None:
+    def sweep(self) -> bool:
+        return registered.sweep_clients(self._address)
+
+    def give_back(self) -> None:
         _remove([self._name])
+        self._record.remove()
 
-    def _close_door(self) -> None:
+    def close(self) -> None:
+        self._record.close()
         fd, self._fd = self._fd, -1
         os.close(fd)
 
@@ -294,13 +297,16 @@ class MqTransport(Transport):
     def check(self, name: str) -> str:
         return plain_name(name)
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         name = _name(new_token(), "door")
         depth = min(_KNOCKS, _setting("msg_max", 10))
         queue, record = registered.make_place(
             address, name, lambda name: _Queue(name, depth=depth, size=KNOCK_SIZE)
         )
-        return _MqListener(address, options, queue, name, record)
+        place = _MqPlace(address, queue, name, record)
+        return MeetingListener(address, options, admission, place)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return _QUEUES.dialer(address, options)

@@ -13,7 +13,7 @@ from localrpc.errors import ConnectError
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, Dialer
-from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.handshake_client import ClientSide, dial
 from localrpc.transports.media import Medium
 
 M = TypeVar("M", bound=Medium)
@@ -37,10 +37,10 @@ class Once(Dialer, Generic[M]):
         self._taken = self._closed = False
         self._owner = os.getpid()
 
-    def begin(self, road: Road[M], options: Options) -> None:
+    def begin(self, side: ClientSide[M], options: Options) -> None:
         """Once the subclass is ready for a fork."""
         threading.Thread(
-            target=self._greet, args=(road, options), name="localrpc-greet", daemon=True
+            target=self._greet, args=(side, options), name="localrpc-greet", daemon=True
         ).start()
 
     def describe(self, reason: str) -> str:
@@ -60,10 +60,10 @@ class Once(Dialer, Generic[M]):
     def await_reason(self, patience: float) -> None:
         """Wait for a better reason than that there is no connection; the lock is held."""
 
-    def _greet(self, road: Road[M], options: Options) -> None:
+    def _greet(self, side: ClientSide[M], options: Options) -> None:
         connection = failure = None
         try:
-            connection = dial_road(road, self.address, options, Attempt())
+            connection = dial(side, self.address, options, Attempt())
         except ConnectError as error:
             failure = error.reason
         with self._changed:

@@ -15,7 +15,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from localrpc.address import Address
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
@@ -23,9 +23,10 @@ from localrpc.options import Options
 from localrpc.transports import inherited, names, records
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
+    EVERYBODY,
+    Admission,
     Connection,
     Dialer,
-    Greeting,
     Listener,
     PeerCredentials,
     Redialer,
@@ -37,15 +38,17 @@ from localrpc.transports.credentials import (
     open_pidfd_of_sharer,
     refusal_of_server,
 )
-from localrpc.transports.greet import Road, dial_road
-from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
+from localrpc.transports.handshake_client import ClientSide, dial
+from localrpc.transports.handshake_server import ServerSide
+from localrpc.transports.media import Descriptors, Medium, PipeMedium, grow_pipe
 from localrpc.transports.meeting import (
     KNOCK_SIZE,
-    MeetingGreeting,
     MeetingListener,
+    Place,
     encode_knock,
     gone,
     knock,
+    met,
     new_token,
     unreachable,
 )
@@ -77,9 +80,9 @@ def _owner(fd: int, path: str) -> PeerCredentials:
     return maker_of(fd)
 
 
-class _FifoListener(MeetingListener):
-    def __init__(self, address: Address, options: Options, fd: int) -> None:
-        super().__init__(address, options)
+class _FifoPlace(Place):
+    def __init__(self, path: str, fd: int) -> None:
+        self._path = path
         self._fd = fd
         facts = os.fstat(fd)
         self._identity = (facts.st_dev, facts.st_ino)
@@ -87,11 +90,11 @@ class _FifoListener(MeetingListener):
     def fileno(self) -> int:
         return self._fd
 
-    def _read(self) -> bytes:
+    def read(self) -> bytes:
         return os.read(self._fd, 64 * KNOCK_SIZE)
 
-    def _enter(self, token: str) -> Greeting:
-        up, down = ends(self.address.body, token)
+    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
+        up, down = ends(self._path, token)
         with Descriptors() as fds:
             rx = fds.add(os.open(up, _READ))
             owner = _owner(rx, up)
@@ -101,19 +104,16 @@ class _FifoListener(MeetingListener):
             grow_pipe(tx, PIPE_SIZE)
             fds.take()
             medium = PipeMedium(rx, tx, keep)
-        return MeetingGreeting(
-            medium, self.address, self._options, owner, lambda pid: open_pidfd_of_sharer(pid, rx)
-        )
+        return medium, met(owner, lambda pid: open_pidfd_of_sharer(pid, rx))
 
-    def _sweep(self) -> bool:
-        path = self.address.body
-        with names.locked(os.path.dirname(path) or ".", patience=0):
-            return _sweep(path)
+    def sweep(self) -> bool:
+        with names.locked(os.path.dirname(self._path) or ".", patience=0):
+            return _sweep(self._path)
 
-    def _give_back(self) -> None:
-        names.give_back(self.address.body, self._identity)
+    def give_back(self) -> None:
+        names.give_back(self._path, self._identity)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         fd, self._fd = self._fd, -1
         os.close(fd)
 
@@ -155,9 +155,11 @@ class PipeTransport(Transport):
         # Who has inherited pipes has them from whoever may call.
         return super().closed_to_others(address) if address.body else None
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         if not address.body:
-            return inherited.listen(address, options)
+            return inherited.listen(address, options, admission)
         path = address.body
         directory = os.path.dirname(path) or "."
         try:
@@ -174,7 +176,7 @@ class PipeTransport(Transport):
         except OSError as error:
             reason = error.strerror or str(error)
             raise ListenError(str(address), f"{path}: {reason}") from error
-        return _FifoListener(address, options, fd)
+        return MeetingListener(address, options, admission, _FifoPlace(path, fd))
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return Redialer(partial(_dial, address, options))
@@ -192,7 +194,7 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
             refusal = str(error)
         if refusal:
             raise unreachable(address, refusal)
-        road = Road(
+        side = ClientSide(
             connect=lambda attempt: _connect(address, knocker, stack, attempt),
             identify=lambda medium: _owner(knocker, address.body),
             peer_name=f"unix:{address.body}",
@@ -201,7 +203,7 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
             ),
             alive=lambda: knocker,
         )
-        return dial_road(road, address, options, attempt)
+        return dial(side, address, options, attempt)
 
 
 @contextlib.contextmanager

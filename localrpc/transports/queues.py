@@ -24,11 +24,10 @@ from localrpc.transports import names, records
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, Dialer, PeerCredentials, Redialer
 from localrpc.transports.credentials import identified
-from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.handshake_client import ClientSide, dial
+from localrpc.transports.handshake_server import ServerSide
 from localrpc.transports.media import Medium
 from localrpc.transports.meeting import (
-    MeetingGreeting,
-    MeetingListener,
     absent,
     encode_knock,
     gone,
@@ -60,14 +59,12 @@ def seen(
     return peer, pidfd
 
 
-class SeenGreeting(MeetingGreeting):
-    """For such a medium."""
-
-    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-        try:
-            return seen(peer, hello.pid, self._open_pidfd)
-        except GreetingError as error:
-            raise self.refuse(str(error)) from None
+def met_and_seen(owner: PeerCredentials, open_pidfd: Callable[[int], int]) -> ServerSide[Medium]:
+    """As met(), for such a medium."""
+    return ServerSide(
+        identify=lambda medium: owner,
+        watch=lambda medium, peer, hello: seen(peer, hello.pid, open_pidfd),
+    )
 
 
 @dataclass(frozen=True)
@@ -210,36 +207,6 @@ class Registered:
         self.confirm(address, door.place)
 
 
-class QueueListener(MeetingListener):
-    """Takes knocks at a registered queue; a subclass has the queue."""
-
-    def __init__(
-        self, address: Address, options: Options, registered: Registered, record: records.Record
-    ) -> None:
-        super().__init__(address, options)
-        self._registered = registered
-        self._record = record
-
-    def _sweep(self) -> bool:
-        return self._registered.sweep_clients(self.address)
-
-    def _give_back(self) -> None:
-        self._remove_door()
-        self._record.remove()
-
-    def _close(self) -> None:
-        self._record.close()
-        self._close_door()
-
-    @abstractmethod
-    def _remove_door(self) -> None:
-        """Nobody is to knock any more; what has come can still be read."""
-
-    @abstractmethod
-    def _close_door(self) -> None:
-        """The queue's descriptors alone."""
-
-
 class QueueDialing(ABC, Generic[Q, M]):
     """Dials registered queues; a subclass knows how they are opened, and whose they are."""
 
@@ -260,14 +227,14 @@ class QueueDialing(ABC, Generic[Q, M]):
                 raise unreachable(address, UNSEEN)
             stack.callback(os.close, server)
             door = Door(queue, place, server)
-            road = Road(
+            side = ClientSide(
                 connect=lambda attempt: self._connect(address, door, stack, attempt),
                 identify=lambda medium: self._owner(queue),
                 peer_name=f"unix:{address.body}",
                 watch=self._watch,
                 alive=lambda: server,
             )
-            return dial_road(road, address, options, attempt)
+            return dial(side, address, options, attempt)
 
     @abstractmethod
     def _open(self, place: str, stack: contextlib.ExitStack) -> Q:

@@ -17,6 +17,8 @@ from localrpc.options import Options
 from localrpc.transports import limits, memory, names
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
+    EVERYBODY,
+    Admission,
     Connection,
     ConnectionFacts,
     Dialer,
@@ -26,17 +28,13 @@ from localrpc.transports.base import (
     Transport,
 )
 from localrpc.transports.credentials import open_peer_pidfd
-from localrpc.transports.door import SocketGreeting, SocketListener, peer_name
-from localrpc.transports.greet import (
-    Memory,
-    MemoryRefused,
-    dial_socket,
-    make_hello,
-    reachable_by_signal,
-)
-from localrpc.transports.media import Descriptors
+from localrpc.transports.handshake import MemoryRefused, make_hello, reachable_by_signal
+from localrpc.transports.handshake_client import Memory
+from localrpc.transports.handshake_server import ServerGreeting
+from localrpc.transports.media import Descriptors, SocketMedium
 from localrpc.transports.memory import Segment
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
+from localrpc.transports.sockets import SocketListener, dial_socket, unix_side
 from localrpc.transports.targets import (
     SPIN,
     SPIN_ALWAYS,
@@ -205,106 +203,111 @@ def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-class _ShmGreeting(SocketGreeting):
-    def welcome(self, peer: PeerCredentials, hello: Hello) -> Connection:
-        if not hello.ring_size:
-            if len(self.fds):
-                raise self.refuse("it sends descriptors without saying what for")
-            reason = hello.memory_refusal or "the client offered none"
-            return self.connect_stream(peer, hello, reason)
-        fds, names = (1, 2) if hello.memory else (3, 0)
-        if len(self.fds) != fds:
-            raise self.refuse(f"it offers memory with {len(self.fds)} descriptors instead of {fds}")
-        if len(hello.memory_names) != names:
-            raise self.refuse(
-                f"it offers memory with {len(hello.memory_names)} names instead of {names}"
-            )
-        if hello.ring_size < RING_MIN:
-            raise self.refuse(f"it offers rings of {hello.ring_size} bytes, below {RING_MIN}")
-        try:
-            wake = _wake(self.address)
-        except ValueError as error:
-            raise self.refuse(f"the server cannot be woken: {error}") from None
-        try:
-            return self._connect_ring(peer, hello, wake)
-        except MemoryRefused as refusal:
-            return self.connect_stream(peer, hello, str(refusal))
-        except ValueError as error:
-            raise self.refuse(f"its memory cannot be used: {error}") from None
-
-    def _connect_ring(self, peer: PeerCredentials, hello: Hello, wake: int) -> Connection:
-        """Raises MemoryRefused, the client's descriptors closed, or ValueError for bad memory."""
-        kind = hello.memory or "memfd"
-        limit = self.address.options.get(RING.key, RING_MAX)
-        sock = self.medium.sock
-        with Descriptors() as fds, contextlib.ExitStack() as stack:
-            peer_bell, *rings = self.fds.take()
-            fds.add(peer_bell)
-            segments = [Segment(kind, ring) for ring in rings]
-            for segment in segments:
-                stack.callback(segment.close)
-            if not self.options.shared_memory:
-                raise MemoryRefused(f"{_SWITCHED_OFF} on the server")
-            if hello.ring_size > limit:
-                raise MemoryRefused(
-                    f"rings of {hello.ring_size} bytes, and the server's ?ring= allows {limit}"
-                )
-            if hello.page_size not in (0, memory.CONTROL_PAGE):
-                raise MemoryRefused(
-                    f"the client's pages have {hello.page_size} bytes, the server's"
-                    f" {memory.CONTROL_PAGE}"
-                )
-            if hello.memory:
-                self._consent(kind, peer)
-            try:
-                for name in hello.memory_names:
-                    segments.append(memory.attach(kind, name))
-                    stack.callback(segments[-1].close)
-                # The link closes what it gets even when it fails: the socket must survive that.
-                fds.add(os.dup(sock.fileno()))
-                fds.add(open_peer_pidfd(sock, peer))
-                bell = links.make_bell()
-                peer_bell, sock_fd, pidfd = fds.take()
-                to_server, to_client = (segment.take() for segment in segments)
-                link = links.open_ring(
-                    memory=memory.KINDS[kind],
-                    tx_fd=to_client,
-                    rx_fd=to_server,
-                    ring_size=hello.ring_size,
-                    bell_fd=bell,
-                    peer_bell_fd=peer_bell,
-                    sock_fd=sock_fd,
-                    pidfd=pidfd,
-                    peer_pid=reachable_by_signal(peer, hello).pid,
-                    wake=wake,
-                    spin_us=SPIN.of(self.address),
-                )
-            except (OSError, MemoryError) as error:
-                raise MemoryRefused(f"on the server: {_reason(error)}") from None
-        try:
-            answer = make_hello(self.options, ring_size=hello.ring_size)
-            self.medium.send(hello_frame(answer), [bell])
-        except BaseException:
-            link.close()
-            raise
-        facts = ConnectionFacts(
-            self.address.scheme, _wakeup_fact(self.address), None, hello.ring_size, kind
+def _welcome(
+    client: ServerGreeting[SocketMedium], peer: PeerCredentials, hello: Hello
+) -> Connection:
+    if not hello.ring_size:
+        if len(client.fds):
+            raise client.refuse("it sends descriptors without saying what for")
+        reason = hello.memory_refusal or "the client offered none"
+        return client.connect_stream(peer, hello, reason)
+    fds, names = (1, 2) if hello.memory else (3, 0)
+    if len(client.fds) != fds:
+        raise client.refuse(f"it offers memory with {len(client.fds)} descriptors instead of {fds}")
+    if len(hello.memory_names) != names:
+        raise client.refuse(
+            f"it offers memory with {len(hello.memory_names)} names instead of {names}"
         )
-        return Connection(link, facts, peer, peer_name(peer), hello)
+    if hello.ring_size < RING_MIN:
+        raise client.refuse(f"it offers rings of {hello.ring_size} bytes, below {RING_MIN}")
+    try:
+        wake = _wake(client.address)
+    except ValueError as error:
+        raise client.refuse(f"the server cannot be woken: {error}") from None
+    try:
+        return _connect_ring(client, peer, hello, wake)
+    except MemoryRefused as refusal:
+        return client.connect_stream(peer, hello, str(refusal))
+    except ValueError as error:
+        raise client.refuse(f"its memory cannot be used: {error}") from None
 
-    def _consent(self, kind: str, peer: PeerCredentials) -> None:
-        """Raises MemoryRefused unless both sides have asked for memory without seals.
 
-        A client could shrink it, and the server's next look would be a SIGBUS.
-        """
-        if kind != MEMORY.of(self.address):
+def _connect_ring(
+    client: ServerGreeting[SocketMedium], peer: PeerCredentials, hello: Hello, wake: int
+) -> Connection:
+    """Raises MemoryRefused, the client's descriptors closed, or ValueError for bad memory."""
+    kind = hello.memory or "memfd"
+    limit = client.address.options.get(RING.key, RING_MAX)
+    sock = client.medium.sock
+    with Descriptors() as fds, contextlib.ExitStack() as stack:
+        peer_bell, *rings = client.fds.take()
+        fds.add(peer_bell)
+        segments = [Segment(kind, ring) for ring in rings]
+        for segment in segments:
+            stack.callback(segment.close)
+        if not client.options.shared_memory:
+            raise MemoryRefused(f"{_SWITCHED_OFF} on the server")
+        if hello.ring_size > limit:
             raise MemoryRefused(
-                f"{kind} memory is not sealed; a server that wants it says ?memory={kind}"
-                if kind in memory.KINDS
-                else f"the server knows no memory of the kind {kind!r}"
+                f"rings of {hello.ring_size} bytes, and the server's ?ring= allows {limit}"
             )
-        if peer.uid != os.geteuid():
-            raise MemoryRefused(f"{kind} memory is for processes of one user")
+        if hello.page_size not in (0, memory.CONTROL_PAGE):
+            raise MemoryRefused(
+                f"the client's pages have {hello.page_size} bytes, the server's"
+                f" {memory.CONTROL_PAGE}"
+            )
+        if hello.memory:
+            _consent(client.address, kind, peer)
+        try:
+            for name in hello.memory_names:
+                segments.append(memory.attach(kind, name))
+                stack.callback(segments[-1].close)
+            # The link closes what it gets even when it fails: the socket must survive that.
+            fds.add(os.dup(sock.fileno()))
+            fds.add(open_peer_pidfd(sock, peer))
+            bell = links.make_bell()
+            peer_bell, sock_fd, pidfd = fds.take()
+            to_server, to_client = (segment.take() for segment in segments)
+            link = links.open_ring(
+                memory=memory.KINDS[kind],
+                tx_fd=to_client,
+                rx_fd=to_server,
+                ring_size=hello.ring_size,
+                bell_fd=bell,
+                peer_bell_fd=peer_bell,
+                sock_fd=sock_fd,
+                pidfd=pidfd,
+                peer_pid=reachable_by_signal(peer, hello).pid,
+                wake=wake,
+                spin_us=SPIN.of(client.address),
+            )
+        except (OSError, MemoryError) as error:
+            raise MemoryRefused(f"on the server: {_reason(error)}") from None
+    try:
+        answer = make_hello(client.options, ring_size=hello.ring_size)
+        client.medium.send(hello_frame(answer), [bell])
+    except BaseException:
+        link.close()
+        raise
+    facts = ConnectionFacts(
+        client.address.scheme, _wakeup_fact(client.address), None, hello.ring_size, kind
+    )
+    return client.connection(link, facts, peer, hello)
+
+
+def _consent(address: Address, kind: str, peer: PeerCredentials) -> None:
+    """Raises MemoryRefused unless both sides have asked for memory without seals.
+
+    A client could shrink it, and the server's next look would be a SIGBUS.
+    """
+    if kind != MEMORY.of(address):
+        raise MemoryRefused(
+            f"{kind} memory is not sealed; a server that wants it says ?memory={kind}"
+            if kind in memory.KINDS
+            else f"the server knows no memory of the kind {kind!r}"
+        )
+    if peer.uid != os.geteuid():
+        raise MemoryRefused(f"{kind} memory is for processes of one user")
 
 
 def _try_memory() -> None:
@@ -382,7 +385,9 @@ class ShmTransport(Transport):
             " socket where they can get to it: shm:/PATH"
         )
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         try:
             _wake(address)
             memory.sweep(MEMORY.of(address))
@@ -390,7 +395,8 @@ class ShmTransport(Transport):
         except (OSError, ValueError) as error:
             raise ListenError(str(address), _reason(error)) from None
         sock, identity = names.take(path, str(address), others=options.access.others)
-        return SocketListener(address, options, sock, _ShmGreeting, path, identity)
+        sides = partial(unix_side, welcome=_welcome)
+        return SocketListener(address, options, admission, sock, sides, path, identity)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return Redialer(partial(_dial, address, options))

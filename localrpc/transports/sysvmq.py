@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable
+from typing import Any
 
 from localrpc import _log
 from localrpc._core import links
@@ -22,20 +23,20 @@ from localrpc.options import Options
 from localrpc.transports import limits, records, sysv
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
+    EVERYBODY,
+    Admission,
     Dialer,
-    Greeting,
     Listener,
     PeerCredentials,
     Transport,
 )
+from localrpc.transports.handshake_server import ServerSide
 from localrpc.transports.media import Medium
-from localrpc.transports.meeting import KNOCK_SIZE, gone, new_token
+from localrpc.transports.meeting import KNOCK_SIZE, MeetingListener, Place, gone, new_token
 from localrpc.transports.queues import (
     Door,
     QueueDialing,
-    QueueListener,
     Registered,
-    SeenGreeting,
     seen,
 )
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
@@ -129,53 +130,56 @@ class SysvMedium(Medium):
         self._porter.close()
 
 
-class _SysvGreeting(SeenGreeting):
-    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-        assert isinstance(self.medium, SysvMedium)
-        # By the kernel's word, which holds across PID namespaces, and not by its own.
-        return super().watch(peer, hello._replace(pid=sysv.sender_of(self.medium.rx)))
-
-
-class _SysvListener(QueueListener):
-    def __init__(
-        self, address: Address, options: Options, queue: int, record: records.Record
-    ) -> None:
-        super().__init__(address, options, registered, record)
+class _SysvPlace(Place):
+    def __init__(self, address: Address, queue: int, record: records.Record) -> None:
+        self._address = address
         self._queue = queue
+        self._record = record
         self._porter = sysv.Porter(queue)
         self._porter.send_out(once=False)
 
     def fileno(self) -> int:
         return self._porter.bell
 
-    def _read(self) -> bytes:
+    def read(self) -> bytes:
         came = [knock for knock in self._porter.take() if knock]  # empty: the queue is gone
         if not came:
             if self._porter.over and self._record.fd >= 0:
-                _logger.error("%s: somebody has removed its queue: nobody can come", self.address)
+                _logger.error("%s: somebody has removed its queue: nobody can come", self._address)
             raise BlockingIOError(errno.EAGAIN, "nobody knocks")
         return b"".join(knock.ljust(KNOCK_SIZE, b"\0") for knock in came)
 
-    def _enter(self, token: str) -> Greeting:
-        path = registered.client_record(self.address, token)
+    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
+        path = registered.client_record(self._address, token)
         lines, _ = records.read(path)
         try:
             up, down = map(int, lines)
         except ValueError:
             raise OSError(errno.EINVAL, "its record is damaged") from None
         rx = sysv.find(up)
+        owner = sysv.owner_of(rx)
         medium = SysvMedium(rx, sysv.find(down), (-1, path), waits=False)
-        return _SysvGreeting(
-            medium, self.address, self._options, sysv.owner_of(rx), sysv.open_pidfd
+        side = ServerSide[SysvMedium](
+            identify=lambda medium: owner,
+            # By the kernel's word, which holds across PID namespaces, and not by its own.
+            watch=lambda medium, peer, hello: seen(
+                peer, sysv.sender_of(medium.rx), sysv.open_pidfd
+            ),
         )
+        return medium, side
 
-    def _remove_door(self) -> None:
-        registered.give_up(self.address, self._record)
+    def sweep(self) -> bool:
+        return registered.sweep_clients(self._address)
+
+    def give_back(self) -> None:
+        registered.give_up(self._address, self._record)
         self._porter.bring_rest()
         sysv.drop(self._queue)
         self._porter.dismiss()
+        self._record.remove()
 
-    def _close_door(self) -> None:
+    def close(self) -> None:
+        self._record.close()
         self._porter.close()
 
 
@@ -250,9 +254,12 @@ class SysvMqTransport(Transport):
     def check(self, name: str) -> str:
         return plain_name(name)
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         queue, record = registered.make_place(address, str(sysv.new_key()), sysv.make_at)
-        return _SysvListener(address, options, queue, record)
+        place = _SysvPlace(address, queue, record)
+        return MeetingListener(address, options, admission, place)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return _QUEUES.dialer(address, options)

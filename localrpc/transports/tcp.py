@@ -15,7 +15,7 @@ import re
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,8 @@ from localrpc.options import Options
 from localrpc.transports import limits
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
+    EVERYBODY,
+    Admission,
     Dialer,
     Listener,
     PeerCredentials,
@@ -35,13 +37,15 @@ from localrpc.transports.credentials import (
     groups_of_user,
     identified,
     open_pidfd_of_holder,
+    refusal_of_client,
     refusal_of_server,
 )
-from localrpc.transports.door import SocketGreeting, SocketListener
-from localrpc.transports.greet import Road, dial_road
+from localrpc.transports.handshake_client import ClientSide, dial
+from localrpc.transports.handshake_server import ServerSide
 from localrpc.transports.media import SocketMedium
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
 from localrpc.transports.sockdiag import holder_of_other_end
+from localrpc.transports.sockets import SocketListener, dialled_as
 from localrpc.transports.targets import INTERFACES, SPIN, check_characters, is_elsewhere
 from localrpc.wire.codec import Hello
 
@@ -125,33 +129,34 @@ def _welcome_from_elsewhere(address: Address, peer: PeerCredentials) -> bool:
     return peer.uid == _UNKNOWN and is_elsewhere(address)
 
 
-class TcpGreeting(SocketGreeting):
-    # A close with something unread is a reset, which takes our refusal with it.
-    identified_late = True
+def server_side(address: Address, *, single: bool = False) -> ServerSide[SocketMedium]:
+    """For one client at a TCP socket."""
+    name = ""
 
-    def __init__(self, medium: SocketMedium, address: Address, options: Options) -> None:
-        super().__init__(medium, address, options)
-        self._place: Any = None
-
-    def identify(self) -> PeerCredentials:
-        peer = _identify(self.medium)
-        self._place = self.medium.sock.getpeername()
-        prepare(self.medium.sock, self._place[0])
+    def identify(medium: SocketMedium) -> PeerCredentials:
+        nonlocal name
+        peer = _identify(medium)
+        place = medium.sock.getpeername()
+        prepare(medium.sock, place[0])
+        name = place_name(place)
         return peer
 
-    def objection(self, peer: PeerCredentials) -> str | None:
-        if _welcome_from_elsewhere(self.address, peer):
+    def objection(medium: SocketMedium, peer: PeerCredentials, options: Options) -> str | None:
+        if _welcome_from_elsewhere(address, peer):
             return None
-        return super().objection(peer)
+        return refusal_of_client(peer, options, lambda: groups_of_user(peer.uid))
 
-    def groups(self, peer: PeerCredentials) -> Iterable[int]:
-        return groups_of_user(peer.uid)
-
-    def watch(self, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-        return _watch(self.medium, peer, hello)
-
-    def peer_name(self, peer: PeerCredentials) -> str:
-        return place_name(self._place)
+    return ServerSide(
+        identify=identify,
+        watch=_watch,
+        objection=objection,
+        peer_name=lambda peer: name,
+        dialled_as=dialled_as,
+        # A close with something unread is a reset, which takes our refusal with it.
+        identified_late=True,
+        answers_http2=True,
+        single=single,
+    )
 
 
 def _try_loopback() -> None:
@@ -204,7 +209,9 @@ class TcpTransport(Transport):
     def closed_to_others(self, address: Address) -> str | None:
         return None
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         try:
             family, place = _places(address)[0]
             sock = _listen(family, place)
@@ -215,20 +222,22 @@ class TcpTransport(Transport):
                 reason = "a live server already listens there; stop it, or use another port"
                 raise AddressInUse(str(address), reason) from None
             raise ListenError(str(address), _bind_reason(error)) from error
-        listener = SocketListener(address, options, sock, TcpGreeting)
-        listener.port = sock.getsockname()[1]
-        return listener
+        port = sock.getsockname()[1]
+        sides = partial(server_side, address)
+        return SocketListener(address, options, admission, sock, sides, port=port)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
-        way = road(address, lambda attempt: _connect(address, attempt), f"tcp:{address.body}")
-        return Redialer(partial(dial_road, way, address, options))
+        side = client_side(
+            address, lambda attempt: _connect(address, attempt), f"tcp:{address.body}"
+        )
+        return Redialer(partial(dial, side, address, options))
 
 
-def road(
+def client_side(
     address: Address, connect: Callable[[Attempt], socket.socket], peer_name: str
-) -> Road[SocketMedium]:
+) -> ClientSide[SocketMedium]:
     """By a TCP connection, whoever has made it; `connect` returns it prepared."""
-    return Road(
+    return ClientSide(
         connect=lambda attempt: SocketMedium(connect(attempt)),
         identify=_identify,
         peer_name=peer_name,

@@ -8,10 +8,16 @@ from functools import partial
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports import limits, names
-from localrpc.transports.base import Dialer, Listener, Redialer, Transport
-from localrpc.transports.door import SocketGreeting, SocketListener
-from localrpc.transports.greet import dial_socket
+from localrpc.transports.base import (
+    EVERYBODY,
+    Admission,
+    Dialer,
+    Listener,
+    Redialer,
+    Transport,
+)
 from localrpc.transports.scheme import Kind, Scope
+from localrpc.transports.sockets import SocketListener, dial_socket, unix_side
 from localrpc.transports.targets import (
     SPIN,
     SUN_PATH_MAX,
@@ -57,9 +63,11 @@ class UnixTransport(Transport):
     def closed_to_others(self, address: Address) -> str | None:
         return None
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         sock, identity = names.take(address.body, str(address), others=options.access.others)
-        return SocketListener(address, options, sock, SocketGreeting, address.body, identity)
+        return SocketListener(address, options, admission, sock, unix_side, address.body, identity)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return Redialer(partial(dial_socket, address.body, address, options))
@@ -92,9 +100,11 @@ class AbstractTransport(Transport):
     def closed_to_others(self, address: Address) -> str | None:
         return None
 
-    def listen(self, address: Address, options: Options) -> Listener:
+    def listen(
+        self, address: Address, options: Options, admission: Admission = EVERYBODY
+    ) -> Listener:
         sock = names.take_abstract(address.body, str(address))
-        return SocketListener(address, options, sock, SocketGreeting)
+        return SocketListener(address, options, admission, sock, unix_side)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         name = b"\0" + os.fsencode(address.body)

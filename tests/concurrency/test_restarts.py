@@ -18,7 +18,7 @@ import localrpc
 from localrpc.drive import keeper
 from localrpc.options import Options
 from localrpc.sync import unary
-from localrpc.transports.greet import make_hello
+from localrpc.transports.handshake import make_hello
 from localrpc.wire.greeting import hello_frame
 from tests.peers.journal import PATIENCE
 from tests.places import listen, occupy, place_of

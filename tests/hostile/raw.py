@@ -14,7 +14,7 @@ from localrpc._core import Io, lib
 from localrpc._core.links import make_bell
 from localrpc.options import parse_options
 from localrpc.transports import Attempt, Connection, parse_target, transport_for
-from localrpc.transports.greet import make_hello
+from localrpc.transports.handshake import make_hello
 from localrpc.transports.media import SocketMedium
 from localrpc.transports.memory import CONTROL_PAGE, create_ring
 from localrpc.wire.greeting import Greeter, Role, hello_frame

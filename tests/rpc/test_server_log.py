@@ -98,7 +98,7 @@ def test_memory_offered_to_a_descriptor_is_told_what_to_dial(
     server.start()
     if abstract:
         from localrpc.options import Options
-        from localrpc.transports.greet import make_hello
+        from localrpc.transports.handshake import make_hello
         from localrpc.wire.greeting import hello_frame
 
         with socket.socket(socket.AF_UNIX) as client:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from localrpc.transports import greet, scheme_for
+from localrpc.transports import handshake, scheme_for
 from tests.ports import free_port
 from tests.skips import cannot, need
 
@@ -47,7 +47,7 @@ def _descriptors() -> Counter[str]:
 
 @pytest.fixture(autouse=True)
 def _fresh_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(greet, "_warned", set())
+    monkeypatch.setattr(handshake, "_warned", set())
 
 
 @pytest.fixture(scope="session")

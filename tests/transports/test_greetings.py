@@ -29,7 +29,7 @@ from localrpc.transports import (
     transport_for,
 )
 from localrpc.transports.credentials import refusal_of_client, refusal_of_server
-from localrpc.transports.greet import make_hello
+from localrpc.transports.handshake import make_hello
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, hello_frame
 from tests import places

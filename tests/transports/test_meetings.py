@@ -17,7 +17,7 @@ import pytest
 import localrpc
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.transports import PeerCredentials, records, sysv, sysvmq
-from localrpc.transports.meeting import new_token
+from localrpc.transports.meeting import MeetingListener, new_token
 from tests.skips import root_only
 
 from . import meetings
@@ -215,8 +215,10 @@ def test_a_folder_that_a_client_cannot_write_is_named(
 
 def test_a_queue_that_somebody_has_removed_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with Doorman("sysvmq:door") as doorman:
-        assert isinstance(doorman.listener, sysvmq._SysvListener)
-        sysv.drop(doorman.listener._queue)
+        listener = doorman.listener
+        assert isinstance(listener, MeetingListener)
+        assert isinstance(listener._place, sysvmq._SysvPlace)
+        sysv.drop(listener._place._queue)
         wait_until(lambda: "somebody has removed its queue" in caplog.text)
         with pytest.raises(ConnectError, match="connect failed"):
             dial("sysvmq:door")

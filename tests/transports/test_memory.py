@@ -17,7 +17,7 @@ from localrpc._core.links import make_bell
 from localrpc.errors import ConnectError
 from localrpc.options import Options
 from localrpc.transports import memory
-from localrpc.transports.greet import make_hello
+from localrpc.transports.handshake import make_hello
 from localrpc.wire.greeting import hello_frame
 
 from .doors import PATIENCE, ROOT, Doorman, dial, wait_until

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import itertools
 import json
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from localrpc.transports.targets import AnyOption
 from .doors import outcome
 
 FOLDER = Path(registry.__file__).parent
+MODULES = [f"localrpc.transports.{path.stem}" for path in FOLDER.glob("[a-z]*.py")]
 OPTIONS = list(
     dict.fromkeys(itertools.chain.from_iterable(each.options for each in schemes().values()))
 )
@@ -72,3 +75,50 @@ def test_an_option_of_targets_is_read(option: AnyOption) -> None:
     assert option.key.upper() in readers
     assert option.text
     assert option.values
+
+
+def own_ancestors(kind: type) -> int:
+    """How many classes of ours stand above one, in a line."""
+    ours = [base for base in kind.__bases__ if base.__module__ in MODULES]
+    return max((1 + own_ancestors(base) for base in ours), default=0)
+
+
+def test_classes_inherit_at_most_twice() -> None:
+    """What several share beyond that is a part, not a base."""
+    kinds = {
+        kind
+        for module in MODULES
+        for kind in vars(import_module(module)).values()
+        if isinstance(kind, type) and kind.__module__ == module
+    }
+    assert len(kinds) > 50
+    assert {kind.__qualname__: depth for kind in kinds if (depth := own_ancestors(kind)) > 2} == {}
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            yield node
+
+
+def test_no_function_can_only_raise() -> None:
+    """A transport that cannot do something does not have the function."""
+    found = []
+    for path in FOLDER.glob("*.py"):
+        for function in functions(path):
+            body = function.body[1:] if ast.get_docstring(function) else function.body
+            if body and isinstance(body[0], ast.Raise):
+                found.append(f"{path.name}: {function.name}")
+    assert found == []
+
+
+def test_what_transports_have_made_is_not_changed_from_above() -> None:
+    """Admission goes in as an argument, and an accepted connection comes out."""
+    found = []
+    for path in [*(FOLDER.parent / "drive").glob("*.py"), *(FOLDER.parent / "sync").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                changed = ast.unparse(node.value).rpartition(".")[2].lstrip("_")
+                if changed in ("connection", "listener", "greeting", "dialer"):
+                    found.append(f"{path.name}: {ast.unparse(node)}")
+    assert found == []

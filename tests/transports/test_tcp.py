@@ -15,7 +15,7 @@ import localrpc
 from localrpc._core import lib
 from localrpc.errors import AddressInUse, ConnectError, GreetingError, ListenError
 from localrpc.options import Options
-from localrpc.transports import greet, parse_target, transport_for
+from localrpc.transports import handshake, parse_target, transport_for
 from localrpc.transports.credentials import open_pidfd_of_holder
 from localrpc.transports.sockdiag import holder_of_other_end
 from localrpc.wire.greeting import hello_frame
@@ -26,7 +26,7 @@ from tests.skips import cannot
 
 from .doors import Doorman, dial
 
-HELLO = hello_frame(greet.make_hello(Options()))
+HELLO = hello_frame(handshake.make_hello(Options()))
 
 
 @pytest.fixture

@@ -1,0 +1,265 @@
+"""The server's half of a handshake: check who has come, read its HELLO, answer."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeAlias
+
+from localrpc import _log
+from localrpc._core.links import Link
+from localrpc.address import Address
+from localrpc.errors import GreetingError, SpeaksHttp2
+from localrpc.options import Options
+from localrpc.transports.base import (
+    Admission,
+    Connection,
+    ConnectionFacts,
+    Greeting,
+    PeerCredentials,
+)
+from localrpc.transports.credentials import refusal_of_client
+from localrpc.transports.forks import forget_after_fork
+from localrpc.transports.handshake import M, Watch, make_hello, stream_link
+from localrpc.transports.media import Descriptors, Medium
+from localrpc.wire.codec import Hello
+from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
+from localrpc.wire.http2 import Answerer
+
+_wire = _log.logger("wire")
+
+_STRANGERS_BYTES = 4096
+_UNIMPLEMENTED = 12
+"""gRPC's status for who has come to the wrong server: nobody tries that again."""
+
+
+def _describe(peer: PeerCredentials) -> str:
+    return f"pid {peer.pid}" if peer.pid else f"a client of uid {peer.uid}"
+
+
+def peer_name(peer: PeerCredentials) -> str:
+    """The kind is unix whatever the scheme: grpc's tools split any other at its colons."""
+    return f"unix:pid={peer.pid}"
+
+
+def _objection(medium: Medium, peer: PeerCredentials, options: Options) -> str | None:
+    return refusal_of_client(peer, options)
+
+
+def _as_listened(medium: Medium, address: Address) -> str:
+    return str(address)
+
+
+@dataclass(frozen=True)
+class ServerSide(Generic[M]):
+    """How a server tells who has come by one kind of medium, and what becomes of it."""
+
+    identify: Callable[[M], PeerCredentials]
+    """Who has come; asked before a byte of it is believed. Raises GreetingError."""
+    watch: Watch[M]
+    objection: Callable[[M, PeerCredentials, Options], str | None] = _objection
+    """Why this client is not served; None if it is."""
+    welcome: Welcome[M] = lambda greeting, peer, hello: stay(greeting, peer, hello)
+    """Answers with our HELLO and makes the connection; `greeting.fds` are the client's."""
+    peer_name: Callable[[PeerCredentials], str] = peer_name
+    """What a handler's context.peer() says."""
+    dialled_as: Callable[[M, Address], str] = _as_listened
+    """What a client's target would be."""
+    identified_late: bool = False
+    """Whether its HELLO is read before it is asked who it is, but not believed."""
+    answers_http2: bool = False
+    """Whether a client of grpcio can come here, and is told in its own protocol."""
+    single: bool = False
+    """Whether the listener has nobody else to bring."""
+
+
+class ServerGreeting(Greeting, Generic[M]):
+    """One client at the door."""
+
+    def __init__(
+        self,
+        medium: M,
+        side: ServerSide[M],
+        address: Address,
+        options: Options,
+        admission: Admission,
+    ) -> None:
+        self.deadline = time.monotonic() + options.greeting_timeout
+        self.single = side.single
+        self.address = address
+        self.options = options
+        self.medium = medium
+        self._side = side
+        self._admission = admission
+        self._entered: int | None = None
+        """The uid for which it was admitted, and has not left yet."""
+        self.fds = Descriptors()
+        self._peer: PeerCredentials | None = None
+        self._greeter = Greeter(Role.SERVER)
+        self._stranger: tuple[GreetingError, Answerer] | None = None
+        forget_after_fork(self)
+
+    def fileno(self) -> int:
+        return self.medium.fileno()
+
+    def advance(self) -> Connection | None:
+        try:
+            connection = self._advance()
+        except BlockingIOError:
+            return None
+        except GreetingError as error:
+            self.close()
+            who = _describe(self._peer) if self._peer else "a client"
+            cause = f"{self.address}: {error}"
+            text = f"{self.address}: {who}: {error}"
+            raise GreetingError(text, quiet=error.quiet, cause=cause) from None
+        except OSError as error:
+            self.close()
+            reason = error.strerror or str(error)
+            raise GreetingError(f"{self.address}: the greeting failed: {reason}") from error
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        return connection
+
+    def _advance(self) -> Connection:
+        hello = self._read()
+        peer = self._recognise()
+        try:
+            agree(make_hello(self.options), hello)
+        except GreetingError as error:
+            self._refuse(f"the client is no match: {error}")
+            raise
+        _wire.log(_log.TRACE, "%s: greeted by %s, %r", self.address, peer, hello)
+        return self._side.welcome(self, peer, hello)
+
+    def _recognise(self) -> PeerCredentials:
+        if self._peer is None:
+            peer = self._peer = self._side.identify(self.medium)
+            refusal = self._side.objection(self.medium, peer, self.options)
+            if refusal := refusal or self._admission.enter(peer.uid):
+                self._refuse(refusal)
+                raise GreetingError(f"refused: {refusal}")
+            self._entered = peer.uid
+        return self._peer
+
+    def _read(self) -> Hello:
+        if not self._side.identified_late:
+            self._recognise()
+        while True:
+            try:
+                data, fds = self.medium.receive(self._greeter.wanted or _STRANGERS_BYTES)
+            except ConnectionResetError:
+                data, fds = b"", []
+            self.fds.add(*fds)
+            if self._stranger is not None:
+                self._answer(data)
+                continue
+            if not data:
+                raise self._greeter.receive_eof()
+            try:
+                hello = self._greeter.receive(data)
+            except SpeaksHttp2 as error:
+                if not self._side.answers_http2:
+                    raise
+                self._stranger = error, Answerer(_UNIMPLEMENTED, f"{self.address}: {error}")
+                self._answer(data)
+                continue
+            if hello:
+                return hello
+
+    def _answer(self, data: bytes) -> None:
+        """Tell a gRPC client in its own protocol; raises once it has gone, or its time is over."""
+        assert self._stranger is not None
+        error, answerer = self._stranger
+        if not data:
+            raise error
+        try:
+            answer = answerer.receive(data)
+            if answer:
+                self.medium.send(answer, [])
+        except (ValueError, OSError):
+            raise error from None
+
+    def expired(self) -> str:
+        if self._stranger is not None:
+            return str(self._stranger[0])
+        return "it did not introduce itself in time"
+
+    def _refuse(self, reason: str, **fields: Any) -> None:
+        # A courtesy: the client may be gone, or be no friend of the protocol.
+        with contextlib.suppress(OSError):
+            self.medium.send(hello_frame(make_hello(self.options, refusal=reason, **fields)), [])
+
+    def connect_stream(self, peer: PeerCredentials, hello: Hello, refusal: str = "") -> Connection:
+        """The connection stays on its medium; `refusal` says why there is no memory."""
+        with Descriptors() as watched:
+            try:
+                peer, pidfd = self._side.watch(self.medium, peer, hello)
+            except GreetingError as error:
+                raise self.refuse(str(error)) from None
+            watched.add(pidfd)
+            self.medium.send(hello_frame(make_hello(self.options, memory_refusal=refusal)), [])
+            watched.take()
+        link, facts = stream_link(self.medium, pidfd, self.address, refusal)
+        return self.connection(link, facts, peer, hello)
+
+    def connection(
+        self, link: Link, facts: ConnectionFacts, peer: PeerCredentials, hello: Hello
+    ) -> Connection:
+        """What has become of this client, which leaves when that is closed."""
+        uid, self._entered = self._entered, None
+        assert uid is not None, "only a client that was let in becomes a connection"
+        return Connection(
+            link=link,
+            facts=facts,
+            peer=peer,
+            peer_name=self._side.peer_name(peer),
+            hello=hello,
+            single=self._side.single,
+            security=self._admission.security,
+            leave=partial(self._admission.leave, uid),
+        )
+
+    def dialled_as(self) -> str:
+        """What a client's target would be."""
+        return self._side.dialled_as(self.medium, self.address)
+
+    def refuse(self, reason: str) -> GreetingError:
+        """The error to raise for a HELLO that is the client's mistake; the client hears of it."""
+        self._refuse(reason)
+        return GreetingError(reason)
+
+    def dismiss(self) -> None:
+        # Without a look at who it is, or at its HELLO: nobody will be served.
+        self._refuse("the server is stopping", going=True)
+        self.close()
+
+    def close(self) -> None:
+        self.fds.close()
+        self.medium.close()
+        uid, self._entered = self._entered, None
+        if uid is not None:
+            self._admission.leave(uid)
+
+    def forget(self) -> None:
+        """In a forked child: the greeting goes on in the parent."""
+        self.fds.close()
+        self.medium.forget()
+
+
+Welcome: TypeAlias = Callable[[ServerGreeting[M], PeerCredentials, Hello], Connection]
+
+
+def stay(greeting: ServerGreeting[M], peer: PeerCredentials, hello: Hello) -> Connection:
+    """Calls travel on the medium of the handshake."""
+    if hello.ring_size or len(greeting.fds):
+        scheme = greeting.address.scheme
+        raise greeting.refuse(
+            f"it offers memory to a {scheme}: server; dial it as {greeting.dialled_as()}"
+        )
+    return greeting.connect_stream(peer, hello)

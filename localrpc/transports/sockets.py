@@ -1,0 +1,225 @@
+"""What transports over sockets share: a listening socket, a way to dial one, and who is there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable
+
+from localrpc import _log
+from localrpc.address import Address
+from localrpc.errors import ConnectError
+from localrpc.options import Options
+from localrpc.transports import handshake_client, names
+from localrpc.transports.attempt import Attempt
+from localrpc.transports.base import Admission, Connection, Greeting, Listener, PeerCredentials
+from localrpc.transports.credentials import (
+    peer_credentials,
+    peer_groups,
+    refusal_of_client,
+    watch_peer,
+)
+from localrpc.transports.forks import forget_after_fork
+from localrpc.transports.handshake_client import ClientSide, Memory
+from localrpc.transports.handshake_server import ServerGreeting, ServerSide, Welcome, stay
+from localrpc.transports.media import SocketMedium
+from localrpc.wire.codec import Hello
+
+_logger = _log.logger("transports")
+
+_ACCEPT_BATCH = 64
+_LAST_BATCHES = 64
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def identify(medium: SocketMedium) -> PeerCredentials:
+    """Who is at the other end of a Unix socket."""
+    return peer_credentials(medium.sock)
+
+
+def watch(medium: SocketMedium, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
+    return watch_peer(medium.sock, peer, hello.pid)
+
+
+def _objection(medium: SocketMedium, peer: PeerCredentials, options: Options) -> str | None:
+    return refusal_of_client(peer, options, lambda: peer_groups(medium.sock))
+
+
+def dialled_as(medium: SocketMedium, address: Address) -> str:
+    if address.scheme != "fd":
+        return str(address)
+    name = medium.sock.getsockname()
+    if isinstance(name, bytes):
+        return f"unix-abstract:{os.fsdecode(name[1:])}"
+    return f"unix:{name}" if name else "fd:N, its own end of the pair"
+
+
+def unix_side(
+    *, welcome: Welcome[SocketMedium] = stay, single: bool = False
+) -> ServerSide[SocketMedium]:
+    """For clients at a Unix socket."""
+    return ServerSide(
+        identify=identify,
+        watch=watch,
+        objection=_objection,
+        welcome=welcome,
+        dialled_as=dialled_as,
+        answers_http2=True,
+        single=single,
+    )
+
+
+class SocketListener(Listener):
+    """A listening socket, with a name to give back (a path) or without."""
+
+    def __init__(
+        self,
+        address: Address,
+        options: Options,
+        admission: Admission,
+        sock: socket.socket,
+        side: Callable[[], ServerSide[SocketMedium]],
+        path: str | None = None,
+        identity: names.Identity = (0, 0),
+        *,
+        port: int = 1,
+        shared: bool = False,
+    ) -> None:
+        """`side` is asked for each client. `shared`: it was left to this process, and others,
+        who can take who waits at it, have the socket, too."""
+        self.address = address
+        self.port = port
+        self.activated = shared
+        self._options = options
+        self._admission = admission
+        self._sock = sock
+        self._side = side
+        self._path = path
+        self._identity = identity
+        self._shared = shared
+        # Given up for a moment when the process has no descriptor left, so that
+        # who waits at the door is turned away instead of waking us for ever.
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._starved = False
+        forget_after_fork(self)
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def accept(self) -> list[Greeting]:
+        greetings: list[Greeting] = []
+        while len(greetings) < _ACCEPT_BATCH:
+            try:
+                sock, _ = self._sock.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno == errno.ECONNABORTED:
+                    continue
+                if error.errno in _NO_DESCRIPTORS:
+                    if self._turn_away(error):
+                        continue
+                    break
+                if self._sock.fileno() >= 0:
+                    _logger.warning("%s: accept failed: %s", self.address, error)
+                break
+            self._starved = False
+            sock.setblocking(False)
+            medium = SocketMedium(sock)
+            greetings.append(
+                ServerGreeting(medium, self._side(), self.address, self._options, self._admission)
+            )
+        return greetings
+
+    def _turn_away(self, error: OSError) -> bool:
+        """Whether somebody was there: without a descriptor left, accept() does not say."""
+        if not self._starved:
+            self._starved = True
+            _logger.warning(
+                "%s: clients are turned away: %s; raise the limit (ulimit -n)",
+                self.address,
+                error.strerror,
+            )
+        if self._spare >= 0:
+            os.close(self._spare)
+        try:
+            self._sock.accept()[0].close()
+            return True
+        except OSError:
+            return False
+        finally:
+            try:
+                self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self._spare = -1
+
+    def close(self) -> None:
+        path, self._path = self._path, None
+        if path is not None:
+            # Before the socket is closed: its inode must not be somebody else's.
+            names.give_back(path, self._identity)
+        # Who has connected and is still in the backlog: so many, should more keep coming.
+        for _ in range(0 if self._shared else _LAST_BATCHES):
+            waiting = self.accept()
+            for greeting in waiting:
+                greeting.dismiss()
+            if not waiting:
+                break
+        self.forget()
+
+    def forget(self) -> None:
+        """Close without giving back the name: in a forked child it is the parent's."""
+        self._path = None
+        self._sock.close()
+        spare, self._spare = self._spare, -1
+        if spare >= 0:
+            os.close(spare)
+
+
+def dial_socket(
+    name: str | bytes,
+    address: Address,
+    options: Options,
+    attempt: Attempt,
+    memory: Memory | None = None,
+    memory_refusal: str = "",
+) -> Connection:
+    """Connect to a Unix socket (bytes: an abstract name) and greet the server.
+
+    Takes `memory`. Raises ConnectError, or what memory.open() raises.
+    """
+    side = ClientSide(
+        connect=lambda attempt: SocketMedium(_connect(name, address, attempt)),
+        identify=identify,
+        peer_name=f"unix:{address.body}",
+        watch=watch,
+    )
+    return handshake_client.dial(side, address, options, attempt, memory, memory_refusal)
+
+
+def _connect(name: str | bytes, address: Address, attempt: Attempt) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        while (number := sock.connect_ex(name)) == errno.EAGAIN:
+            # The server's queue is full; the kernel offers nothing to wait on.
+            attempt.poll(select.poll(), 0.002)
+            if not attempt.left():
+                break
+    except BaseException:
+        sock.close()
+        raise
+    if number == 0:
+        return sock
+    sock.close()
+    where = name if isinstance(name, str) else f"the abstract name {os.fsdecode(name[1:])}"
+    fix = {
+        errno.ENOENT: f"no server listens on {where}: start it, or check the name",
+        errno.ECONNREFUSED: f"nobody listens on {where} any more: start the server again",
+        errno.EACCES: f"{where} is not this user's: run client and server as the same user, or"
+        " let the server allow this one (localrpc.allow_users) and listen where both can get to",
+        errno.EPROTOTYPE: f"{where} is another kind of socket",
+        errno.EAGAIN: f"the server on {where} does not take connections: it is stopped or swamped",
+    }.get(number, where)
+    raise ConnectError(str(address), f"connect failed: {os.strerror(number)} ({fix})")
