@@ -38,6 +38,11 @@ blocking call reads its answer on the thread that made it; there is no reader th
 Forks. A channel that a forked child inherits connects again with the child's first
 call; calls in progress stay the parent's. A server stays with the process that started it.
 
+Types. insecure_channel returns a Channel, whose `facts` are ConnectionFacts; spawn_channel and
+fork_channel a ChildChannel; peer_credentials PeerCredentials; transports Offers, each with a
+Scope. A bad target is an AddressError, and a server that cannot listen a ListenError, which is
+an AddressInUse if another server does.
+
 Testing. localrpc.testing.serving, and the pytest fixture localrpc_serve, serve servicers
 inside a test.
 
@@ -50,7 +55,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from localrpc._later import Later
 from localrpc._version import __version__
@@ -59,16 +64,36 @@ if TYPE_CHECKING:
     import grpc
 
     from localrpc import testing as testing
+    from localrpc.errors import AddressError as AddressError
+    from localrpc.errors import AddressInUse as AddressInUse
+    from localrpc.errors import ListenError as ListenError
+    from localrpc.sync import channel as _channel
     from localrpc.sync import children as _children
+    from localrpc.sync.channel import Channel as Channel
+    from localrpc.sync.children import ChildChannel as ChildChannel
     from localrpc.transports import base as _base
     from localrpc.transports import scheme as _scheme
+    from localrpc.transports.base import ConnectionFacts as ConnectionFacts
+    from localrpc.transports.base import PeerCredentials as PeerCredentials
+    from localrpc.transports.scheme import Offer as Offer
+    from localrpc.transports.scheme import Scope as Scope
 else:
     grpc = Later("grpc")
+    _channel = Later("localrpc.sync.channel")
     _children = Later("localrpc.sync.children")
     _base = Later("localrpc.transports.base")
     _scheme = Later("localrpc.transports.scheme")
 
 __all__ = [
+    "AddressError",
+    "AddressInUse",
+    "Channel",
+    "ChildChannel",
+    "ConnectionFacts",
+    "ListenError",
+    "Offer",
+    "PeerCredentials",
+    "Scope",
     "__version__",
     "fork_channel",
     "insecure_channel",
@@ -80,22 +105,41 @@ __all__ = [
     "server",
     "spawn_channel",
     "stop_on_signals",
+    "testing",
     "transports",
 ]
 
+# Imported when somebody asks for them: most programs do not, and grpc would come with some.
+_ELSEWHERE = {
+    "AddressError": "localrpc.errors",
+    "AddressInUse": "localrpc.errors",
+    "Channel": "localrpc.sync.channel",
+    "ChildChannel": "localrpc.sync.children",
+    "ConnectionFacts": "localrpc.transports.base",
+    "ListenError": "localrpc.errors",
+    "Offer": "localrpc.transports.scheme",
+    "PeerCredentials": "localrpc.transports.base",
+    "Scope": "localrpc.transports.scheme",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # Only tests need it, and it imports grpc.
     if name == "testing":
         return import_module("localrpc.testing")
+    if name in _ELSEWHERE:
+        return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def insecure_channel(
     target: str,
     options: Sequence[tuple[str, Any]] | None = None,
     compression: grpc.Compression | None = None,
-) -> grpc.Channel:
+) -> _channel.Channel:
     """Return a channel to `target`, such as "shm:greeter" or "unix:/run/me/socket".
 
     The channel connects with its first call, and again after its connection is lost. It
@@ -103,8 +147,9 @@ def insecure_channel(
     of its own. Close it with close(), or use it as a context manager.
 
     `options` are pairs of a name and a value, as grpc's; localrpc.options lists them.
-    `compression` has no effect except at grpc: targets. A channel to grpc:TARGET is
-    grpcio's own; any other has `facts`, which says how the present connection travels.
+    `compression` has no effect except at grpc: targets. `facts` of the channel says how the
+    present connection travels. Only a channel to grpc:TARGET has none: it is grpcio's own, and
+    typed like the others.
 
     Raises AddressError (a ValueError) if the target is malformed; ValueError, TypeError or
     OverflowError for a bad option; and RuntimeError if gevent or eventlet has replaced this
@@ -113,7 +158,7 @@ def insecure_channel(
     """
     from localrpc.sync.channel import open_channel
 
-    return open_channel(target, options, compression)
+    return cast("_channel.Channel", open_channel(target, options, compression))
 
 
 def secure_channel(
@@ -121,7 +166,7 @@ def secure_channel(
     credentials: grpc.ChannelCredentials,
     options: Sequence[tuple[str, Any]] | None = None,
     compression: grpc.Compression | None = None,
-) -> grpc.Channel:
+) -> _channel.Channel:
     """Return a channel like insecure_channel, with credentials.
 
     At grpc:TARGET `credentials` may be any of grpc's. At other targets only
@@ -135,7 +180,8 @@ def secure_channel(
 
     if credentials is None:
         raise TypeError("secure_channel needs credentials; without them use insecure_channel")
-    return open_channel(target, options, compression, credentials=credentials)
+    channel = open_channel(target, options, compression, credentials=credentials)
+    return cast("_channel.Channel", channel)
 
 
 def server(
@@ -257,11 +303,13 @@ def patch_grpc() -> Callable[[], None]:
 
 
 def peer_credentials(context: grpc.ServicerContext) -> _base.PeerCredentials:
-    """Return the pid, uid and gid of the client of a call, as the kernel reports them.
+    """Return the pid, uid, gid and groups of the client of a call, as the kernel reports them.
 
     `context` is the context that a handler receives. What the kernel does not tell is 0 for
     the pid and -1 for the uid and gid: all three at grpc: targets, the pid of a process in a
-    foreign PID namespace, and over tcp: the pid and gid of another user's process.
+    foreign PID namespace, and over tcp: the pid and gid of another user's process. The groups,
+    those beside the gid, are known over Unix sockets (shm: included) and at inproc:; elsewhere,
+    and for a process with more than 256, they are empty.
 
     Raises TypeError if `context` is not the context of a call.
     """

@@ -13,7 +13,11 @@ class LocalrpcError(Exception):
 
 
 class AddressError(LocalrpcError, ValueError):
-    """A target that cannot be understood; nothing has been opened."""
+    """A target that cannot be understood, or that no channel can have; a ValueError.
+
+    The text names the target, what is wrong with it, and the fix. Nothing has been opened.
+    A server's add_insecure_port raises ListenError in its place.
+    """
 
 
 class Unsupported(LocalrpcError, RuntimeError):
@@ -90,7 +94,10 @@ class LimitReached(ConnectError):
 
 
 class ListenError(LocalrpcError, RuntimeError):
-    """A name that a server could not take; a RuntimeError as from grpcio's add_*_port."""
+    """A target at which a server cannot listen; a RuntimeError, as add_insecure_port of grpcio's.
+
+    `target` is the target, and `reason` says why, with the fix.
+    """
 
     def __init__(self, target: str, reason: str) -> None:
         super().__init__(f"Failed to bind to address {target}: {reason}")
@@ -102,4 +109,7 @@ class ListenError(LocalrpcError, RuntimeError):
 
 
 class AddressInUse(ListenError):
-    """A live server already answers under this name."""
+    """A target at which another server already listens.
+
+    A name that a dead server has left behind is not in use: the next server takes it over.
+    """

@@ -117,6 +117,11 @@ class Keeper:
                 pause = monotonic() + backoff.next()
                 self._wait(pause if until is None else min(pause, until), expired_is_error=False)
 
+    @property
+    def state(self) -> str:
+        """The channel's state in a word, for people; as it was when it was last looked at."""
+        return str(self._state.state.name).lower()
+
     def nudge(self) -> None:
         """Have the threads inside ready() ask whether they are wanted."""
         with self._changed:

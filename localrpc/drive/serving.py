@@ -68,8 +68,8 @@ class Serving:
         self._sources = 0
         self._activated = False
         self._started = False
-        self._places: list[str] = []
-        """Where it will serve once it has started."""
+        self.targets: list[str] = []
+        """Where it serves, or will once it has started."""
         self._draining = False
         self._broken = _log.Seldom(_logger)
         self._told: str | None = None
@@ -114,8 +114,8 @@ class Serving:
         self._doors.open()
         with self._lock:
             self._started = True
-            places, self._places = self._places, []
-        for target in places:
+            targets = list(self.targets)
+        for target in targets:
             _logger.info("serving on %s", target)
         self._tell_manager("READY=1")
 
@@ -124,8 +124,8 @@ class Serving:
         if port != 1 and target.endswith(":0"):
             target = f"{target[:-1]}{port}"
         with self._lock:
+            self.targets.append(target)
             if not self._started:
-                self._places.append(target)
                 return
         _logger.info("serving on %s", target)
 

@@ -110,7 +110,11 @@ class Methods(grpc.Channel):
 
 
 class Channel(Methods):
-    """Connects with the first call, and again after a loss."""
+    """A channel to a local target, as insecure_channel returns it.
+
+    It connects with the first call, and again after its connection is lost. What grpc.Channel
+    has, it has as there; `facts` is localrpc's own.
+    """
 
     def __init__(
         self,
@@ -125,6 +129,10 @@ class Channel(Methods):
             # Inside, so that a channel keeps its class, its facts and a child's pid.
             for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
                 setattr(self, kind, getattr(instrumented, kind))
+
+    def __repr__(self) -> str:
+        keeper = self._keeper
+        return f"<localrpc.{type(self).__name__} to {keeper.address}: {keeper.state}>"
 
     @property
     def facts(self) -> ConnectionFacts | None:

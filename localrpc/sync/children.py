@@ -33,7 +33,10 @@ Options = Iterable[tuple[str, Any]] | None
 
 
 class ChildChannel(Channel):
-    """A channel to one child process. close() lets it end, and waits for it."""
+    """A channel to one child process, as spawn_channel and fork_channel return it.
+
+    close() lets the child end by itself, makes it end if it does not, and waits for it.
+    """
 
     def __init__(self, dialer: inherited.ToChild, child: _Child, options: Options) -> None:
         super().__init__(parse_target(_TARGET), options, dialer)
@@ -42,6 +45,9 @@ class ChildChannel(Channel):
 
     def __enter__(self) -> ChildChannel:
         return self
+
+    def __repr__(self) -> str:
+        return f"<localrpc.ChildChannel to process {self.pid}: {self._keeper.state}>"
 
     @property
     def pid(self) -> int:

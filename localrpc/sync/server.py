@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from enum import Enum, auto
+from enum import Enum
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -33,10 +33,10 @@ _logger = _log.logger("server")
 
 
 class _Stage(Enum):
-    NEW = auto()
-    STARTED = auto()
-    GRACE = auto()
-    STOPPED = auto()
+    NEW = "not started"
+    STARTED = "serving"
+    GRACE = "stopping"
+    STOPPED = "stopped"
 
 
 class Server(grpc.Server):
@@ -163,6 +163,10 @@ class Server(grpc.Server):
             stopped.set()
             return stopped
         return _stop(self._progress, self._serving, grace)
+
+    def __repr__(self) -> str:
+        targets = ", ".join(self._serving.targets) or "no target"
+        return f"<localrpc.Server at {targets}: {self._progress.stage.value}>"
 
     def __del__(self) -> None:
         serving = self.__dict__.get("_serving")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from localrpc._core.links import Link
 from localrpc.address import Address
@@ -22,24 +22,33 @@ from localrpc.wire.codec import Hello
 class PeerCredentials:
     """Who is on the other side, by the kernel's word.
 
-    pid 0 is a process in a foreign PID namespace, or one that the transport
-    does not know (tcp:, grpc:); a uid or gid of -1 is not known either.
+    What it does not say is 0 for the pid, -1 for the uid and the gid, and empty for the groups.
     """
 
     pid: int
     uid: int
     gid: int
+    groups: tuple[int, ...] = field(default=(), compare=False)
+    """Groups of the process beside its gid, as far as its socket tells."""
 
 
 @dataclass(frozen=True)
 class ConnectionFacts:
-    """How a connection really travels; `fell_back` says why shm: stayed on its socket."""
+    """How a connection really travels.
+
+    A shm: connection stays on its socket where there is no shared memory: then `fell_back` says
+    why, and `ring_size` is 0.
+    """
 
     transport: str
+    """The scheme of its target."""
     wakeup: str
+    """What wakes this side's readers, such as "eventfd", or "socket"."""
     fell_back: str | None = None
     ring_size: int = 0
+    """Bytes of each of its two rings."""
     memory: str = ""
+    """What the rings are made of, such as "memfd"; empty without rings."""
 
 
 def _nothing() -> None:

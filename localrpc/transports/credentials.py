@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from localrpc.options import Options
 from localrpc.transports.base import PeerCredentials
@@ -62,7 +63,7 @@ def watch_peer(sock: socket.socket, peer: PeerCredentials, pid: int) -> tuple[Pe
     if not inode:
         return peer, open_peer_pidfd(sock, peer)
     found, pidfd = identified(
-        PeerCredentials(0, peer.uid, peer.gid),
+        replace(peer, pid=0),
         pid,
         lambda pid: open_pidfd_of_holder(pid, device, inode),
     )
@@ -73,7 +74,7 @@ def watch_peer(sock: socket.socket, peer: PeerCredentials, pid: int) -> tuple[Pe
     return found, pidfd
 
 
-def peer_groups(sock: socket.socket) -> Iterable[int]:
+def peer_groups(sock: socket.socket) -> tuple[int, ...]:
     """The groups of the process that called connect(), beside its first.
 
     Of one with more than 256 only the first counts.
@@ -160,7 +161,7 @@ def identified(
         gid = os.stat(f"/proc/{pid}").st_gid
     except OSError:
         gid = -1  # it is dead, and its pidfd says so
-    return PeerCredentials(pid, peer.uid, gid), pidfd
+    return replace(peer, pid=pid, gid=gid), pidfd
 
 
 def open_pidfd_of_holder(pid: int, device: int, inode: int) -> int:

@@ -46,7 +46,7 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _this_process() -> PeerCredentials:
-    return PeerCredentials(os.getpid(), os.geteuid(), os.getegid())
+    return PeerCredentials(os.getpid(), os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
 
 _SERVER_SIDE = ServerSide[SocketMedium](

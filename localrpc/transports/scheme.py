@@ -14,7 +14,10 @@ from localrpc.transports.targets import AnyOption
 
 
 class Scope(Enum):
-    """Between which processes a kind of target carries calls."""
+    """Between which processes a kind of target carries calls.
+
+    The values are words for people.
+    """
 
     PROCESS = "one process"
     FAMILY = "parent and child"
@@ -25,7 +28,10 @@ class Scope(Enum):
 
 @dataclass(frozen=True)
 class Offer:
-    """A kind of target, and what this machine has for it now; the words are for people."""
+    """A kind of target, and what this machine has for it now.
+
+    The words are for people: the documentation and `localrpc transports` show them.
+    """
 
     target: str
     """How it is spelled."""

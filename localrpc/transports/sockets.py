@@ -7,6 +7,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 from localrpc import _log
 from localrpc.address import Address
@@ -43,7 +44,16 @@ def watch(medium: SocketMedium, peer: PeerCredentials, hello: Hello) -> tuple[Pe
     return watch_peer(medium.sock, peer, hello.pid)
 
 
+def _identify_client(medium: SocketMedium) -> PeerCredentials:
+    peer = identify(medium)
+    try:
+        return replace(peer, groups=peer_groups(medium.sock))
+    except OSError:  # a sandbox does not let us ask
+        return peer
+
+
 def _objection(medium: SocketMedium, peer: PeerCredentials, options: Options) -> str | None:
+    # Asked again, because here a failure has to be an error.
     return refusal_of_client(peer, options, lambda: peer_groups(medium.sock))
 
 
@@ -61,7 +71,7 @@ def unix_side(
 ) -> ServerSide[SocketMedium]:
     """For clients at a Unix socket."""
     return ServerSide(
-        identify=identify,
+        identify=_identify_client,
         watch=watch,
         objection=_objection,
         welcome=welcome,

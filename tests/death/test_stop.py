@@ -159,7 +159,7 @@ def test_a_call_that_waits_for_room_keeps_its_connection(target: str) -> None:
     with processes.server(target) as server, localrpc.insecure_channel(target) as channel:
         echo: Any = channel.unary_unary("/station/echo")
         assert echo(b"before") == b"before"
-        keeper = channel._keeper  # type: ignore[attr-defined]
+        keeper = channel._keeper
         session = keeper.peek()
         server.stop()
         with futures.ThreadPoolExecutor(20) as threads:

@@ -37,7 +37,8 @@ from concurrent import futures
 import grpc, localrpc
 
 def who(request, context):
-    return repr(tuple(localrpc.peer_credentials(context).__dict__.values())).encode()
+    peer = localrpc.peer_credentials(context)
+    return repr((peer.pid, peer.uid, peer.gid)).encode()
 
 def fork(request, context):
     if (heir := os.fork()) == 0:
@@ -198,8 +199,9 @@ def test_the_peers_are_known_on_both_sides(listening: tuple[socket.socket, str])
         assert call(target, "who") == repr((os.getpid(), os.geteuid(), os.getegid())).encode()
         with localrpc.insecure_channel(target) as channel:
             ask(channel)
-            keeper = channel._keeper  # type: ignore[attr-defined]
-            assert keeper.peek().connection.peer.pid == server.pid
+            session = channel._keeper.peek()
+            assert session is not None
+            assert session.connection.peer.pid == server.pid
 
 
 def test_one_that_made_the_socket_and_ends_is_not_the_server(folder: str) -> None:
@@ -218,12 +220,12 @@ sys.stdin.read()
     try:
         with localrpc.insecure_channel(target) as channel:
             assert ask(channel) == b"%d" % pid
-            facts = channel._keeper.peek()  # type: ignore[attr-defined]
+            facts = channel._keeper.peek()
             maker.kill()
             maker.wait()
             for _ in range(5):
                 assert ask(channel) == b"%d" % pid
-            assert channel._keeper.peek() is facts  # type: ignore[attr-defined]
+            assert channel._keeper.peek() is facts
     finally:
         os.kill(pid, signal.SIGKILL)
         maker.communicate()
@@ -284,8 +286,9 @@ def test_both_ends_of_a_connection(pair: tuple[socket.socket, socket.socket]) ->
             assert ask(channel) == b"%d" % server.pid
             me = repr((os.getpid(), os.geteuid(), os.getegid())).encode()
             assert ask(channel, "who") == me
-            keeper = channel._keeper  # type: ignore[attr-defined]
-            assert keeper.peek().connection.peer.pid == server.pid
+            session = channel._keeper.peek()
+            assert session is not None
+            assert session.connection.peer.pid == server.pid
         # Its only client has gone, and nobody else can come.
         assert server.wait(PATIENCE) == 0
 
