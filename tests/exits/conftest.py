@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import fresh_target
-
-_KINDS = ["shm-eventfd", "shm-signal", "shm-futex", "unix", "pipe", "mq", "sysvmq", "file", "tcp"]
+from tests.conftest import DISTINCT, MEETING, fresh_target
 
 
-@pytest.fixture(params=_KINDS)
+@pytest.fixture(params=[kind for kind in MEETING if kind in DISTINCT])
 def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     return fresh_target(request.param, runtime_directory)

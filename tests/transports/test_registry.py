@@ -21,6 +21,8 @@ from localrpc.transports import (
     transports,
 )
 from localrpc.transports.targets import AnyOption
+from tests.conftest import TARGETS
+from tests.links.kinds import KINDS
 
 from .doors import outcome
 
@@ -52,6 +54,13 @@ def test_a_scheme_is_registered_by_its_own_name() -> None:
     assert {name: scheme.scheme for name, scheme in schemes().items()} == {
         name: name for name in REGISTERED
     }
+
+
+def test_every_transport_is_in_the_suites_of_calls_and_of_links() -> None:
+    """But fd:, which takes a socket of another transport."""
+    everywhere = set(transports()) - {"fd"}
+    assert {target.partition(":")[0] for target in TARGETS.values()} == everywhere
+    assert {kind.target.partition(":")[0] for kind in KINDS.values()} == everywhere
 
 
 def test_all_but_grpc_are_transports() -> None:
