@@ -146,8 +146,9 @@ class _Directory(NamedTuple):
 
 
 @contextlib.contextmanager
-def locked(directory: str, *, patience: float = _LOCK_PATIENCE) -> Iterator[None]:
-    """Raises TimeoutError when somebody keeps it for `patience` seconds."""
+def locked(directory: str, *, patience: float | None = None) -> Iterator[None]:
+    """Raise TimeoutError if another process keeps it for `patience` seconds, 10 by default."""
+    patience = _LOCK_PATIENCE if patience is None else patience
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         until = time.monotonic() + patience

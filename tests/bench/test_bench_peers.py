@@ -15,7 +15,15 @@ from localrpc.bench.peers import default_peers, find_peer, known_peers
 from localrpc.bench.plan import Plan
 from localrpc.bench.results import Results
 from localrpc.bench.runner import Runner
-from localrpc.bench.scenarios import KNOWN, Scenario, clients_of, threads_of, unary_of
+from localrpc.bench.scenarios import (
+    KNOWN,
+    MIB,
+    Beside,
+    Scenario,
+    clients_of,
+    threads_of,
+    unary_of,
+)
 from tests.skips import cannot, needs
 
 RPC = ["shm", "grpcio", "grpcio-tcp", "grpcio-aio", "grpcio-tcp-aio"]
@@ -47,7 +55,8 @@ def measured(results: Results, peer: str) -> set[str]:
 def test_a_peer_has_samples_of_all_that_it_can_do(peers: list[str]) -> None:
     scenarios = [*PLAIN, unary_of(65536), threads_of(2), clients_of(2)]
     if peers is RPC:
-        scenarios += [KNOWN[name] for name in ("chat", "download", "upload", "beside-large")]
+        scenarios += [KNOWN[name] for name in ("chat", "download", "upload")]
+        scenarios.append(Beside("beside", "beside another client's 1 MiB", 64, MIB))
     results = run(peers, scenarios)
     assert results.failures == {}
     for peer in peers:

@@ -37,7 +37,7 @@ from tests.peers.station import ANY_SIZE
 from tests.places import most_clients
 
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
-SECONDS = 1800.0 if FULL else 4.0
+SECONDS = 1800.0 if FULL else 1.5
 PROCESSES = 3
 CLIENTS = 150 if FULL else 30
 SLACK = 15.0

@@ -29,10 +29,11 @@ from tests.peers.journal import PATIENCE, Journal
 from tests.peers.scenes import Stage, await_that
 from tests.peers.station import Station
 from tests.places import most_clients
+from tests.skips import only_where
 
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 SECONDS = 60 if FULL else 1
-TIMES = 200 if FULL else 5
+TIMES = 200 if FULL else 3
 MIB = 1 << 20
 
 pytestmark = pytest.mark.timeout(1800 if FULL else 120)
@@ -156,8 +157,9 @@ def test_strangers_leave_nothing(target: str) -> None:
     print(f"\n{target}: {TIMES} strangers, nothing left")
 
 
+@only_where(FULL, "an idle pair for ten seconds: ./tests/run --soak")
 def test_an_idle_pair_sleeps(target: str) -> None:
-    seconds = 10 if FULL else 2
+    seconds = 10
     with processes.server(target) as server, processes.idle_client(target) as client:
         pids = (server.pid, client.pid)
         threading.Event().wait(0.5)
@@ -165,8 +167,7 @@ def test_an_idle_pair_sleeps(target: str) -> None:
         threading.Event().wait(seconds)
         switches = sum(map(context_switches, pids)) - before
     print(f"\n{target}: an idle pair makes {switches / seconds:.1f} context switches a second")
-    if FULL:
-        assert switches <= 2 * seconds
+    assert switches <= 2 * seconds
 
 
 def test_idle_clients_cost_little(target: str) -> None:

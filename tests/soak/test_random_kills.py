@@ -28,7 +28,7 @@ from tests.peers.scenes import Stage
 from tests.peers.station import ANY_SIZE, Station
 
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
-KILLS = 100 if FULL else 3
+KILLS = 100 if FULL else 2
 STALLED = 3
 """Exit code of a client whose call did not end: nobody told it of the death."""
 STEPS = {
