@@ -1,4 +1,4 @@
-"""Words for the figures: which transport to choose when, as far as this run can tell."""
+"""Advice from the figures of a run: which transport to choose for which purpose."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from localrpc.transports import schemes
 from .document import Document, Measured, Section, form, size, times
 from .measures import MEASURES
 
-# What a measurement does not show, and a choice may turn on.
+# Differences that a measurement does not show, but that may decide a choice.
 QUALITIES = {name: scheme.quality for name, scheme in schemes().items() if scheme.quality} | {
     "grpcio": "HTTP/2: other machines and other languages can call.",
 }
@@ -23,7 +23,7 @@ class Advice:
 
 
 def advise(document: Document) -> list[Advice]:
-    """One piece for each question that the document has the figures to answer."""
+    """Return a piece of advice for each question that the document's figures answer."""
     base = document.baseline
     calls = [s for s in document.sections if s.kind == "unary" and s.parameters.get("size")]
     calls = [s for s in calls if s.parameters.get("dress", "plain") == "plain"]
@@ -63,7 +63,7 @@ def _best(section: Section, key: str, when: str, base: str) -> Advice | None:
     level = [peer for peer, measured in ranked[1:] if _overlap(best, measured, key)]
     if level:
         said += f". {_list(level)} {'is' if len(level) == 1 else 'are'} within the spread of "
-        said += "the rounds: let something else decide"
+        said += "the rounds: decide by other criteria"
     else:
         said += f"; next is {second} with {form(key, next_.figures[key].median)}"
     return Advice(when, _list([first, *level][:3]), said + ".")
@@ -72,8 +72,8 @@ def _best(section: Section, key: str, when: str, base: str) -> Advice | None:
 def _saying(key: str, measured: Measured) -> str:
     value = form(key, measured.figures[key].median)
     return {
-        "p50": f"half of the calls take no longer than {value}",
-        "p99": f"99 of 100 calls take no longer than {value}",
+        "p50": f"half of the calls take at most {value}",
+        "p99": f"99 of 100 calls take at most {value}",
         "rate": value,
         "cpu": f"{value} of processor time for each call, both sides together",
     }[key]
@@ -89,7 +89,7 @@ def _list(names: list[str]) -> str:
 
 
 def cautions(document: Document) -> list[str]:
-    """Why these figures may be worse than they look."""
+    """Return reasons why these figures may be less reliable than they look."""
     found = []
     rounds = [r for s in document.raw["scenarios"].values() for r in s.get("rounds") or ()]
     kept = [r for r in rounds if r.get("kept")]
@@ -97,13 +97,13 @@ def cautions(document: Document) -> list[str]:
     if disturbed:
         found.append(
             f"Other processes disturbed {disturbed} of the {len(kept)} rounds that count, because "
-            "too few undisturbed ones were to be had. Differences smaller than the spread mean "
+            "there were too few undisturbed ones. Differences smaller than the spread mean "
             "nothing; run again on a quiet machine."
         )
     if document.raw.get("interrupted"):
-        found.append("The run was interrupted: only what had been measured is here.")
+        found.append("The run was interrupted: it has only the figures measured until then.")
     if (document.raw.get("rounds") or 0) < 5:
-        found.append("Fewer than five rounds: the spread is no more than a hint.")
+        found.append("Fewer than five rounds: the spread is only a rough estimate.")
     for section in document.sections:
         for peer, measured in section.peers.items():
             if measured.failure:

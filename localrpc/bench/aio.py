@@ -1,4 +1,4 @@
-"""grpcio's asyncio API: one event loop a side."""
+"""grpcio's asyncio API, with one event loop on each side."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GrpcioAioPeer(Peer):
 
 @contextmanager
 def serving(serve: Callable[[Callable[[], None], asyncio.Event], Any]) -> Iterator[None]:
-    """Runs `serve(ready, stop)` on a loop and thread of its own, until leaving sets `stop`."""
+    """Run `serve(ready, stop)` on a loop in a thread of its own; set `stop` on leaving."""
     ready = threading.Event()
     failures: list[BaseException] = []
     ends: list[Callable[[], object]] = []
@@ -219,7 +219,7 @@ class AioClient(Client):
 
 
 async def _end(call: Any) -> None:
-    # A call that was cancelled says so by raising here.
+    # A cancelled call raises here.
     try:
         await call.code()
     except asyncio.CancelledError:

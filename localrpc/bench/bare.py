@@ -1,4 +1,4 @@
-"""A bare echo in Python over each primitive of the system's, and over files."""
+"""A bare echo in Python over each primitive of the system, and over files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .ways import Pipes, Primitive, TcpSocket, UnixSocket, Way, hand_over, write
 
 
 class Files(Primitive):
-    """Two that are appended to, in folders of their own, which inotify watches."""
+    """Two files that are appended to, in folders of their own, watched with inotify."""
 
     def server(self, sock: socket.socket) -> Way:
         folder = Path(sock.recv(4096).decode())
@@ -56,7 +56,7 @@ class _Spool:
 
     def read(self, most: int) -> bytes:
         while not (data := os.read(self._rx, most)):
-            # First the bell, then the file: what comes in between rings again.
+            # Read the inotify event before the file, so that data in between causes another event.
             if any(fd != self._bell for fd, _ in self._poll.poll()):
                 return b""
             os.read(self._bell, 4096)
@@ -65,7 +65,7 @@ class _Spool:
 
     def write(self, data: bytes) -> None:
         if self._taken > self._LARGE:
-            # All of it is read, and nothing follows before this has been sent.
+            # All of it is read, and nothing follows before the answer has been sent.
             os.ftruncate(self._rx, 0)
             os.lseek(self._rx, 0, os.SEEK_SET)
             self._taken = 0

@@ -1,12 +1,11 @@
-"""What changed between two runs, and whether it is more than noise.
+"""Finds what changed between two runs by more than noise.
 
-A run's kept rounds are its sample. Two runs are compared figure by figure with
-the exact Mann-Whitney test: of all ways to deal the rounds of both to two
-hands, how many set the hands apart as far as they are? A change is beyond the
-noise if these are at most 1 - confidence of all, and if the medians differ by
-more than a threshold, because two runs on one machine differ by a little that
-the rounds within a run do not show. Memory and counts have a grain besides: one
-switch in a thousand calls is not twice as bad as one in two thousand.
+A run's kept rounds are its sample. Two runs are compared figure by figure with the exact
+Mann-Whitney test: of all ways to divide the rounds of both into two groups, how many separate the
+groups at least as far? A change is more than noise if these are at most 1 - confidence of all, and
+if the medians differ by more than a threshold, because two runs on one machine differ slightly in
+ways that the rounds within a run do not show. Memory and counts also have a grain: one switch in a
+thousand calls is not twice as bad as one in two thousand.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from .measures import MEASURES
 
 CONFIDENCE = 0.99
 THRESHOLD = 0.05
-# Not memory, unless it is asked for: the rounds of a run share its processes, so that
-# their spread does not show by how much another run's processes differ.
+# Memory only on request: the rounds of a run share its processes, so their spread does not show
+# how much the processes of another run differ.
 COMPARED = ("p50", "p99", "rate", "cpu", "switches", "syscalls")
 
 
@@ -40,7 +39,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Change:
-    """`change` is relative: 0.2 is 20 % more, be that better or worse; inf is from nothing."""
+    """`change` is relative: 0.2 is 20 % more, better or worse; inf if it was zero before."""
 
     scenario: str
     peer: str
@@ -54,7 +53,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`remarks` are what else differs, so that the figures may: machine, versions, placement."""
+    """`remarks` are other differences that may explain the figures, such as versions."""
 
     changes: list[Change]
     titles: dict[str, str]
@@ -74,7 +73,7 @@ def compare(
     threshold: float = THRESHOLD,
     figures: tuple[str, ...] = COMPARED,
 ) -> Comparison:
-    """What both have: same scenario, same peer."""
+    """Yield what both runs have: same scenario, same peer."""
     changes = []
     titles = {}
     for new in after.sections:
@@ -133,17 +132,17 @@ def _relative(before: float, after: float) -> float:
 
 
 def least_p(first: int, second: int) -> float:
-    """The smallest p that so many rounds can give: all of one above all of the other."""
+    """Return the smallest p for so many rounds: all of one run above all of the other."""
     return min(1.0, 2 / math.comb(first + second, first))
 
 
-# Up to here the exact test is counted out; above it the normal approximation is good to
-# better than the confidence anybody asks for.
+# Up to this number the exact test is computed; above it the normal approximation is more
+# precise than any confidence that is asked for.
 _EXACT = 24
 
 
 def mann_whitney(first: list[float], second: list[float]) -> float:
-    """The two-sided p of both lists being dealt from one; ties count half."""
+    """Return the two-sided p for both lists coming from one distribution; ties count half."""
     n, m = len(first), len(second)
     # Twice U, so that ties stay whole numbers.
     twice_u = sum(2 * (a > b) + (a == b) for a in first for b in second)
@@ -178,8 +177,8 @@ def _twice_ranks(values: list[float]) -> list[int]:
 def _remarks(before: Document, after: Document) -> list[str]:
     facts = {**before.machine, **after.machine}
     remarks = [
-        f"{key}: {before.machine.get(key, 'not said')} before, "
-        f"{after.machine.get(key, 'not said')} after"
+        f"{key}: {before.machine.get(key, 'not recorded')} before, "
+        f"{after.machine.get(key, 'not recorded')} after"
         for key in facts
         if before.machine.get(key) != after.machine.get(key)
     ]
@@ -201,7 +200,7 @@ def _remarks(before: Document, after: Document) -> list[str]:
 def method(comparison: Comparison) -> str:
     chance = len(comparison.changes) * (1 - comparison.confidence)
     return (
-        f"Beyond noise: an exact Mann-Whitney test of the rounds at {comparison.confidence:.3g} "
+        f"More than noise: an exact Mann-Whitney test of the rounds at {comparison.confidence:.3g} "
         f"confidence, and medians more than {comparison.threshold:.0%} apart. The test alone "
         f"would find about {chance:.1f} of {len(comparison.changes)} by chance."
     )
@@ -217,7 +216,7 @@ _STYLES = {
 
 def render(comparison: Comparison) -> RenderableType:
     parts: list[RenderableType] = [Fitting(lambda narrow: _tables(comparison, narrow))]
-    parts += [Text(f"Mind: {remark}", style="yellow") for remark in comparison.remarks]
+    parts += [Text(f"Note: {remark}", style="yellow") for remark in comparison.remarks]
     parts.append(Text(summary(comparison)))
     parts.append(Text(method(comparison)))
     return Group(*parts)
@@ -227,7 +226,7 @@ _COLUMNS = ("peer", "figure", "before", "after", "change", "p", "verdict")
 
 
 def _tables(comparison: Comparison, narrow: bool) -> RenderableType:
-    """A table of all scenarios, or a narrower one for each."""
+    """Return a table of all scenarios, or a narrower one for each."""
     table = scenario_table(None, *_COLUMNS, left=2)
     tables = [] if narrow else [table]
     last = None
@@ -254,7 +253,7 @@ def _tables(comparison: Comparison, narrow: bool) -> RenderableType:
 
 def summary(comparison: Comparison) -> str:
     if not comparison.changes:
-        return "Nothing to compare: the two runs share no scenario and peer."
+        return "Nothing to compare: the two runs have no scenario and peer in common."
     counts = {verdict: comparison.count(verdict) for verdict in Verdict}
     return ", ".join(f"{number} {verdict.value}" for verdict, number in counts.items()) + "."
 

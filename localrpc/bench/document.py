@@ -1,4 +1,4 @@
-"""A benchmark's JSON, read back: what reports, plots, CSV and comparisons are made of."""
+"""Reads a benchmark's JSON back, for reports, plots, CSV and comparisons."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .plan import BASELINE
 from .report import FORMAT, VERSION
 from .sample import Sample
 
-# The parameters that a plot can have as its axis, and what the axis says.
+# The parameters that a plot can have as its axis, and the axis labels.
 SIZE = ("size",)
 CLIENTS = ("clients", "threads", "concurrency", "callers", "tasks", "processes")
 
 
 class UnreadableDocument(ValueError):
-    """The text says which file, and why."""
+    """A file cannot be read as a document; the text says which file, and why."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ class Section:
 
     @property
     def clients(self) -> int:
-        """How many call at once."""
+        """The number of concurrent calls."""
         values = [self.parameters.get(name) for name in CLIENTS]
         return next((value for value in values if isinstance(value, int)), 1)
 
     @property
     def main(self) -> str:
-        """The figure that says most: latency, unless there is a crowd or a stream."""
+        """The most important figure: latency, or the rate for many threads and for streams."""
         return "rate" if self.unit == "message" or self.clients > 1 else "p50"
 
     def ratio(self, peer: str, base: str, key: str) -> float | None:
-        """How many times better than `base`: above 1 is better."""
+        """Return how many times better than `base` a peer is: above 1 is better."""
         if peer not in self.peers or base not in self.peers:
             return None
         ours, theirs = (self.peers[one].figures.get(key) for one in (peer, base))
@@ -72,7 +72,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Family:
-    """Scenarios that differ in one parameter only, in its order."""
+    """Scenarios that differ in one parameter only, ordered by it."""
 
     title: str
     parameter: str
@@ -104,7 +104,7 @@ class Document:
         return next((section for section in self.sections if section.name == name), None)
 
     def families(self, parameters: tuple[str, ...]) -> list[Family]:
-        """Groups of two scenarios or more along the first of `parameters` that they have."""
+        """Return groups of two or more scenarios along the first of `parameters` that they have."""
         groups: dict[tuple[Any, ...], list[tuple[int, Section]]] = {}
         for section in self.sections:
             along = next((p for p in parameters if _is_number(section.parameters.get(p))), None)
@@ -124,7 +124,7 @@ class Document:
 
 
 def load(path: Path) -> Document:
-    """The document in a file; raises UnreadableDocument."""
+    """Read the document in a file. Raises UnreadableDocument."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -139,7 +139,7 @@ def load(path: Path) -> Document:
 
 def parse(raw: Any) -> Document:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise UnreadableDocument("is no result of `localrpc bench --json`")
+        raise UnreadableDocument("is not a result of `localrpc bench --json`")
     version = raw.get("version")
     if version != VERSION:
         raise UnreadableDocument(f"has version {version}; this localrpc reads {VERSION}")
@@ -176,7 +176,7 @@ def _measured(
     percentiles = [(percent, seconds) for percent, seconds in raw.get("percentiles") or ()]
     at = dict(percentiles)
     figures = {
-        # Half of the calls are enough for a median of every round; a tail needs them all.
+        # Half of the calls are enough for a median of every round; a tail needs all of them.
         key: _pooled(at.get(measure.percent), rounds[key])
         if measure.percent is not None and key != "p50"
         else _figure(raw.get(measure.name))
@@ -210,7 +210,7 @@ def _figure(raw: Any) -> Figure | None:
 
 
 def _pooled(value: float | None, rounds: list[float]) -> Figure | None:
-    """A figure of all rounds together, which those of the single rounds surround."""
+    """A figure of all rounds together, with the range of the single rounds."""
     if value is None:
         return None
     return Figure(value, min([value, *rounds]), max([value, *rounds]))
@@ -221,13 +221,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _family_title(title: str, parameter: str, value: int) -> str:
-    """ "unary, 64 B raw bytes" is "unary, raw bytes" where the size is what changes."""
+    """Return "unary, raw bytes" for "unary, 64 B raw bytes", for series of different sizes."""
     number = size(value) if parameter in SIZE else str(value)
     return re.sub(rf"\b{number}( |$)", "", title).strip(", ")
 
 
 def duration(seconds: float) -> str:
-    """Three digits and the unit that suits them."""
+    """Return three digits and a suitable unit."""
     for unit, factor in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= factor:
             return f"{_three(seconds / factor)} {unit}"
@@ -235,7 +235,7 @@ def duration(seconds: float) -> str:
 
 
 def amount(value: float, unit: str) -> str:
-    """`unit` is /s, B/s or B, or empty; thousands are decimal."""
+    """Return a number with its unit, /s, B/s, B or none, with decimal prefixes."""
     for prefix, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= factor:
             return f"{_three(value / factor)} {prefix}{unit}"
@@ -243,7 +243,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def size(value: int) -> str:
-    """Bytes as the scenarios are called by: 64 B, 4 KiB, 1 MiB."""
+    """Return bytes as in the names of scenarios: 64 B, 4 KiB, 1 MiB."""
     for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
         if value >= 1 << shift:
             return f"{value / (1 << shift):g} {unit}"

@@ -1,7 +1,7 @@
-"""How the calls of one client are made: by threads that wait, or by tasks of an event loop.
+"""Makes the calls of one client: with blocking threads, or with tasks of an event loop.
 
-A call is a function that makes one and returns its answer; for a loop, one that
-returns an awaitable. Times are nanoseconds of time.perf_counter_ns().
+A call is a function that makes one call and returns its answer; for a loop, it returns an
+awaitable. Times are nanoseconds of time.perf_counter_ns().
 """
 
 from __future__ import annotations
@@ -18,55 +18,55 @@ from typing import Any
 
 from .sample import repeat
 
-# Messages between two looks at the clock, where they are too fast for one each.
+# Messages between two looks at the clock, if they are too fast for one look each.
 STRIDE = 64
-# How far behind its schedule an open loop may end, in lengths of it and seconds.
+# How far behind its schedule an open loop may end: a part of its length, and seconds.
 _BEHIND = 2
 
 Call = Callable[[], Any]
 
 
 class CannotKeepUp(Exception):
-    """Calls come due faster than they are answered."""
+    """Calls are due faster than they are answered."""
 
 
 class Driver(ABC):
     @abstractmethod
     def once(self, call: Call) -> object:
-        """The answer of one call."""
+        """Make one call and return its answer."""
 
     @abstractmethod
     def repeat(self, call: Call, seconds: float) -> list[int]:
-        """What each call took, one after the other for so long."""
+        """Make calls one after the other for some nanoseconds; return what each took."""
 
     @abstractmethod
     def together(
         self, call: Call, count: int, warm_up: float, seconds: float, begin: Callable[[], None]
     ) -> list[list[int]]:
-        """As repeat(), `count` times at once; `begin` is called after the warm-up of all."""
+        """As repeat(), with `count` concurrent calls; calls `begin` after all have warmed up."""
 
     @abstractmethod
     def at_rate(self, call: Call, rate: float, seconds: float) -> list[int]:
-        """What calls took that were due `rate` times a second, each from when it was due.
+        """Make `rate` calls a second; return what each took, counted from when it was due.
 
-        So a pause of the server is seen by all the calls that came due in it, made
-        or not. Raises CannotKeepUp.
+        So a pause of the server counts for all calls that were due in it, made or not. Raises
+        CannotKeepUp.
         """
 
     @abstractmethod
     def after_pauses(self, call: Call, pause: float, seconds: float) -> list[int]:
-        """As repeat(), with so many seconds of silence before each call, which do not count."""
+        """As repeat(), with some seconds of silence before each call, which are not counted."""
 
     @abstractmethod
     def drain(self, messages: Any, seconds: float) -> int:
-        """How many messages of an endless stream came in so long."""
+        """Return how many messages of an endless stream arrive in some nanoseconds."""
 
     def close(self) -> None:  # noqa: B027
-        """Nothing is called any more."""
+        """Release what calls need; none follows."""
 
 
 class Threads(Driver):
-    """One thread for each call that is to be in flight."""
+    """One thread for each concurrent call."""
 
     def once(self, call: Call) -> object:
         return call()
@@ -79,7 +79,7 @@ class Threads(Driver):
     ) -> list[list[int]]:
         taken: list[list[int]] = []
         failures: list[Exception] = []
-        # The last thread to arrive begins: this one may be late.
+        # The last thread to arrive starts the measurement: this one may be late.
         barrier = threading.Barrier(count, action=begin)
 
         def work() -> None:
@@ -140,7 +140,7 @@ class Threads(Driver):
 
 
 class Loop(Driver):
-    """An event loop, which runs while something is asked of it."""
+    """An event loop that runs while a method here is called."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -252,10 +252,10 @@ def _check_pace(spent: int, seconds: float, rate: float) -> None:
 
 @contextlib.contextmanager
 def _exact_timers() -> Iterator[None]:
-    """Without the 50 us by which the kernel may let this thread oversleep, see proc(5)."""
+    """Disable the timer slack, by which the kernel may wake this thread 50 us late; see proc(5)."""
     file = Path(f"/proc/self/task/{threading.get_native_id()}/timerslack_ns")
     if not file.exists():
-        file = Path("/proc/self/timerslack_ns")  # the main thread's
+        file = Path("/proc/self/timerslack_ns")  # of the main thread
     try:
         before = file.read_text()
         file.write_text("1")

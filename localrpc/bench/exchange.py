@@ -1,4 +1,4 @@
-"""Peers that know no services: bytes there, bytes back."""
+"""Peers without services: bytes in, bytes back."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Handle = Callable[[bytes], bytes]
 
 _SIZE = struct.Struct("=I")
 _FIRST = 64 * 1024
-"""What is asked for before a message's size is known. Not more: the room for 128 KiB and more
-comes from the kernel each time, which costs more than a small message does."""
+"""The size of the first read, before the size of a message is known. Not larger: the kernel
+allocates 128 KiB and more anew each time, which costs more than a small message does."""
 _MORE = 256 * 1024
 
 
@@ -37,13 +37,13 @@ class Conversation(ABC):
     def close(self) -> None: ...
 
     def __del__(self) -> None:
-        # A thread that ends leaves it behind.
+        # A thread that ends leaves its conversation behind.
         with contextlib.suppress(Exception):
             self.close()
 
 
 class ExchangePeer(Peer):
-    """`kind` is "raw" for bytes as they are, "message" for a protobuf that the server parses."""
+    """`kind` is "raw" for plain bytes, "message" for a protobuf that the server parses."""
 
     @abstractmethod
     def listen(
@@ -76,7 +76,7 @@ def _parsed(data: bytes) -> bytes:
 
 
 class ExchangeClient(Client):
-    """Each thread that calls gets a conversation of its own: they cannot share one."""
+    """Gives each calling thread a conversation of its own, because they cannot share one."""
 
     def __init__(self, dial: Callable[[str], Conversation]) -> None:
         self._dial = dial
@@ -114,7 +114,7 @@ class ExchangeClient(Client):
 
 
 class Framed(Conversation):
-    """On a stream of bytes: a length, then so many of them."""
+    """Messages on a stream of bytes: a length, then the bytes."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Framed(Conversation):
         return self.receive()
 
     def receive(self) -> bytes:
-        """Raises EOFError. Nothing follows a message before it is answered."""
+        """Read a message; nothing follows it before it is answered. Raises EOFError."""
         data = self._more(_FIRST)
         while len(data) < _SIZE.size:
             data += self._more(_FIRST)
@@ -162,7 +162,7 @@ class Framed(Conversation):
 
 
 class Messages(Conversation):
-    """On what keeps messages apart by itself: each is sent, and received, as it is."""
+    """Messages on a medium that preserves their boundaries."""
 
     def __init__(
         self,
@@ -179,7 +179,7 @@ class Messages(Conversation):
         return self._receive()
 
     def serve(self, handle: Handle, *ends: type[BaseException]) -> None:
-        """Until one of `ends` is raised, or the client has gone; closes then."""
+        """Serve until one of `ends` is raised, or the client has gone; then close."""
         with contextlib.suppress(EOFError, *ends), contextlib.closing(self):
             while True:
                 self._send(handle(self._receive()))
@@ -190,7 +190,7 @@ class Messages(Conversation):
 
 @contextmanager
 def beside(serve: Callable[[], object], end: Callable[[], object]) -> Iterator[None]:
-    """`serve` on a thread of its own, which `end` makes return."""
+    """Run `serve` on a thread of its own, which returns after `end`."""
     thread = threading.Thread(target=serve)
     thread.start()
     try:

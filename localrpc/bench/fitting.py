@@ -1,4 +1,4 @@
-"""Tables that fit: a wide one or, where there is no room for it, one for each scenario."""
+"""Tables that fit: a wide one or, if there is no room for it, one for each scenario."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 
-# More than any table takes.
+# More than any table needs.
 _ROOM = 1 << 16
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """What `make` returns, called with True, for narrow, if the wide one does not fit."""
+    """Shows the result of `make`, which is called with True if narrow tables are needed."""
 
     make: Callable[[bool], RenderableType]
 
@@ -29,9 +29,9 @@ class Fitting:
 
 
 def scenario_table(scenario: str | None, *columns: str, left: int = 1) -> Table:
-    """A table of one scenario, or with None a wide one, whose first column has the scenarios.
+    """Return a table of one scenario, or with None a wide one with the scenarios as first column.
 
-    `left` columns are of words, the others of figures.
+    `left` columns contain text, the others figures.
     """
     wide = scenario is None
     table = Table(

@@ -1,11 +1,11 @@
-"""Floors: what a call cannot be faster than. C round trips over each primitive, a copy, protobuf.
+"""Lower bounds for the time of a call: C round trips over each primitive, a copy, protobuf.
 
-Over the system's primitives they are a plain program's blocking calls, one write
-and one read for a small message on each side: with both sides pinned to one core
-of an idle machine (`localrpc bench --placement one-core --scenario raw --peer
-floor-pipe`) they take what such a loop in C takes, within a tenth; for pipes,
-`taskset -c 1 perf bench sched pipe` is one. Over the ring, which is localrpc's own,
-they are bare links. No engine, calls or Python: only the clock is read beside.
+Over the system's primitives they are the blocking calls of a plain program, one write and one read
+for a small message on each side. With both sides pinned to one core of an idle machine (`localrpc
+bench --placement one-core --scenario raw --peer floor-pipe`) they take what such a loop in C takes,
+within a tenth; for pipes, `taskset -c 1 perf bench sched pipe` is one. Over the ring, which is
+localrpc's own, they are bare links. There is no engine, no call and no Python; only the clock is
+read as well.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .rings import dialled, listening
 from .ways import Pipes, Primitive, TcpSocket, UnixSocket, Way
 
 Ping = Callable[[bytes, Any, int, Any, int], int]
-"""Round trips of bytes, the last answer into a buffer, for so many nanoseconds; what each
-took into another, which has room for so many. How many, or negative."""
+"""Make round trips of bytes for some nanoseconds, the last answer into a buffer. Store what each
+took in another one, which has room for so many. Return their number, or a negative result."""
 
 _ROOM = 65536
 
 
 class PlainFloor(Peer):
-    """A primitive of the system's; each client one thread."""
+    """A primitive of the system; each client is one thread."""
 
     def __init__(self, name: str, primitive: Primitive, what: str) -> None:
         self.name = f"floor-{name}"
@@ -73,7 +73,7 @@ def _echo(way: Way) -> None:
 
 
 class RingFloor(Peer):
-    """Bare links over rings in shared memory; each client one thread."""
+    """Bare links over rings in shared memory; each client is one thread."""
 
     name = "floor-ring"
     what = "C round trips over rings in shared memory, with spinning"
@@ -122,7 +122,7 @@ class FloorClient(Client):
 
 
 class FloorDriver(Threads):
-    """Makes calls one after the other without coming back to Python."""
+    """Makes calls one after the other without returning to Python."""
 
     def __init__(self, ping: Ping) -> None:
         from localrpc._core import ffi
@@ -132,7 +132,7 @@ class FloorDriver(Threads):
         self._taken = ffi.new("int64_t[]", _ROOM)
 
     def exchange(self, payload: bytes) -> bytes:
-        """Raises ConnectionError, as repeat() does, once the server has gone."""
+        """As repeat(). Raises ConnectionError once the server has gone."""
         back = self._ffi.new("char[]", len(payload))
         self._pings(payload, back, 1, 1)
         return bytes(self._ffi.buffer(back))
@@ -150,7 +150,7 @@ class FloorDriver(Threads):
         return taken
 
     def together(self, *_: Any) -> list[list[int]]:
-        # What connects them is one thread's.
+        # The connection belongs to one thread.
         raise UnsupportedScenario
 
     def _pings(self, payload: bytes, back: Any, nanoseconds: int, room: int) -> int:
@@ -161,7 +161,7 @@ class FloorDriver(Threads):
 
 
 class LocalFloor(Peer):
-    """What the client does by itself; its server idles."""
+    """What the client does alone; its server idles."""
 
     def __init__(self, name: str, what: str, client: Callable[[], Client]) -> None:
         self.name = name
@@ -177,7 +177,7 @@ class LocalFloor(Peer):
 
 
 class CopyClient(Client):
-    """One copy in memory; a call's bytes are copied there and back, so twice."""
+    """One copy in memory; a call's bytes are copied there and back, so two."""
 
     def raw(self, size: int) -> Call:
         source = noise(size)
@@ -195,7 +195,7 @@ class CopyClient(Client):
 
 
 class ProtobufClient(Client):
-    """What protobuf does for a call: two messages made into bytes, and parsed again."""
+    """Protobuf's part of a call: two messages are serialized, and parsed again."""
 
     def unary(self, size: int, dress: Dress) -> Call:
         if dress is not Dress.PLAIN:

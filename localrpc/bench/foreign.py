@@ -1,4 +1,4 @@
-"""Peers that others have made; each is imported only where it runs."""
+"""Peers from other libraries; each is imported only where it runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .peer import Client, Dress, Peer, UnsupportedScenario, checked, noise
 
 
 class LibraryPeer(ExchangePeer):
-    """Echoes over sockets of a library of its own, which keep messages apart."""
+    """Echoes over a library's own sockets, which preserve message boundaries."""
 
     def listen(self, directory: Path, kind: str, handle: Handle) -> AbstractContextManager[None]:
         sock, end, closed = self.answering(self.address(directory, kind))
@@ -36,11 +36,11 @@ class LibraryPeer(ExchangePeer):
 
     @abstractmethod
     def answering(self, address: str) -> tuple[Any, Callable[[], object], type[BaseException]]:
-        """The server's socket, what ends its waiting, and what that raises there."""
+        """Return the server's socket, a function that ends its wait, and the exception of that."""
 
     @abstractmethod
     def asking(self, address: str) -> Any:
-        """A client's socket."""
+        """Return a client's socket."""
 
 
 def _messages(sock: Any) -> Messages:
@@ -124,7 +124,7 @@ class _Rpyc(Conversation):
 
 
 class CapnpPeer(Peer):
-    """Its calls have an encoding of their own: no protobuf is put into them."""
+    """Cap'n Proto's calls have an encoding of their own: no protobuf is put into them."""
 
     name = "pycapnp"
     what = "Cap'n Proto's RPC over a Unix socket, on asyncio"
@@ -160,7 +160,7 @@ class CapnpPeer(Peer):
 
 @cache
 def _schema(directory: Path) -> Any:
-    """Read once: Cap'n Proto does not take the same types twice."""
+    """Load the schema once: Cap'n Proto does not load the same types twice."""
     file = directory / "echo.capnp"
     file.write_text(
         "@0xb8a3c1f0d2e4f601;\ninterface Echo { echo @0 (data :Data) -> (data :Data); }\n"
@@ -171,7 +171,7 @@ def _schema(directory: Path) -> Any:
 
 @cache
 def _kj_loop() -> Loop:
-    """One for all clients: Cap'n Proto has one of its own on each thread, which ends with it."""
+    """One loop for all clients: Cap'n Proto's own is bound to its thread, and ends with it."""
     capnp: Any = import_module("capnp")
     driver = Loop()
     kj = capnp.kj_loop()
@@ -217,16 +217,16 @@ class _CapnpClient(Client):
 
 
 _MANY = 80
-"""Clients, which iceoryx2 wants to know beforehand."""
+"""The number of clients, which iceoryx2 needs in advance."""
 
 
 @cache
 def _open_services(directory: Path, name: str) -> tuple[Any, Any, Any, Any]:
-    """What a process has of a request, its answer and the events of both: one node for all."""
+    """A process's request, answer and events, with one node for all."""
     iox: Any = import_module("iceoryx2")
     iox.set_log_level(iox.LogLevel.Fatal)
     config = iox.config.default()
-    # Not the machine's own folder: what a kill leaves behind goes with ours.
+    # In our own folder, so that whatever a kill leaves behind is removed with it.
     config.global_cfg.root_path = iox.Path.new(str(directory / "iceoryx2"))
     node = iox.NodeBuilder.new().config(config).create(iox.ServiceType.Ipc)
     both = [
@@ -248,7 +248,7 @@ def _open_services(directory: Path, name: str) -> tuple[Any, Any, Any, Any]:
 
 
 class Iceoryx2Peer(ExchangePeer):
-    """Requests and responses in shared memory, and an event each way to sleep on."""
+    """Requests and responses in shared memory, with an event in each direction to sleep on."""
 
     name = "iceoryx2"
     what = "iceoryx2: request and response in shared memory, woken by its events"
@@ -288,7 +288,7 @@ def _bytes(payload: Any) -> bytes:
 
 
 def _fill(loan: Any, data: bytes) -> Any:
-    """Sends what was lent, with `data` in it."""
+    """Send a loaned sample with `data` in it."""
     ctypes.memmove(loan.payload().data_ptr, data, len(data))
     return loan.assume_init().send()
 

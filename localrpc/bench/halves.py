@@ -1,4 +1,4 @@
-"""The two halves of a peer, as the runner has them: a process each, see worker.py."""
+"""The two halves of a peer as the runner sees them: one process each, see worker.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .peer import Peer
 
 
 class WorkerFailed(Exception):
-    """The process is gone or does not answer; the text says what it left behind."""
+    """The process has ended or does not answer; the text contains its last output."""
 
 
 class Worker:
@@ -27,7 +27,7 @@ class Worker:
         self._what = f"{peer.name}'s {role}"
         self._pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 (closed with the worker)
-        # Ours are found in the run's folder; a service that runs already is where it was.
+        # Our servers are found in the run's folder; one that is already running has its own place.
         names = {"LOCALRPC_RUNTIME_DIR": str(directory)} if peer.has_server else {}
         with theirs:
             self._process = subprocess.Popen(
@@ -42,11 +42,11 @@ class Worker:
                 env=os.environ | names,
             )
         self.pid = self._process.pid
-        with contextlib.suppress(OSError):  # it has ended: ask() and answer() say how
+        with contextlib.suppress(OSError):  # it has ended: ask() and answer() report how
             self._pipe.send(peer)
 
     def ask(self, question: object, patience: float) -> Any:
-        """Its answer, which may be a Failure; raises WorkerFailed."""
+        """Return its answer, which may be a Failure. Raises WorkerFailed."""
         try:
             self._pipe.send(question)
             return self.answer(patience)
@@ -83,7 +83,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Pair:
-    """A peer's two running halves; a server that runs already is none of ours."""
+    """A peer's two running halves; a server that was already running is not ours."""
 
     server: Worker | None
     client: Worker

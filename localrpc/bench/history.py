@@ -1,4 +1,4 @@
-"""A project's own baselines: every run saved under a name, the newest of which counts."""
+"""A project's own baselines: every run is saved under a name, and the newest one counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT = "main"
 
 class History:
     def __init__(self, directory: Path, name: str) -> None:
-        """ValueError if `name` could be anything but a folder's own name."""
+        """Raise ValueError unless `name` can be the name of a folder."""
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
             raise ValueError(f"a baseline's name has letters, digits, . _ and -, unlike {name!r}")
         self._name = name
@@ -23,7 +23,7 @@ class History:
         self._folder = directory / name
 
     def save(self, document: dict[str, Any]) -> Path:
-        """Writes one more file, named after the time when the run ended."""
+        """Write one more file, named after the time when the run ended."""
         self._folder.mkdir(parents=True, exist_ok=True)
         moment = re.sub(r"[^0-9T]", "", str(document["ended"]).partition("+")[0])
         path = self._folder / f"{moment}.json"
@@ -35,12 +35,12 @@ class History:
         return path
 
     def newest(self) -> Document:
-        """Raises UnreadableDocument if there is none, with the names that there are."""
-        # "…T080000-2" is after "…T080000", which "-" and "." would not have it.
+        """Return the newest run. Raises UnreadableDocument, listing the names, if there is none."""
+        # Compare so that "…T080000-2" comes after "…T080000", as plain strings would not.
         files = sorted(self._folder.glob("*.json"), key=lambda path: _order(path.stem))
         if not files:
             names = sorted(path.parent.name for path in self._parent.glob("*/*.json"))
-            known = f"; there are {', '.join(dict.fromkeys(names))}" if names else ""
+            known = f"; the baselines are {', '.join(dict.fromkeys(names))}" if names else ""
             raise UnreadableDocument(
                 f"no baseline {self._name!r} in {self._parent}{known}: "
                 f"localrpc bench --save-baseline {self._name}"

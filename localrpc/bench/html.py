@@ -1,4 +1,4 @@
-"""The report: one HTML file with its figures, style and script, and no request to anybody."""
+"""The report: one HTML file with figures, style and script, which needs no network."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def _verbatim(name: str) -> Markup:
 
 
 def _script_safe(value: Any) -> Markup:
-    """JSON that no HTML parser takes for the end of its script."""
+    """Return JSON that no HTML parser takes for the end of its script."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", " ").replace("\u2029", " "))
 
 
 def _figures(document: Document) -> dict[str, Any]:
-    """What the script draws from; see its own head."""
+    """Return the data that the script draws; see the head of the script."""
     index = {section.name: number for number, section in enumerate(document.sections)}
 
     def families(parameters: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -104,13 +104,16 @@ def _conditions(document: Document) -> list[tuple[str, str]]:
     disturbed = sum(bool(r.get("disturbed")) for r in rounds)
     shares = [float(r.get("others_share") or 0.0) for r in rounds]
     facts = [
-        ("ended", str(raw.get("ended", "not said")).replace("T", " ").replace("+00:00", " UTC")),
-        ("placement", str(raw.get("placement", "not said"))),
+        (
+            "ended",
+            str(raw.get("ended", "not recorded")).replace("T", " ").replace("+00:00", " UTC"),
+        ),
+        ("placement", str(raw.get("placement", "not recorded"))),
         ("rounds", f"{raw.get('rounds', '?')}, interleaved, of {_seconds(raw)} for each peer"),
         ("disturbed", f"{disturbed} of {len(rounds)} rounds; {dropped} dropped"),
     ]
     if raw.get("beside_busy"):
-        facts.append(("beside", "one busy process on each core"))
+        facts.append(("load", "one busy process on each core"))
     if shares:
         facts.append(("others used", f"up to {max(shares):.0%} of the machine in a slice"))
     return facts
@@ -122,7 +125,7 @@ def _seconds(raw: dict[str, Any]) -> str:
 
 
 def _doctor(raw: Any) -> list[tuple[str, str]]:
-    """What `localrpc doctor` found, as pairs of what and what about it, in whatever form."""
+    """Return the findings of `localrpc doctor` as pairs of name and text, in any form they have."""
     if isinstance(raw, dict):
         return [(str(key), _text(value)) for key, value in raw.items()]
     if isinstance(raw, list):

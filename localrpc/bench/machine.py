@@ -1,4 +1,4 @@
-"""What the machine did during a slice, and who did it."""
+"""What the machine did during a slice, and which processes used it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-# What the kernel's idle counters cannot resolve: one tick per core and reading.
+# The resolution of the kernel's idle counters: one tick per core and reading.
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _IDLING = 2e-6
-"""Seconds for a core to go idle and to come back, at most: dear on virtual machines."""
+"""Seconds for a core to become idle and to wake up, at most: long on virtual machines."""
 
 
 def process_cpu(pid: int) -> float:
-    """Seconds of processor time of a process, its ended threads included.
+    """Return the processor time of a process in seconds, including its ended threads.
 
     The clock number is that of clock_getcpuclockid(3), which Python lacks.
     """
@@ -29,13 +29,13 @@ def process_cpu(pid: int) -> float:
 
 
 def children_cpu(pid: int) -> float:
-    """Seconds of processor time of a process's children that have ended and were waited for."""
+    """Return the processor time, in seconds, of a process's children that were waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
 
 def process_switches(pid: int | None) -> int | None:
-    """Context switches of a process's living threads, wanted or not; None if it is not known."""
+    """Return the context switches of a process's living threads; None if not known."""
     if pid is None:
         return None
     count = 0
@@ -50,10 +50,10 @@ def process_switches(pid: int | None) -> int | None:
 
 
 def process_memory(pid: int | None) -> int | None:
-    """Bytes that a process has to itself, with its part of what it shares but for files.
+    """Return a process's private memory in bytes, plus its part of shared memory except files.
 
-    PSS, so that a ring counts once for both of its sides; the program's own code
-    counts for nobody, because every peer here has Python's. None if not known.
+    This is PSS, so that a ring counts once for both of its sides; program code does not count,
+    because every peer here has Python's. None if not known.
     """
     if pid is None:
         return None
@@ -67,12 +67,12 @@ def process_memory(pid: int | None) -> int | None:
 class SyscallCounter:
     """Counts the system calls of some processes while it is entered, by perf-stat(1).
 
-    `count` is None where the kernel does not let this user count them.
+    `count` is None if the kernel does not let this user count them.
     """
 
     def __init__(self, pids: Iterable[int]) -> None:
         self._command = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter"]
-        # perf counts as long as its command lives, and starts before it does.
+        # perf counts while its command lives, and starts before it does.
         self._command += ["-p", ",".join(map(str, pids)), "--", "sh", "-c", "echo; exec cat"]
         self.count: int | None = None
 
@@ -95,9 +95,9 @@ class SyscallCounter:
 
 
 def why_no_syscalls() -> str | None:
-    """Why they cannot be counted here, and what to do; None if they can."""
+    """Return why system calls cannot be counted, and what to do; None if they can."""
     if shutil.which("perf") is None:
-        return "counting system calls needs perf: apt-get install linux-perf, or your system's like"
+        return "counting system calls needs perf: apt-get install linux-perf, or the like"
     with SyscallCounter([os.getpid()]) as counter:
         os.stat("/")
     if counter.count is None:
@@ -108,10 +108,10 @@ def why_no_syscalls() -> str | None:
 
 
 def _idle() -> float:
-    """Seconds all cores together have idled.
+    """Return the seconds that all cores together have been idle.
 
-    Idle time is what the kernel measures; the rest of /proc/stat is sampled at
-    the tick, which charges two processes that alternate quickly at random.
+    The kernel measures idle time; the rest of /proc/stat is sampled at the tick, which charges
+    two processes that alternate quickly at random.
     """
     with open("/proc/stat", encoding="ascii") as stat:
         fields = stat.readline().split()
@@ -120,7 +120,7 @@ def _idle() -> float:
 
 @dataclass(frozen=True)
 class Usage:
-    """Who used the machine for `seconds`; `own` and `others` are seconds of processor time."""
+    """The use of the machine in `seconds`; `own` and `others` are seconds of processor time."""
 
     seconds: float
     cores: int
@@ -129,16 +129,16 @@ class Usage:
 
     @property
     def share(self) -> float:
-        """Part of the whole machine that other processes took, 0 to 1."""
+        """The part of the whole machine that other processes used, 0 to 1."""
         return self.others / (self.seconds * self.cores)
 
     def disturbed(self, limit: float = 0.03) -> bool:
-        """Whether others took more of the machine than `limit` and the clocks' own error."""
+        """True if others used more of the machine than `limit` and the clocks' own error."""
         return self.others > limit * self.seconds * self.cores + self.cores * _TICK
 
 
 class Meter:
-    """Measures the machine's use from now on; `pids` (asked again each time) are ours too."""
+    """Measures the machine's use from now on; `pids`, called each time, returns our processes."""
 
     def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
         self._pids = pids
@@ -154,11 +154,11 @@ class Meter:
         return time.monotonic(), _idle(), own, others
 
     def usage(self, switches: int = 0) -> Usage:
-        """Since it was made; ours have switched so often, and idled in between.
+        """Return the use since it was created; ours have switched `switches` times.
 
-        What the cores were busy with beside ours is others', also of those who came and
-        went meanwhile or cannot be seen from here. But to idle and to come back takes a
-        core's time, too, and is on nobody's account.
+        Time that the cores were busy, but not with our processes, is others', even if these have
+        ended meanwhile or are not visible. Becoming idle and waking up takes a core's time, too,
+        and is charged to no process.
         """
         then, idle, own, others = self._start
         now, idle_now, own_now, others_now = self._read()
@@ -170,7 +170,7 @@ class Meter:
 
 
 def _processor_times(pids: Iterable[int], *, with_children: bool = False) -> dict[int, float]:
-    """Of those that there are."""
+    """Return the total of the processes that exist."""
     times = {}
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -183,7 +183,7 @@ def _difference(then: dict[int, float], now: dict[int, float]) -> float:
 
 
 def describe() -> dict[str, str]:
-    """The facts of this machine that a figure means nothing without."""
+    """Return the facts about this machine without which a figure means nothing."""
     facts = {
         "processor": _processor(),
         "cores": f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}",

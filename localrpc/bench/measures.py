@@ -1,4 +1,4 @@
-"""Every kind of figure: what it is called, how it is told, and what it is of a slice."""
+"""Every kind of figure: its name, its format, and how it is computed from a slice."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Figure:
 class Measure:
     """A kind of figure: `unit` is s, /s, B/s, B, or empty for a count.
 
-    `name` is its name in a run's JSON. `of` takes it from one slice; None where it
-    is not known, or, as for system calls, comes from slices of its own. A latency
-    has its `percent`, too. A difference smaller than `grain` means nothing. A
-    `detail` is part of another figure: programs are told it, people are not.
+    `name` is its name in a run's JSON. `of` computes it from one slice; it is None if the figure
+    is not known or, like system calls, comes from slices of its own. A latency has its
+    `percent`, too. A difference smaller than `grain` means nothing. A `detail` is part of
+    another figure: it is in the JSON, but not in tables.
     """
 
     key: str
@@ -49,7 +49,7 @@ class Measure:
     detail: bool = False
 
     def ratio(self, ours: Figure | None, theirs: Figure | None) -> float | None:
-        """How many times better than `theirs`, medians by medians: above 1 is better."""
+        """Return how many times better than `theirs` it is, by medians: above 1 is better."""
         if ours is None or theirs is None or not ours.median or not theirs.median:
             return None
         if self.more_is_better:

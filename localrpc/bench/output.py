@@ -1,4 +1,4 @@
-"""Where a document goes: JSON, tables, an HTML report, plots."""
+"""Where results are written: JSON, tables, an HTML report, plots."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Outputs:
         return any((self.json, self.csv, self.markdown, self.report, self.plots))
 
     def lacks(self) -> str | None:
-        """The package that is asked for and not installed."""
+        """The package that is needed and not installed."""
         wanted = [("jinja2", self.report), ("matplotlib", self.plots)]
         return next(
             (
@@ -37,15 +37,15 @@ class Outputs:
         )
 
     def check(self) -> None:
-        """OSError now, rather than after the run, if a file has no folder to be in."""
+        """Raise OSError before the run if a file has no folder to be in."""
         for file in (self.json, self.csv, self.markdown, self.report):
             if file is not None and not file.absolute().parent.is_dir():
-                raise FileNotFoundError(f"{file}: there is no folder {file.parent}")
+                raise FileNotFoundError(f"{file}: the folder {file.parent} does not exist")
         if self.plots is not None:
             self.plots.mkdir(parents=True, exist_ok=True)
 
     def write(self, raw: dict[str, Any]) -> Iterator[Path]:
-        """Writes all of them, and says which."""
+        """Write all of them, and yield each file."""
         document = parse(raw)
         if self.json is not None:
             self.json.write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a peer is: one way to make calls, in two halves. A new one is one small class."""
+"""A peer: one way to make calls, in two halves. A new one is one small class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT = 10.0
 
 
 class Dress(Enum):
-    """What a unary call wears."""
+    """The extras of a unary call."""
 
     PLAIN = "plain"
     TIMEOUT = "timeout="
@@ -32,34 +32,34 @@ class UnsupportedScenario(Exception):
 class Client(ABC):
     """The calling side; sizes are those of the encoded message. Closed by `close`.
 
-    What `unary`, `raw` and `chat` return is a call for `driver` to make, made
-    once already and its answer checked.
+    `unary`, `raw` and `chat` return a call for `driver` to make, after making it once and
+    checking its answer.
     """
 
     driver: Driver = Threads()
     again: Callable[[], Client]
-    """Another client of the same server; set by whoever connected this one."""
+    """Open another client of the same server; set by the code that connects this one."""
     neighbour: Callable[[int], AbstractContextManager[None]]
-    """A client in another process that echoes raw messages of so many bytes until it is left;
-    set by whoever connected this one. Raises UnsupportedScenario."""
+    """Start a client in another process that echoes raw messages of so many bytes until it is
+    left; set by the code that connects this one. Raises UnsupportedScenario."""
 
     def unary(self, size: int, dress: Dress) -> Call:
         raise UnsupportedScenario
 
     def raw(self, size: int) -> Call:
-        """As `unary`, for bytes that nothing serializes."""
+        """As `unary`, for bytes that are not serialized."""
         raise UnsupportedScenario
 
     def chat(self, size: int) -> AbstractContextManager[Call]:
-        """One message each way on one stream, which ends on leaving."""
+        """Exchange one message each way on one stream, which ends on leaving."""
         raise UnsupportedScenario
 
     def download(self, size: int) -> AbstractContextManager[Any]:
-        """An endless stream of messages, for `driver` to drain, ended on leaving."""
+        """Open an endless stream of messages for `driver` to drain; it ends on leaving."""
         raise UnsupportedScenario
 
     def upload(self, size: int, more: Callable[[], bool]) -> int:
-        """Sends messages while `more()`, asked now and then; how many arrived."""
+        """Send messages while `more()`, called now and then, is true; return how many arrived."""
         raise UnsupportedScenario
 
     @abstractmethod
@@ -71,13 +71,13 @@ class Peer(ABC):
 
     name: str
     what: str
-    """In a few words."""
+    """A short description."""
     module: str = ""
-    """What it imports that localrpc does not need."""
+    """A module that it imports and localrpc does not need."""
     package: str = ""
-    """What pip calls that."""
+    """The name of its package for pip."""
     has_server = True
-    """Whether its server is ours to start."""
+    """True if we start its server."""
 
     @property
     def missing(self) -> str | None:
@@ -88,15 +88,15 @@ class Peer(ABC):
 
     @abstractmethod
     def serve(self, directory: Path) -> AbstractContextManager[None]:
-        """A running server, which keeps what it needs to be found in `directory`."""
+        """Return a running server, which keeps what is needed to find it in `directory`."""
 
     @abstractmethod
     def connect(self, directory: Path) -> Client:
-        """A client of the server that was given the same directory."""
+        """Return a client of the server that was given the same directory."""
 
 
 def message(size: int) -> bench_pb2.Echo:
-    """An Echo that encodes to `size` bytes of no pattern; `size` is at least 2."""
+    """Return an Echo that encodes to `size` bytes without a pattern; `size` is at least 2."""
     header = bench_pb2.Echo(payload=bytes(size)).ByteSize() - size
     return bench_pb2.Echo(payload=noise(size - header))
 
@@ -107,5 +107,5 @@ def noise(size: int) -> bytes:
 
 def checked(driver: Driver, call: Call, expected: object) -> Call:
     if driver.once(call) != expected:
-        raise RuntimeError("the answer is not what was sent")
+        raise RuntimeError("the answer differs from the request")
     return call

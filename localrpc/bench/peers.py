@@ -1,4 +1,4 @@
-"""Who can be measured, by name."""
+"""The peers that can be measured, by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .rings import RingPeer
 from .rpc import GrpcioPeer, LocalrpcPeer
 
 _OURS = [name for name, scheme in schemes().items() if scheme.meets and name != "grpc"]
-"""Where calls between processes go through localrpc; grpc: would measure grpcio once more."""
+"""Transports between processes; grpc: would measure grpcio again."""
 
 _OTHERS: dict[str, Peer] = {
     peer.name: peer
@@ -42,22 +42,22 @@ _DEFAULT += ["grpcio", "socket", "multiprocessing"]
 
 
 def known_peers() -> list[str]:
-    """Names that find_peer() takes, ours first; options may follow those of ours."""
+    """Return the names for find_peer(), localrpc's first; options may follow those."""
     return [*_OURS, *_OTHERS]
 
 
 def default_peers() -> list[str]:
-    """Every transport once, grpcio, and what Python has of its own."""
+    """Return every transport once, grpcio, and what Python has of its own."""
     return list(_DEFAULT)
 
 
 def find_peer(name: str) -> Peer:
-    """The peer of that name, or `SCHEME?OPTION=VALUE` for one of ours; raises ValueError."""
+    """Return a peer by name, or by `SCHEME?OPTION=VALUE` for localrpc's. Raises ValueError."""
     if name in _OTHERS:
         return _OTHERS[name]
     scheme, _, query = name.partition("?")
     if scheme not in _OURS:
-        raise ValueError(f"unknown peer {name!r}; there are {', '.join(known_peers())}")
+        raise ValueError(f"unknown peer {name!r}; the peers are {', '.join(known_peers())}")
     peer = LocalrpcPeer(scheme, query)
     parse_target(peer.target(Path("/check"), "plain"))
     return peer

@@ -1,4 +1,4 @@
-"""What is to be run, and how long it takes."""
+"""What to run, and how long that takes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from .peer import Peer
 from .scenarios import Scenario
 
 BASELINE = "grpcio"
-# Rounds in all, as a multiple of those that were asked for: disturbed ones are made again.
+# The most rounds, as a multiple of those that were asked for: disturbed ones are repeated.
 REPEATS = 2
-# Part of a slice that is spent before it.
+# The part of a slice that is spent before it.
 WARM_UP = 0.2
-# The longest slice for system calls to be counted in.
+# The longest slice in which system calls are counted.
 COUNTED = 0.1
-# In seconds, what is taken besides: by counting for perf's own start, by a half of a
-# peer for Python's.
+# Seconds of overhead: of counting, for perf's own start; of a half of a peer, for Python's.
 _PERF = 0.15
 _START = 0.2
 _SHORTEST = 0.02
@@ -31,20 +30,20 @@ class Placement(Enum):
     TWO_CORES = "two-cores"
 
     def cores(self) -> tuple[set[int], set[int]]:
-        """The cores of server and client; ValueError if there are too few."""
+        """Return the cores of server and client. Raises ValueError if there are too few."""
         usable = sorted(os.sched_getaffinity(0))
         if self is Placement.UNPINNED:
             return set(usable), set(usable)
         if self is Placement.ONE_CORE:
             return {usable[-1]}, {usable[-1]}
         if len(usable) < 2:
-            raise ValueError("two-cores needs two usable cores, and there is one")
+            raise ValueError("two-cores needs two usable cores, but there is only one")
         return {usable[-2]}, {usable[-1]}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. `budget` is seconds for all of it, start to end, or None.
+    """What to run. `budget` is seconds for everything, start to end, or None.
 
     `services` are peers that find_peer() does not know, by name.
     """
@@ -58,7 +57,7 @@ class Plan:
     budget: float | None = None
     services: Mapping[str, Peer] = field(default_factory=dict)
     server_pid: int | None = None
-    """Of a server that was running before."""
+    """The pid of a server that was already running."""
     baseline: str = BASELINE
     syscalls: bool = False
 
@@ -67,12 +66,12 @@ class Plan:
         return self.rounds * len(self.scenarios) * len(self.peers)
 
     def round_cost(self, scenario: Scenario) -> float:
-        """Seconds of a slice of each peer, with all that they take besides."""
+        """Return the seconds of a slice of each peer, with all overhead."""
         return (self.seconds + warm_up(self.seconds) + scenario.beside) * len(self.peers)
 
     @property
     def counting_cost(self) -> float:
-        """Seconds of a slice in which system calls are counted."""
+        """Return the seconds of a slice in which system calls are counted."""
         return min(COUNTED, self.seconds) + _PERF if self.syscalls else 0.0
 
     @property
@@ -81,18 +80,18 @@ class Plan:
 
     @property
     def cost(self) -> float:
-        """Seconds for all of it, if no round has to be made again."""
+        """Return the seconds for everything, if no round has to be repeated."""
         rounds = self.rounds * sum(map(self.round_cost, self.scenarios))
         return self.start_cost + rounds + self.slices * self.counting_cost
 
     def fitted(self, seconds: float) -> Plan:
-        """This plan with slices so short that it costs no more than so many seconds.
+        """Return this plan with slices short enough for it to take at most so many seconds.
 
-        A slice is never too short to measure anything, whatever that costs.
+        A slice never becomes too short to measure anything, whatever that costs.
         """
         besides = self.cost - self.slices * (self.seconds + warm_up(self.seconds))
         each = (seconds - besides) / self.slices / (1 + WARM_UP)
-        # Whole milliseconds, as they are shown.
+        # Whole milliseconds, as displayed.
         return replace(self, seconds=min(self.seconds, max(_SHORTEST, int(each * 1000) / 1000)))
 
 
@@ -102,7 +101,7 @@ def warm_up(seconds: float) -> float:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is being done, and how many seconds are behind and, most likely, ahead."""
+    """The current step, the seconds since the start, and the expected seconds to the end."""
 
     what: str
     spent: float
@@ -114,11 +113,11 @@ class Progress:
 
 
 class Clock:
-    """Reckons the time that is left.
+    """Estimates the time that is left.
 
-    By what rounds of the same scenario have taken (of a new one: what was planned, as
-    far as the others went as planned), and by how many of all were disturbed, which
-    are made again.
+    It uses what rounds of the same scenario have taken (for a new one: what was planned, corrected
+    by how well the others met their plan), and the part of all rounds that were disturbed, because
+    those are repeated.
     """
 
     def __init__(self, plan: Plan, now: Callable[[], float] = time.monotonic) -> None:
@@ -137,11 +136,11 @@ class Clock:
         return self._now() - self._begun
 
     def begin(self, scenario: str) -> None:
-        """A round of it begins."""
+        """Note that a round of a scenario begins."""
         self._current = scenario, self._now()
 
     def end(self, *, disturbed: bool, once: float = 0.0) -> None:
-        """The round that was begun is over; it took `once` for what will not come again."""
+        """Note that the round is over; `once` are its seconds that will not be needed again."""
         assert self._current is not None
         (scenario, begun), self._current = self._current, None
         self._taken[scenario] = self._now() - begun - once
@@ -149,22 +148,22 @@ class Clock:
         self._clean[scenario] += not disturbed
 
     def note_counted(self) -> None:
-        """The system calls of one more slice are counted, or never will be."""
+        """Note that the system calls of one more slice are counted, or will never be."""
         self._uncounted -= 1
 
     def allows(self, scenario: str) -> bool:
-        """Whether the budget has room for another round of it."""
+        """Return True if the budget has room for another round of it."""
         if self._plan.budget is None:
             return True
-        # With a little to spare: no two rounds take the same.
+        # With a margin: no two rounds take the same time.
         return self.spent + 1.2 * self._cost(scenario) + self._counting <= self._plan.budget
 
     def _cost(self, scenario: str) -> float:
-        """Seconds that the next round of it takes."""
+        """Return the seconds that the next round of it takes."""
         known = self._taken.get(scenario)
         if known is not None:
             return known
-        # As if two others had taken what was planned: a single one may be out of the way.
+        # As if two others had taken what was planned: a single one may be an outlier.
         ratios = [taken / self._planned[name] for name, taken in self._taken.items()]
         return self._planned[scenario] * (2 + sum(ratios)) / (2 + len(ratios))
 
@@ -173,14 +172,14 @@ class Clock:
         return self._uncounted * self._plan.counting_cost
 
     def _rounds(self, scenario: str) -> float:
-        """How many more of it there are to be."""
+        """Return how many more rounds of it are expected."""
         wanted = self._plan.rounds - self._clean[scenario]
         # As if a few had been clean before: one disturbed round says little.
         share = (sum(self._clean.values()) + 5) / (sum(self._made.values()) + 5)
         return min(wanted / share, REPEATS * self._plan.rounds - self._made[scenario])
 
     def progress(self, what: str, halves: int = 0) -> Progress:
-        """`halves` of peers have still to start."""
+        """Note that `halves` of peers have still to start."""
         rounds = sum(self._rounds(scenario) * self._cost(scenario) for scenario in self._clean)
         left = rounds + self._counting + halves * _START
         if self._current is not None:

@@ -51,7 +51,7 @@ Painter = Callable[[Document, Axes], bool]
 
 
 def draw(document: Document, directory: Path) -> Iterator[Path]:
-    """Every plot that the document has figures for; says each file that it wrote."""
+    """Draw every plot for which the document has figures; yield each file."""
     with matplotlib.rc_context(_STYLE):
         for name, paint in _plots(document):
             figure = Figure(figsize=(7.6, 4.4), layout="constrained")
@@ -127,7 +127,7 @@ def _nines(percent: float) -> float:
 
 
 def _ratios(document: Document, axes: Axes, section: Section) -> bool:
-    """Bars of the figure that matters most here: latency, or the rate where streams have none."""
+    """Draw bars of the most important figure: latency, or the rate for streams."""
     base = document.baseline
     key = "p50" if any("p50" in m.figures for m in section.peers.values()) else "rate"
     bars = [(r, p) for p in section.peers if (r := section.ratio(p, base, key)) and p != base]
@@ -240,7 +240,7 @@ def _ticks(axis: Any, key: str) -> None:
 
 
 def _round(text: str) -> str:
-    """ "20.0 µs" is "20 µs" at an axis."""
+    """Return "20 µs" for "20.0 µs", for an axis."""
     return re.sub(r"(\.\d*?)0+ ", lambda found: found[1].rstrip(".") + " ", text)
 
 

@@ -14,9 +14,9 @@ from .ways import How, Primitive, Way, hand_over, handed_over
 
 
 class _Watch:
-    """Calls `end` again and again once the peer has closed the socket, until this is closed.
+    """Calls `end` repeatedly once the peer has closed the socket, until this is closed.
 
-    A queue has no end that it could tell of: its peer would be waited for.
+    A queue does not tell that its peer has gone: a wait for it would never end.
     """
 
     def __init__(self, sock: socket.socket, end: Callable[[], object]) -> None:
@@ -33,7 +33,7 @@ class _Watch:
             self._end()
 
     def close(self) -> None:
-        """Idempotent. The peer is told, too."""
+        """Close it, which the peer notices. Idempotent."""
         self._over.set()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
@@ -43,7 +43,7 @@ class _Watch:
 
 
 class PosixQueues(Primitive):
-    """Of the client, which removes their names once the server has opened them."""
+    """The client's queues; it removes their names once the server has opened them."""
 
     module = "posix_ipc"
     package = "'localrpc[mq]'"
@@ -61,7 +61,7 @@ class PosixQueues(Primitive):
         token = os.urandom(8).hex()
         names = [f"/localrpc-bench-{token}-{end}" for end in ("up", "down")]
         try:
-            # Of two messages: a user has room for few queues.
+            # Two messages each: a user has room for few queues.
             up, down = (
                 posix_ipc.MessageQueue(name, posix_ipc.O_CREX, mode=0o600, max_messages=2)
                 for name in names
@@ -70,7 +70,7 @@ class PosixQueues(Primitive):
         except ConnectionError:
             raise
         except OSError:
-            # posix_ipc has another limit's text for this one.
+            # posix_ipc has the text of another limit for this one.
             raise OSError(errno.ENOSPC, "no room for more queues: raise ulimit -q") from None
         finally:
             for name in names:
@@ -89,7 +89,7 @@ class PosixQueues(Primitive):
                 tx.send(data[at : at + largest])
 
         def end() -> None:
-            # Whoever waits here for a message, or for room.
+            # The thread that waits here for a message, or for room.
             with contextlib.suppress(posix_ipc.BusyError):
                 rx.send(b"", timeout=0)
             with contextlib.suppress(posix_ipc.BusyError):
@@ -111,7 +111,7 @@ class PosixQueues(Primitive):
 
 
 class SysvQueues(Primitive):
-    """Of the client; whoever sees the other go removes them."""
+    """The client's queues; the side that sees the other one go removes them."""
 
     def server(self, sock: socket.socket) -> Way:
         up, down = map(int, handed_over(sock))
@@ -143,7 +143,7 @@ class SysvQueues(Primitive):
         came = ffi.buffer(room)
 
         def read(_: int) -> bytes:
-            # Interrupted: a moment for Python's own handlers, so for Ctrl-C.
+            # Interrupted: let Python's own handlers run, for Ctrl-C.
             while (size := lib.lr_msgrcv(rx, room, largest, 1)) == -errno.EINTR:
                 pass
             data: bytes = came[: _checked(size)]

@@ -1,4 +1,4 @@
-"""What the figures say: a table for people, JSON for programs."""
+"""The results: a table to read, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .sample import Latencies, Sample
 from .scenarios import Scenario
 
 FORMAT = "localrpc-bench"
-# Raised when a reader of the older one would go wrong; new fields alone do not.
+# Increased when a reader of the older version would go wrong; not for new fields.
 VERSION = 1
 
-# Where a percentile axis has its points: as many between 90 and 99 as between 99 and 99.9.
+# The points of a percentile axis: as many between 90 and 99 as between 99 and 99.9.
 PERCENTILES = (
     *(0.0, 1.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 75.0, 80.0, 85.0),
     *(90.0, 92.5, 95.0, 96.5, 97.5, 98.5, 99.0, 99.25, 99.5, 99.65, 99.75, 99.85),
@@ -76,7 +76,7 @@ def _row(results: Results, scenario: Scenario, rounds: list[Round], peer: str) -
 
 
 def _pooled(samples: Iterable[Sample]) -> Latencies:
-    # A round has too few calls for a tail of its own where they are slow.
+    # If calls are slow, a round has too few of them for a tail of its own.
     pooled = Latencies()
     for sample in samples:
         pooled.update(sample.latencies)
@@ -84,7 +84,7 @@ def _pooled(samples: Iterable[Sample]) -> Latencies:
 
 
 def ratio(key: str, row: Row, base: Row | None) -> float | None:
-    """How many times better than the baseline: above 1 is better."""
+    """Return how many times better than the baseline it is: above 1 is better."""
     if base is None:
         return None
     return MEASURES[key].ratio(row.figures.get(key), base.figures.get(key))
@@ -98,7 +98,7 @@ def render(results: Results, machine: dict[str, str]) -> RenderableType:
     parts: list[RenderableType] = [Fitting(lambda narrow: _tables(results, narrow))]
     parts.append(
         Text(
-            "Calls, or messages where they stream: median of the rounds (smallest-largest); "
+            "Calls, or messages for streams: median of the rounds (smallest-largest); "
             "p99 of all rounds together. CPU: client's and server's, for each. "
             f"x: times better than {results.plan.baseline}.",
             style="italic",
@@ -112,7 +112,7 @@ _COLUMNS = ("p50 us", "p99 us", "per second", "CPU us", "p50 x", "rate x", "CPU 
 
 
 def _tables(results: Results, narrow: bool) -> RenderableType:
-    """A table of all scenarios, or a narrower one for each."""
+    """Return a table of all scenarios, or a narrower one for each."""
     table = scenario_table(None, "peer", *_COLUMNS)
     tables = [] if narrow else [table]
     for scenario in results.plan.scenarios:
@@ -158,13 +158,13 @@ def count(value: float) -> str:
 
 
 def notes(results: Results, machine: dict[str, str]) -> list[str]:
-    """Under what conditions the figures were taken, one line each."""
+    """Return the conditions under which the figures were taken, one per line."""
     plan = results.plan
     every = [r for rounds in results.rounds.values() for r in rounds]
     shares = [usage.share for r in every for usage in r.usage]
     disturbed = sum(r.disturbed for r in every)
     lacking = [s.title for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
-    busy = ", one busy process beside on each core" if plan.beside_busy else ""
+    busy = ", with one busy process on each core" if plan.beside_busy else ""
     ways = {offer.target.partition(":")[0]: offer for offer in localrpc.transports()}
     names = dict.fromkeys(peer.partition("?")[0] for peer in plan.peers)
     how = "; ".join(f"{name}: {ways[name].technique}" for name in names if name in ways)
@@ -174,7 +174,7 @@ def notes(results: Results, machine: dict[str, str]) -> list[str]:
         ", ".join(f"{key} {value}" for key, value in machine.items()),
     ]
     if how:
-        lines.append(f"How they travel: {how}.")
+        lines.append(f"Techniques: {how}.")
     if shares:
         lines.append(
             f"Other processes used {statistics.median(shares):.1%} of the machine in the median "
@@ -183,21 +183,21 @@ def notes(results: Results, machine: dict[str, str]) -> list[str]:
         )
     for scenario in plan.scenarios:
         if all((peer, scenario.name) in results.unsupported for peer in plan.peers):
-            lines.append(f"Nothing to measure: {scenario.title}: no peer here has that.")
+            lines.append(f"Not measured: {scenario.title}: no peer here supports it.")
     for (peer, name), why in results.failures.items():
         lines.append(f"Failed: {peer}{f', {name}' if name else ''}: {why}")
     if lacking:
         lines.append(
-            f"Fewer than {plan.rounds} undisturbed rounds, filled up with the least disturbed: "
+            f"Fewer than {plan.rounds} undisturbed rounds, supplemented by the least disturbed: "
             + "; ".join(lacking)
         )
     if results.interrupted:
-        lines.append("Interrupted: only what had been measured is shown.")
+        lines.append("Interrupted: only the figures measured until then are shown.")
     return lines
 
 
 def as_json(results: Results, machine: dict[str, str], command: list[str]) -> dict[str, Any]:
-    """All that was measured: seconds, calls per second; every round, dropped ones marked.
+    """Return everything that was measured: seconds, calls per second; every round, even dropped.
 
     `localrpc.bench.document` reads it back.
     """
@@ -237,7 +237,7 @@ def as_json(results: Results, machine: dict[str, str], command: list[str]) -> di
 
 
 def _parameters(scenario: Scenario) -> dict[str, Any]:
-    """What tells scenarios of one kind apart: size, threads and the like."""
+    """Return what tells scenarios of one kind apart: size, threads and the like."""
     values = {
         f.name: getattr(scenario, f.name)
         for f in fields(scenario)
@@ -273,7 +273,7 @@ def _peers_json(results: Results, scenario: Scenario) -> dict[str, Any]:
 
 
 def _percentiles_json(latencies: Latencies) -> list[list[float]]:
-    """Pairs of percent and seconds, as far as there are calls enough; the last is the maximum."""
+    """Return pairs of percent and seconds, if there are enough calls; the last is the maximum."""
     return [
         [percent, nanoseconds / 1e9]
         for percent, nanoseconds in zip(
@@ -284,7 +284,7 @@ def _percentiles_json(latencies: Latencies) -> list[list[float]]:
 
 
 def percentiles(latencies: Latencies, percents: Iterable[float]) -> list[int | None]:
-    """What `latencies.percentile` says for each, sorting the latencies only once."""
+    """Return what `latencies.percentile` returns for each, sorting the latencies only once."""
     ordered = sorted(latencies)
     reached = list(accumulate(latencies[nanoseconds] for nanoseconds in ordered))
     calls = reached[-1] if reached else 0

@@ -22,13 +22,13 @@ class Round:
 
     @property
     def others(self) -> float:
-        """The largest part of the machine that others took in a slice, 0 to 1."""
+        """The largest part of the machine that other processes used in a slice, 0 to 1."""
         return max((usage.share for usage in self.usage), default=0.0)
 
 
 @dataclass
 class Results:
-    """What was measured so far. `failures` has why, by peer and scenario (None: all).
+    """What was measured so far. `failures` has reasons, by peer and scenario (None: all).
 
     `unsupported` are peers that have nothing for a scenario to measure.
     """
@@ -38,7 +38,7 @@ class Results:
     failures: dict[tuple[str, str | None], str] = field(default_factory=dict)
     unsupported: set[tuple[str, str]] = field(default_factory=set)
     syscalls: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    """For each call, both processes together, by peer and scenario: one for each round."""
+    """Per call, both processes together, by peer and scenario: one value for each round."""
     latest: str | None = None
     """The scenario of the last round."""
     seconds: float = 0.0
@@ -46,14 +46,14 @@ class Results:
 
     @property
     def failed(self) -> bool:
-        """Whether there is a failure that is not a limit of this machine's."""
+        """True if there is a failure other than a limit of this machine."""
         return any(not isinstance(why, Limit) for why in self.failures.values())
 
     def clean(self, scenario: str) -> list[Round]:
         return [a for a in self.rounds.get(scenario, ()) if not a.disturbed]
 
     def kept(self, scenario: str) -> list[Round]:
-        """The rounds that count: undisturbed ones, filled up with the least disturbed."""
+        """Return the rounds that count: undisturbed ones, supplemented by the least disturbed."""
         rounds = self.rounds.get(scenario, [])
         clean = self.clean(scenario)
         if len(clean) >= self.plan.rounds:

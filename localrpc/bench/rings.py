@@ -1,7 +1,7 @@
-"""localrpc's rings in shared memory, bare: an echo in Python over them, and the way to them.
+"""localrpc's rings in shared memory, bare: an echo in Python over them, and how to connect.
 
-They come with sockets that are their peer's end, and with bells to sleep on, but
-without an engine: no calls, no flow control, one thread.
+Their sockets signal the end of a peer, and their bells wake sleepers, but there is no engine: no
+calls, no flow control, one thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .rpc import LocalrpcPeer
 
 @contextmanager
 def listening(directory: Path, name: str, serve: Callable[[Any], object]) -> Iterator[None]:
-    """Each client gets a thread that runs `serve`, which owns the connection."""
+    """Run `serve`, which owns the connection, on a thread for each client."""
     from localrpc.options import parse_options
     from localrpc.transports import transport_for
 
@@ -52,7 +52,7 @@ def listening(directory: Path, name: str, serve: Callable[[Any], object]) -> Ite
 
 
 def dialled(directory: Path, name: str) -> Any:
-    """A connection to whoever is listening() there."""
+    """Connect to the process that is listening() there."""
     from localrpc.options import parse_options
     from localrpc.transports import Attempt, transport_for
 
@@ -92,7 +92,7 @@ def _messages(connection: Any) -> Messages:
             raise ConnectionError(f"the link failed: {result}")
 
     def frame() -> bytes:
-        # Interrupted: a moment for Python's own handlers, so for Ctrl-C.
+        # Interrupted: let Python's own handlers run, for Ctrl-C.
         while (result := _floor.lib.lr_link_await(link, raw)) == lib.LR_AGAIN:
             pass
         if result != 1:

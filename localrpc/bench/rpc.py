@@ -31,7 +31,7 @@ PAIRS = (
     ("x-tenant", "benchmark"),
     ("x-trace-bin", bytes(range(16))),
 )
-# grpcio's own limit would be 4 MiB.
+# grpcio's own limit is 4 MiB.
 OPTIONS = [("grpc.max_receive_message_length", -1)]
 ECHO = f"/{RAW}/Echo"
 CHAT = f"/{RAW}/Chat"
@@ -97,7 +97,7 @@ def grpcio_target(scheme: str, directory: Path, name: str) -> str:
 
 
 def port_of(directory: Path, name: str) -> int:
-    """Both processes reckon it for themselves. Below the ephemeral ports."""
+    """Return a port that both processes compute for themselves, below the ephemeral ports."""
     return 12_000 + zlib.crc32(f"{directory.name}-{name}".encode()) % 20_000
 
 
@@ -111,7 +111,7 @@ class LocalrpcPeer(RpcPeer):
         self.what = f"localrpc, {scheme_for(scheme).example}"
 
     def target(self, directory: Path, server: str) -> str:
-        # LOCALRPC_RUNTIME_DIR is `directory`, but abstract names are everybody's.
+        # LOCALRPC_RUNTIME_DIR is `directory`, but abstract names are global.
         body = f"{directory.name}-{self.name_in_files}-{server}"
         if scheme_for(self._scheme).example.endswith("PATH"):
             body = str(directory / f"{body}.sock")
@@ -143,7 +143,7 @@ class RpcClient(Client):
         try:
             grpc.channel_ready_future(channel).result(timeout=TIMEOUT)
         except grpc.FutureTimeoutError:
-            # A call says why.
+            # The call tells why.
             method: Any = channel.unary_unary(ECHO)
             method(b"", timeout=TIMEOUT)
             raise

@@ -20,7 +20,7 @@ from .results import Results, Round
 from .sample import Failure, Sample, Slice, Unsupported
 from .scenarios import Scenario
 
-# What a slice may take beyond its own time before its peer counts as stuck.
+# Seconds that a slice may take beyond its own time before its peer counts as stuck.
 _PATIENCE = 20.0
 
 
@@ -34,7 +34,7 @@ class Runner:
         self._busy: list[subprocess.Popen[bytes]] = []
 
     def run(self) -> Results:
-        """Everything that the plan asks for, or what was measured until Ctrl-C."""
+        """Measure everything in the plan; return what was measured, even after Ctrl-C."""
         results = self.results
         clock = Clock(self._plan)
         try:
@@ -51,7 +51,7 @@ class Runner:
         return results
 
     def _start(self, stack: ExitStack, directory: Path, clock: Clock) -> None:
-        """All servers at once, then all clients: most of it is Python's own start."""
+        """Start all servers at once, then all clients: most of the time is Python's own start."""
         plan = self._plan
         server_cores, client_cores = plan.placement.cores()
         peers: dict[str, Peer] = {}
@@ -82,7 +82,7 @@ class Runner:
         directory: Path,
         clock: Clock,
     ) -> dict[str, Worker]:
-        """Those that are ready; a peer that is not is left out of `peers` from now on."""
+        """Yield the halves that are ready; drop a peer that is not from `peers`."""
         workers = {}
         for name, peer in peers.items():
             if role == "server" and not peer.has_server:
@@ -103,7 +103,7 @@ class Runner:
         return workers
 
     def _rounds(self, clock: Clock) -> None:
-        """Disturbed rounds are repeated, up to as many as were asked for."""
+        """Measure a scenario, repeating disturbed rounds, up to as many as were asked for."""
         plan, results = self._plan, self.results
         for number in range(REPEATS * plan.rounds):
             wanting = [s for s in plan.scenarios if len(results.clean(s.name)) < plan.rounds]
@@ -121,7 +121,7 @@ class Runner:
                     return
 
     def _round(self, scenario: Scenario, number: int, clock: Clock) -> tuple[Round, float]:
-        """The round, and seconds that it spent on what failed.
+        """Measure a round; return it, and the seconds that it spent on failures.
 
         Ctrl-C ends it early: what it has until then counts.
         """
@@ -146,9 +146,9 @@ class Runner:
         return Round(samples, tuple(usage)), failing
 
     def _turns(self, scenario: Scenario, number: int) -> Iterator[str]:
-        """The peers that are still to be measured, each round beginning with another."""
+        """Return the peers that are still to be measured, rotated from round to round."""
         order = list(self._pairs)
-        # Whoever goes first pays for what the previous scenario left in the caches.
+        # The first peer pays for what the previous scenario left in the caches.
         turn = number % max(1, len(order))
         for peer in order[turn:] + order[:turn]:
             out = self.results.failures.keys() | self.results.unsupported
@@ -156,7 +156,7 @@ class Runner:
                 yield peer
 
     def _count_syscalls(self, clock: Clock) -> None:
-        """In slices of their own, as many as there are rounds: being counted costs time."""
+        """Count in slices of their own, one for each round, because counting costs time."""
         seconds = min(COUNTED, self._plan.seconds)
         for number in range(self._plan.rounds):
             for scenario in self._plan.scenarios:
@@ -201,7 +201,7 @@ class Runner:
 
 @contextmanager
 def busy_processes() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """One process per usable core that never rests."""
+    """Run one process per usable core that never sleeps."""
     running: list[subprocess.Popen[bytes]] = []
     try:
         for core in sorted(os.sched_getaffinity(0)):

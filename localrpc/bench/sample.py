@@ -1,4 +1,4 @@
-"""What one slice of measuring one peer gives, and how it is timed."""
+"""The result of measuring one peer for one slice, and how it is timed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from .machine import process_cpu, process_memory, process_switches
 
 
 class Latencies(Counter[int]):
-    """How many calls took how many nanoseconds: exact, and addable over rounds.
+    """How many calls took how many nanoseconds: exact, and can be added over rounds.
 
-    Not an HdrHistogram: a slice has few enough distinct nanoseconds to keep all
-    their digits, and its package for Python (hdrhistogram 0.10) brings setuptools
-    and pbr into every environment that it is installed in.
+    Not an HdrHistogram: a slice has few enough distinct nanoseconds to keep all their digits, and
+    its package for Python (hdrhistogram 0.10) installs setuptools and pbr in every environment.
     """
 
     def percentile(self, percent: float) -> int | None:
-        """Nanoseconds that `percent` of the calls did not exceed.
+        """Return the nanoseconds that `percent` of the calls did not exceed.
 
-        None if there are too few calls to say: the 99th of 50 calls is their
-        maximum under another name.
+        None if there are too few calls to tell: the 99th percentile of 50 calls is just their
+        maximum.
         """
         calls = self.total()
         # Rounded, because 100 - 99.9 is not quite 0.1.
@@ -40,10 +39,10 @@ class Latencies(Counter[int]):
 
 @dataclass(frozen=True)
 class Sample:
-    """One slice: `calls` counts messages where the scenario streams.
+    """One slice: `calls` counts messages if the scenario streams.
 
-    The server's figures are None where it is not ours to look at. `size` is that
-    of a message, 0 where there is none; memory is in bytes, at the slice's end.
+    The server's figures are None if we may not look at it. `size` is that of a message, 0 if
+    there is none; memory is in bytes, at the end of the slice.
     """
 
     calls: int
@@ -68,7 +67,7 @@ class Sample:
 
     @property
     def bytes_per_second(self) -> float | None:
-        """Of messages in one direction."""
+        """The payload per second, in one direction."""
         return self.rate * self.size if self.size else None
 
     @property
@@ -77,7 +76,7 @@ class Sample:
 
     @property
     def switches(self) -> int | None:
-        """Context switches, wanted or not, of both processes together."""
+        """Context switches, voluntary or not, of both processes together."""
         both = [n for n in (self.client_switches, self.server_switches) if n is not None]
         return sum(both) if both else None
 
@@ -87,7 +86,7 @@ class Sample:
 
     @property
     def memory(self) -> int | None:
-        """What both processes hold for themselves or share with each other."""
+        """The memory that the two processes have for themselves or share with each other."""
         both = [n for n in (self.client_memory, self.server_memory) if n is not None]
         return sum(both) if both else None
 
@@ -97,19 +96,19 @@ class Failure(str):
 
 
 class Limit(Failure):
-    """The machine's limits do not allow it, which a measurement may well find out."""
+    """The machine's limits do not allow it, which a measurement is there to find out."""
 
 
 @dataclass(frozen=True)
 class Unsupported:
-    """The peer has nothing that the scenario could measure: nobody's failure."""
+    """The peer has nothing that the scenario could measure, which is not a failure."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """How long to warm up and to measure, in seconds, and whose server is called.
+    """How long to warm up and to measure, in seconds, and the server that is called.
 
-    `server` is its pid, None where that is not known.
+    `server` is its pid, None if that is not known.
     """
 
     warm_up: float
@@ -133,12 +132,12 @@ class Stopwatch:
         return [process_switches(pid) for pid in (os.getpid(), self._server)]
 
     def sample(self, calls: int, latencies: Latencies | None = None) -> Sample:
-        """The slice that ends now; `calls` is at least one."""
+        """End the slice and return its sample; `calls` is at least one."""
         seconds, client, server = (
             now - then for now, then in zip(self._read(), self._start, strict=True)
         )
         client_switches, server_switches = (
-            # Those of a thread that has ended meanwhile are lost.
+            # The switches of a thread that has ended meanwhile are lost.
             max(0, now - then) if now is not None and then is not None else None
             for now, then in zip(self._read_switches(), self._switches, strict=True)
         )
@@ -156,7 +155,7 @@ class Stopwatch:
 
 
 def repeat(call: Callable[[], object], seconds: float) -> list[int]:
-    """Nanoseconds that each call took, one after the other for so long."""
+    """Make calls one after the other for some nanoseconds; return what each took."""
     clock = time.perf_counter_ns
     taken: list[int] = []
     note = taken.append

@@ -28,17 +28,17 @@ class Scenario(ABC):
 
     @property
     def message_size(self) -> int:
-        """Bytes of a message, 0 where that says nothing."""
+        """Bytes of a message, 0 if that is not meaningful."""
         return int(getattr(self, "size", 0))
 
     @property
     def beside(self) -> float:
-        """Seconds that a slice takes besides, more or less: its first call and its last."""
+        """Approximate seconds of overhead of a slice: its first call and its last."""
         return 0.02 + 0.035 * self.message_size / MIB
 
     @abstractmethod
     def measure(self, client: Client, slice_: Slice) -> Sample:
-        """One slice, after a warm-up of its own."""
+        """Measure one slice, after a warm-up of its own."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Unary(Scenario):
 
 @dataclass(frozen=True)
 class Raw(Scenario):
-    """Calls one after the other, of bytes that nothing serializes."""
+    """Calls one after the other, of bytes that are not serialized."""
 
     size: int
 
@@ -84,7 +84,7 @@ class Threads(Scenario):
 
 @dataclass(frozen=True)
 class Rate(Scenario):
-    """Calls that are due at fixed times, whether the ones before are answered or not.
+    """Calls that are due at fixed times, even if earlier ones are not answered yet.
 
     A latency is counted from when its call was due (an open loop).
     """
@@ -123,7 +123,7 @@ class Connect(Scenario):
 
     def measure(self, client: Client, slice_: Slice) -> Sample:
         def connect() -> None:
-            # Its first call is made, and checked, by unary() itself.
+            # unary() itself makes its first call, and checks it.
             with closing(client.again()) as other:
                 other.unary(self.size, Dress.PLAIN)
 
@@ -141,7 +141,7 @@ class Connect(Scenario):
 
 @dataclass(frozen=True)
 class Clients(Scenario):
-    """Many clients of one server, which call in turn: what each that waits costs the others."""
+    """Many clients of one server that call in turn: what each idle client costs the others."""
 
     size: int
     clients: int
@@ -162,7 +162,7 @@ class Clients(Scenario):
 
 @dataclass(frozen=True)
 class Beside(Scenario):
-    """Small calls while another process sends large messages to the same server, and gets them."""
+    """Small calls while another process exchanges large messages with the same server."""
 
     size: int
     large: int
@@ -205,7 +205,7 @@ class Download(Scenario):
 
 @dataclass(frozen=True)
 class Upload(Scenario):
-    """One call whose requests last for the whole slice; its answer says that all arrived."""
+    """One call whose requests last for the whole slice; its answer confirms that all arrived."""
 
     size: int
     unit = "message"
@@ -224,7 +224,7 @@ def _one_by_one(driver: Driver, call: Call, slice_: Slice) -> Sample:
 
 
 def _with_latencies(sample: Sample, taken: list[list[int]]) -> Sample:
-    # Counted after the watch has stopped: sorting is nobody's processor time.
+    # After the watch has stopped: sorting must not count as a peer's processor time.
     latencies = Latencies()
     for one in taken:
         latencies.update(one)
@@ -237,7 +237,7 @@ def _lasting(seconds: float) -> Callable[[], bool]:
 
 
 def distinct(scenarios: Iterable[Scenario]) -> tuple[Scenario, ...]:
-    """Each once, by the first of its names: "unary" is "unary-64b", too."""
+    """Return each scenario once, by the first of its names: "unary" is "unary-64b", too."""
     first: dict[Scenario, Scenario] = {}
     for one in scenarios:
         first.setdefault(replace(one, name="", title=""), one)
@@ -245,7 +245,7 @@ def distinct(scenarios: Iterable[Scenario]) -> tuple[Scenario, ...]:
 
 
 def is_of_one_request(scenario: Scenario) -> bool:
-    """Whether it makes the same small unary call again and again, whatever that is."""
+    """Return True if it makes the same small unary call again and again."""
     dress = getattr(scenario, "dress", Dress.PLAIN)
     return (
         isinstance(scenario, (Unary, Threads, Rate, Idle, Connect, Clients))
@@ -255,7 +255,7 @@ def is_of_one_request(scenario: Scenario) -> bool:
 
 
 def size_name(size: int) -> str:
-    """As in scenarios' names: 64b, 16kib, 1mib."""
+    """Return a size as in the names of scenarios: 64b, 16kib, 1mib."""
     for unit, one in (("mib", MIB), ("kib", KIB)):
         if size >= one and size % one == 0:
             return f"{size // one}{unit}"
@@ -263,12 +263,12 @@ def size_name(size: int) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes: 64, 16k, 16KiB, 1M; raises ValueError."""
+    """Parse a size in bytes: 64, 16k, 16KiB, 1M. Raises ValueError."""
     match = re.fullmatch(r"([0-9]{1,9})\s*(?:([kmKM])(?:i?[bB])?|[bB])?", text)
     size = int(match[1]) << {"": 0, "k": 10, "m": 20}[(match[2] or "").lower()] if match else 0
     if not SMALLEST <= size <= LARGEST:
         raise ValueError(
-            f"{text!r} is no size from {SMALLEST} to 16M; --scenario sizes has 64, 1k, 4k, 16k,"
+            f"{text!r} is not a size from {SMALLEST} to 16M; --scenario sizes has 64, 1k, 4k, 16k,"
             " 64k, 256k, 1M, 4M and 16M"
         )
     return size
@@ -320,7 +320,7 @@ SCENARIOS = _named(
     Download("download", "server streaming, 64 B", 64),
     Upload("upload", "client streaming, 64 B", 64),
 )
-"""Those of a run that asks for nothing else."""
+"""The scenarios of a run without other options."""
 
 MORE = _named(
     Chat("chat", "bidirectional streaming, 64 B, one answer each", 64),
@@ -343,9 +343,9 @@ SWEEPS["all"] = distinct(KNOWN.values())
 
 
 def find_scenarios(name: str) -> tuple[Scenario, ...]:
-    """One scenario, or all of a sweep; raises ValueError."""
+    """Return one scenario, or all of a sweep. Raises ValueError."""
     if name in SWEEPS:
         return SWEEPS[name]
     if name in KNOWN:
         return (KNOWN[name],)
-    raise ValueError(f"unknown scenario {name!r}; there are {', '.join([*KNOWN, *SWEEPS])}")
+    raise ValueError(f"unknown scenario {name!r}; known are {', '.join([*KNOWN, *SWEEPS])}")

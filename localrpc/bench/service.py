@@ -1,4 +1,4 @@
-"""A service of the user's own, on a server that runs already."""
+"""A service of the user's own, on a server that is already running."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ from .peer import TIMEOUT, Client, Dress, Peer, UnsupportedScenario
 
 
 class ServiceError(ValueError):
-    """The method cannot be called as it was asked for; the text says why."""
+    """The method cannot be called as requested; the text says why."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A unary method and what it is called with; `descriptors` is a FileDescriptorSet."""
+    """A unary method and its request; `descriptors` is a FileDescriptorSet."""
 
     descriptors: bytes
     method: str
     data: str
 
     def load(self) -> tuple[Message, Any]:
-        """The request, and the class of its answer. Raises ServiceError."""
+        """Return the request, and the class of its answer. Raises ServiceError."""
         pool = descriptor_pool.DescriptorPool()
         files = descriptor_pb2.FileDescriptorSet.FromString(self.descriptors).file
         for file in files:
             pool.Add(file)
         method = self._find(pool, files)
         if method.client_streaming or method.server_streaming:
-            raise ServiceError(f"{self.method} streams; only unary methods can be measured so")
+            raise ServiceError(f"{self.method} streams; only unary methods can be measured")
         request = message_factory.GetMessageClass(method.input_type)()
         try:
             json_format.Parse(self.data, request, descriptor_pool=pool)
         except json_format.ParseError as error:
             why = " ".join(str(error).split())  # some have several lines
-            raise ServiceError(f"--data is no {method.input_type.full_name}: {why}") from None
+            raise ServiceError(f"--data is not a {method.input_type.full_name}: {why}") from None
         return request, message_factory.GetMessageClass(method.output_type)
 
     def _find(self, pool: Any, files: Sequence[Any]) -> Any:
@@ -61,12 +61,12 @@ class Request:
                 full = f"{file.package}.{one.name}".lstrip(".")
                 known += [f"/{full}/{method.name}" for method in one.method]
         if f"/{service}/{name}" not in known:
-            raise ServiceError(f"no method {self.method}; there are {', '.join(known) or 'none'}")
+            raise ServiceError(f"no method {self.method}; known are {', '.join(known) or 'none'}")
         return pool.FindServiceByName(service).methods_by_name[name]
 
 
 def load_request(proto: Path, include: Sequence[Path], method: str, data: str) -> Request:
-    """What `proto` says of the method. Raises ServiceError."""
+    """Read the method from `proto`. Raises ServiceError."""
     if find_spec("grpc_tools") is None:
         raise ServiceError("--proto needs grpcio-tools: pip install 'localrpc[codegen]'")
     with tempfile.TemporaryDirectory() as folder:
@@ -86,12 +86,12 @@ def load_request(proto: Path, include: Sequence[Path], method: str, data: str) -
 
 
 class ServicePeer(Peer):
-    """Calls one method at a target, whoever serves there."""
+    """Calls one method at a target, served by any process."""
 
     has_server = False
 
     def __init__(self, target: str, request: Request) -> None:
-        """Raises AddressError for a target that nobody can have."""
+        """Raise AddressError if the target is malformed."""
         parse_target(target)
         self.name = target
         self.what = f"{request.method} at {target}"
@@ -120,7 +120,7 @@ class _ServiceClient(Client):
             raise UnsupportedScenario
         timeout = TIMEOUT if dress is Dress.TIMEOUT else None
         call = partial(self._method, self._message, timeout=timeout)
-        call()  # a call that fails does so now
+        call()  # to fail now if it fails
         return call
 
     def close(self) -> None:

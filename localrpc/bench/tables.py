@@ -10,7 +10,7 @@ from .measures import MEASURES
 
 
 def write_csv(document: Document, file: TextIO) -> None:
-    """One line for each peer in each scenario: seconds, bytes, and counts for each call."""
+    """Write a line for each peer in each scenario: seconds, bytes, and counts per call."""
     base = document.baseline
     names = sorted({name for section in document.sections for name in section.parameters})
     writer = csv.writer(file)
@@ -34,7 +34,7 @@ def write_csv(document: Document, file: TextIO) -> None:
 
 
 def write_markdown(document: Document, file: TextIO) -> None:
-    """What the report has at a glance: one line for each scenario."""
+    """Write the summary of the report: one line for each scenario."""
     peers = document.peers
     print("|", " | ".join(["", *peers]), "|", file=file)
     print("|---|" + "---:|" * len(peers), file=file)

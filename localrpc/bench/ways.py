@@ -1,7 +1,6 @@
-"""Ways between two processes, over what the system has: sockets, and pipes.
+"""Connections between two processes over the system's primitives: sockets, and pipes.
 
-How two come to share one is here once. What travels is up to who asks: an echo in
-Python (bare.py), or a loop in C (floors.py).
+This module opens them; an echo in Python (bare.py) or a loop in C (floors.py) uses them.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ class How(Enum):
 class Way:
     """One thread's two directions to its peer: bytes in order, and waiting for them.
 
-    `read` takes the most bytes that are wanted, which a queue that keeps messages
-    need not heed, and returns nothing once the peer has gone; both may raise
-    OSError then. `rx` and `tx` are what `how` says; without one, no floor can be made.
+    `read` takes the most bytes that are wanted, which a queue that preserves messages may ignore,
+    and returns nothing once the peer has gone; both may raise OSError then. `rx` and `tx` are what
+    `how` says; if it is None, no floor can be made.
     """
 
     read: Callable[[int], bytes]
@@ -47,18 +46,18 @@ class Way:
 
 
 class Primitive(ABC):
-    """What two processes have in common once they have met at a Unix socket."""
+    """What two processes share once they have connected through a Unix socket."""
 
     module = ""
-    """What it imports that may not be installed."""
+    """A module that it imports and that may not be installed."""
     package = ""
-    """What pip calls that."""
+    """The name of its package for pip."""
 
     def listen(self, path: str, serve: Callable[[Way], object]) -> AbstractContextManager[None]:
-        """Each client gets a thread that runs `serve`."""
-        door = socket.socket(socket.AF_UNIX)
-        door.bind(path)
-        return accepting(door, lambda sock: serve(self.server(sock)))
+        """Run `serve` on a thread for each client."""
+        bound = socket.socket(socket.AF_UNIX)
+        bound.bind(path)
+        return accepting(bound, lambda sock: serve(self.server(sock)))
 
     def dial(self, path: str) -> Way:
         sock = socket.socket(socket.AF_UNIX)
@@ -67,29 +66,29 @@ class Primitive(ABC):
 
     @abstractmethod
     def server(self, sock: socket.socket) -> Way:
-        """The server's side of the way that `client` makes; either owns its socket."""
+        """Return the server's side of the way that `client` makes; each owns its socket."""
 
     @abstractmethod
     def client(self, sock: socket.socket) -> Way: ...
 
 
 @contextmanager
-def accepting(door: socket.socket, serve: Callable[[socket.socket], object]) -> Iterator[None]:
-    """Each client of a bound socket gets a thread that runs `serve`. Owns the door."""
-    door.listen(128)
+def accepting(bound: socket.socket, serve: Callable[[socket.socket], object]) -> Iterator[None]:
+    """Run `serve` on a thread for each client of a bound socket, which this function closes."""
+    bound.listen(128)
 
     def accept() -> None:
         with contextlib.suppress(OSError):
             while True:
-                client, _ = door.accept()
+                client, _ = bound.accept()
                 threading.Thread(target=serve, args=(client,), daemon=True).start()
 
-    with closing(door), beside(accept, partial(door.shutdown, socket.SHUT_RDWR)):
+    with closing(bound), beside(accept, partial(bound.shutdown, socket.SHUT_RDWR)):
         yield
 
 
 class UnixSocket(Primitive):
-    """The socket that they have met at, and nothing else."""
+    """The socket through which they have connected, and nothing else."""
 
     def server(self, sock: socket.socket) -> Way:
         fd = sock.fileno()
@@ -99,12 +98,12 @@ class UnixSocket(Primitive):
 
 
 class TcpSocket(UnixSocket):
-    """On the loopback interface; the path is a file that has the port's number."""
+    """A socket on the loopback interface; the path is a file that has the port number."""
 
     def listen(self, path: str, serve: Callable[[Way], object]) -> AbstractContextManager[None]:
-        door = socket.create_server(("127.0.0.1", 0))
-        Path(path).write_text(str(door.getsockname()[1]))
-        return accepting(door, lambda sock: serve(self.server(sock)))
+        bound = socket.create_server(("127.0.0.1", 0))
+        Path(path).write_text(str(bound.getsockname()[1]))
+        return accepting(bound, lambda sock: serve(self.server(sock)))
 
     def dial(self, path: str) -> Way:
         return self.client(socket.create_connection(("127.0.0.1", int(Path(path).read_text()))))
@@ -117,7 +116,7 @@ class TcpSocket(UnixSocket):
 
 
 class Pipes(Primitive):
-    """Of the client, which hands over their other ends."""
+    """The client's pipes, whose other ends it hands over."""
 
     def server(self, sock: socket.socket) -> Way:
         with sock:
@@ -150,10 +149,10 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def hand_over(sock: socket.socket, *words: object) -> None:
-    """Tell the server what to open; raises ConnectionError if it does not say that it has."""
+    """Tell the server what to open. Raises ConnectionError unless it confirms that it has."""
     sock.sendall(" ".join(map(str, words)).encode())
     if not sock.recv(1):
-        raise ConnectionError("the server has not opened what was made for it")
+        raise ConnectionError("the server has not opened what the client created for it")
 
 
 def handed_over(sock: socket.socket) -> list[str]:

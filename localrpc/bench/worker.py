@@ -1,7 +1,7 @@
-"""One half of a peer in a process of its own, told what to do through a pipe.
+"""One half of a peer in a process of its own, which takes its orders from a pipe.
 
-Run by the runner as `python -m localrpc.bench.worker ROLE PEER DIRECTORY FD CORES`;
-PEER is for who looks at the process.
+Run by the runner as `python -m localrpc.bench.worker ROLE PEER DIRECTORY FD CORES`; PEER is only
+for people who look at the list of processes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from .peer import Client, Peer, UnsupportedScenario
 from .sample import Failure, Limit, Slice, Unsupported
 from .scenarios import Scenario
 
-# The pipe brings the Peer, then (Scenario, Slice) one way and Sample, Failure or
-# Unsupported the other; a first None says that this half is ready. Its end is the
-# end of the run.
+# The pipe carries the Peer, then (Scenario, Slice) one way and Sample, Failure or Unsupported
+# the other; a first None says that this half is ready. The end of the pipe is the end of the run.
 
 
 _PATIENCE = 20.0
@@ -77,7 +76,7 @@ def measure(peer: Peer, directory: Path, pipe: Any) -> None:
 
 
 def disturb(peer: Peer, directory: Path, pipe: Any) -> None:
-    """Large calls one after the other, until the pipe ends; the first is answered for."""
+    """Make large calls one after the other until the pipe ends; report the first one."""
     size: int = pipe.recv()
     with closing(peer.connect(directory)) as client:
         try:
@@ -105,8 +104,8 @@ _ROLES = {"server": serve, "client": measure, "neighbour": disturb}
 
 def main() -> None:
     # Ctrl-C is for the runner, which then ends the others in order. Not a session of its own:
-    # the kernel's autogroups would make switching between two such dearer than between any two
-    # programs of one shell. And not preexec_fn: with it the runner's half forks, which
+    # the kernel's autogroups would make switching between two such processes slower than between
+    # any two programs of one shell. And not preexec_fn: with it the runner's half forks, which
     # grpcio does not survive in a process where it has threads.
     os.setpgrp()
     role, _, directory, fd, cores = sys.argv[1:]

@@ -61,10 +61,10 @@ def test_an_unknown_name_is_one_line_with_the_known_ones() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--size", "huge"), "'huge' is no size from 8 to 16M; --scenario sizes has 64, 1k"),
-        (("--baseline", "rpyc", "--peer", "shm"), "'rpyc' is not measured; there are shm"),
+        (("--size", "huge"), "'huge' is not a size from 8 to 16M; --scenario sizes has 64, 1k"),
+        (("--baseline", "rpyc", "--peer", "shm"), "'rpyc' is not measured; the peers are shm"),
         (("--target", "shm:mine"), "--proto FILE and --method"),
-        (("--target", "shm:mine", "--proto", PROTO, "--method", "/a.B/C"), f"there are {UNARY}"),
+        (("--target", "shm:mine", "--proto", PROTO, "--method", "/a.B/C"), f"known are {UNARY}"),
         (("--target", "x:y", "--proto", PROTO, "--method", UNARY), "unknown scheme 'x'"),
         (
             ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--data", "{a}"),
@@ -153,7 +153,7 @@ def test_a_service_is_found_by_its_name_where_its_user_has_names(
 def test_a_scenario_that_no_peer_has_is_said() -> None:
     done = bench("--rounds", "1", "--seconds", "0.02", "--peer", "socket", "--baseline", "socket",
                  "--scenario", "download")  # fmt: skip
-    assert "Nothing to measure: server streaming, 64 B: no peer here has that." in done.stdout
+    assert "Not measured: server streaming, 64 B: no peer here supports it." in done.stdout
 
 
 def test_a_target_where_nobody_serves_is_a_row_that_says_why(tmp_path: Path) -> None:
@@ -197,13 +197,13 @@ def test_a_report_is_made_of_a_document_later(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == f"Wrote {report}\n"
     assert "<!doctype html>" in report.read_text()
-    assert "say what to make" in bench("report", results).stderr
+    assert "choose an output" in bench("report", results).stderr
 
 
 def test_what_would_fail_after_the_run_fails_before_it(tmp_path: Path) -> None:
     done = bench("--report", tmp_path / "no" / "report.html")
     assert done.returncode == 1
-    assert "there is no folder" in done.stderr.splitlines()[-1]
+    assert "does not exist" in done.stderr.splitlines()[-1]
     done = bench("--baseline-dir", tmp_path, "--against-baseline", "never")
     assert done.returncode == 1
     assert "no baseline 'never'" in done.stderr.splitlines()[-1]
@@ -212,7 +212,7 @@ def test_what_would_fail_after_the_run_fails_before_it(tmp_path: Path) -> None:
 def test_options_of_a_run_do_not_go_with_a_command() -> None:
     done = bench("--quick", "compare", __file__, __file__)
     assert done.returncode == 2
-    assert "--quick has to follow, or to go without, compare" in done.stderr
+    assert "--quick has to come after compare, or to be used without it" in done.stderr
 
 
 def test_a_missing_extra_is_one_line_with_the_command_for_it(
@@ -322,7 +322,7 @@ def test_an_interrupted_run_writes_what_was_measured(tmp_path: Path) -> None:
         os.close(ours)
         said = running.communicate(timeout=60)[0]
     assert running.returncode == 130
-    assert "Interrupted: only what had been measured is shown." in said
+    assert "Interrupted: only the figures measured until then are shown." in said
     raw = json.loads(file.read_text())
     assert raw["interrupted"] is True
     assert len(raw["scenarios"]["unary"]["rounds"]) >= 2

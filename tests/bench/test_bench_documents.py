@@ -138,8 +138,8 @@ def test_a_failure_is_a_line_too() -> None:
     ("text", "why"),
     [
         ("nothing", "is not JSON"),
-        ("[1]", "is no result of"),
-        ('{"scenarios": {}}', "is no result of"),
+        ("[1]", "is not a result of"),
+        ('{"scenarios": {}}', "is not a result of"),
         ('{"format": "localrpc-bench", "version": 99}', "has version 99; this localrpc reads 1"),
         ('{"format": "localrpc-bench", "version": 1}', "is damaged"),
     ],
@@ -168,7 +168,7 @@ def test_the_newest_of_a_baseline_counts(tmp_path: Path) -> None:
 
 def test_a_baseline_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
     History(tmp_path, "before-rings").save(document(**SMALL))
-    with pytest.raises(UnreadableDocument, match=r"no baseline 'main'.*there are before-rings"):
+    with pytest.raises(UnreadableDocument, match=r"no baseline 'main'.*the baselines are before-rings"):
         History(tmp_path, "main").newest()
 
 

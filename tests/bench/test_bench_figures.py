@@ -110,7 +110,7 @@ def test_a_message_has_the_size_it_is_asked_for(size: int) -> None:
 
 
 def test_an_unknown_peer_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown peer 'carrier-pigeon'; there are shm, unix"):
+    with pytest.raises(ValueError, match="unknown peer 'carrier-pigeon'; the peers are shm, unix"):
         find_peer("carrier-pigeon")
 
 

@@ -105,7 +105,7 @@ NO = refuses(OSError(errno.ENOSYS, "Function not implemented"))
             Verdict.PROBLEM,
             "remove it",
         ),
-        ("runtime directory", Fake(writable=False), Verdict.PROBLEM, "cannot be written"),
+        ("runtime directory", Fake(writable=False), Verdict.PROBLEM, "is not writable"),
         (
             "runtime directory",
             Fake(runtime_directory=refuses(FileNotFoundError()), writable=False),

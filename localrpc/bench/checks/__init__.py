@@ -1,4 +1,4 @@
-"""What this machine allows, what that means for each transport, and how to fix it.
+"""Checks of what this machine allows, what that means for each transport, and how to fix it.
 
 A check is a function of a System that returns one Finding; CHECKS has them all.
 """
@@ -38,7 +38,7 @@ CHECKS: dict[str, Check] = {
 
 
 def examine(system: System | None = None) -> list[Finding]:
-    """Every check's finding, with its name; what a check raises is a warning that says so."""
+    """Return every check's finding, with its name; an exception becomes a warning."""
     system = system or System()
     findings = []
     for name, check in CHECKS.items():
@@ -46,7 +46,7 @@ def examine(system: System | None = None) -> list[Finding]:
             finding = check(system)
         except Exception as error:
             finding = warning(
-                "could not be told", f"{type(error).__name__}: {error}", "please report this"
+                "check failed", f"{type(error).__name__}: {error}", "please report this"
             )
         findings.append(Finding(**{**vars(finding), "name": name}))
     return findings
@@ -54,7 +54,7 @@ def examine(system: System | None = None) -> list[Finding]:
 
 def as_json(findings: list[Finding]) -> list[dict[str, Any]]:
     return [
-        # What it is about comes first, as where it is shown.
+        # The transport that it concerns comes first, as in the table.
         {"name": finding.name, **asdict(finding), "verdict": finding.verdict.value}
         for finding in findings
     ]

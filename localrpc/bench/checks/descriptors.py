@@ -1,4 +1,4 @@
-"""Room for pipes and for open files."""
+"""Limits of pipes and open files."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import resource
 from .finding import KIB, MIB, Finding, ok, room, size_text, warning
 from .system import System
 
-# As large as we grow a pipe.
+# The largest size that localrpc requests for a pipe.
 _PIPE_BYTES = 256 * KIB
-# A ring's two memories are closed once mapped: two bells, a socket, a pidfd are left.
+# A ring's two memories are closed once mapped; two eventfds, a socket and a pidfd stay open.
 _DESCRIPTORS = 4
 
 
@@ -28,7 +28,7 @@ def pipes(system: System) -> Finding:
             "raise fs.pipe-max-size",
         )
     if not pages or privileged:
-        return ok(found, "pipe: gets all the room it asks for")
+        return ok(found, "pipe: gets the size it asks for")
     return room(
         found,
         pages * resource.getpagesize() // (2 * _PIPE_BYTES),

@@ -1,4 +1,4 @@
-"""What the kernel offers, tried out."""
+"""Features of the kernel, tried out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def pidfd(system: System) -> Finding:
     except (OSError, AttributeError) as error:
         return warning(
             f"no: {error}",
-            "mq: and sysvmq: cannot be used, since nothing else says that a peer has died; the"
-            " other transports see it by the end of the connection",
+            "mq: and sysvmq: cannot be used, because they need a pidfd to notice that a peer has"
+            " died; the other transports notice it by the end of the connection",
             "use Linux 5.3, or a sandbox that allows pidfd_open(2)",
         )
-    return ok("works", "the death of a peer is seen at once on every transport")
+    return ok("works", "the death of a peer is noticed at once on every transport")
 
 
 def peer_pidfd(system: System) -> Finding:
@@ -25,11 +25,11 @@ def peer_pidfd(system: System) -> Finding:
     except OSError as error:
         return warning(
             f"no: {error.strerror or error}",
-            "shm: and unix: see the death of a peer in another container by the end of its"
-            " socket alone; between processes that see each other nothing changes",
+            "shm: and unix: notice the death of a peer in another container only by the end of its"
+            " socket; nothing changes for processes in the same container",
             "use Linux 6.5",
         )
-    return ok("works", "shm: and unix: know their peer across containers")
+    return ok("works", "shm: and unix: identify peers in other containers, too")
 
 
 def futex_waitv(system: System) -> Finding:
@@ -38,7 +38,7 @@ def futex_waitv(system: System) -> Finding:
     except (OSError, ImportError) as error:
         return warning(
             f"no: {error}",
-            "shm:NAME?wakeup=futex wakes by eventfd instead",
+            "shm:NAME?wakeup=futex uses eventfd instead",
             "use Linux 5.16, or a sandbox that allows futex_waitv(2)",
         )
     return ok("works", "shm:NAME?wakeup=futex can be used")
@@ -51,6 +51,6 @@ def loopback(system: System) -> Finding:
         return warning(
             f"no: {error}",
             "tcp: cannot be used",
-            "bring the interface lo up, and allow the sandbox AF_INET and NETLINK_SOCK_DIAG",
+            "enable the interface lo, and allow AF_INET and NETLINK_SOCK_DIAG in the sandbox",
         )
-    return ok("works", "tcp: can be used, and knows which user is at the other end")
+    return ok("works", "tcp: can be used, and identifies the user at the other end")

@@ -1,4 +1,4 @@
-"""What a check says of a machine."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KIB = 1024
 MIB = 1024 * KIB
 
 FEW = 8
-"""Connections at once: a limit that allows no more is worth a warning."""
+"""A limit that allows fewer connections at once than this gets a warning."""
 
 
 class Verdict(str, Enum):
@@ -23,7 +23,7 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """`found` is what the machine has, `meaning` what that does to which transport."""
+    """`found` is what the machine has, `meaning` what follows for which transport."""
 
     verdict: Verdict
     found: str
@@ -50,13 +50,13 @@ Check = Callable[[System], Finding]
 def room(
     found: str,
     connections: int,
-    who: str,
+    user: str,
     fix: str,
     *,
     beyond: str = "",
     few: int = FEW,
 ) -> Finding:
-    meaning = f"{who} has room for about {connections:,} connections"
+    meaning = f"{user} has room for about {connections:,} connections"
     if beyond:
         meaning += f"; {beyond}"
     if connections < few:

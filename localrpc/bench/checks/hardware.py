@@ -14,7 +14,7 @@ def cores(system: System) -> Finding:
     if count < 2:
         return warning(
             "1 core",
-            "client and server take turns on it: every call waits for two switches of process,"
+            "client and server take turns on it: every call costs two context switches,"
             " and spinning (?spin=, ?wakeup=spin) only delays them",
             "allow this process another core (taskset, the container's cpuset)",
         )
@@ -31,14 +31,14 @@ def cpu_quota(system: System) -> Finding:
         return ok(found)
     return warning(
         found,
-        "a process that has used its share is stopped for up to 100 ms, which shows in the"
-        " slowest calls of every transport; spinning uses the share up sooner",
-        "raise the quota (docker --cpus, systemd CPUQuota=, a pod's limits.cpu), or say ?spin=off",
+        "a process that has used up its share is stopped for up to 100 ms, which affects the"
+        " slowest calls of every transport; spinning uses up the share sooner",
+        "raise the quota (docker --cpus, systemd CPUQuota=, a pod's limits.cpu), or use ?spin=off",
     )
 
 
 def _quota(system: System) -> float | None:
-    """Cores that the narrowest cgroup above this process allows, of either version."""
+    """Return the number of cores that the narrowest cgroup above this process allows."""
     quotas = []
     for line in (system.read("/proc/self/cgroup") or "").splitlines():
         _, controllers, group = line.split(":", 2)
@@ -66,12 +66,12 @@ def virtualization(system: System) -> Finding:
     text = system.read("/proc/cpuinfo") or ""
     guest = re.search(r"^flags\s*:.*\bhypervisor\b", text, re.M)
     if not guest and not system.exists("/sys/hypervisor/type"):
-        return ok("none seen", "waking a sleeping core costs no exit to a hypervisor")
+        return ok("none found", "waking a sleeping core needs no exit to a hypervisor")
     kind = system.read("/sys/class/dmi/id/product_name") or system.read("/sys/hypervisor/type")
     return ok(
         f"a virtual machine{f' ({kind})' if kind else ''}",
-        "waking a sleeping core takes longer than on bare metal, so that spinning before a"
-        " sleep saves more; time that the host gives to others shows in the slowest calls",
+        "waking a sleeping core takes longer than on bare metal, so spinning before a"
+        " sleep saves more; time that the host gives to other machines affects the slowest calls",
     )
 
 
@@ -80,6 +80,6 @@ def kernel(system: System) -> Finding:
     version = tuple(map(int, re.findall(r"\d+", release)[:2]))
     if version < (5, 3):
         return warning(
-            release, "what this localrpc is tested on is newer; see pidfd below", "use Linux 5.4"
+            release, "localrpc is tested on newer kernels; see pidfd below", "use Linux 5.4"
         )
     return ok(f"Linux {release}")

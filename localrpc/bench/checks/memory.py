@@ -5,7 +5,7 @@ from __future__ import annotations
 from .finding import FEW, MIB, Finding, ok, problem, size_text, warning
 from .system import System
 
-# What one connection takes: two rings.
+# The memory of one connection: two rings.
 _RING_BYTES = 2 * (MIB + 4096)
 
 
@@ -15,7 +15,7 @@ def memfd(system: System) -> Finding:
     except OSError as error:
         return problem(
             f"no: {error.strerror or error}",
-            "shm: has no memory to share and stays on its Unix socket",
+            "shm: has no shared memory and stays on its Unix socket",
             "allow memfd_create(2) and file seals in the sandbox, and leave memory free",
         )
     return ok("works", f"shm: shares sealed memory, {_RING_BYTES / MIB:.3g} MiB a connection")
@@ -27,12 +27,12 @@ def shm_directory(system: System) -> Finding:
     kinds = [words[2] for line in mounts if (words := line.split())[1:2] == ["/dev/shm"]]
     if not system.exists("/dev/shm") or not system.writable("/dev/shm"):
         return warning(
-            "not there, or not ours to write",
+            "missing or not writable",
             f"{means} stays on its socket; without ?memory= nothing changes",
             "mount a tmpfs there, mode 1777",
         )
     free = system.free("/dev/shm")
-    found = f"{kinds[-1] if kinds else 'no mount of its own'}, {size_text(free)} free"
+    found = f"{kinds[-1] if kinds else 'not a separate mount'}, {size_text(free)} free"
     if free < FEW * _RING_BYTES:
         return warning(
             found,

@@ -1,4 +1,4 @@
-"""Room for queues, of both kinds."""
+"""Limits of message queues, POSIX and System V."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 from .finding import Finding, room, warning
 from .system import System
 
-# A queue has three messages, each with what the kernel charges beside its bytes.
+# A queue has three messages, each with the kernel's overhead.
 _QUEUE_BYTES = 3 * (8192 + 96)
 
 
@@ -18,7 +18,7 @@ def mqueue(system: System) -> Finding:
         return warning(
             f"no: {error}",
             "mq: cannot be used",
-            "remove queues that nobody uses (ls /dev/mqueue), raise ulimit -q, or use a kernel"
+            "remove unused queues (ls /dev/mqueue), raise ulimit -q, or use a kernel"
             " with CONFIG_POSIX_MQUEUE",
         )
     limit = system.limit(resource.RLIMIT_MSGQUEUE)
@@ -31,7 +31,7 @@ def mqueue(system: System) -> Finding:
     found = f"{', '.join(settings)}; ulimit -q {ulimit}"
     if limit >= 0:
         queues = min(queues, limit // _QUEUE_BYTES)
-    # A server has one to knock at.
+    # A server has one for connect requests.
     connections = max(0, queues - 1) // 2
     return room(
         found,
@@ -57,5 +57,5 @@ def system_v(system: System) -> Finding:
         found,
         max(0, most - used - 1) // 2,
         "sysvmq:",
-        "remove queues that nobody uses (ipcs -q, ipcrm -q), or raise kernel.msgmni",
+        "remove unused queues (ipcs -q, ipcrm -q), or raise kernel.msgmni",
     )

@@ -1,4 +1,4 @@
-"""Python, what localrpc needs of it, and the core with its compiler."""
+"""Python, the packages that localrpc needs, and the core with its compiler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def python(system: System) -> Finding:
     name, version = system.python()
     found = f"{name} {'.'.join(map(str, version))}"
     if name != "CPython" or not (3, 10) <= version[:2] <= (3, 13):
-        return warning(found, "localrpc is made for CPython 3.10 to 3.13", "use one of these")
+        return warning(found, "localrpc supports CPython 3.10 to 3.13", "use one of these")
     return ok(found)
 
 
@@ -35,11 +35,11 @@ def compiler(system: System) -> Finding:
         return ok(f"{command}, and Python's headers")
     found = f"without {' and '.join(missing)}"
     if core(system).verdict is Verdict.OK:
-        return ok(found, "needed only to build localrpc, which is there already")
+        return ok(found, "needed only to build localrpc, which is installed")
     return problem(
         found,
         "localrpc's core cannot be built here",
-        "apt-get install gcc python3-dev, dnf install gcc python3-devel, or your system's like",
+        "apt-get install gcc python3-dev, dnf install gcc python3-devel, or the like",
     )
 
 
@@ -47,7 +47,7 @@ def packages(system: System) -> Finding:
     found, bad = [], []
     for requirement in system.requirements():
         match = re.fullmatch(r"([\w.-]+)\s*>=\s*([\d.]+)", requirement)
-        if match is None:  # one of an extra
+        if match is None:  # a dependency of an extra
             continue
         name, least = match.groups()
         version = system.version(name)

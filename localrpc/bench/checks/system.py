@@ -20,10 +20,10 @@ _SO_PEERPIDFD = 77
 
 
 class System:
-    """What the checks ask of a machine. `try_...` raises OSError where it is not possible."""
+    """The queries that checks make. A `try_...` raises OSError if something is not possible."""
 
     def read(self, path: str) -> str | None:
-        """A file's text; None if it is not there or not for us."""
+        """Return a file's text; None if it is missing or not readable."""
         try:
             return Path(path).read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
@@ -65,16 +65,16 @@ class System:
         return str(Path(sysconfig.get_paths()["include"]) / "Python.h")
 
     def limit(self, which: int) -> int:
-        """The soft limit; -1 is none."""
+        """Return the soft limit; -1 if there is none."""
         return resource.getrlimit(which)[0]
 
     def is_privileged(self) -> bool:
-        """Whether the limits per user are not for us: CAP_SYS_RESOURCE (24)."""
+        """True if limits per user do not apply to this process: CAP_SYS_RESOURCE (24)."""
         found = re.search(r"^CapEff:\s*([0-9a-f]+)", self.read("/proc/self/status") or "", re.M)
         return bool(found and int(found[1], 16) >> 24 & 1)
 
     def free(self, path: str) -> int:
-        """Bytes that this user may still write below `path`."""
+        """Return the bytes that this user may still write below `path`."""
         facts = os.statvfs(path)
         return facts.f_bavail * facts.f_frsize
 
@@ -82,7 +82,7 @@ class System:
         return os.access(path, os.W_OK | os.X_OK)
 
     def try_core(self) -> None:
-        """Raises ImportError."""
+        """Raise ImportError if it cannot be loaded."""
         import localrpc._core  # noqa: F401
 
     def try_pidfd(self) -> None:
@@ -97,7 +97,7 @@ class System:
         from localrpc._core import links
 
         if not links.futexes_work():
-            raise OSError("futex_waitv(2) is not there or not allowed")
+            raise OSError("futex_waitv(2) is missing or not allowed")
 
     def try_memfd(self) -> None:
         fd = os.memfd_create("localrpc-doctor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -120,18 +120,18 @@ class System:
         queue.unlink()
 
     def try_loopback(self) -> None:
-        """Also whether the kernel says whose a connection is."""
+        """Try loopback TCP, and whether the kernel tells the user at the other end."""
         from localrpc.transports.sockdiag import holder_of_other_end
 
         with contextlib.ExitStack() as stack:
-            door = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            ours = stack.enter_context(socket.create_connection(door.getsockname(), timeout=2))
-            stack.enter_context(door.accept()[0])
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            ours = stack.enter_context(socket.create_connection(server.getsockname(), timeout=2))
+            stack.enter_context(server.accept()[0])
             if holder_of_other_end(ours) is None:
-                raise OSError("sock_diag(7) does not know who has a connection's other end")
+                raise OSError("sock_diag(7) does not tell which user has the other end")
 
     def runtime_directory(self) -> str:
-        """Raises FileNotFoundError, or OSError with a text that names the fix."""
+        """Raise FileNotFoundError, or OSError with a text that names the fix."""
         from localrpc.transports import names
 
         return names.check_runtime_directory(create=False)
