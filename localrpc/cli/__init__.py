@@ -10,7 +10,7 @@ NEEDS = "localrpc: the commands need click: pip install 'localrpc[cli]'"
 
 def main() -> None:
     """The program `localrpc`."""
-    # What happens to a call is said in a line; grpcio's core would log it beside that.
+    # A failed call is reported in one line; grpcio's core would log it as well.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         from localrpc.cli._group import commands

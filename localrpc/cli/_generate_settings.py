@@ -9,7 +9,7 @@ from typing import Any
 
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
-# Each setting, its type, and what it is called on the command line.
+# Each setting, its type, and its name on the command line.
 KINDS: dict[str, type] = {
     "protos": list,
     "include": list,
@@ -25,9 +25,9 @@ class SettingsError(Exception):
 
 
 def load(start: Path) -> dict[str, Any]:
-    """The table of the nearest pyproject.toml at or above `start`, its paths made absolute.
+    """Return the table of the nearest pyproject.toml at or above `start`, with absolute paths.
 
-    Raises SettingsError for a file that is no TOML, a key that is not known or of a wrong type.
+    Raises SettingsError for a file that is not TOML, and for unknown keys or wrong types.
     """
     for folder in (start, *start.parents):
         path = folder / "pyproject.toml"

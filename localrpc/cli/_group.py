@@ -12,7 +12,7 @@ from localrpc.cli._near import did_you_mean, near_to
 
 @dataclass(frozen=True)
 class Entry:
-    """A subcommand: where it is below `localrpc.cli`, and the extra that it needs."""
+    """A subcommand: its place below `localrpc.cli`, and the extra that it needs."""
 
     place: str
     """MODULE:FUNCTION"""
@@ -27,12 +27,12 @@ COMMANDS = {
         "rpc.describe:describe", "cli", "Show services, methods and messages as in a .proto file."
     ),
     "doctor": Entry(
-        "doctor:doctor", "cli", "Say what this machine allows, and how to fix the rest."
+        "doctor:doctor", "cli", "Check this machine's limits and features; suggest fixes."
     ),
-    "health": Entry("rpc.health:health", "cli", "Ask a server for its health."),
+    "health": Entry("rpc.health:health", "cli", "Print the health of a server."),
     "list": Entry("rpc.listing:list_services", "cli", "List a server's services and methods."),
     "transports": Entry(
-        "transports:transports", "cli", "List the ways to talk, and what this machine has."
+        "transports:transports", "cli", "List the transports and this machine's limits for them."
     ),
     "generate": Entry("generate:generate", "codegen", "Write typed Python for .proto files."),
 }
@@ -65,11 +65,11 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        # A word that begins like an option is click's to refuse.
+        # Leave a word that begins like an option to click, which refuses it.
         if name not in COMMANDS and name[:1].isalnum() and not ctx.resilient_parsing:
             hint = (
                 did_you_mean(near_to(name, COMMANDS))
-                or f"; there are {', '.join(sorted(COMMANDS))}"
+                or f"; the commands are {', '.join(sorted(COMMANDS))}"
             )
             ctx.fail(f"no such command {name!r}{hint}")
         return super().resolve_command(ctx, args)

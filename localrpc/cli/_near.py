@@ -1,4 +1,4 @@
-"""What a mistyped name may have meant."""
+"""Suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from difflib import get_close_matches
 
 
 def near_to(name: str, known: Iterable[str]) -> list[str]:
-    """The known names that resemble `name`, best first."""
+    """Return the known names that resemble `name`, best first."""
     lower = {each.lower(): each for each in known}
     return [lower[each] for each in get_close_matches(name.lower(), lower)]
 
 
 def did_you_mean(names: Iterable[str]) -> str:
-    """`; did you mean 'a' or 'b'?`, or nothing without names."""
+    """Return `; did you mean 'a' or 'b'?`, or an empty string without names."""
     quoted = " or ".join(map(repr, names))
     return f"; did you mean {quoted}?" if quoted else ""

@@ -1,4 +1,4 @@
-"""`localrpc doctor`: what this machine allows, and how to fix what it does not."""
+"""`localrpc doctor`: checks this machine's limits and features, and suggests fixes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.PROBLEM: "bol
 @click.command()
 @click.option("--json", "json_", is_flag=True, help="Print the findings as JSON.")
 def doctor(*, json_: bool) -> None:
-    """Say what this machine allows, what it means for each transport, and how to fix it.
+    """Check what this machine allows, what that means for each transport, and how to fix it.
 
-    Exits with 1 if there is a problem: something without which localrpc, or
-    shm: as it is meant, does not work. A warning concerns some transports, or
-    their speed.
+    The exit code is 1 if there is a problem: something without which localrpc does not work, or
+    shm: works without shared memory. A warning concerns some transports, or their speed.
     """
     findings = examine()
     if json_:

@@ -1,4 +1,4 @@
-"""`localrpc generate`: protos to typed Python."""
+"""`localrpc generate`: writes typed Python for .proto files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _version(
     try:
         return parse_python(value) if value else None
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no version like 3.10") from None
+        raise click.BadParameter(f"{value!r} is not a version like 3.10") from None
 
 
 @click.command()
@@ -36,26 +36,26 @@ def _version(
     multiple=True,
     type=FOLDER,
     metavar="DIR",
-    help="Where imports are looked up. Default: the folder each PROTO lies in, or DIR itself.",
+    help="Where imports are searched. Default: the folder of each PROTO, or DIR itself.",
 )
 @click.option("--out", type=FOLDER, metavar="DIR", help="The folder to write to; made if missing.")
 @click.option(
     "--imports",
     type=click.Choice([kind.value for kind in Imports]),
-    help="How modules import each other. Default: relative, so that DIR is a package; absolute "
-    "if DIR is the current folder and no package.",
+    help="How modules import each other. Default: relative, so that DIR is a package; absolute"
+    " if DIR is the current folder and not a package.",
 )
 @click.option(
     "--python",
     callback=_version,
     metavar="3.N",
-    help="The oldest Python to run on. Default: 3.10.",
+    help="The oldest Python version to support. Default: 3.10.",
 )
 @click.option(
     "--init/--no-init", default=None, help="Write missing __init__.py files. Default: if relative."
 )
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if DIR is out of date.")
-@click.option("--watch", is_flag=True, help="Go on, and generate again whenever a proto changes.")
+@click.option("--watch", is_flag=True, help="Generate again whenever a .proto file changes.")
 def generate(
     protos: tuple[Path, ...],
     include: tuple[Path, ...],
@@ -77,12 +77,12 @@ def generate(
         localrpc generate protos/greeter.proto --out app/protocol
         localrpc generate -I protos protos/shop --out app/protocol
 
-    What is not given here is taken from [tool.localrpc.generate] of pyproject.toml, if there
-    is one: protos, include, out, imports, python, init.
+    Settings that are not given here are taken from [tool.localrpc.generate] in pyproject.toml, if
+    it exists: protos, include, out, imports, python, init.
     """
     with _mistakes_in_a_line():
         job = _job(protos, include, out, imports, python, init)
-        # What is written while we generate has not been seen: it counts as a change.
+        # A file that is written while we generate has not been read: it counts as a change.
         state = _state(job)
         if check:
             _check(job)
@@ -108,10 +108,10 @@ def _job(
     table = load(Path.cwd())
     sources = protos or tuple(table.get("protos", ()))
     if not sources:
-        raise click.UsageError("say which PROTO or DIR, here or in pyproject.toml")
+        raise click.UsageError("no PROTO or DIR given, here or in pyproject.toml")
     out = out or table.get("out")
     if out is None:
-        raise click.UsageError("say where to with --out, here or in pyproject.toml")
+        raise click.UsageError("no --out given, here or in pyproject.toml")
     try:
         kind = Imports(imports or table.get("imports") or _fitting_imports(out))
         version = python or parse_python(table.get("python", "3.10"))
@@ -127,7 +127,7 @@ def _job(
 
 
 def _fitting_imports(out: Path) -> Imports:
-    """What is generated into the current folder is imported by scripts beside it."""
+    """Return absolute for the current folder, whose modules are imported by scripts beside them."""
     beside = out.resolve() == Path.cwd() and not (out / "__init__.py").exists()
     return Imports.ABSOLUTE if beside else Imports.RELATIVE
 
@@ -156,7 +156,7 @@ def _wait_for_change(job: Job, before: dict[Path, int]) -> dict[Path, int]:
 
 
 def _state(job: Job) -> dict[Path, int]:
-    """When each proto that may matter was last written."""
+    """Return the modification time of each .proto file that may matter."""
     folders = [*job.sources, *job.roots]
     state = {}
     for folder in folders:
@@ -164,7 +164,7 @@ def _state(job: Job) -> dict[Path, int]:
             for path in find_protos([folder]):
                 state[path] = path.stat().st_mtime_ns
         except (GenerateError, OSError):
-            continue  # an editor replaces files: gone now, back in a moment
+            continue  # editors replace files: missing for a moment
     return state
 
 

@@ -1,4 +1,4 @@
-"""`localrpc transports`: the ways to talk, and what this machine has for them."""
+"""`localrpc transports`: lists the transports, and this machine's limits for them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import localrpc
 
 _COLUMN = 15
 _NARROWEST = 20
-_NOTE = "Without copy: messages get across without a copy by the kernel. -1: no limit."
+_NOTE = "Without copy: the kernel does not copy messages. -1: no limit."
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def transports(*, as_json: bool) -> None:
-    """List every kind of target: scope, technique, credentials, limits as they are now."""
+    """List every kind of target: scope, technique, credentials, and present limits."""
     if as_json:
         click.echo(_json())
     else:
@@ -37,7 +37,7 @@ def _json() -> str:
 
 
 def _blocks(width: int | None) -> str:
-    """A paragraph for each kind of target, its lines as wide as a terminal or, with None, whole."""
+    """Return a paragraph per kind of target, wrapped to `width`; None means no wrapping."""
     blocks = []
     for offer in localrpc.transports():
         rows = [
@@ -60,7 +60,7 @@ def _blocks(width: int | None) -> str:
 
 
 def _together(text: str) -> str:
-    """A limit and its value stay in one line: textwrap does not break at such a space."""
+    """Keep a limit and its value in one line: textwrap does not break at such a space."""
     return text.replace(" ", "\xa0")
 
 

@@ -26,4 +26,4 @@ def test_a_mistyped_command_is_told_the_near_ones() -> None:
 def test_a_command_like_no_other_is_told_all_of_them() -> None:
     done = CliRunner().invoke(commands, ["xyzzy"])
     assert done.exit_code == 2
-    assert f"no such command 'xyzzy'; there are {', '.join(sorted(COMMANDS))}" in done.output
+    assert f"no such command 'xyzzy'; the commands are {', '.join(sorted(COMMANDS))}" in done.output

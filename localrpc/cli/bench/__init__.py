@@ -1,4 +1,4 @@
-"""`localrpc bench`: a run, and what is made of the documents that runs have written."""
+"""`localrpc bench`: runs the benchmark, and evaluates the documents that runs have written."""
 
 from __future__ import annotations
 

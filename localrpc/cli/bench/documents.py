@@ -1,4 +1,4 @@
-"""The commands on documents that --json has written: `report` and `compare`."""
+"""The commands for documents that --json has written: `report` and `compare`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def report_(*, results: Path, **files: Path | None) -> None:
     """Make a report, plots or tables of RESULTS, which --json has written."""
     outputs = ready(Outputs(**files))
     if not outputs:
-        raise click.UsageError("say what to make: --report, --plots, --markdown or --csv")
+        raise click.UsageError("choose an output: --report, --plots, --markdown or --csv")
     write(outputs, _load(results).raw)
 
 
@@ -35,7 +35,7 @@ def report_(*, results: Path, **files: Path | None) -> None:
     "figures",
     type=click.Choice(list(MEASURES)),
     multiple=True,
-    help=f"Instead of {', '.join(comparing.COMPARED)}. May be repeated.",
+    help=f"The figure to compare. Default: {', '.join(comparing.COMPARED)}. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @comparison_options
@@ -50,9 +50,9 @@ def compare_(
     threshold: float,
     confidence: float,
 ) -> None:
-    """Say what changed between two runs, and whether it is beyond the noise.
+    """Show what changed between two runs, and whether it is more than noise.
 
-    The exit code is 1 if something became worse beyond the noise, and 0 otherwise.
+    The exit code is 1 if a figure became worse by more than the noise, and 0 otherwise.
     """
     comparison = comparing.compare(
         _load(before),

@@ -1,4 +1,4 @@
-"""What a terminal shows of a run while it lasts: the last round, and the time left."""
+"""What a terminal shows during a run: the last round, and the time left."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SHOWN = {"p50": microseconds, "rate": count, "cpu": microseconds}
 
 
 def describe(plan: Plan) -> str:
-    """What is going to be run, and how long that takes."""
+    """Return a description of a run before it starts, with the time it takes."""
     about = min(plan.cost, plan.budget or plan.cost)
-    longest = f", {clock_text(plan.budget)} at the most" if plan.budget is not None else ""
+    longest = f", at most {clock_text(plan.budget)}" if plan.budget is not None else ""
     return (
         f"{_many(len(plan.peers), 'peer')}, {_many(len(plan.scenarios), 'scenario')}, "
         f"{_many(plan.rounds, 'round')} of slices of {plan.seconds * 1000:.0f} ms: "
@@ -29,7 +29,7 @@ def describe(plan: Plan) -> str:
 
 
 def clock_text(seconds: float) -> str:
-    """Minutes and seconds, as 9:05."""
+    """Return minutes and seconds, as 9:05."""
     whole = round(seconds)
     return f"{whole // 60}:{whole % 60:02d}"
 
@@ -39,7 +39,7 @@ def _many(number: int, what: str) -> str:
 
 
 def watched(plan: Plan, console: Console) -> Results:
-    """Runs a plan, and shows it in the console as long as it lasts."""
+    """Run a plan, and show its progress in the console."""
     bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -47,7 +47,7 @@ def watched(plan: Plan, console: Console) -> Results:
         console=console,
     )
     task = bar.add_task("starting", total=1.0, left=clock_text(plan.cost))
-    # Drawn between slices alone: it costs the processor that is being measured.
+    # Drawn between slices only, because it uses the processor that is being measured.
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def draw(progress: Progress) -> None:

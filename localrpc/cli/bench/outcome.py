@@ -1,4 +1,4 @@
-"""What the commands share: where their outcome goes, and how it is judged."""
+"""Options that the commands share: where results are written, and how they are judged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from localrpc.bench import compare as comparing
 from localrpc.bench.output import Outputs
 
-# Of a pipe, which has no width.
+# For a pipe, which has no width.
 _WIDE = 140
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,7 +23,11 @@ def output_options(command: F) -> F:
         (
             ("--csv", "FILE", "Write the figures to FILE."),
             ("--markdown", "FILE", "Write a table for a README to FILE."),
-            ("--report", "FILE.html", "Write a report to look at: one file that needs no network."),
+            (
+                "--report",
+                "FILE.html",
+                "Write a report to FILE.html: one file that needs no network.",
+            ),
             ("--plots", "DIR", "Draw plots into DIR, as PNG and SVG."),
         )
     ):
@@ -40,7 +44,7 @@ def comparison_options(command: F) -> F:
             type=click.Choice(["regression", "change", "never"]),
             default="regression",
             show_default=True,
-            help="What beyond the noise makes the comparison's exit code 1.",
+            help="Which changes beyond the noise make the exit code of the comparison 1.",
         ),
         click.option(
             "--threshold",
@@ -48,14 +52,14 @@ def comparison_options(command: F) -> F:
             default=comparing.THRESHOLD * 100,
             show_default=True,
             metavar="PERCENT",
-            help="Smaller changes count as noise.",
+            help="Treat smaller changes as noise.",
         ),
         click.option(
             "--confidence",
             type=click.FloatRange(0.5, 0.9999),
             default=comparing.CONFIDENCE,
             show_default=True,
-            help="Of the test. 0.99 needs five rounds on each side, 0.9 three.",
+            help="Confidence of the test. 0.99 needs five rounds on each side, 0.9 three.",
         ),
     ):
         command = option(command)
@@ -63,7 +67,7 @@ def comparison_options(command: F) -> F:
 
 
 def ready(outputs: Outputs) -> Outputs:
-    """Finds out before the run what would fail after it."""
+    """Check before the run what would fail after it."""
     if lacks := outputs.lacks():
         raise click.ClickException(f"this output needs {lacks}: pip install 'localrpc[bench]'")
     try:
@@ -99,7 +103,7 @@ def color_option(command: F) -> F:
         is_eager=True,
         expose_value=False,
         callback=refuse,
-        help="Without colours, as with NO_COLOR set, and as into files and pipes.",
+        help="Do not use colours; the same as NO_COLOR, and the default for files and pipes.",
     )(command)
 
 

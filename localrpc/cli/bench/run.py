@@ -1,4 +1,4 @@
-"""`localrpc bench`: how fast each transport is here, beside grpcio."""
+"""`localrpc bench`: measures each transport on this machine, beside grpcio."""
 
 from __future__ import annotations
 
@@ -46,46 +46,46 @@ from .outcome import (
     write,
 )
 
-# In seconds: a slice, if there is time for it.
+# Seconds of a slice, if there is time for it.
 _SLICE = 1.0
-# What the planned rounds may take, and what all of it may, with repeated rounds. The
-# rest of a minute is for starting and ending, and of ten minutes too.
+# Seconds that the planned rounds may take, and that a run may take with repeated rounds. The
+# rest of the minute, or of the ten minutes, is for starting and ending.
 _QUICK_ROUNDS, _QUICK_TOTAL = 36.0, 44.0
 _ROUNDS, _TOTAL = 480.0, 570.0
 
 
 @click.group(invoke_without_command=True, subcommand_metavar="[COMMAND ...]")
-@click.option("--quick", is_flag=True, help="All of it in less than a minute.")
+@click.option("--quick", is_flag=True, help="Finish in less than a minute.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option(
     "--seconds",
     type=click.FloatRange(0.01),
-    help="Length of one slice: one peer, one scenario, one round. As long as all of it takes "
-    "less than ten minutes (--quick: one), but not longer than a second, if it is not said.",
+    help="Length of one slice: one peer, one scenario, one round. Default: the longest, up to a"
+    " second, with which the run takes less than ten minutes (with --quick: one).",
 )
 @click.option(
     "--placement",
     type=click.Choice([placement.value for placement in Placement]),
     default="unpinned",
     show_default=True,
-    help="Where server and client run.",
+    help="The cores for server and client.",
 )
-@click.option("--beside-busy", is_flag=True, help="Keep one busy process on each core beside.")
+@click.option("--beside-busy", is_flag=True, help="Run a busy process on each core meanwhile.")
 @click.option(
     "--transport",
     "--peer",
     "peers",
     multiple=True,
     metavar="NAME",
-    help="Only this peer: a transport, with options if any (shm?wakeup=signal), grpcio, or one of "
-    "--list. May be repeated.",
+    help="Measure this peer only: a transport, perhaps with options (shm?wakeup=signal), grpcio,"
+    " or a peer of --list. May be repeated.",
 )
 @click.option(
     "--scenario",
     "scenarios",
     multiple=True,
     metavar="NAME",
-    help="Only this one, or this sweep, of --list. May be repeated.",
+    help="Measure this scenario or sweep of --list only. May be repeated.",
 )
 @click.option(
     "--list",
@@ -101,14 +101,14 @@ _ROUNDS, _TOTAL = 480.0, 570.0
     "sizes",
     multiple=True,
     metavar="SIZE",
-    help="Unary calls of this size, 8 to 16M (64, 16k, 1M). May be repeated.",
+    help="Measure unary calls of this size, 8 to 16M (64, 16k, 1M). May be repeated.",
 )
 @click.option(
     "--threads",
     multiple=True,
     type=click.IntRange(1, 256),
     metavar="N",
-    help="So many threads, or asyncio's tasks, on one channel. May be repeated.",
+    help="Use this many threads, or asyncio tasks, on one channel. May be repeated.",
 )
 @click.option(
     "--rate",
@@ -116,38 +116,38 @@ _ROUNDS, _TOTAL = 480.0, 570.0
     multiple=True,
     type=click.FloatRange(1, 1_000_000),
     metavar="N",
-    help="So many calls a second, each timed from when it is due. May be repeated.",
+    help="Make this many calls a second, each timed from when it is due. May be repeated.",
 )
 @click.option(
     "--clients",
     multiple=True,
     type=click.IntRange(1, 4096),
     metavar="N",
-    help="So many clients that call in turn. May be repeated.",
+    help="Use this many clients that call in turn. May be repeated.",
 )
 @click.option(
     "--syscalls",
     is_flag=True,
-    help="Count system calls, too, in slices of their own at the end (needs perf).",
+    help="Count system calls as well, in slices of their own at the end (needs perf).",
 )
 @click.option(
     "--baseline",
     metavar="PEER",
-    help="What the others are compared with: grpcio, or the first --target.",
+    help="The peer to compare others with. Default: grpcio, or the first --target.",
 )
 @click.option(
     "--target",
     "targets",
     multiple=True,
     metavar="TARGET",
-    help="Measure a service of your own, which runs there; grpc:TARGET if grpcio serves it. "
-    "May be repeated.",
+    help="Measure your own service, which is running there; grpc:TARGET if grpcio serves it."
+    " May be repeated.",
 )
 @click.option(
     "--proto",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where --method is defined.",
+    help="The file that defines --method.",
 )
 @click.option(
     "-I",
@@ -155,7 +155,7 @@ _ROUNDS, _TOTAL = 480.0, 570.0
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where --proto and its imports are sought; otherwise beside it. May be repeated.",
+    help="Where --proto and its imports are searched; default: its folder. May be repeated.",
 )
 @click.option("--method", metavar="/PKG.SERVICE/METHOD", help="The unary method to call.")
 @click.option("--data", default="{}", metavar="JSON", help="The request.", show_default=True)
@@ -163,14 +163,14 @@ _ROUNDS, _TOTAL = 480.0, 570.0
     "--server-pid",
     type=click.IntRange(1),
     metavar="PID",
-    help="Of the server at --target: its processor time and memory count too.",
+    help="The server process at --target, to measure its processor time and memory, too.",
 )
 @click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write every round to FILE; `report` and `compare` read it.",
+    help="Write every round to FILE, for `report` and `compare`.",
 )
 @output_options
 @click.option(
@@ -178,21 +178,21 @@ _ROUNDS, _TOTAL = 480.0, 570.0
     is_flag=False,
     flag_value=DEFAULT,
     metavar="[NAME]",
-    help=f"Keep this run in the project's history, as its newest of that name ({DEFAULT}).",
+    help=f"Save this run in the project's history, as the newest of that name ({DEFAULT}).",
 )
 @click.option(
     "--against-baseline",
     is_flag=False,
     flag_value=DEFAULT,
     metavar="[NAME]",
-    help=f"Compare with the newest that was saved under that name ({DEFAULT}).",
+    help=f"Compare with the newest run that was saved under that name ({DEFAULT}).",
 )
 @click.option(
     "--baseline-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=DIRECTORY,
     show_default=True,
-    help="Where the history is.",
+    help="The folder of the history.",
 )
 @comparison_options
 @color_option
@@ -233,8 +233,8 @@ def bench(
 ) -> None:
     """Measure calls over every transport and over grpcio's Unix socket, side by side.
 
-    Every peer gets a server process and a client process. Rounds in which other
-    processes used the machine are dropped and repeated.
+    Each peer has a server process and a client process. Rounds in which other processes used
+    the machine are dropped and repeated.
     """
     if context.invoked_subcommand is not None:
         _refuse_options(context, context.invoked_subcommand)
@@ -252,7 +252,7 @@ def bench(
             raise ValueError(why)
         if targets:
             if peers or sizes:
-                raise ValueError("--target measures one request: without --peer and --size")
+                raise ValueError("--target measures one request: omit --peer and --size")
             services = _services(targets, proto, include, method, data)
             names = list(services)
             chosen = _own(chosen or [SCENARIOS["unary"]], services[names[0]])
@@ -264,7 +264,7 @@ def bench(
                 find_peer(name)
         if baseline is not None and baseline not in names:
             raise ValueError(
-                f"the baseline {baseline!r} is not measured; there are {', '.join(names)}"
+                f"the baseline {baseline!r} is not measured; the peers are {', '.join(names)}"
             )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
@@ -272,7 +272,7 @@ def bench(
     saved, against = _histories(baseline_dir, save_baseline, against_baseline)
     plan = Plan(
         peers=tuple(names),
-        # What two options ask for is measured once.
+        # A scenario that two options ask for is measured once.
         scenarios=distinct(chosen or SCENARIOS.values()),
         rounds=rounds,
         seconds=_SLICE if seconds is None else seconds,
@@ -307,7 +307,7 @@ def bench(
 
 
 def timed(plan: Plan, *, quick: bool, asked: bool) -> Plan:
-    """The plan with slices that fit the time, unless their length was `asked` for."""
+    """Return the plan with slices that fit the time, unless their length was `asked` for."""
     if quick:
         return replace(plan.fitted(_QUICK_ROUNDS), budget=_QUICK_TOTAL)
     if not asked:
@@ -329,7 +329,7 @@ def _services(
 
 
 def _own(chosen: list[Scenario], peer: ServicePeer) -> list[Scenario]:
-    """Those that can have the user's request in place of an echo's, with it."""
+    """Return the scenarios that can use the user's request in place of an echo, with it."""
     fit = [one for one in chosen if is_of_one_request(one)]
     if not fit:
         names = ", ".join(one.name for one in chosen)
@@ -357,19 +357,19 @@ def _list(context: click.Context) -> None:
 
 
 def _refuse_options(context: click.Context, command: str) -> None:
-    """`bench --quick compare` would measure nothing, so it is an error."""
+    """Raise an error for `bench --quick compare`, which would measure nothing."""
     given = click.core.ParameterSource.COMMANDLINE
     for parameter in context.command.params:
         if context.get_parameter_source(parameter.name or "") is given:
             raise click.UsageError(
-                f"{parameter.opts[0]} has to follow, or to go without, {command}"
+                f"{parameter.opts[0]} has to come after {command}, or to be used without it"
             )
 
 
 def _histories(
     directory: Path, save: str | None, against: str | None
 ) -> tuple[History | None, Document | None]:
-    """Where to save, and what to compare with: read first, so that a run may do both."""
+    """Return where to save, and the document to compare with, which is read before it is saved."""
     try:
         return (
             History(directory, save) if save is not None else None,

@@ -1,1 +1,1 @@
-"""`localrpc call`, `list`, `describe` and `health`: any service, called by hand."""
+"""`localrpc call`, `list`, `describe` and `health`: calls to any service from a shell."""

@@ -35,10 +35,10 @@ from localrpc.cli.rpc.output import dumped, json_of, tell, tell_metadata
     "--data",
     multiple=True,
     metavar="JSON|@FILE|-",
-    help="The request, or a stream of them: JSON objects one after another, one a line, or in "
-    "one array; - is stdin. Default: one empty request, or a stream without any.",
+    help="The request, or a stream of requests: JSON objects in sequence, one per line, or in"
+    " one array; - is stdin. Default: one empty request, or an empty stream.",
 )
-@click.option("--template", is_flag=True, help="Print a request to fill in; call nothing.")
+@click.option("--template", is_flag=True, help="Print a request to fill in, without calling.")
 @click.option("--defaults", is_flag=True, help="Show fields that have their default value, too.")
 @click.option("-v", "--verbose", is_flag=True, help="Show metadata and times, on stderr.")
 @connection_options
@@ -46,16 +46,16 @@ from localrpc.cli.rpc.output import dumped, json_of, tell, tell_metadata
 def call(method: str, data: tuple[str, ...], template: bool, **options: Any) -> None:
     """Call a method of the server at TARGET, and print each answer as JSON.
 
-    The server says itself which services it has (server reflection), unless --proto,
-    --proto-dir or --module is given. An answer is one line; on a terminal it is indented.
+    The services of the server are found by server reflection, unless --proto, --proto-dir or
+    --module is given. An answer is printed in one line; on a terminal it is indented.
 
     \b
         localrpc call shm:greeter demo.Greeter/Greet -d '{"name": "Ada"}'
         localrpc call unix:/run/shop.sock Shop/Upload -d @items.json
         localrpc call grpc:localhost:50051 Chat/Talk -d - --proto chat.proto
 
-    The exit code is 0 for OK, 64 plus the status code for a call that failed (UNAVAILABLE:
-    78), and 2 for a command or a request that is wrong.
+    The exit code is 0 for OK, 64 plus the status code for a failed call (UNAVAILABLE: 78), and
+    2 for an error in the command or the request.
     """
     began = perf_counter()
     with open_connection(options) as connection:
@@ -81,7 +81,7 @@ def call(method: str, data: tuple[str, ...], template: bool, **options: Any) -> 
 
 
 class Call:
-    """One call, of any of the four kinds."""
+    """One call, of any kind."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Call:
         self._ended = 0.0
 
     def answers(self) -> Iterator[Message]:
-        """Make the call. Raises Misuse for a wrong request; check() says how the call ended."""
+        """Make the call. Raises Misuse for a bad request; check() tells how the call ended."""
         method = self._method
         kinds = {True: "stream", False: "unary"}
         kind = f"{kinds[method.client_streaming]}_{kinds[method.server_streaming]}"
@@ -135,14 +135,14 @@ class Call:
             self._call.cancel()
 
     def check(self) -> None:
-        """Raises Misuse or CallFailed unless all went well."""
+        """Raise Misuse or CallFailed unless the call ended with OK."""
         if self._mistake is not None:
             raise self._mistake
         if self._call.code() is not grpc.StatusCode.OK:
             raise CallFailed(self._call.code(), self._call.details())
 
     def report(self, preparation: float) -> None:
-        """Print what came beside the answers, and the times."""
+        """Print metadata and times."""
         if self._call is None:
             return
         tell_metadata("<", self._call.initial_metadata())
@@ -165,14 +165,14 @@ class Call:
         return found[0]
 
     def _stream(self) -> Iterator[Message]:
-        # In a thread of the channel's, which would log an exception.
+        # In a thread of the channel, which would log an exception.
         try:
             for request in self._requests:
                 self._sent += 1
                 yield request
         except Misuse as mistake:
             self._mistake = mistake
-            # Not ended as usual: the server would take what it has for the whole.
+            # Do not end the stream: the server would take the requests so far for all of them.
             self._started.wait()
             self._call.cancel()
 

@@ -1,4 +1,4 @@
-"""The channel of one command, with its metadata and the time it may take."""
+"""The channel of one command, with its metadata and its time limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from localrpc.cli.rpc.errors import Misuse, failures_told
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
-# A person who asks for a large answer wants it.
+# No limit: the user has asked for this answer.
 _OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -27,7 +27,7 @@ class Connection:
     channel: grpc.Channel
     metadata: Metadata = ()
     deadline: float | None = None
-    """On time.monotonic(): for the whole command, reflection and call."""
+    """On time.monotonic(): for the whole command, both reflection and call."""
 
     def time_left(self) -> float | None:
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())
@@ -37,7 +37,7 @@ class Connection:
 def connected(
     target: str, headers: Iterable[str], timeout: float | None, tls: bool, ca: Path | None
 ) -> Iterator[Connection]:
-    """Open a channel; failed calls, and mistakes in the target, end the program in a line."""
+    """Open a channel; a failed call or a bad target ends the program with one line."""
     metadata = tuple(map(parse_header, headers))
     deadline = None if timeout is None else monotonic() + timeout
     try:
@@ -52,13 +52,13 @@ def _open(target: str, tls: bool, ca: Path | None) -> grpc.Channel:
     if not tls and ca is None:
         return localrpc.insecure_channel(target, _OPTIONS)
     if not target.startswith("grpc:"):
-        raise Misuse(f"{target} is a local target and has no TLS: leave out --tls and --ca")
+        raise Misuse(f"{target} is a local target and has no TLS: omit --tls and --ca")
     roots = None if ca is None else ca.read_bytes()
     return localrpc.secure_channel(target, grpc.ssl_channel_credentials(roots), _OPTIONS)
 
 
 def parse_header(text: str) -> tuple[str, str | bytes]:
-    """`key: value` as metadata; the value of a key that ends with -bin is base64."""
+    """Parse `key: value` as metadata; the value of a key that ends with -bin is base64."""
     key, colon, value = text.partition(":")
     key, value = key.strip().lower(), value.strip()
     if not colon or not key:

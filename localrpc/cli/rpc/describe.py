@@ -1,4 +1,4 @@
-"""`localrpc describe`: definitions in the words of a .proto file."""
+"""`localrpc describe`: prints definitions as in a .proto file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from localrpc.cli.rpc.options import (
 @connection_options
 @schema_options
 def describe(symbols: tuple[str, ...], **options: Any) -> None:
-    """Print the definitions of SYMBOLs and of all that they use; without any, of everything.
+    """Print the definitions of SYMBOLs and of all types they use; without SYMBOL, of everything.
 
     A SYMBOL is a service, a method, a message or an enum of the server at TARGET. Types of
-    google.protobuf are not repeated, unless one is asked for.
+    google.protobuf are printed only if they are SYMBOLs.
     """
     from localrpc.cli.rpc.output import described
     from localrpc.cli.rpc.schema import types_of

@@ -1,4 +1,4 @@
-"""How these commands fail: what is printed, and the exit code."""
+"""Errors of these commands: what is printed, and the exit code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 import grpc
 
 FAILED_CALL = 64
-"""Added to the status code of a failed call, as grpcurl does; 2 is misuse."""
+"""Added to the status code of a failed call, as in grpcurl; 2 is misuse."""
 INTERRUPTED = 130
 
 
@@ -21,7 +21,7 @@ class Misuse(click.ClickException):
 
 
 class CallFailed(click.ClickException):
-    """A call ended with another status than OK."""
+    """A call ended with a status other than OK."""
 
     def __init__(self, code: grpc.StatusCode, details: str | None, hint: str = "") -> None:
         super().__init__(f"{code.name}: {details or 'no details'}{hint}")

@@ -1,4 +1,4 @@
-"""`localrpc health`: what a server says of its health, once or whenever it changes."""
+"""`localrpc health`: prints a server's health, once or whenever it changes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SERVING = _STATES.index("SERVING")
 _PACKAGE = "grpc.health.v1"
 
 
-@click.command(short_help="Ask a server for its health.")
+@click.command(short_help="Print the health of a server.")
 @click.argument("target", shell_complete=completion.targets)
 @click.argument("service", default="", shell_complete=completion.services)
-@click.option("--watch", is_flag=True, help="Go on, and print each change.")
+@click.option("--watch", is_flag=True, help="Continue, and print each change.")
 @connection_options
 def health(service: str, watch: bool, **options: Any) -> None:
-    """Print the health of the server at TARGET, or of one SERVICE of it, such as SERVING.
+    """Print the health of the server at TARGET, or of its SERVICE, such as SERVING.
 
     The exit code is 0 for SERVING, 1 for any other state, 64 plus the status code if the
     call failed: 69 (NOT_FOUND) for a service that the server does not know, 76
-    (UNIMPLEMENTED) for a server that does not tell its health.
+    (UNIMPLEMENTED) for a server without a health service.
     """
     request, response = _messages()
     with open_connection(options) as connection:
@@ -53,9 +53,9 @@ def health(service: str, watch: bool, **options: Any) -> None:
 
 
 def _messages() -> tuple[Any, Any]:
-    """HealthCheckRequest and HealthCheckResponse, so that grpcio-health-checking is not needed.
+    """Return HealthCheckRequest and HealthCheckResponse, without needing grpcio-health-checking.
 
-    The status is declared as the number that it is on the wire.
+    The status is declared as a number, which it is on the wire.
     """
     file = FileDescriptorProto(name="health.proto", package=_PACKAGE, syntax="proto3")
     for name, field, kind in (

@@ -19,11 +19,11 @@ from localrpc.cli.rpc.output import described
 @click.command("list", short_help="List the services of a server, and their methods.")
 @click.argument("target", shell_complete=completion.targets)
 @click.argument("service", required=False, shell_complete=completion.services)
-@click.option("-m", "--methods", is_flag=True, help="The methods of every service.")
+@click.option("-m", "--methods", is_flag=True, help="List the methods of every service.")
 @connection_options
 @schema_options
 def list_services(service: str | None, methods: bool, **options: Any) -> None:
-    """Print the services of the server at TARGET, or the methods of one, one a line."""
+    """Print the services of the server at TARGET, or the methods of one SERVICE, one per line."""
     with open_connection(options) as connection:
         schema = read_schema(options, connection)
         if service is None and not methods:

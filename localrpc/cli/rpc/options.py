@@ -1,4 +1,4 @@
-"""What the commands share on the command line."""
+"""Options that the commands share."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _CONNECTION = (
         "headers",
         multiple=True,
         metavar="KEY:VALUE",
-        help="Metadata to send, reflection included. The value of a key that ends with -bin is "
-        "base64. May be repeated.",
+        help="Metadata to send, for reflection, too. The value of a key that ends with -bin is"
+        " base64. May be repeated.",
     ),
     click.option(
         "--timeout",
         type=click.FloatRange(0, min_open=True),
         metavar="SECONDS",
-        help="How long the whole command may take. Default: no limit.",
+        help="Time limit for the whole command. Default: no limit.",
     ),
     click.option("--tls", is_flag=True, help="Use TLS; for grpc: targets."),
     click.option("--ca", type=_PATH, metavar="FILE", help="Trust these certificates; implies TLS."),
@@ -41,7 +41,7 @@ _SCHEMA = (
         multiple=True,
         type=_PATH,
         metavar="FILE",
-        help="Read services from a .proto file, not by server reflection. May be repeated.",
+        help="Read services from a .proto file instead of server reflection. May be repeated.",
     ),
     click.option(
         "--proto-dir",
@@ -49,7 +49,7 @@ _SCHEMA = (
         multiple=True,
         type=_PATH,
         metavar="DIR",
-        help="Where imports are looked up; without --proto, read every .proto file below it.",
+        help="Where imports are searched; without --proto, read every .proto file below it.",
     ),
     click.option(
         "--module",
@@ -74,13 +74,13 @@ def schema_options(command: F) -> F:
 
 
 def open_connection(options: dict[str, Any]) -> AbstractContextManager[Connection]:
-    """The connection that connection_options ask for."""
+    """Open the connection that connection_options describe."""
     wanted = ("headers", "timeout", "tls", "ca")
     return connected(options["target"], **{name: options[name] for name in wanted})
 
 
 def read_schema(options: dict[str, Any], connection: Connection) -> Schema:
-    """The schema that schema_options ask for, by default what the server says."""
+    """Return the schema that schema_options describe, by default from server reflection."""
     from localrpc.cli.rpc import sources
 
     if options["modules"] or options["protos"] or options["folders"]:

@@ -1,4 +1,4 @@
-"""Messages as JSON on stdout; what -v tells, on stderr."""
+"""Prints messages as JSON on stdout, and the output of -v on stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from localrpc.cli.rpc.schema import Schema
 
 
 def json_of(message: Message, pool: DescriptorPool, *, defaults: bool = False) -> str:
-    """Raises ClickException for what has no JSON."""
+    """Return a message as JSON. Raises ClickException if it cannot be shown as JSON."""
     try:
         value = json_format.MessageToDict(
             message, always_print_fields_with_no_presence=defaults, descriptor_pool=pool
@@ -27,18 +27,18 @@ def json_of(message: Message, pool: DescriptorPool, *, defaults: bool = False) -
     except (TypeError, ValueError, json_format.SerializeToJsonError) as error:
         # An Any of an unknown type, or a timestamp out of its range.
         raise click.ClickException(
-            f"a {message.DESCRIPTOR.full_name} that JSON cannot show: {error}"
+            f"a {message.DESCRIPTOR.full_name} that cannot be shown as JSON: {error}"
         ) from error
     return dumped(value)
 
 
 def dumped(value: Any) -> str:
-    """JSON in one line, or indented where stdout is a terminal."""
+    """Return JSON in one line, or indented if stdout is a terminal."""
     return json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
 
 
 def described(schema: Schema) -> Iterator[ServiceDescriptor]:
-    """Every service; those that a server lists without a description are only warned of."""
+    """Yield every service; warn of those that a server lists without a description."""
     for name in schema.services():
         try:
             yield schema.service(name)

@@ -20,18 +20,18 @@ NEEDS = (
     "(or give --proto FILE or --module NAME)"
 )
 _ELSEWHERE = "; give --proto FILE or --module NAME"
-# The older is what grpcio-reflection serves, and nearly all others. The messages are the same.
+# The older version is served by grpcio-reflection and nearly all others; the messages are the same.
 _OLDER, _NEWER = "grpc.reflection.v1alpha.", "grpc.reflection.v1."
 
 
 def from_server(connection: Connection) -> Schema:
-    """What the server says of itself; asked when it is needed."""
+    """Return the schema of the server, which is queried when a descriptor is needed."""
     database = _Database(connection)
     return Schema(connection.target, DescriptorPool(database), database.services)
 
 
 class _Database:
-    """A descriptor database, as DescriptorPool asks it, that reports failures as they are."""
+    """A descriptor database for DescriptorPool that reports failures unchanged."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -46,7 +46,7 @@ class _Database:
         try:
             file: FileDescriptorProto = self._ask("FindFileByName", name)
         except KeyError:
-            # Some servers do not give away the files that every protobuf library has.
+            # Some servers do not return the files that every protobuf library has.
             return _bundled(name)
         return file
 
@@ -85,13 +85,13 @@ class _Database:
             self._inner = self._open()
             return self._ask(question, *arguments)
         except (AssertionError, StopIteration) as error:
-            # grpcio-reflection's words for an error other than NOT_FOUND, and for no answer.
+            # grpcio-reflection's text for an error other than NOT_FOUND, and for a missing answer.
             words = str(error) or "it ended without an answer"
             raise Misuse(f"server reflection at {target} failed: {words}{_ELSEWHERE}") from error
 
 
 class _Reflection:
-    """What a stub of server reflection needs of a channel: one method, of one version."""
+    """The part of a channel that a stub of server reflection uses: one method, of one version."""
 
     def __init__(self, connection: Connection, version: str) -> None:
         self._connection = connection
@@ -112,7 +112,7 @@ class _Reflection:
 
 
 def _bundled(name: str) -> FileDescriptorProto:
-    """One of protobuf's own files. Raises KeyError for others."""
+    """Return one of protobuf's own files. Raises KeyError for others."""
     if not name.startswith("google/protobuf/"):
         raise KeyError(name)
     try:

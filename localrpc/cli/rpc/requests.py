@@ -1,4 +1,4 @@
-"""Requests from JSON: objects one after another, one a line, or in one array."""
+"""Reads requests from JSON: objects in sequence, one per line, or in one array."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from localrpc.cli.rpc.errors import Misuse
 
 _CHUNK = 1 << 16
-# A JSON string has no line break in it, so a line can be looked at alone.
+# A JSON string has no line break in it, so each line can be examined alone.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]')
 _DEPTH = {"{": 1, "[": 1, "}": -1, "]": -1}
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -30,7 +30,7 @@ _ARRAYS = ("google.protobuf.ListValue", "google.protobuf.Value")
 def requests_of(
     data: Iterable[str], descriptor: Descriptor, pool: DescriptorPool
 ) -> Iterator[Message]:
-    """Messages from each `-d`: JSON, @FILE, or - for stdin. Raises Misuse when a bad one comes."""
+    """Yield messages from each `-d`: JSON, @FILE, or - for stdin. Raises Misuse for a bad one."""
     message_class = GetMessageClass(descriptor)
     number = 0
     for item in data:
@@ -46,9 +46,9 @@ def requests_of(
 
 
 def _values(lines: Iterable[str], *, unwrap: bool) -> Iterator[Any]:
-    """Top-level JSON values, as soon as the line they end in was read.
+    """Yield top-level JSON values, each as soon as its last line has been read.
 
-    With `unwrap` the elements of an array are such values.
+    With `unwrap`, the elements of an array are yielded instead of the array.
     """
     reader = _Reader(unwrap)
     buffer: list[str] = []
@@ -56,13 +56,13 @@ def _values(lines: Iterable[str], *, unwrap: bool) -> Iterator[Any]:
     for line in lines:
         buffer.append(line)
         depth += sum(_DEPTH.get(token, 0) for token in _TOKEN.findall(line))
-        # Whole values only: trying after each line of one would take quadratic time.
+        # Parse complete values only: a try after each line would take quadratic time.
         if depth <= 0 or (depth == 1 and reader.enters_array(buffer[0])):
             yield from reader.read("".join(buffer))
             buffer.clear()
     yield from reader.read("".join(buffer))
     if reader.in_array:
-        raise Misuse("the array of requests is not closed: there is no ']'")
+        raise Misuse("the array of requests is not closed: ']' is missing")
 
 
 class _Reader:
@@ -71,13 +71,13 @@ class _Reader:
         self._decoder = json.JSONDecoder()
         self.in_array = False
         self._comma = False
-        """In an array, a value has come since the last comma."""
+        """In an array: True if a value has come since the last comma."""
 
     def enters_array(self, text: str) -> bool:
         return self.in_array or (self._unwrap and text.lstrip().startswith("["))
 
     def read(self, text: str) -> Iterator[Any]:
-        """The values in a text that ends between values."""
+        """Yield the values in a text that ends between values."""
         at = _skip(text, 0)
         while at < len(text):
             sign = text[at]
@@ -128,7 +128,7 @@ def _lines(item: str) -> Iterator[str]:
 
 
 def _lines_of(descriptor: int, name: str) -> Iterator[str]:
-    # Not sys.stdin: a thread that waits in it at the program's end brings Python down.
+    # Not sys.stdin: a thread that waits in it at exit makes Python abort.
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     rest = ""
     data = b"first"

@@ -1,4 +1,4 @@
-"""Services, methods and messages by name, wherever their descriptors come from."""
+"""Services, methods and messages by name, from any source of descriptors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FEW = 8
 
 
 class Schema:
-    """`origin` is what has these services, for errors: a target, a file, a module."""
+    """`origin` names the source in errors: a target, a file or a module."""
 
     def __init__(
         self, origin: str, pool: DescriptorPool, names: Callable[[], Iterable[str]]
@@ -36,13 +36,13 @@ class Schema:
         self._services: list[str] | None = None
 
     def services(self) -> list[str]:
-        """Full names, sorted."""
+        """Return full names, sorted."""
         if self._services is None:
             self._services = sorted(set(self._names()))
         return self._services
 
     def service(self, name: str) -> ServiceDescriptor:
-        """By its full name, or by the last part of it where that is unique. Raises Misuse."""
+        """Find a service by its full name, or by the last part if that is unique. Raises Misuse."""
         found = self._find_service(name)
         if found is None:
             matches = [each for each in self.services() if each.rpartition(".")[2] == name]
@@ -57,8 +57,10 @@ class Schema:
         return found
 
     def method(self, text: str) -> MethodDescriptor:
-        """From `pkg.Service/Method`, `/pkg.Service/Method` or `pkg.Service.Method`. Raises
-        Misuse."""
+        """Find a method by `pkg.Service/Method`, `/pkg.Service/Method` or `pkg.Service.Method`.
+
+        Raises Misuse.
+        """
         name = text.removeprefix("/")
         service_name, separator, method_name = name.rpartition("/" if "/" in name else ".")
         if not separator or not service_name or not method_name:
@@ -75,7 +77,7 @@ class Schema:
         return method
 
     def symbol(self, text: str) -> Symbol:
-        """A service, method, message or enum by its full name. Raises Misuse."""
+        """Find a service, method, message or enum by its full name. Raises Misuse."""
         name = text.removeprefix("/").removeprefix(".")
         if "/" in name:
             return self.method(name)
@@ -105,7 +107,7 @@ class Schema:
             return find(name)
         except KeyError:
             return None
-        except TypeError as error:  # a file that it imports is missing, or is another one
+        except TypeError as error:  # an import is missing, or differs from the known file
             raise Misuse(f"{self.origin} describes {name} wrongly: {error}") from error
 
     def _symbols(self) -> Iterator[str]:
@@ -119,7 +121,7 @@ class Schema:
     def _hint(self, name: str, known: list[str] | None = None) -> str:
         services = self.services()
         known = services if known is None else known
-        # First without packages: names in one package resemble each other.
+        # Compare without packages first: names in one package resemble each other.
         short = {each.rpartition(".")[2]: each for each in known}
         near = [short[each] for each in near_to(name.rpartition(".")[2], short)]
         if hint := did_you_mean(near or near_to(name, known)):
@@ -129,9 +131,9 @@ class Schema:
 
 
 def types_of(*roots: Symbol) -> list[Descriptor | EnumDescriptor]:
-    """Messages and enums that are used by `roots`, in the order met; not google.protobuf's.
+    """Return messages and enums that `roots` use, in order, without those of google.protobuf.
 
-    What is defined inside a message counts as a part of it.
+    A type that is defined inside a message counts as a part of it.
     """
     found: dict[str, Descriptor | EnumDescriptor] = {}
     waiting: list[Descriptor | EnumDescriptor] = []
@@ -163,5 +165,5 @@ def _used_by(message: Descriptor) -> Iterator[Descriptor | EnumDescriptor]:
 
 
 def type_of(field: FieldDescriptor) -> Descriptor | EnumDescriptor | None:
-    """The message or enum that a field holds."""
+    """Return the message or enum type of a field."""
     return field.message_type or field.enum_type

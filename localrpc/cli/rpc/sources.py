@@ -46,7 +46,7 @@ def _services_of(files: Iterable[FileDescriptorProto]) -> list[str]:
 
 def from_modules(names: Sequence[str]) -> Schema:
     """Import modules of generated messages, or others that import some. Raises Misuse."""
-    # As for `python -m`: a command that is installed has its own folder there.
+    # As for `python -m`: an installed command has its own folder at this place.
     sys.path.insert(0, os.getcwd())
     files: dict[str, FileDescriptor] = {}
     for name in names:
@@ -72,7 +72,7 @@ def _descriptor_of(module: ModuleType) -> FileDescriptor | None:
 
 
 def read(protos: Sequence[Path], folders: Sequence[Path], modules: Sequence[str]) -> Schema:
-    """The schema of what is given; modules and protos cannot be mixed. Raises Misuse."""
+    """Return the schema of the given files or modules, which cannot be mixed. Raises Misuse."""
     if modules and (protos or folders):
         raise Misuse("--module cannot be combined with --proto and --proto-dir")
     return from_modules(modules) if modules else from_protos(protos, folders)

@@ -1,4 +1,4 @@
-"""A request to fill in: every field of a message, with the value it has when it is not set."""
+"""A request to fill in: every field of a message with its default value."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from google.protobuf.message_factory import GetMessageClass
 
 
 def template_of(descriptor: Descriptor, outer: tuple[str, ...] = ()) -> Any:
-    """The JSON of an example: lists and maps have one entry, a oneof its first member.
+    """Return an example as JSON: lists and maps have one entry, a oneof its first member.
 
-    A message within its own kind, `outer`, is left out.
+    A message nested in its own type, one of `outer`, is left out.
     """
     if descriptor.file.package == "google.protobuf":
-        # Their JSON is not made of their fields.
+        # The JSON of these types is not made of their fields.
         return json_format.MessageToDict(GetMessageClass(descriptor)())
     path = (*outer, descriptor.full_name)
     template = {}
@@ -30,7 +30,7 @@ def template_of(descriptor: Descriptor, outer: tuple[str, ...] = ()) -> Any:
 
 
 def _held(kind: Any) -> Any:
-    """What a field of messages holds: in a map, the values."""
+    """Return the message type that a field holds; for a map, the type of its values."""
     if not kind.GetOptions().map_entry:
         return kind
     return kind.fields_by_name["value"].message_type or kind
@@ -57,7 +57,7 @@ def _key(value: Any) -> str:
 
 
 def _scalar(field: Any) -> Any:
-    """The default; the zero of the type for an element of a list."""
+    """Return the default; for an element of a list, the zero of its type."""
     default = None if _is_repeated(field) else field.default_value
     if field.enum_type is not None:
         values = field.enum_type.values_by_number

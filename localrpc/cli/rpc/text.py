@@ -1,4 +1,4 @@
-"""Descriptors in the words of a .proto file, with full names of types."""
+"""Writes descriptors as in a .proto file, with full names of types."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LABELS = {
 
 
 def text_of(symbol: Symbol) -> str:
-    """The definition of a service, method, message or enum, below its full name."""
+    """Return the definition of a service, method, message or enum, below its full name."""
     name = symbol.full_name
     if isinstance(symbol, ServiceDescriptor):
         service = ServiceDescriptorProto()
@@ -44,7 +44,7 @@ def text_of(symbol: Symbol) -> str:
         message, file = DescriptorProto(), FileDescriptorProto()
         symbol.CopyToProto(message)
         symbol.file.CopyToProto(file)
-        # There `optional` is written before every field that is neither of the others.
+        # proto2 has `optional` before every field that is neither of the others.
         lines = _message(message, proto2=file.syntax in ("", "proto2"))
     else:
         assert isinstance(symbol, EnumDescriptor)
@@ -116,7 +116,7 @@ def _field(field: FieldDescriptorProto, label: str, maps: dict[str, DescriptorPr
 def _default(field: FieldDescriptorProto) -> str:
     if field.type == field.TYPE_STRING:
         return json.dumps(field.default_value, ensure_ascii=False)
-    # That of bytes is escaped already.
+    # The default of bytes is escaped already.
     return f'"{field.default_value}"' if field.type == field.TYPE_BYTES else field.default_value
 
 
