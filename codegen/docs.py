@@ -1,4 +1,4 @@
-"""Comments of a proto as docstrings, laid out as ruff leaves them."""
+"""Comments of a proto as docstrings, in the layout of ruff format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 
 
 def clean(comment: str) -> list[str]:
-    """The lines of a comment without its margin, blank edges and trailing space."""
+    """Return the lines of a comment without its margin, blank edges and trailing space."""
     text = comment.replace("\r\n", "\n").replace("\r", "\n").expandtabs()
     first, _, rest = textwrap.dedent(text).strip("\n").partition("\n")
     lines = [first.strip(), *textwrap.dedent(rest).split("\n")]
@@ -26,7 +26,7 @@ def clean(comment: str) -> list[str]:
 
 @lru_cache(maxsize=256)
 def docstring(comment: str, otherwise: str = "") -> str:
-    """A docstring literal saying `comment`, or `otherwise`; empty if both are."""
+    """Return a docstring literal of `comment`, or of `otherwise`; empty if both are."""
     lines = [_escape(line) for line in clean(comment) or clean(otherwise)]
     if not lines:
         return ""

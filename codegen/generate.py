@@ -1,4 +1,4 @@
-"""From descriptors to the files they become."""
+"""Generates files from descriptors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .render import Renderer
 
 @dataclass(frozen=True)
 class Settings:
-    """How the output is wanted."""
+    """The settings for the output."""
 
     imports: Imports = Imports.RELATIVE
     python: tuple[int, int] = (3, 10)
-    """The oldest Python that must run the output."""
+    """The oldest Python version that has to run the output."""
 
 
 def generate(
@@ -27,10 +27,10 @@ def generate(
     settings: Settings,
     layout: Layout | None = None,
 ) -> dict[str, str]:
-    """The `_localrpc.py` modules of those `wanted` files that have services, by file name.
+    """Return the `_localrpc.py` modules of those `wanted` files that have services, by file name.
 
-    `files` holds the wanted ones and all that they import, with their source info. Without a
-    `layout`, imported files that are not installed are taken to lie beside the wanted ones.
+    `files` has the wanted ones and all that they import, with their source info. Without a
+    `layout`, imported files that are not installed are assumed to be beside the wanted ones.
     """
     wanted = list(wanted)
     layout = layout or default_layout(files, wanted, settings.imports)
@@ -48,7 +48,7 @@ def generate(
 def default_layout(
     files: Iterable[FileDescriptorProto], wanted: Iterable[str], imports: Imports
 ) -> Layout:
-    """Ours is what is wanted, and what it imports unless that is installed."""
+    """Return the layout in which wanted files and imports that are not installed are ours."""
     ours = set(wanted)
     ours.update(file.name for file in files if not installed_module(file.name))
     return Layout(ours, imports)

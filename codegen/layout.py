@@ -1,4 +1,4 @@
-"""Where the generated modules lie, and how one imports another."""
+"""The locations of generated modules, and how one imports another."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Imports(Enum):
     """How generated modules import each other."""
 
     RELATIVE = "relative"
-    """`from . import x_pb2`: the output is a package, wherever it lies."""
+    """`from . import x_pb2`: the output is a package, in any place."""
     ABSOLUTE = "absolute"
     """`import x_pb2`, as protoc writes it: the output folder is on `sys.path`."""
 
 
 def protoc_module(proto: str, suffix: str = "_pb2") -> str:
-    """The dotted name under which protoc's own Python output expects `proto`."""
+    """Return the dotted name under which protoc's own Python output expects `proto`."""
     stem = proto.removesuffix(".proto")
     return stem.replace("-", "_").replace("/", ".") + suffix
 
 
 def installed_module(proto: str, *, apart_from: Iterable[Path] = ()) -> bool:
-    """Whether `proto`'s `_pb2` module stands on `sys.path`, outside of the given folders."""
+    """Return True if the `_pb2` module is on `sys.path`, outside of the given folders."""
     if proto.startswith("google/protobuf/"):
         return True
     relative = protoc_module(proto).replace(".", "/") + ".py"
@@ -41,10 +41,10 @@ def installed_module(proto: str, *, apart_from: Iterable[Path] = ()) -> bool:
 class Layout:
     """The modules of one output folder.
 
-    `ours` are the protos whose modules lie in that folder; all others are imported under their
-    own absolute name. A `tidy` layout gives each of our modules a name that an import statement
-    can spell (`in/x.proto` lies in `in_/`) and finds (a folder `x_pb2` beside `x.proto` becomes
-    `x_pb2_`); otherwise they lie where protoc puts them.
+    `ours` are the protos whose modules are in that folder; all others are imported under their own
+    absolute names. A `tidy` layout gives each of our modules a name that an import statement can
+    spell (`in/x.proto` is in `in_/`) and find (a folder `x_pb2` beside `x.proto` becomes
+    `x_pb2_`); otherwise they are where protoc puts them.
     """
 
     def __init__(self, ours: Collection[str], imports: Imports, *, tidy: bool = False) -> None:
@@ -57,14 +57,14 @@ class Layout:
         self._modules: dict[tuple[str, str], str] = {}
 
     def module(self, proto: str, suffix: str = "_pb2") -> str:
-        """The dotted name of a module; relative to the output folder if it is ours."""
+        """Return the dotted name of a module; relative to the output folder if it is ours."""
         module = self._modules.get((proto, suffix))
         if module is None:
             module = protoc_module(proto, suffix)
             if self.tidy and proto in self._ours:
                 parts = _tidy(proto, suffix)
                 prefixes = (".".join(parts[:end]) for end in range(1, len(parts)))
-                # Python looks for a package first: it would never find the module.
+                # Python looks for a package first, and would never find the module.
                 folders = [
                     part + "_" if prefix in self._folderless else part
                     for part, prefix in zip(parts, prefixes, strict=False)
@@ -77,7 +77,7 @@ class Layout:
         return self.module(proto, suffix).replace(".", "/") + extension
 
     def origin(self, importer: str, imported: str) -> tuple[str, str]:
-        """`(package, module)` for `from package import module`; the package may be empty."""
+        """Return `(package, module)` for `from package import module`; package may be empty."""
         *package, name = self.module(imported).split(".")
         if self.imports is Imports.ABSOLUTE or imported not in self._ours:
             return ".".join(package), name
@@ -89,47 +89,47 @@ class Layout:
         return dots + ".".join(package[common:]), name
 
     def path(self, importer: str, imported: str) -> str:
-        """The module in one piece: `..a.x_pb2`, as `from ... import *` wants it."""
+        """Return the module in one piece: `..a.x_pb2`, for `from ... import *`."""
         package, name = self.origin(importer, imported)
         return f"{package}{'' if not package or package.endswith('.') else '.'}{name}"
 
     def importable(self, importer: str, imported: str) -> bool:
-        """Whether an import statement can name the module at all."""
+        """Return True if an import statement can name the module."""
         return all(is_plain(part) for part in self.path(importer, imported).lstrip(".").split("."))
 
     def has_second_names(self, proto: str) -> bool:
-        """Whether the module has other names for types that Python cannot spell, as we write it."""
+        """Return True if types that Python cannot spell have other names in the module."""
         return self.tidy and proto in self._ours
 
     def statement(self, importer: str, imported: str, alias: str) -> str:
-        """The import of a `_pb2` module under `alias`."""
+        """Return the import statement of a `_pb2` module under `alias`."""
         package, name = self.origin(importer, imported)
         as_alias = "" if alias == name else f" as {alias}"
         return f"from {package} import {name}{as_alias}" if package else f"import {name}{as_alias}"
 
     def call(self, importer: str, imported: str, function: str) -> str:
-        """The import by a call of `importlib.import_module`, for names no statement can spell."""
+        """Return the import by `importlib.import_module`, for names that no statement can spell."""
         path = self.path(importer, imported)
         anchor = ", __package__" if path.startswith(".") else ""
         return f'{function}("{path}"{anchor})'
 
     def untyped(self, imported: Iterable[str]) -> bool:
-        """Whether something comes from a package that may bring no types with it."""
+        """Return True if an import comes from a package that may have no type information."""
         foreign = (name for name in imported if name not in self._ours)
         return not all(name.startswith("google/protobuf/") for name in foreign)
 
 
 def _tidy(proto: str, suffix: str) -> list[str]:
-    """The parts of a module's name, each as an import statement can spell it."""
+    """Return the parts of a module's name, each as an import statement can spell it."""
     return [folder_name(part) for part in protoc_module(proto, suffix).split(".")]
 
 
 def mypy_head(*, untyped: bool, deprecated: bool, overrides: bool = False) -> str:
-    """The comment by which a module asks mypy not to report what its reader cannot mend."""
+    """Return the comment that tells mypy not to report what the user cannot fix."""
     reasons = {
         "import-untyped": untyped,
         "deprecated": deprecated,
-        # A field called `Clear` is not the method that every message has by that name.
+        # A field called `Clear` is not the method of that name that every message has.
         "assignment": overrides,
         "misc": overrides,
         "no-redef": overrides,

@@ -1,4 +1,4 @@
-"""Make protoc's modules of messages import their neighbours as the layout says."""
+"""Makes the message modules of protoc import each other as the layout says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .layout import Layout, protoc_module
 from .names import Names
 from .spelling import top_level_names, unspellable
 
-# protoc has its imports between these two lines, and then the serialized descriptor.
+# protoc's imports are between these two lines; the serialized descriptor follows.
 _PARTS = re.compile(
     r"(?P<head>.*\n_sym_db = _symbol_database\.Default\(\)\n)"
     r".*?\n"
@@ -20,7 +20,7 @@ _PARTS = re.compile(
     re.DOTALL,
 )
 _BUILD = re.compile(r"(_builder\.BuildTopDescriptorsAndMessages\(DESCRIPTOR, )'[^']*'")
-# Services of protobuf's own kind, which it has no more: the line would be an ImportError.
+# Services of protobuf's own kind, which it no longer has: the line would be an ImportError.
 _SERVICES = re.compile(r"^_builder\.BuildServices\(.*\n", re.MULTILINE)
 # A variable of protoc's own.
 _VARIABLE = re.compile(r"(?<![\w.'])_[a-z]\w*")
@@ -29,7 +29,7 @@ _GLOBALS = "_globals = globals()"
 _WRAPPER = "_enum_type_wrapper"
 _IMPORTLIB = "_importlib"
 
-# protoc does not type its modules, which type checkers read only in passing: the `.pyi` counts.
+# protoc's modules are untyped, and type checkers read the `.pyi` instead.
 HEAD = "# type: ignore\n"
 
 
@@ -40,15 +40,15 @@ class RewriteError(Exception):
 def rewrite_module(
     text: str, file: FileDescriptorProto, files: Mapping[str, FileDescriptorProto], layout: Layout
 ) -> str:
-    """A `_pb2.py` whose imports are found, and whose messages can be pickled.
+    """Return a `_pb2.py` whose imports are found, and whose messages can be pickled.
 
-    Types with a name that Python cannot spell have a second one, the one in the stub.
+    Types with a name that Python cannot spell get a second one, the name in the stub.
     """
     parts = _PARTS.fullmatch(text)
-    # Classes look for themselves under the name that they were really imported by.
+    # Classes are looked up under the name by which they were really imported.
     rest, built = _BUILD.subn(r"\1__name__", parts["rest"] if parts else "")
     if parts is None or built != 1:
-        raise RewriteError(f"{file.name}: protoc's output has a form that is not known here")
+        raise RewriteError(f"{file.name}: the form of protoc's output is unknown")
     own = set(top_level_names(file))
     second_names = _second_names(file, files)
     setup = [_GLOBALS, *_imports(file, files, layout)]
@@ -56,7 +56,7 @@ def rewrite_module(
         setup.insert(0, f"from google.protobuf.internal import enum_type_wrapper as {_WRAPPER}")
     if any(_IMPORTLIB in line for line in setup):
         setup.insert(0, f"import importlib as {_IMPORTLIB}")
-    # A public import may bring a message called `globals`, so it is asked before.
+    # A public import may bring a message called `globals`, so globals() is called before.
     rest = rest.replace(f"{_GLOBALS}\n", "", 1)
     load, call, serialized = parts["text"].partition("AddSerializedFile(")
     lines = [parts["head"], "\n", *(line + "\n" for line in setup), "\n"]
@@ -74,7 +74,7 @@ def rewrite_module(
 def _imports(
     file: FileDescriptorProto, files: Mapping[str, FileDescriptorProto], layout: Layout
 ) -> Iterator[str]:
-    """The modules of the imported protos, and the names that public ones bring."""
+    """Yield the imports of protos, and of the names that public imports add."""
     names = Names()
     for index, dependency in enumerate(file.dependency):
         public = index in file.public_dependency
@@ -96,12 +96,12 @@ def _imports(
 
 
 def _rename(text: str, taken: set[str]) -> str:
-    """Another name for each variable that a message or value of this proto would replace."""
+    """Rename each variable that a message or value of this proto would replace."""
     return _VARIABLE.sub(lambda match: f"{match[0]}__own" if match[0] in taken else match[0], text)
 
 
 def _second_names(file: FileDescriptorProto, files: Mapping[str, FileDescriptorProto]) -> list[str]:
-    """Assignments of types that Python cannot spell to names that it can."""
+    """Return assignments of types that Python cannot spell to names that it can."""
     lines = []
     for (*outer, name), other, enum in unspellable(file, files):
         if not outer:

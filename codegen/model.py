@@ -1,4 +1,4 @@
-"""What a generated module says, apart from how it is written."""
+"""The contents of a generated module, apart from its text."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class MessageRef:
     spelled: tuple[str, ...]
     """The names in its stub, which differ where Python cannot spell or reach the proto's."""
     members: frozenset[str] = frozenset()
-    """Names of fields and other things inside that a method of every message has too."""
+    """Names of fields and other members that are also names of a method of every message."""
     nested: frozenset[str] = frozenset()
-    """Those of messages inside, which replace the methods."""
+    """Those that are nested messages, which replace the methods."""
     deprecated: bool = False
 
 
@@ -79,16 +79,16 @@ class Service:
 
 @dataclass(frozen=True)
 class Module:
-    """One proto's services, with every module level name already chosen and free of clashes."""
+    """One proto's services, with module-level names that do not clash."""
 
     proto: str
     package: str
     services: tuple[Service, ...]
-    # Every name that a class body or a module level definition holds: imports keep clear of them.
+    # Every name in a class body or a module-level definition: imports avoid them.
     taken: frozenset[str]
 
     def messages(self) -> list[MessageRef]:
-        """The message classes that the services speak of, each once, in order."""
+        """Return the message classes that the services use, each once, in order."""
         every = (
             ref
             for service in self.services

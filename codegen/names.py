@@ -1,4 +1,4 @@
-"""Python names for protobuf names, and a register that keeps them apart."""
+"""Python names for protobuf names, and a register that keeps them distinct."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-# What generated functions call their parameters and locals, and the builtins they use. A module
-# level name of the same spelling would be hidden by them.
+# The parameters, locals and builtins of generated functions. They would hide a module-level name
+# of the same spelling.
 LOCALS = frozenset(
     {"self", "request", "request_iterator", "context", "channel"}
     | {"servicer", "server", "behavior", "handlers", "generic", "register"}
@@ -17,10 +17,10 @@ LOCALS = frozenset(
 
 
 def attribute_name(name: str) -> str:
-    """The attribute for a protobuf method: itself wherever Python can spell it.
+    """Return the attribute for a protobuf method: the same name if Python can spell it.
 
-    A keyword gets a trailing underscore. Of two leading underscores one is left, because Python
-    mangles such a name inside a class, or gives it a meaning of its own (`__init__`).
+    A keyword gets a trailing underscore. Of two leading underscores one is removed, because
+    Python mangles such a name inside a class, or gives it a meaning of its own (`__init__`).
     """
     if name.startswith("__"):
         name = "_" + name.lstrip("_")
@@ -28,20 +28,20 @@ def attribute_name(name: str) -> str:
 
 
 def upper_name(name: str) -> str:
-    """`GetHTTPPage` as a constant is written: `GET_HTTP_PAGE`."""
+    """Return `GetHTTPPage` in the style of constants: `GET_HTTP_PAGE`."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
     return name.upper()
 
 
 def constant_name(service: str, rest: str) -> str:
-    """A module level constant, which Python must not mangle inside the classes that use it."""
+    """Return a module-level constant that Python does not mangle inside classes."""
     name = f"{upper_name(service)}_{upper_name(rest)}"
     return "_" + name.lstrip("_") if name.startswith("__") else name
 
 
 def folder_name(part: str) -> str:
-    """One part of a proto's path as an importable name: `in` as `in_`, `2023` as `_2023`."""
-    # Python reads names in this normal form, so the folder must have it too.
+    """Return one part of a proto's path as an importable name: `in` as `in_`, `2023` as `_2023`."""
+    # Python reads names in this normal form, so the folder must have it, too.
     part = unicodedata.normalize("NFKC", part)
     part = "".join(char if ("_" + char).isidentifier() else "_" for char in part)
     if not part.isidentifier():
@@ -50,12 +50,12 @@ def folder_name(part: str) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Whether `name` and `x.name` are valid Python, also where they are assigned to."""
+    """Return True if `name` and `x.name` are valid Python, even as targets of an assignment."""
     return name.isidentifier() and not keyword.iskeyword(name) and name != "__debug__"
 
 
 def is_mangled(name: str) -> bool:
-    """Whether Python reads the name as another one inside a class."""
+    """Return True if Python mangles the name inside a class."""
     return name.startswith("__") and not name.endswith("__")
 
 
@@ -69,11 +69,11 @@ class Names:
         return name in self._taken
 
     def add(self, *names: str) -> None:
-        """Take names as they are."""
+        """Take names unchanged."""
         self._taken.update(names)
 
     def pick(self, *wishes: str) -> str:
-        """The first free of `wishes`, or the last with as many underscores as it takes."""
+        """Return the first free of `wishes`, or the last with as many underscores as needed."""
         for wish in wishes:
             if wish not in self._taken:
                 break
@@ -84,6 +84,6 @@ class Names:
         return wish
 
     def pick_all(self, wanted: Iterable[str], spell: dict[str, str]) -> dict[str, str]:
-        """Names for `wanted`; those whose spelling is unchanged choose first."""
+        """Return names for `wanted`; those whose spelling is unchanged take precedence."""
         ordered = sorted(wanted, key=lambda name: spell[name] != name)
         return {name: self.pick(spell[name]) for name in ordered}

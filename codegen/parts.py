@@ -50,7 +50,7 @@ class $stub:
         $assignments
 """
 
-# For type checkers only, which report its use; the attribute itself stays an ordinary one.
+# For type checkers only, which report its use; the attribute itself is an ordinary one.
 DEPRECATED_ATTRIBUTE = """
 if TYPE_CHECKING:
 

@@ -25,11 +25,11 @@ protoc finds this program on PATH; buf does with `local: protoc-gen-localrpc` in
 
 options:
   imports=absolute   import other modules as protoc's own output does (the default)
-  imports=relative   import them relative to the package that OUT is
-  python=3.13        the oldest Python that must run the output (the default is 3.10)
+  imports=relative   import them relative to OUT, which is a package
+  python=3.13        the oldest Python version that has to run the output (default: 3.10)
 
-`localrpc generate` runs protoc itself, and makes greeter_pb2.py and its type stub fit in. For who
-comes from grpcio-tools, whose channels and servers the new classes work with as well:
+`localrpc generate` runs protoc itself, and adapts greeter_pb2.py and its type stub. Coming from
+grpcio-tools, whose channels and servers also work with the new classes:
 
   before  python -m grpc_tools.protoc -I protos --python_out=app --grpc_python_out=app greeter.proto
           import greeter_pb2_grpc                    # app must be on sys.path
@@ -46,11 +46,11 @@ OLDEST_EDITION = 998
 
 
 class OptionError(ValueError):
-    """An option of the plugin that it does not know."""
+    """An unknown option of the plugin."""
 
 
 def parse_options(parameter: str) -> Settings:
-    """Settings from protoc's comma separated `name=value` list."""
+    """Return settings from protoc's comma-separated `name=value` list."""
     imports, python = Imports.ABSOLUTE, (3, 10)
     for option in filter(None, (part.strip() for part in parameter.split(","))):
         name, _, value = option.partition("=")
@@ -70,7 +70,7 @@ def parse_options(parameter: str) -> Settings:
 
 
 def parse_python(text: str) -> tuple[int, int]:
-    """`3.13` as `(3, 13)`; ValueError if it is no such version."""
+    """Return `3.13` as `(3, 13)`. Raises ValueError for other texts."""
     major, minor = text.split(".")
     if int(major) != 3:
         raise ValueError(text)
@@ -78,7 +78,7 @@ def parse_python(text: str) -> tuple[int, int]:
 
 
 def respond(request: CodeGeneratorRequest) -> CodeGeneratorResponse:
-    """What the plugin answers; a mistake of the caller goes into `error`, which protoc prints."""
+    """Return the plugin's answer; a mistake of the caller is in `error`, which protoc prints."""
     response = CodeGeneratorResponse(
         supported_features=CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL
         | CodeGeneratorResponse.FEATURE_SUPPORTS_EDITIONS,
@@ -103,7 +103,7 @@ def respond(request: CodeGeneratorRequest) -> CodeGeneratorResponse:
 
 
 def main() -> None:
-    """The program: a request on standard input, a response on standard output."""
+    """Run the program: a request on standard input, a response on standard output."""
     if len(sys.argv) > 1 or sys.stdin.isatty():
         print(USAGE, end="")
         sys.exit(0 if sys.argv[1:] in (["-h"], ["--help"]) else 2)

@@ -1,4 +1,4 @@
-"""Descriptors to the model."""
+"""Reads descriptors into the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METHOD_FIELD = ServiceDescriptorProto.METHOD_FIELD_NUMBER
 
 
 def index_messages(files: Iterable[FileDescriptorProto]) -> dict[str, MessageRef]:
-    """Every message by its full name with the leading dot, as descriptors refer to it."""
+    """Return every message by its full name with the leading dot, as in descriptors."""
 
     def walk(
         file: FileDescriptorProto,
@@ -48,8 +48,8 @@ def index_messages(files: Iterable[FileDescriptorProto]) -> dict[str, MessageRef
 
 
 def read_comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
-    """The comments before and after a definition, by its path in the descriptor."""
-    # Most locations have no comment, and only those that have one are worth a path.
+    """Return the comments before and after definitions, by their paths in the descriptor."""
+    # Most locations have no comment; do not compute paths for them.
     return {
         tuple(location.path): "\n".join(parts)
         for location in file.source_code_info.location
@@ -58,10 +58,10 @@ def read_comments(file: FileDescriptorProto) -> dict[tuple[int, ...], str]:
 
 
 def read_module(file: FileDescriptorProto, messages: dict[str, MessageRef]) -> Module:
-    """The model of one file; `messages` comes from `index_messages` over all files it sees."""
+    """Return the model of one file; `messages` is index_messages() of all files it uses."""
     comments = read_comments(file)
     names = Names(LOCALS)
-    # The names that grpcio's generator uses too come first: they must be the expected ones.
+    # Names that grpcio's generator uses, too, come first: they must be the expected ones.
     sync_names = [
         (
             names.pick(f"{service.name}Stub"),

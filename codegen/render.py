@@ -1,4 +1,4 @@
-"""The model to Python text, in the layout that ruff format would give it."""
+"""Writes the model as Python text, in the layout of ruff format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WIDTH = 88
 
 
 def fit(head: str, items: list[str], tail: str, *, indent: int = 0) -> str:
-    """`head`, the items in one line or one per line as width allows, `tail`."""
+    """Return `head`, the items in one line or one per line as the width allows, and `tail`."""
     line = head + ", ".join(items) + tail
     if indent + len(line) <= WIDTH:
         return line
@@ -32,13 +32,13 @@ def fit(head: str, items: list[str], tail: str, *, indent: int = 0) -> str:
 
 
 def wrap(head: str, item: str, tail: str, *, indent: int) -> str:
-    """Like `fit` for one item that takes no comma after it."""
+    """Return the text as fit() does, for one item without a comma after it."""
     line = head + item + tail
     return line if indent + len(line) <= WIDTH else f"{head}\n    {item}\n{tail}"
 
 
 def string(text: str) -> str:
-    """A string literal; names in protobuf are ASCII identifiers with dots."""
+    """Return a string literal; names in protobuf are ASCII identifiers with dots."""
     return f'"{text}"'
 
 
@@ -58,7 +58,7 @@ class Renderer:
             self._name(name)
 
     def render(self) -> str:
-        """The whole text of the module."""
+        """Return the whole text of the module."""
         services = [
             part
             for service in self._module.services
@@ -76,7 +76,7 @@ class Renderer:
     # Names and types
 
     def _name(self, name: str) -> str:
-        """What the module calls `name`, which it imports or defines for itself."""
+        """Return the name that the module has for `name`, which it imports or defines."""
         if name not in self._used:
             self._used[name] = self._names.pick(name, f"_{name}")
         return self._used[name]
@@ -91,13 +91,13 @@ class Renderer:
         return aliases
 
     def _runtime(self, ref: MessageRef) -> str:
-        """An expression for the message class."""
+        """Return an expression for the message class."""
         text = self._aliases[ref.proto]
         for name, spelled in zip(ref.path, ref.spelled, strict=True):
             if name != spelled and self._layout.has_second_names(ref.proto):
                 text = f"{text}.{spelled}"
             elif is_plain(name) and name != spelled:
-                # An attribute of every message, which no message inside replaces.
+                # An attribute of every message, which no nested message replaces.
                 text = f'getattr({text}, "DESCRIPTOR").nested_types_by_name["{name}"]'
                 text += "._concrete_class"
             elif is_plain(name) and not is_mangled(name):
@@ -107,14 +107,14 @@ class Renderer:
         return text
 
     def _function(self, ref: MessageRef, name: str) -> str:
-        """An expression for a method of the message class."""
+        """Return an expression for a method of the message class."""
         cls = self._runtime(ref)
         if name in ref.nested:
             return f'getattr(super({cls}, {cls}), "{name}")'
         return f'getattr({cls}, "{name}")' if name in ref.members else f"{cls}.{name}"
 
     def _argument(self, name: str, ref: MessageRef, function: str, indent: int) -> str:
-        """A line of arguments in the output, without what its surroundings are indented by."""
+        """Return an argument's line, without the indentation of its surroundings."""
         line = f"{name}={self._function(ref, function)},"
         if 12 + len(line) > WIDTH and "=getattr(" in line:
             head, _, rest = line.partition("getattr(")
@@ -123,7 +123,7 @@ class Renderer:
         return shift(line, " " * indent)
 
     def _type(self, ref: MessageRef) -> str:
-        """An annotation for the message class."""
+        """Return an annotation for the message class."""
         if ref not in self._types:
             self._types[ref] = self._spell_type(ref)
         return self._types[ref]
@@ -152,7 +152,7 @@ class Renderer:
             standard.insert(0, self._import("collections.abc", *iterators))
         if by_name:
             standard.insert(-1, self._import("importlib", "import_module"))
-        # Only a class is marked at run time; methods are for type checkers alone.
+        # Only classes are marked at run time; methods are marked for type checkers alone.
         marked = any(service.deprecated for service in self._module.services)
         home = "warnings" if self._python >= (3, 13) else "typing_extensions"
         if marked and home == "warnings":
@@ -192,7 +192,7 @@ class Renderer:
         )
 
     def _runtime_names(self, callables: list[str]) -> str:
-        """What stands for names that type checkers have from elsewhere."""
+        """Return run-time definitions of names that type checkers get from elsewhere."""
         grpc = self._name("grpc")
         classes = (fill(GENERIC, name=self._name(name), grpc=grpc, base=name) for name in callables)
         generics = fill(GENERICS, classes="\n".join(classes))
@@ -233,7 +233,7 @@ class Renderer:
             attributes.append(self._attribute(method, generic, hidden=hidden))
             target = f"self.{method.attribute}"
             if method.deprecated:
-                # For type checkers it is a property, which has no setter.
+                # A property for type checkers, which has no setter.
                 target = f"vars(self)[{string(method.attribute)}]"
             head = f"{target} = channel.{method.arity.value}("
             assignments += [
@@ -257,7 +257,7 @@ class Renderer:
         )
 
     def _attribute(self, method: Method, generic: str, *, hidden: bool) -> str:
-        """The declaration of a callable; `hidden` if the class has its own `property`."""
+        """Return the declaration of a callable; `hidden` if the class has its own `property`."""
         types = [self._type(method.request), self._type(method.response)]
         doc = docstring(method.comment)
         if method.deprecated:

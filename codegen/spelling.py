@@ -22,14 +22,14 @@ Path = tuple[str, ...]
 MESSAGE_ATTRIBUTES = frozenset(dir(Empty)) | frozenset(dir(type(Empty)))
 # The same for the values of an enum.
 ENUM_ATTRIBUTES = frozenset(dir(EnumTypeWrapper)) | {"DESCRIPTOR", "_enum_type"}
-# What means something else to Python itself, in a module or class, or to type checkers.
+# Names with another meaning in Python, in a module or class, or for type checkers.
 PYTHON_ATTRIBUTES = frozenset(
     name
     for name in (*dir(object), *dir(type), *dir(ModuleType("")), *dir(Empty))
     if name.startswith("__")
 ) | {"__all__", "__annotations__", "__builtins__", "__cached__", "__del__", "__file__"}
 PYTHON_ATTRIBUTES |= {"__getattr__", "__match_args__", "__path__", "__post_init__", "__slots__"}
-# A message inside another replaces the attribute, but for those that are set after it.
+# A nested message replaces the attribute, except those that are set after it.
 _SET_LAST = frozenset({"DESCRIPTOR", "__module__", "__qualname__", "__slots__"})
 
 
@@ -41,7 +41,7 @@ def is_repeated(field: Any) -> bool:
 
 
 def type_paths(file: FileDescriptorProto) -> dict[Path, Path]:
-    """Each message and enum by its path in the proto, with the names that lead to it in Python.
+    """Return the Python names that lead to each message and enum, by its path in the proto.
 
     A name that Python cannot spell, or that leads elsewhere, becomes `_r_NAME`.
     """
@@ -49,7 +49,7 @@ def type_paths(file: FileDescriptorProto) -> dict[Path, Path]:
     paths: dict[Path, Path] = {}
 
     def walk(message: DescriptorProto, path: Path, spelled: Path) -> None:
-        """The types inside a message."""
+        """Add the types inside a message."""
         names = Names(member_names(message))
         for enum in message.enum_type:
             inner = (*path, enum.name)
@@ -75,12 +75,12 @@ def _spell(name: str, names: Names, *, hidden: bool = False) -> str:
 
 
 def is_spellable(name: str) -> bool:
-    """Whether Python code, and a stub, can call something in a module or class by this name."""
+    """Return True if Python code and stubs can use the name for a member of a module or class."""
     return is_plain(name) and name not in PYTHON_ATTRIBUTES
 
 
 def member_names(message: DescriptorProto) -> Iterator[str]:
-    """The names of everything right inside a message."""
+    """Yield the names of all direct members of a message."""
     yield from (field.name for field in message.field)
     yield from (nested.name for nested in message.nested_type)
     yield from (enum.name for enum in message.enum_type)
@@ -90,9 +90,9 @@ def member_names(message: DescriptorProto) -> Iterator[str]:
 
 
 def top_level_names(file: FileDescriptorProto) -> list[str]:
-    """The names of a module of messages that come from its own proto, later ones first.
+    """Return the names that a module of messages has from its own proto, later ones first.
 
-    That is the order in which protobuf lets one hide another.
+    In this order protobuf lets one hide another.
     """
     names = [message.name for message in file.message_type]
     names += [extension.name for extension in file.extension]
@@ -103,12 +103,12 @@ def top_level_names(file: FileDescriptorProto) -> list[str]:
 
 
 def field_number(name: str) -> str:
-    """The constant that holds the number of a field or an extension."""
+    """Return the constant that has the number of a field or an extension."""
     return f"{name.upper()}_FIELD_NUMBER"
 
 
 def every_name(file: FileDescriptorProto) -> set[str]:
-    """All names in a proto: what is named differently cannot be hidden by any of them."""
+    """Return all names in a proto: none of them can hide a name that is not among them."""
     names = {*top_level_names(file), *(service.name for service in file.service)}
 
     def walk(messages: Iterable[DescriptorProto]) -> None:
@@ -123,7 +123,7 @@ def every_name(file: FileDescriptorProto) -> set[str]:
 
 
 def enum_helpers(file: FileDescriptorProto) -> dict[str, tuple[str, str]]:
-    """Names for the two classes that a stub has for each enum beside its own, by its full name."""
+    """Return names for the two extra classes that a stub has for each enum, by its full name."""
     helpers: dict[str, tuple[str, str]] = {}
 
     def name(enums: Iterable[EnumDescriptorProto], names: Names, scope: str) -> None:
@@ -146,10 +146,10 @@ def enum_helpers(file: FileDescriptorProto) -> dict[str, tuple[str, str]]:
 def public_names(
     file: FileDescriptorProto, files: Mapping[str, FileDescriptorProto]
 ) -> dict[str, str]:
-    """What the public imports of a proto bring into its module: names, each with its proto.
+    """Return the names that public imports add to a proto's module, each with its proto.
 
-    Of two with one name the later import wins, and the proto's own goes before both; what begins
-    with an underscore stays at home, as `from ... import *` has it.
+    If two have the same name, the later import wins, and the proto's own precedes both. As with
+    `from ... import *`, names that begin with an underscore are not imported.
     """
     own = set(top_level_names(file))
     return {name: proto for name, proto in _imported(file, files).items() if name not in own}
@@ -162,7 +162,7 @@ def _imported(
     for index in file.public_dependency:
         public = files[file.dependency[index]]
         inside = _imported(public, files) | dict.fromkeys(top_level_names(public), public.name)
-        # A module's DESCRIPTOR is its own, even where a message of that name was imported.
+        # A module's DESCRIPTOR is its own, even if a message of that name was imported.
         names |= {
             name: proto
             for name, proto in inside.items()
@@ -174,9 +174,9 @@ def _imported(
 def unspellable(
     file: FileDescriptorProto, files: Mapping[str, FileDescriptorProto]
 ) -> list[tuple[Path, str, bool]]:
-    """The types that have another name in Python: the path, that name, and whether it is an enum.
+    """Yield types with another name in Python: the path, that name, and True for an enum.
 
-    Those that come by a public import are among them.
+    Those from public imports are included.
     """
     paths = type_paths(file)
     enums = set(enum_paths(file))
@@ -194,7 +194,7 @@ def unspellable(
 def public_spellings(
     file: FileDescriptorProto, files: Mapping[str, FileDescriptorProto]
 ) -> list[tuple[str, str, str]]:
-    """What public imports bring, with its name in Python, which may be the same, and its proto."""
+    """Yield names from public imports, with their names in Python and their protos."""
     own = set(top_level_names(file)) | {spelled[0] for spelled in type_paths(file).values()}
     found = []
     for name, proto in public_names(file, files).items():
@@ -205,7 +205,7 @@ def public_spellings(
 
 
 def enum_paths(file: FileDescriptorProto) -> Iterator[Path]:
-    """The paths of all enums."""
+    """Yield the paths of all enums."""
 
     def walk(messages: Iterable[DescriptorProto], outer: Path) -> Iterator[Path]:
         for message in messages:

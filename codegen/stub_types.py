@@ -1,4 +1,4 @@
-"""How a stub names the modules, the classes and the field types that it speaks of."""
+"""The names that a stub uses for modules, classes and field types."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _SCALARS = {
 }
 
 
-# Options of mypy-protobuf's for a field: its type, its keys' and its values', each alone or in a
-# message. https://github.com/nipunn1313/mypy-protobuf#types-from-protobuf-options
+# mypy-protobuf's options for a field: the types of it, its keys and its values, each alone or in
+# a message. https://github.com/nipunn1313/mypy-protobuf#types-from-protobuf-options
 _CASTS = {1151: 0, 1152: 1, 1153: 2}
 _ALL_CASTS = 1154
 
@@ -45,11 +45,11 @@ class FieldType:
     """The annotations of one field."""
 
     value: str
-    """What reading it gives."""
+    """The type of its value when read."""
     argument: str
-    """What the constructor takes, without None."""
+    """The type that the constructor takes, without None."""
     writable: bool
-    """Whether it is assigned to: neither messages nor containers are."""
+    """True if it can be assigned to; messages and containers cannot."""
 
 
 class SchemaError(Exception):
@@ -66,12 +66,12 @@ class Schema:
 
     @cached_property
     def linked(self) -> dict[str, FileDescriptor]:
-        """Each file's descriptor; made on first use, as each follows what it imports."""
+        """The descriptor of each file; made on first use, imports first."""
         pool = DescriptorPool()
         linked = {}
         for file in self.files.values():
             try:
-                # A pool does not find a file by a name beyond ASCII.
+                # A pool does not find a file by a name that is not ASCII.
                 linked[file.name] = pool.AddSerializedFile(file.SerializeToString())
             except (TypeError, ValueError) as error:
                 raise SchemaError(
@@ -80,7 +80,7 @@ class Schema:
         return linked
 
     def spelled(self, descriptor: Descriptor | EnumDescriptor) -> Path:
-        """The names that lead to a class from its module."""
+        """Return the names that lead to a class from its module."""
         proto = descriptor.file.name
         if proto not in self._paths:
             self._paths[proto] = type_paths(self.files[proto])
@@ -93,7 +93,7 @@ class Schema:
 
 
 class StubTypes:
-    """The references of one stub: each is by a module-level name that its proto does not have."""
+    """The references of one stub, by module-level names that its proto does not use."""
 
     def __init__(self, file: FileDescriptorProto, schema: Schema) -> None:
         self._file = file
@@ -110,7 +110,7 @@ class StubTypes:
         self._classes: dict[str, str] = {}
 
     def name(self, module: str, name: str) -> str:
-        """`name` of a module of Python's or protobuf's."""
+        """Return the reference to `name` in a module of Python or protobuf."""
         if module not in self._modules:
             self._modules[module] = self.names.pick("_" + module.rpartition(".")[2])
         return f"{self._modules[module]}.{name}"
@@ -122,7 +122,7 @@ class StubTypes:
         return self.name("typing", name)
 
     def cls(self, descriptor: Descriptor | EnumDescriptor) -> str:
-        """A class of this proto or another."""
+        """Return the reference to a class of this proto or another."""
         outermost, *inner = self._schema.spelled(descriptor)
         proto = descriptor.file.name
         if proto == self._file.name:
@@ -133,23 +133,23 @@ class StubTypes:
         if proto not in self._protos:
             parts = layout.module(proto).split(".")
             wishes = ["_".join(parts[start:]) for start in reversed(range(len(parts)))]
-            # Inside a class Python reads a name with two underscores as another one.
+            # Inside a class Python mangles a name with two underscores.
             self._protos[proto] = self.names.pick(*("_" + wish.lstrip("_") for wish in wishes))
         return ".".join((self._protos[proto], outermost, *inner))
 
     def own(self, outermost: str) -> str:
-        """A name for a class of this module that no member of a class hides."""
+        """Return a name for a class of this module that no member of a class hides."""
         if outermost not in self._classes:
             self._classes[outermost] = self.names.pick(f"Global___{outermost}")
         return self._classes[outermost]
 
     def enum(self, descriptor: EnumDescriptor) -> str:
-        """The type of an enum's values."""
+        """Return the type of an enum's values."""
         cls = self.cls(descriptor)
         return cls if cls == self.typing("Any") else f"{cls}.ValueType"
 
     def single(self, field: FieldDescriptor) -> str:
-        """The type of one value of a field."""
+        """Return the type of one value of a field."""
         if field.enum_type is not None:
             return self.enum(field.enum_type)
         if field.message_type is not None:
@@ -159,7 +159,7 @@ class StubTypes:
         return self.builtin(_SCALARS[field.cpp_type])
 
     def field(self, field: FieldDescriptor) -> FieldType:
-        """The types of a field or an extension."""
+        """Return the types of a field or an extension."""
         cast, cast_key, cast_value = (path and self._cast(path) for path in _casts(field))
         if cast:
             return FieldType(cast, cast, field.message_type is None and not is_repeated(field))
@@ -183,14 +183,14 @@ class StubTypes:
         return FieldType(self.name(containers, kind) + types, iterable + types, False)
 
     def _cast(self, path: str) -> str:
-        """A type of the user's: `a/b.Name` is `Name` in the module `a.b`."""
+        """Return a type of the user's: `a/b.Name` is `Name` in the module `a.b`."""
         module, _, name = path.rpartition(".")
         return self.name(module.replace("/", "."), name)
 
-    # What the module begins and ends with
+    # The beginning and the end of a module
 
     def imports(self) -> list[str]:
-        """The import statements of everything that has been named."""
+        """Return the import statements of everything that has been referred to."""
         lines = []
         for module, alias in self._modules.items():
             package, _, name = module.rpartition(".")
@@ -207,13 +207,13 @@ class StubTypes:
         return sorted(lines)
 
     def aliases(self) -> list[str]:
-        """The definitions of the names that `own` has given."""
+        """Return the definitions of the names from own()."""
         alias = self.typing("TypeAlias") if self._classes else ""
         return [f"{name}: {alias} = {outermost}" for outermost, name in self._classes.items()]
 
 
 def _casts(field: FieldDescriptor) -> tuple[str, str, str]:
-    """The types that options ask for in place of the field's, its keys' and its values'."""
+    """Return the types that options give for the field, its keys and its values."""
     casts = ["", "", ""]
     if field.has_options:
         options = UnknownFieldSet(field.GetOptions())
@@ -221,7 +221,7 @@ def _casts(field: FieldDescriptor) -> tuple[str, str, str]:
             if option.field_number in _CASTS:
                 casts[_CASTS[option.field_number]] = option.data.decode()
             elif option.field_number == _ALL_CASTS:
-                # A message whose first three fields are texts, as they are in this one.
+                # A message whose first three fields are strings, like those of this option.
                 parsed = FileDescriptorProto.FromString(option.data)
                 casts = [parsed.name, parsed.package, "".join(parsed.dependency)]
     return casts[0], casts[1], casts[2]

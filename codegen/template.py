@@ -1,4 +1,4 @@
-"""Fill a template as a person would: `$name` in a line, or alone on one for a whole block."""
+"""Fills a template: `$name` inside a line, or alone in a line for a whole block."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _GAP = re.compile(r"\n{3,}")
 
 
 def fill(template: str, **values: str) -> str:
-    """`template` with its placeholders replaced.
+    """Return `template` with its placeholders replaced.
 
-    A placeholder alone on its line takes the indentation of that line for all of its text, and
-    an empty one takes its line away. A class or function has no two blank lines in a row.
+    A placeholder alone in its line indents all of its text as that line, and removes the line if
+    the text is empty. A class or function has no two blank lines in a row.
     """
 
     def block(match: re.Match[str]) -> str:
         text = values[match[2]].strip("\n")
         return shift(text, match[1]) + "\n" if text else ""
 
-    # Words first: what a block brings in is finished text, and may hold a dollar of its own.
+    # Words first: the text of a block is final, and may contain a dollar sign.
     text, blocks = _prepare(template)
     text = _WORD.sub(lambda match: match[0] if match[1] in blocks else values[match[1]], text)
     return _GAP.sub("\n\n", _BLOCK.sub(block, text)).strip("\n") + "\n"
 
 
 def shift(text: str, margin: str) -> str:
-    """`text` with a margin before each line that is not empty."""
+    """Return `text` with a margin before each line that is not empty."""
     text = f"\n{text}".replace("\n", f"\n{margin}")
     return _EMPTY.sub("\n", text)[1:] if "\n" + margin + "\n" in text else text[1:]
 

@@ -1,4 +1,4 @@
-"""A last look at generated text: it is Python, or nothing is written."""
+"""Checks that generated text is valid Python before it is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 class NotPythonError(Exception):
-    """Text that no Python reads; says which proto and what in it is the cause."""
+    """Generated text is not valid Python; the message names the proto and the cause in it."""
 
 
 def verify(text: str, module: str, proto: str) -> None:
@@ -22,7 +22,7 @@ def verify(text: str, module: str, proto: str) -> None:
 
 
 def _construct(text: str, line: int) -> str:
-    """What stands in a line, and in which classes."""
+    """Return the construct in a line, and the classes it is in."""
     lines = text.splitlines()[:line] or [""]
     found = lines[-1].strip()
     outer: list[str] = []

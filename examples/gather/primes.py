@@ -1,4 +1,4 @@
-"""Primes of a range by a sieve, and what several ranges make together."""
+"""The primes of a range by a sieve, and the combination of several ranges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import isqrt
 
 @dataclass(frozen=True)
 class Found:
-    """The primes of a range, in short; `first` and `last` are 0 if there are none."""
+    """A summary of the primes of a range; `first` and `last` are 0 if there are none."""
 
     begin: int
     end: int
@@ -56,7 +56,7 @@ def look_into(begin: int, end: int) -> Found:
 
 
 def join(parts: Iterable[Found]) -> Found:
-    """All parts as one, in whatever order they came; a gap may lie between two of them."""
+    """Combine the parts, in any order; a gap may lie between two of them."""
     count = total = first = last = gap = gap_after = 0
     ordered = sorted(parts, key=lambda part: part.begin)
     for part in ordered:

@@ -1,4 +1,4 @@
-"""Have several processes count primes, and gather what they find, over each transport in turn.
+"""Count primes in several processes, over each transport in turn.
 
 Run: python run.py [--over NAME]... [--workers N] [--below N]
 """
@@ -32,9 +32,9 @@ import localrpc
 HERE = Path(__file__).parent
 PATIENCE = 60.0
 PIECES = 12
-"""Ranges for each worker, so that a quick one can take more."""
+"""Ranges for each worker, so that a fast one can take more."""
 
-# A worker of the way's name answers there. "pipe" is not here: those are forked.
+# The target template of each way; a worker listens there. "pipe" workers are forked instead.
 TARGETS: dict[str, str] = {
     "shm": "shm:{name}",
     "unix": "unix:{directory}/{name}.sock",
@@ -51,7 +51,7 @@ WAYS = ("pipe", *TARGETS)
 
 @dataclass
 class Colleague:
-    """A worker, as the one who gathers sees it."""
+    """A worker as seen by the process that gathers the results."""
 
     stub: WorkerStub
     done: int = 0
@@ -76,7 +76,7 @@ def free_port() -> int:
 
 @contextmanager
 def forked(workers: int, directory: Path) -> Iterator[list[grpc.Channel]]:
-    """Children that we share nothing with but pipes; closing a channel ends one."""
+    """Fork children that share only pipes with us; closing a channel ends one."""
     with ExitStack() as stack:
         yield [
             stack.enter_context(localrpc.fork_channel(partial(add_worker, number)))
@@ -86,7 +86,7 @@ def forked(workers: int, directory: Path) -> Iterator[list[grpc.Channel]]:
 
 @contextmanager
 def spawned(template: str, workers: int, directory: Path) -> Iterator[list[grpc.Channel]]:
-    """Programs of their own, that anybody may call by name."""
+    """Start separate programs, which other processes can call as well."""
     targets = [
         template.format(directory=directory, name=f"{directory.name}-{number}", port=free_port())
         for number in range(1, workers + 1)
@@ -129,7 +129,7 @@ def gather(way: str, workers: int, below: int, directory: Path) -> Outcome:
 
         with board:
             known = board.wait_for(lambda: all(c.state.ranges == c.done for c in team), PATIENCE)
-        assert known, "a worker's last state did not come"
+        assert known, "a worker's last state did not arrive"
         for watch in watches:
             watch.cancel()
         for watcher in watchers:
@@ -147,7 +147,7 @@ def deal(below: int, workers: int) -> Iterator[Range]:
 
 
 def count(one: Colleague, tasks: Iterator[Range], lock: threading.Lock) -> list[Part]:
-    """Give one worker the next range as long as there is any."""
+    """Give one worker the next range as long as there are any."""
     parts: list[Part] = []
     while True:
         with lock:
@@ -161,7 +161,7 @@ def count(one: Colleague, tasks: Iterator[Range], lock: threading.Lock) -> list[
 def relay(
     watch: Iterator[State], one: Colleague, team: list[Colleague], board: threading.Condition
 ) -> None:
-    """Tell the others what one worker says of itself."""
+    """Tell the others the states that one worker reports."""
     try:
         for state in watch:
             for other in team:
@@ -189,15 +189,15 @@ def as_found(part: Part) -> Found:
 
 
 def show_team(outcome: Outcome) -> None:
-    how = "forked" if outcome.way == "pipe" else "started by themselves"
+    how = "forked" if outcome.way == "pipe" else "started as programs"
     print(f"\n{outcome.way}: {len(outcome.colleagues)} workers, {how}")
     most = max(one.done for one in outcome.colleagues)
     for one in outcome.colleagues:
         bar = "#" * round(20 * one.done / most)
         print(
             f"  {one.state.worker:>2}  pid {one.state.pid:<8} {bar:<20} {one.done:>4} ranges"
-            f" {one.state.primes:>10,} primes   heard {one.seen.states:>3} times of the others,"
-            f" left out {one.seen.spared:>3} gaps"
+            f" {one.state.primes:>10,} primes   heard {one.seen.states:>3} times from others,"
+            f" skipped {one.seen.spared:>3} gaps"
         )
 
 
@@ -217,7 +217,7 @@ def show_times(outcomes: list[Outcome], alone: float) -> None:
         print(f"{outcome.way:<15}{outcome.seconds:>9.3f}{faster:>15.2f}{calls:>8}")
     print(
         f"\nThis machine gives us {len(os.sched_getaffinity(0))} processors: several processes can"
-        " be no more times faster\nthan that, and one process of Python's is about as fast as one"
+        " be at most that many\ntimes faster, and one Python process is about as fast as one"
         " processor, however many threads it has."
     )
 
@@ -233,7 +233,7 @@ def main() -> None:
 
     missing = {offer.scheme: offer.missing for offer in localrpc.transports() if offer.missing}
     outcomes: list[Outcome] = []
-    # Forking comes first: threads of grpcio's would not be in the children.
+    # Fork first: grpcio's threads would not exist in the children.
     for way in WAYS:
         if arguments.over and way not in arguments.over:
             continue

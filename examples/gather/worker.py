@@ -1,4 +1,4 @@
-"""A worker: counts primes, lets its state be watched, hears of the others.
+"""A worker: counts primes, reports its state, and hears of the others.
 
 Run: python worker.py NUMBER TARGET
 """
@@ -24,7 +24,7 @@ class Worker(WorkerServicer):
         self._changed = threading.Condition()
         self._state = State(worker=number, pid=os.getpid())
         self._longest = 0
-        """The longest gap that anybody has found, as far as we have heard."""
+        """The longest gap that any worker has found, as far as this one knows."""
         self._spared = 0
 
     def Count(self, request: Range, context: grpc.ServicerContext) -> Part:
@@ -43,7 +43,7 @@ class Worker(WorkerServicer):
                 part.gap = part.gap_after = 0
                 self._spared += 1
             self._longest = max(self._longest, found.gap)
-            # A new one, because the old one may be on its way out.
+            # A new one, because the old one may be being sent.
             self._state = State(
                 worker=self._state.worker,
                 pid=self._state.pid,

@@ -1,4 +1,4 @@
-"""The four kinds of call, made. Run: python client.py [TARGET]"""
+"""A client for the four kinds of call. Run: python client.py [TARGET]"""
 
 import sys
 

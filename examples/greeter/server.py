@@ -1,4 +1,4 @@
-"""The four kinds of call, served. Run: python server.py [TARGET]"""
+"""A server for the four kinds of call. Run: python server.py [TARGET]"""
 
 import sys
 from collections.abc import Iterator

@@ -6,10 +6,10 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-# BM25's usual constants: how soon repetition stops counting, how much length does.
+# BM25's usual constants: saturation by repetition, and the influence of length.
 _SATURATION = 1.2
 _LENGTH = 0.75
-# A file that defines a word, or is named after it, is more likely what is looked for.
+# A file that defines a word, or is named after it, is more likely what the user looks for.
 _DEFINES = 2.0
 _NAMED = 1.5
 
@@ -19,12 +19,12 @@ class Document:
     path: str
     text: str
     folded: str
-    """In lower case: what is searched. Its lines are those of the text."""
+    """In lower case, for the search. Its lines are those of the text."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A document that holds every word of a query."""
+    """A document that contains every word of a query."""
 
     number: int
     score: float
@@ -33,7 +33,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Result:
-    """What a query found, the best first, and how many documents it looked into."""
+    """The documents that a query found, best first, and how many were examined."""
 
     words: tuple[str, ...]
     matches: tuple[Match, ...]
@@ -41,13 +41,13 @@ class Result:
 
 
 class Index:
-    """Fill it from one thread; then any number may search it."""
+    """Fill it from one thread; then any number of threads may search it."""
 
     def __init__(self) -> None:
         self.documents: list[Document] = []
         self.lines = 0
         self.characters = 0
-        # Trigram -> numbers of the documents that have it, in growing order.
+        # Trigram -> numbers of the documents that contain it, ascending.
         self._postings: dict[str, list[int]] = {}
 
     @property
@@ -60,16 +60,16 @@ class Index:
         self.documents.append(document)
         self.lines += text.count("\n") + (not text.endswith("\n") and text != "")
         self.characters += len(text)
-        # The words of a query hold no white space, so trigrams with white space
-        # would find nothing; and distinct words are a fraction of the text.
+        # The words of a query contain no white space, so trigrams with white space would find
+        # nothing; and distinct words are a fraction of the text.
         for trigram in {t for word in set(document.folded.split()) for t in _trigrams(word)}:
             self._postings.setdefault(trigram, []).append(number)
 
     def search(self, query: str, within: Result | None = None) -> Result:
-        """Every document that holds all words of `query`, in any case.
+        """Return every document that contains all words of `query`, ignoring case.
 
-        `within` is the result of an earlier query: if this one only adds to it,
-        nothing else is looked into.
+        `within` is the result of an earlier query: if this one only adds to it, no other
+        documents are examined.
         """
         words = tuple(dict.fromkeys(query.lower().split()))
         if not words:
@@ -90,7 +90,7 @@ class Index:
         return Result(words, tuple(matches), len(candidates))
 
     def lines_with(self, number: int, words: Collection[str]) -> Iterator[tuple[int, str]]:
-        """Number, from 1, and text of each line of a document that holds all the words."""
+        """Yield number, from 1, and text of each line of a document that contains all the words."""
         document = self.documents[number]
         rarest = min(words, key=document.folded.count)
         if rarest not in document.folded:
@@ -101,7 +101,7 @@ class Index:
                 yield line, text
 
     def _candidates(self, words: Collection[str]) -> list[int]:
-        """Documents with every trigram of every word: all that match, and a few more."""
+        """Return documents with every trigram of every word: all that match, and a few more."""
         postings = [self._postings.get(t, []) for word in words for t in _trigrams(word)]
         if not postings:
             # Words of one or two letters have no trigram.
@@ -110,7 +110,7 @@ class Index:
         return sorted(set(shortest).intersection(*longer))
 
     def _weight(self, word: str) -> float:
-        """The rarer, the more: from how many documents hold the word, at most."""
+        """Return a weight, higher for rarer words, from how many documents have it, at most."""
         total = len(self.documents)
         holding = min((len(self._postings.get(t, [])) for t in _trigrams(word)), default=total)
         return math.log(1 + (total - holding + 0.5) / (holding + 0.5))
@@ -118,7 +118,7 @@ class Index:
     def _score(
         self, number: int, words: tuple[str, ...], weights: list[float], counts: list[int]
     ) -> float:
-        """Okapi BM25 over the words, more for definitions and names."""
+        """Return Okapi BM25 over the words, with a bonus for definitions and names."""
         document = self.documents[number]
         length = len(document.text) * len(self.documents) / self.characters
         dampening = _SATURATION * (1 - _LENGTH + _LENGTH * length)
@@ -139,5 +139,5 @@ def _trigrams(word: str) -> set[str]:
 
 
 def _narrows(words: Collection[str], earlier: Collection[str]) -> bool:
-    """Whether all that holds `words` holds `earlier` too."""
+    """Return True if every text that contains `words` also contains `earlier`."""
     return bool(earlier) and all(any(old in new for new in words) for old in earlier)

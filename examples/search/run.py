@@ -76,7 +76,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(way: Way) -> Iterator[None]:
-    """The server, in a process of its own."""
+    """Run the server in a process of its own."""
     command = [sys.executable, str(HERE / "server.py"), way.target]
     server = subprocess.Popen(command + ["--grpcio"] * way.grpcio)
     try:
@@ -87,7 +87,7 @@ def serving(way: Way) -> Iterator[None]:
 
 
 def tree(root: Path) -> list[File]:
-    """The Python files below `root`, read beforehand so that the disk is not timed."""
+    """Return the Python files below `root`, read in advance so that the disk is not timed."""
     files = []
     for path in sorted(root.rglob("*.py")):
         relative = path.relative_to(root)
@@ -98,7 +98,7 @@ def tree(root: Path) -> list[File]:
 
 
 def search(way: Way, files: list[File], *, show: bool) -> Timing:
-    """All four kinds of call over one way, timed; what they found is printed if asked for."""
+    """Make all four kinds of call over one way, timed; print the results if `show`."""
     timing = Timing(way.name)
     with serving(way), way.channel() as channel:
         stub = SearchStub(channel)
@@ -129,7 +129,7 @@ def search(way: Way, files: list[File], *, show: bool) -> Timing:
 
 
 def typing(text: str) -> Iterator[Query]:
-    """What a session sends while its user types."""
+    """Yield what a session sends while its user types."""
     return (Query(text=text[:end], limit=1) for end in range(1, len(text) + 1))
 
 
@@ -145,9 +145,7 @@ def show_found(summary: Summary, rankings: list[Ranking], steps: list[Ranking]) 
     print(f"\nTyping {TYPED!r}:")
     for ranking in steps:
         best = ranking.hits[0].path if ranking.hits else "-"
-        print(
-            f"  {ranking.query:<16} {ranking.files:>5} of {ranking.examined:>5} looked into: {best}"
-        )
+        print(f"  {ranking.query:<16} {ranking.files:>5} of {ranking.examined:>5} examined: {best}")
 
 
 def show_timings(timings: list[Timing]) -> None:
@@ -160,10 +158,10 @@ def show_timings(timings: list[Timing]) -> None:
             f"{parts['lines'] * 1e6:>9.1f} us"
         )
     print(
-        "\nindex: the tree, sent as one stream of files, and indexed. session: what was typed,\n"
+        "\nindex: the tree, sent as one stream of files, and indexed. session: the typed text,\n"
         f"{len(TYPED)} queries and their answers as two streams. a query: a unary call. These are\n"
         "mostly the server's own work. again: the same queries, which the server remembers.\n"
-        "a line: a message of a server stream. These are mostly the way."
+        "a line: a message of a server stream. These are mostly the transport."
     )
 
 

@@ -20,7 +20,7 @@ _HITS = 10
 
 
 class Tree:
-    """One index, and what it answered lately."""
+    """One index, and its recent answers."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -91,7 +91,7 @@ def _ranking(index: Index, query: Query, result: Result) -> Ranking:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Serve code search.")
     parser.add_argument("target", help="shm:NAME, unix:PATH, ...")
-    parser.add_argument("--grpcio", action="store_true", help="with grpcio instead of localrpc")
+    parser.add_argument("--grpcio", action="store_true", help="use grpcio instead of localrpc")
     arguments = parser.parse_args()
 
     pool = futures.ThreadPoolExecutor(max_workers=10)

@@ -83,7 +83,7 @@ def test_a_wrong_argument_is_named_in_one_line(
     [
         (["protos"], "--out"),
         (["--out", "out"], "PROTO or DIR"),
-        (["protos", "--out", "out", "--python", "2.7"], "no version like 3.10"),
+        (["protos", "--out", "out", "--python", "2.7"], "not a version like 3.10"),
         (["protos", "--out", "out", "--imports", "odd"], "'relative'"),
     ],
 )
