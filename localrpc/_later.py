@@ -1,8 +1,8 @@
-"""Modules that are not imported until somebody asks for what they hold.
+"""Modules that are imported when an attribute of theirs is first used.
 
-typing.get_type_hints() looks the names of annotations up in the module's globals.
-Where an import only for them would slow every program down, one of these stands
-there instead.
+typing.get_type_hints() looks names of annotations up in the module's globals. A Later stands
+there in place of a module that is needed for annotations only, and would slow down every program
+if it were imported.
 """
 
 from __future__ import annotations

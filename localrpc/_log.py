@@ -1,7 +1,7 @@
-"""Loggers, and the level below DEBUG on which the wire talks.
+"""Loggers, and a level below DEBUG for connections and handshakes.
 
-Everything hangs under "localrpc"; `logging.getLogger("localrpc.wire").setLevel(TRACE)`
-shows each greeting and connection.
+All of them are below "localrpc"; `logging.getLogger("localrpc.wire").setLevel(TRACE)` shows each
+handshake and connection.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _ROOT = logging.getLogger("localrpc")
 
 
 class Seldom:
-    """Logs each cause once, and then once a minute at most with how often it came meanwhile.
+    """Logs each cause once, then at most once a minute, with the number of suppressed records.
 
-    For what others can bring about as often as they like. Of causes it knows `most`
-    at a time; what comes beside them within a minute counts as one.
+    For events that a peer can cause as often as it likes. Keeps at most `most` causes; all
+    others within a minute count as one.
     """
 
     def __init__(self, logger: logging.Logger, pause: float = 60.0, most: int = 50) -> None:
@@ -32,10 +32,10 @@ class Seldom:
         self._most = most
         self._lock = _locks.Lock()
         self._seen: dict[str, list[float]] = {}
-        """When each cause may be logged again, and how often it was not."""
+        """For each cause: when it may be logged again, and how often it has been suppressed."""
 
     def log(self, level: int, cause: str, text: str) -> None:
-        """`text` is what is logged if `cause` may be."""
+        """Log `text`, unless `cause` has been logged too recently."""
         now = monotonic()
         with self._lock:
             if cause not in self._seen and len(self._seen) >= self._most:
@@ -49,10 +49,10 @@ class Seldom:
                 return
             self._seen[cause] = [now + self._pause, 0]
         if kept_back:
-            text = f"{text} ({kept_back:.0f} times more meanwhile)"
+            text = f"{text} ({kept_back:.0f} more times since)"
         self._logger.log(level, "%s", text)
 
 
 def logger(name: str) -> logging.Logger:
-    """`name` is relative: "wire" gives "localrpc.wire"."""
+    """Return a logger; the name is relative: "wire" gives "localrpc.wire"."""
     return _ROOT.getChild(name)

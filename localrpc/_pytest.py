@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture localrpc_serve, over whatever targets a test is marked with."""
+"""The pytest plugin: the fixture localrpc_serve, over the targets that a test is marked with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARKER = "localrpc_target"
 
 
 class Serve(Protocol):
-    """localrpc.testing.serving() without the `with`; its target is the test's."""
+    """The type of localrpc_serve: like localrpc.testing.serving(), without `with` and target."""
 
     def __call__(self, *servicers: object, **named: Any) -> grpc.Channel: ...
 
@@ -38,13 +38,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def localrpc_target() -> str:
-    """Where localrpc_serve serves: inproc:, unless a test is marked or a conftest says other."""
+    """The target of localrpc_serve: inproc:, unless a mark or a conftest chooses another."""
     return "inproc:"
 
 
 @pytest.fixture
 def localrpc_serve(localrpc_target: str) -> Iterator[Serve]:
-    """Starts servers with the given servicers, each with a channel to it, until the test ends."""
+    """Start a server with the given servicers, return a channel; both end with the test."""
     from localrpc.testing import serving
 
     with ExitStack() as undo:

@@ -1,27 +1,26 @@
-"""What localrpc raises where grpc has no exception of its own.
+"""Exceptions of localrpc for which grpc has none of its own.
 
-A protocol error says whose fault it is: Local is this process, Remote is the
-peer. Users of a stub never see these: the API floors turn them into
-grpc.RpcError with a status.
+A protocol error says which side is at fault: Local is this process, Remote is the peer. Users of
+a stub never see these: the API turns them into grpc.RpcError with a status.
 """
 
 from __future__ import annotations
 
 
 class LocalrpcError(Exception):
-    """The root of this package's own exceptions."""
+    """The base class of localrpc's own exceptions."""
 
 
 class AddressError(LocalrpcError, ValueError):
-    """A target that cannot be understood, or that no channel can have; a ValueError.
+    """A target is malformed, or no channel can use it; a ValueError.
 
-    The text names the target, what is wrong with it, and the fix. Nothing has been opened.
-    A server's add_insecure_port raises ListenError in its place.
+    The text names the target, the error and the fix. Nothing has been opened. A server's
+    add_insecure_port raises ListenError instead.
     """
 
 
 class Unsupported(LocalrpcError, RuntimeError):
-    """This process is one in which localrpc cannot work."""
+    """localrpc cannot work in this process, for example because of gevent's monkey patching."""
 
 
 class InvalidMetadata(LocalrpcError, ValueError):
@@ -41,11 +40,11 @@ class RemoteProtocolError(LocalrpcError):
 
 
 class GreetingError(LocalrpcError):
-    """A greeting that cannot lead to a connection.
+    """A handshake failed, so there is no connection.
 
-    `quiet` when nobody needs to hear of it, `passing` when the other side was on its way
-    out: whoever dials again may find another. `cause` is the reason without who it was, the
-    same for all to whom it happens.
+    `quiet` if it need not be logged; `passing` if the peer was stopping, so that dialling again
+    may reach another one. `cause` is the reason without the peer's identity, the same for all
+    peers that fail so.
     """
 
     def __init__(
@@ -58,18 +57,18 @@ class GreetingError(LocalrpcError):
 
 
 class SpeaksHttp2(GreetingError):
-    """The peer began as HTTP/2 does."""
+    """The peer speaks HTTP/2."""
 
 
 class ConnectError(LocalrpcError):
-    """No connection to `target`, and why; the text is grpcio's for such a call.
+    """There is no connection to `target`; the text is grpcio's for such a call.
 
-    `final` when there can be none any more, so that nobody waits for one; `passing` when
-    somebody was there who went before the greeting was over.
+    `final` if every further attempt would fail as well, so that no call waits for one; `passing`
+    if a server was found, but stopped before the handshake was complete.
     """
 
     code = "UNAVAILABLE"
-    """The name of the status with which a call ends for it."""
+    """The name of the status with which a call ends for this error."""
 
     def __init__(
         self, target: str, reason: str, *, final: bool = False, passing: bool = False
@@ -88,13 +87,13 @@ class ConnectError(LocalrpcError):
 
 
 class LimitReached(ConnectError):
-    """A limit of the system's, which the text names, leaves no room for a connection."""
+    """A limit of the system, named in the text, leaves no room for a connection."""
 
     code = "RESOURCE_EXHAUSTED"
 
 
 class ListenError(LocalrpcError, RuntimeError):
-    """A target at which a server cannot listen; a RuntimeError, as add_insecure_port of grpcio's.
+    """A server cannot listen at a target; a RuntimeError, as from grpcio's add_insecure_port.
 
     `target` is the target, and `reason` says why, with the fix.
     """
@@ -109,7 +108,7 @@ class ListenError(LocalrpcError, RuntimeError):
 
 
 class AddressInUse(ListenError):
-    """A target at which another server already listens.
+    """Another server already listens at the target.
 
     A name that a dead server has left behind is not in use: the next server takes it over.
     """

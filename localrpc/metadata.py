@@ -1,8 +1,7 @@
-"""Metadata: what gRPC allows in it, and the pairs that users see.
+"""Metadata: which pairs gRPC allows, and the pairs that users see.
 
-Types are checked as grpcio's Cython layer does, with its exceptions and words;
-legality as its C core does (`validate_metadata.cc`), which a caller sees as
-INTERNAL, "Invalid metadata".
+Types are checked as grpcio's Cython layer does, with its exceptions and texts; the content is
+checked as its C core does (`validate_metadata.cc`), and callers see INTERNAL, "Invalid metadata".
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class _Metadatum(NamedTuple):
 Metadatum = _Metadatum
 Pairs = tuple[_Metadatum, ...]
 
-# grpcio takes these from a user without a word and does not deliver them.
+# grpcio accepts these from a user silently, and does not deliver them.
 RESERVED = frozenset(
     {
         "content-type",
@@ -36,11 +35,11 @@ RESERVED = frozenset(
         "te",
     }
 )
-# A client's own is replaced by the channel's; a server's is delivered.
+# A client's own value is replaced by the channel's; a server's is delivered.
 USER_AGENT = "user-agent"
 
 OVERHEAD = 32
-"""What HTTP/2 counts for a pair beside its bytes; the size limits are in these units."""
+"""What HTTP/2 counts for a pair in addition to its bytes; the size limits include it."""
 
 _legal_key = re.compile(r"[a-z0-9_.\-]+").fullmatch
 _legal_value = re.compile(rb"[\x20-\x7e]*").fullmatch
@@ -57,10 +56,10 @@ def _encoded(text: Any) -> bytes:
 
 
 def check_pairs(metadata: Iterable[Any] | None) -> list[tuple[bytes, bytes]]:
-    """The user's metadata as bytes, reserved keys left out.
+    """Return the user's metadata as bytes, without reserved keys.
 
-    Raises TypeError or ValueError for what is not pairs of strings, and
-    InvalidMetadata for what gRPC does not allow.
+    Raises TypeError or ValueError for anything but pairs of strings, and InvalidMetadata for
+    pairs that gRPC does not allow.
     """
     pairs: list[tuple[bytes, bytes]] = []
     for item in metadata or ():
@@ -85,7 +84,7 @@ def check_pairs(metadata: Iterable[Any] | None) -> list[tuple[bytes, bytes]]:
 
 
 def check_pair(key: str, value: bytes) -> None:
-    """Raises InvalidMetadata, which names the key, what is wrong and what is allowed."""
+    """Raise InvalidMetadata, naming the key, the error and what is allowed, for a bad pair."""
     if not _legal_key(key):
         what = f"Illegal header key {key!r}" if key else "Metadata keys cannot be zero length"
         raise InvalidMetadata(
@@ -94,32 +93,32 @@ def check_pair(key: str, value: bytes) -> None:
     if not key.endswith("-bin") and not _legal_value(value):
         raise InvalidMetadata(
             f"Invalid metadata: Illegal header value for key {key!r} (a value is printable"
-            f" ASCII; bytes travel under a key that ends with '-bin')"
+            f" ASCII; bytes need a key that ends with '-bin')"
         )
 
 
 def metadatum(key: str, value: bytes) -> _Metadatum:
-    """A received pair as users see it."""
+    """Return a received pair as users see it."""
     return _Metadatum(key, value if key.endswith("-bin") else value.decode("ascii"))
 
 
 class SizeLimits:
-    """What a side takes of one block of metadata, as grpcio: above `soft` some blocks are
-    refused at random, the more the closer to `hard`, from `hard` on all.
+    """The sizes of a metadata block that a side accepts, as in grpcio.
 
-    Bytes are counted as HTTP/2 does, OVERHEAD with each pair.
+    Above `soft`, blocks are refused at random, the more likely the closer they are to `hard`;
+    from `hard` on, all are refused. Bytes are counted as in HTTP/2, with OVERHEAD for each pair.
     """
 
     def __init__(self, soft: int, hard: int) -> None:
         self.soft = soft
         self.hard = hard
-        # On the wire a pair takes 7 bytes at least, of which 6 are not counted; and what
-        # goes with it (a method, an agent, a status) is well below the 2,048.
+        # On the wire a pair takes at least 7 bytes, of which 6 are not counted; and the other
+        # fields (a method, an agent, a status) are well below the 2,048.
         self.light = max((min(soft, hard) - 2048) // 5, -1)
-        """An encoded block of so many bytes is within both; -1: none is for sure."""
+        """An encoded block of at most this many bytes is within both limits; -1 if none is."""
 
     def excess(self, pairs: Iterable[tuple[str, str | bytes]]) -> str | None:
-        """grpcio's words for too much of it, or None."""
+        """Return grpcio's text for metadata beyond the limits, or None."""
         sizes = []
         total = 0
         for key, value in pairs:

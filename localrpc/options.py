@@ -1,9 +1,8 @@
 """Channel and server options: grpc's pairs, and localrpc's own.
 
-Options are pairs of a key and a value, as in grpc: [("localrpc.window", 1 << 20)]. An
-option of gRPC's that is not in this table, and one that nobody knows, is accepted and
-ignored, as grpcio does. An unknown option under "localrpc." is an error. Options about
-users matter at local targets only: grpc: targets know none.
+Options are pairs of a key and a value, as in grpc: [("localrpc.window", 1 << 20)]. Other
+options of gRPC, and unknown ones, are accepted and ignored, as in grpcio. An unknown option
+that begins with "localrpc." is an error. Options about users have no effect at grpc: targets.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ _METADATA_HARD = 16 * 1024
 _AGENT_PART_MAX = 256  # characters; the whole HELLO has a few KiB
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 _ID_MAX = (1 << 32) - 2
-"""The one above means none, to the kernel."""
+"""The number above it means none to the kernel."""
 
 _EVERYBODY = -1
-"""Stands for all users; not a number that the kernel has for one."""
+"""Stands for all users; the kernel uses no such number."""
 
 CHANNEL, SERVER, BOTH = "channel", "server", "both"
 
@@ -35,15 +34,15 @@ T = TypeVar("T")
 
 
 class Option(ABC, Generic[T]):
-    """What an option is; of an instance of Options, the option's value."""
+    """Declares an option; read from an instance of Options, it is the option's value."""
 
     value = "text"
-    """What a user gives, for documentation."""
+    """The kind of value that a user gives, for the documentation."""
 
     def __init__(
         self, key: str, default: T, text: str, *, side: str = BOTH, shown: str | None = None
     ) -> None:
-        """`shown` is the default in words, where it does not speak for itself."""
+        """`shown` is the default as documentation shows it, if not as the value."""
         self.key = key
         self.default = default
         self.text = text
@@ -58,19 +57,19 @@ class Option(ABC, Generic[T]):
     @overload
     def __get__(self, options: object, owner: object) -> T: ...
     def __get__(self, options: object | None, owner: object) -> Option[T] | T:
-        # A value that was given is in the instance, and found before this.
+        # A value that was given is an attribute of the instance, and takes precedence.
         return self if options is None else self.default
 
     @abstractmethod
     def read(self, value: Any) -> T:
-        """What Options holds for this value of a user's; raises TypeError, ValueError."""
+        """Convert a user's value to the one in Options. Raises TypeError or ValueError."""
 
     def _show(self, value: T) -> str:
         return str(value)
 
 
 class Number(Option[int]):
-    """Between two bounds if it is localrpc's own; gRPC's are taken as grpcio takes them."""
+    """A number between two bounds; gRPC's own options are treated as in grpcio."""
 
     value = "number"
 
@@ -116,7 +115,7 @@ class Bytes(Number):
 
 
 class Milliseconds(Option[float]):
-    """Given in milliseconds, and read in seconds."""
+    """A time that is given in milliseconds; its value in Options is in seconds."""
 
     value = "ms"
 
@@ -173,10 +172,10 @@ class Identities(Option[frozenset[int]]):
                     item = self.look_up(item)
                 except KeyError:
                     raise ValueError(
-                        f"option {self.key!r}: there is no {kind} {item!r} on this machine"
+                        f"option {self.key!r}: unknown {kind} {item!r} on this machine"
                     ) from None
             if not 0 <= int(item) <= _ID_MAX:
-                raise ValueError(f"option {self.key!r}: {item} is no number of a {kind}")
+                raise ValueError(f"option {self.key!r}: {item} is not a valid {kind} number")
             found.add(int(item))
         return frozenset(found)
 
@@ -211,12 +210,12 @@ class OneUser(Users):
     def read(self, value: Any) -> frozenset[int]:
         users = super().read(value)
         if not users or _EVERYBODY in users:
-            raise ValueError(f"option {self.key!r}: name the user whose server it is")
+            raise ValueError(f"option {self.key!r}: give the user who runs the server")
         return users
 
 
 class Access(NamedTuple):
-    """Whom a server serves beside its own user and root."""
+    """The users and groups that a server serves in addition to its own user and root."""
 
     users: frozenset[int] = frozenset()
     groups: frozenset[int] = frozenset()
@@ -224,7 +223,7 @@ class Access(NamedTuple):
 
     @property
     def others(self) -> bool:
-        """Whether it serves anybody else at all."""
+        """True if it serves any other user at all."""
         return bool(self.everybody or self.users or self.groups)
 
 
@@ -235,7 +234,7 @@ _AGENT = f"grpc-python-localrpc/{__version__} (linux; python {_PYTHON})"
 class Options:
     """The options of a channel or a server, each declared as the attribute that holds its value.
 
-    Sizes are in bytes, times in seconds, -1 is no limit.
+    Sizes are in bytes, times in seconds; -1 means no limit.
     """
 
     max_receive = Bytes(
@@ -360,7 +359,7 @@ class Options:
 
     @property
     def user_agent(self) -> str:
-        """What this side calls itself in its greeting and in a handler's metadata."""
+        """The name of this side in its HELLO and in a handler's metadata."""
         parts = (self.primary_user_agent, _AGENT, self.secondary_user_agent)
         return " ".join(part for part in parts if part)
 
@@ -379,8 +378,11 @@ _BY_KEY = {option.key: option for option in DECLARED}
 
 
 def parse_options(options: Iterable[tuple[str, Any]] | None) -> Options:
-    """Raises as grpcio does: TypeError for a key or value of a wrong type, OverflowError
-    for a number beyond 32 bits, ValueError for what is no pair, or an unknown localrpc option.
+    """Parse pairs of a key and a value.
+
+    Raises, as grpcio does, TypeError for a key or value of a wrong type, OverflowError for a
+    number beyond 32 bits, and ValueError for anything but a pair. Raises ValueError for an
+    unknown or invalid option of localrpc's own.
     """
     given: dict[str, Any] = {}
     for key, value in options or ():
@@ -399,14 +401,14 @@ def parse_options(options: Iterable[tuple[str, Any]] | None) -> Options:
 
 
 def without_own(options: Iterable[tuple[str, Any]] | None) -> list[tuple[str, Any]]:
-    """What is left for grpcio; checked first, as parse_options does it."""
+    """Check options as parse_options() does, and return those that are meant for grpcio."""
     pairs = list(options or ())
     parse_options(pairs)
     return [pair for pair in pairs if not _text(pair[0]).startswith("localrpc.")]
 
 
 def table() -> Iterator[str]:
-    """The lines of a table of all options, in Markdown."""
+    """Yield the lines of a table of all options, in Markdown."""
     yield "| option | of | value | default | what |"
     yield "|---|---|---|---|---|"
     for each in DECLARED:

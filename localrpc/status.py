@@ -18,10 +18,10 @@ UNAVAILABLE = 14
 
 
 def code_of(number: int) -> grpc.StatusCode:
-    """A number grpc does not know is UNKNOWN, as in grpcio."""
+    """Return the code of a number; UNKNOWN, as in grpcio, for a number that grpc does not know."""
     return _CODE_OF.get(number, grpc.StatusCode.UNKNOWN)
 
 
 def number_of(code: object) -> int:
-    """Anything but a grpc.StatusCode, a plain int too, is UNKNOWN, as in grpcio."""
+    """Return a code's number; UNKNOWN, as in grpcio, for anything else, even a plain int."""
     return _NUMBER_OF.get(code, UNKNOWN)

@@ -1,4 +1,4 @@
-"""A server with your servicers and a channel to it, for tests, over any transport.
+"""Serves your servicers in a test, over any transport, and gives a channel to them.
 
 With pytest there is a fixture as well:
 
@@ -49,16 +49,15 @@ def serving(
     channel_options: _Options = None,
     max_workers: int = 8,
 ) -> Iterator[grpc.Channel]:
-    """Serve `servicers` and yield a channel to them; everything is closed at the end.
+    """Serve `servicers`, and yield a channel to them; the server is stopped at the end.
 
-    A servicer is an instance of a generated class, a grpc.GenericRpcHandler, or a
-    function that adds something to the server that it is given. `target` may be a
-    scheme alone, with options or without (shm:?wakeup=signal): then it gets a name
-    that nobody else has.
+    A servicer is an instance of a generated class, a grpc.GenericRpcHandler, or a function that
+    adds something to the server that it is given. `target` may be a scheme alone, with or
+    without options (shm:?wakeup=signal): then a unique name is added.
 
-    A handler's exception is in the log, with its traceback, and its call has the
-    status UNKNOWN, as always. RuntimeError, with their stacks, for handlers that
-    go on after the end.
+    A handler's exception is logged with its traceback, and its call has the status UNKNOWN, as
+    always. Raises RuntimeError, with their stacks, if handlers are still running 5 seconds after
+    the end.
     """
     threads: list[threading.Thread] = []
     pool = ThreadPoolExecutor(
@@ -81,10 +80,10 @@ def serving(
 
 
 def fresh_target(target: str, directory: str) -> str:
-    """A target with a name of its own, if `target` has none; paths are in `directory`.
+    """Return `target` with a unique name if it has none; paths are in `directory`.
 
-    Raises AddressError for a target that cannot be understood, and ValueError for
-    a scheme that has no names to choose from.
+    Raises AddressError if `target` is malformed, and ValueError for a scheme without names to
+    choose from.
     """
     head, question, query = target.partition("?")
     name, _, rest = head.partition(":")
@@ -102,13 +101,13 @@ def fresh_target(target: str, directory: str) -> str:
     }
     form = scheme.example.partition(":")[2]
     if form not in bodies:
-        raise ValueError(f"target {target!r}: a test cannot make one up; write {scheme.example}")
+        raise ValueError(f"target {target!r}: cannot choose a name for it; write {scheme.example}")
     return f"{head}{bodies[form]}{question}{query}"
 
 
 @contextmanager
 def _folder() -> Iterator[str]:
-    # A socket's name has 107 bytes, and some temporary directories leave few of them.
+    # A socket's name has at most 107 bytes, and some temporary directories leave few of them.
     parent = None if len(tempfile.gettempdir()) <= _PARENT_MAX else "/tmp"
     with tempfile.TemporaryDirectory(
         prefix="localrpc-", dir=parent, ignore_cleanup_errors=True
@@ -117,7 +116,7 @@ def _folder() -> Iterator[str]:
 
 
 def _reachable(target: str, port: int) -> str:
-    """Where to dial a server that has chosen its port."""
+    """Return the target to dial for a server that has chosen its port."""
     head, question, query = target.partition("?")
     if head.endswith(":0") and port > 1:
         head = f"{head[:-1]}{port}"
@@ -130,7 +129,7 @@ def _add(servicer: object, server: grpc.Server) -> None:
     if isinstance(servicer, grpc.GenericRpcHandler):
         server.add_generic_rpc_handlers((servicer,))
         return
-    # As all of gRPC's generators name it, beside the class.
+    # All of gRPC's generators name it so, beside the class.
     adders = (
         getattr(sys.modules.get(base.__module__), f"add_{base.__name__}_to_server", None)
         for base in type(servicer).__mro__
@@ -143,8 +142,8 @@ def _add(servicer: object, server: grpc.Server) -> None:
     else:
         name = type(servicer).__name__
         raise TypeError(
-            f"{name} is no generated servicer: there is no add_{name}_to_server beside it or its"
-            " bases; give a function that adds it to a server"
+            f"{name} is not a generated servicer: no add_{name}_to_server is defined beside it or"
+            " its bases; pass a function that adds it to a server"
         )
 
 
@@ -161,6 +160,6 @@ def _join(pool: ThreadPoolExecutor, threads: list[threading.Thread]) -> None:
     ]
     if stacks:
         raise RuntimeError(
-            f"{len(stacks)} handlers still run {PATIENCE:g} s after their server stopped:\n"
+            f"{len(stacks)} handlers are still running {PATIENCE:g} s after their server stopped:\n"
             + "\n".join(stacks)
         )

@@ -1,1 +1,1 @@
-"""Who waits: blocking callers, server workers, and the few threads behind them."""
+"""Drives calls and connections: blocking callers, server workers and background threads."""

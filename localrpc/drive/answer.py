@@ -1,7 +1,7 @@
-"""What a server knows of a call: what its handler has chosen to answer, and how far that has come.
+"""The state of a call on the server: the answer that its handler has chosen, and its progress.
 
-Nothing here waits, takes a lock, or touches the core; so any driver, blocking or not, can use
-it. A driver calls these methods, and does what each returns.
+No function here waits, takes a lock or touches the core, so blocking and other drivers can
+share it. A driver calls these methods, and does what each returns.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class Stage(Enum):
     """How far the answer has come. The last three are final."""
 
     OPEN = auto()
-    """The status has not been chosen."""
+    """No status has been chosen."""
     CHOSEN = auto()
-    """It has been, but waits: a message is still on its way, or the driver is about to send it."""
+    """A status has been chosen; it waits for a message in transit, or is about to be sent."""
     SENT = auto()
-    """It has been handed to the core."""
+    """The status has been handed to the core."""
     DROPPED = auto()
-    """The handler has ended without one, because its client had gone."""
+    """The handler ended without a status, because its client had gone."""
     GONE = auto()
-    """The client has cancelled or died, or the deadline has passed, before it was sent."""
+    """The client cancelled or died, or the deadline passed, before the status was sent."""
 
 
 _FINAL = (Stage.SENT, Stage.DROPPED, Stage.GONE)
@@ -48,20 +48,20 @@ class Reply(NamedTuple):
 
 
 class Then(Enum):
-    """What a driver has to do when there is no reply to send."""
+    """What a driver does when there is no reply to send."""
 
     NOTHING = auto()
     RELEASE = auto()
-    """Give the call back to the core: nothing more comes from its handler."""
+    """Release the call in the core: its handler sends nothing more."""
 
 
 class AnswerState:
-    """Made for few calls; the defaults are the class's.
+    """Holds the state of an answer. Few calls need one; the class has the defaults.
 
     `details` are bytes, and `trailing_metadata` is what the handler gave, as in grpcio.
-    `stage`, `initial_allowed` (whether initial metadata may still be sent), `aborted` (whether
-    the handler has called abort()) and `requests_ended` (whether it has read to the end of a
-    request stream) are independent of each other.
+    These are independent of each other: `stage`; `initial_allowed`, true while initial metadata
+    may still be sent; `aborted`, true once the handler has called abort(); `requests_ended`,
+    true once the handler has read to the end of a request stream.
     """
 
     stage = Stage.OPEN
@@ -76,21 +76,21 @@ class AnswerState:
 
     @property
     def chosen(self) -> bool:
-        """Whether a status has been chosen, and the client was there to get it."""
+        """True if a status has been chosen and its client has not gone before that."""
         return self.stage is Stage.CHOSEN or self.stage is Stage.SENT
 
     @property
     def over(self) -> bool:
-        """Whether nothing more can be sent."""
+        """True if nothing more can be sent."""
         return self.stage in _FINAL
 
-    # What the handler does
+    # Events from the handler
 
     def take_initial_metadata(self, metadata: Sequence[Any] | None) -> bytes | Reply | Then:
-        """The block to send, or the reply that ends the call for metadata that cannot be sent.
+        """Return the block to send, or the reply that ends the call if `metadata` cannot be sent.
 
-        Raises ValueError when initial metadata or a message has been sent, TypeError for
-        metadata without a length, as grpcio.
+        Raises ValueError if initial metadata or a message has already been sent, and TypeError
+        for metadata without a length, as grpcio does.
         """
         if not self.initial_allowed:
             raise ValueError("Initial metadata no longer allowed!")
@@ -106,9 +106,9 @@ class AnswerState:
         return Then.NOTHING if self.chosen else block
 
     def abort(self, code: grpc.StatusCode, details: str | bytes) -> None:
-        """Choose code and details, for which the driver raises the exception that ends a handler.
+        """Set code and details; the driver then raises the exception that ends a handler.
 
-        OK is an error of the handler's: UNKNOWN in its place, as in grpcio.
+        OK is a mistake of the handler, and becomes UNKNOWN, as in grpcio.
         """
         if code == grpc.StatusCode.OK:
             _logger.error("abort() called with StatusCode.OK; returning UNKNOWN")
@@ -119,19 +119,19 @@ class AnswerState:
         self.aborted = True
 
     def finish(self, message: bytes | None) -> Reply | Then:
-        """The handler is done: the status it chose, with its message if it has one."""
+        """End the handler normally: return its status, and its message if it has one."""
         code = 0 if self.code is None else status.number_of(self.code)
-        # As in grpcio, OK has no details, whatever the handler has set.
+        # As in grpcio, OK has no details, even if the handler has set some.
         return self._choose(code, self.details or b"" if code else b"", message)
 
     def refuse(self, code: int, details: str) -> Reply | Then:
-        """The call failed; a code or details that the handler has set take precedence."""
+        """End a failed call; a code or details that the handler has set take precedence."""
         if self.code is not None:
             code = status.number_of(self.code)
         return self._choose(code, details.encode() if self.details is None else self.details, None)
 
     def drop(self) -> Then:
-        """The handler ends without an answer, because its client has gone."""
+        """End the handler without an answer, because its client has gone."""
         if self.stage is Stage.CHOSEN:
             return Then.NOTHING  # the status is still sent
         if self.stage is Stage.OPEN:
@@ -139,16 +139,16 @@ class AnswerState:
         return Then.RELEASE
 
     def new_error(self) -> grpc.RpcError:
-        """The error that tells a handler of its client's end.
+        """Return the error that tells a handler that its client has gone.
 
-        It is remembered, but not held: its traceback will hold the call.
+        Only a weak reference to it is kept, because its traceback refers to the call.
         """
         error = grpc.RpcError()
         self._errors = (*self._errors, weakref.ref(error))
         return error
 
     def errors(self) -> list[Exception]:
-        """Those of new_error() that still exist."""
+        """Return the errors from new_error() that still exist."""
         return [error for known in self._errors if (error := known()) is not None]
 
     def _choose(self, code: int, details: bytes, message: bytes | None) -> Reply | Then:
@@ -170,10 +170,13 @@ class AnswerState:
         self.stage = Stage.CHOSEN
         return Reply(code, trailer, None if code else message)
 
-    # What happens to the call
+    # Events of the call
 
     def add_callbacks(self, callbacks: Sequence[Callable[[], None]]) -> bool:
-        """Of the call's end; whether they are the first, and the driver has to watch for it."""
+        """Add callbacks for the end of the call.
+
+        Return True if they are the first, so that the driver has to start watching the call.
+        """
         if self._callbacks is not None:
             self._callbacks.extend(callbacks)
             return False
@@ -181,7 +184,7 @@ class AnswerState:
         return True
 
     def remove_callbacks(self, callbacks: Sequence[Callable[[], None]]) -> bool:
-        """Before the end takes them; whether it has not."""
+        """Remove callbacks. Return False if the end of the call has already taken them."""
         if self._callbacks is None:
             return False
         for callback in callbacks:
@@ -190,16 +193,16 @@ class AnswerState:
 
     @property
     def watched(self) -> bool:
-        """Whether there have been callbacks, and the end has not taken them."""
+        """True if there are callbacks that the end of the call has not taken."""
         return self._callbacks is not None
 
     def sent(self) -> None:
-        """The chosen status has been handed to the core."""
+        """Note that the chosen status has been handed to the core."""
         if self.stage is Stage.CHOSEN:
             self.stage = Stage.SENT
 
     def end(self) -> tuple[bool, Sequence[Callable[[], None]]]:
-        """The call has ended, for whatever reason: whether that is news, and whom to call."""
+        """Note that the call is over. Return True if that is new, and the callbacks to run."""
         news = not self.over
         if news:
             self.stage = Stage.GONE
@@ -208,5 +211,5 @@ class AnswerState:
 
 
 def encoded(details: str | bytes) -> bytes:
-    """A handler's details as they are kept."""
+    """Return a handler's details as bytes, the form in which they are kept."""
     return details if isinstance(details, bytes) else details.encode()

@@ -1,4 +1,4 @@
-"""From what the core brought of a new call to what a handler can be given, for any API.
+"""Turns a new call from the core into what a handler is given, for any API.
 
 A call whose metadata or message cannot be accepted gets its status here.
 """
@@ -23,14 +23,14 @@ from localrpc.transports.base import Connection
 from localrpc.wire import codec
 
 CALL = struct.Struct("<QqIIIiIIq")
-"""call, size, kind, count, flags, method, head, conn, deadline: struct lr_io begins so."""
+"""call, size, kind, count, flags, method, head, conn, deadline: the beginning of struct lr_io."""
 
 _BIG_PATIENCE = 2_000_000
 """Nanoseconds that a worker waits for the rest of a large request before it takes another call."""
 _AT_ONCE = 16 << 20
-"""Bytes of a request whose worker waits at all: more takes longer than that."""
+"""Bytes; a worker does not wait for the rest of a request larger than this."""
 _DEFERRED = 64
-"""How many calls may be put off before we look for those that have ended."""
+"""Number of postponed calls at which those that have ended are looked for and dropped."""
 
 Served = TypeVar("Served", bound=ServedCall)
 MakeContext = Callable[[Serving, int, "Connection | None", bytes, int], Served]
@@ -41,7 +41,7 @@ Arrival = tuple[Entry, Served, int, "bytes | None"]
 
 
 class Arrivals(Generic[Served]):
-    """The new calls of one server; `make` makes the context of each. Any thread may ask."""
+    """Accepts the new calls of one server; `make` creates their contexts. Thread-safe."""
 
     def __init__(self, methods: Methods, make: MakeContext[Served]) -> None:
         self._methods = methods
@@ -49,7 +49,7 @@ class Arrivals(Generic[Served]):
         self._deferred: dict[int, Served] = {}
 
     def take(self, serving: Serving, io: WorkerIo) -> Arrival[Served] | None:
-        """The call in `io`; None when it has been put off, or has got its status."""
+        """Return the call in `io`; None if it was postponed, or has already got its status."""
         call, size, _, _, flags, method, head, conn, deadline = CALL.unpack_from(io.view)
         block = io.buf[:head]
         data: bytes | None = io.buf[head:size] if flags & lib.LR_F_MESSAGE else None
@@ -82,9 +82,9 @@ class Arrivals(Generic[Served]):
         return entry, context, flags, data
 
     def _defer(self, serving: Serving, call: int, context: Served) -> None:
-        """Have the call come again, without its metadata, once its message is whole."""
+        """Have the core deliver the call again, without metadata, once its message is complete."""
         if len(self._deferred) >= _DEFERRED:
-            # Calls that ended before their message was whole never come again.
+            # Calls that ended before their message was complete are never delivered again.
             for other in list(self._deferred):
                 if lib.lr_active(serving.engine, other) != 1:
                     self._deferred.pop(other, None)
@@ -93,13 +93,13 @@ class Arrivals(Generic[Served]):
 
 
 def metadata_of(connection: Connection | None, head: bytes) -> Pairs:
-    """A call's metadata as its handler sees it. Raises RemoteProtocolError."""
+    """Return a call's metadata as its handler sees it. Raises RemoteProtocolError."""
     agent = connection.hello.agent if connection else ""
     return (Metadatum("user-agent", agent), *codec.decode_metadata(head))
 
 
 def _acceptable(serving: Serving, name: str, context: ServedCall, block: bytes) -> bool:
-    """Whether the call's metadata is: else that is its end."""
+    """Return True if the call's metadata is acceptable; otherwise end the call."""
     limits = serving.metadata_limits
     if len(block) <= limits.light and len(name) < LONG_NAME:
         return True
@@ -115,9 +115,10 @@ def _acceptable(serving: Serving, name: str, context: ServedCall, block: bytes) 
 
 
 def _whole(engine: Any, call: int, *, is_here: bool) -> bytes | None:
-    """A large request's message; None unless it `is_here`, or comes at once.
+    """Return the message of a large request.
 
-    Raises MemoryError, with the details of the call's end.
+    Return None unless the message `is_here` already, or comes at once. Raises MemoryError, whose
+    text is the details of the call's status.
     """
     kind, content = receive(engine, call, NOW if is_here else monotonic_ns() + _BIG_PATIENCE)
     if kind != lib.LR_K_BIG or (content > _AT_ONCE and not is_here):

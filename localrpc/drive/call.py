@@ -1,8 +1,8 @@
-"""One call as a client drives it: who needs something from it reads it.
+"""One call as a client drives it: the thread that needs a result reads it.
 
-There is no reader thread. The thread that asks for a message, the status or a
-result reads in the core and hands what it finds to the call's state; others that ask for the
-same call wait for it. A call with done callbacks is watched by its session.
+There is no reader thread. The thread that asks for a message, the status or a result reads in
+the core and passes what it finds to the call's state; other threads that ask for the same call
+wait for it. A call with done callbacks is watched by its session.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from localrpc.drive.texts import (
 from localrpc.metadata import Pairs
 
 _unchanging: Any = threading.RLock()
-"""The lock of all calls that are over from the start."""
+"""The lock of all calls that are complete from the start."""
 
 
 class Live(NamedTuple):
-    """Where a call is live: one object, because a handle means another call elsewhere."""
+    """The session and handle of a live call, in one object, because a handle alone is ambiguous."""
 
     session: Session
     handle: int
 
 
 class ClientCall:
-    """A call on its way, shared by its facade, its request sender and its watcher.
+    """A client's call, shared by the API's call object, its request sender and its watcher.
 
-    `state` says what has become of it; see there. `_lock`, its channel's, guards it and everything
-    below it.
-    Once the call has ended `live` and `keeper` are None: who keeps a call that is over keeps no
-    connection. Read without the lock, each of them is to be read once.
+    `state` is the call's state. `_lock`, its channel's, guards it and the attributes
+    set after it. Once the call has ended, `live` and `keeper` are None, so that a finished call
+    keeps no connection open. Code that reads one of them without the lock reads it once, into a
+    local variable.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class ClientCall:
         self._watched = False
         self._partial: bytes | None = None
         self.reopen: Callable[[ClientCall, Session], None] | None = None
-        """Set while the call could begin again, had nobody seen it."""
+        """Set while the call can be opened again if no server has seen it."""
 
     @classmethod
     def over(cls, method: str, response: Any, initial: Pairs, trailing: Pairs) -> ClientCall:
-        """A call that has ended well; light, because nothing will change in it."""
+        """Return a call that has ended with OK; it is small, because it never changes."""
         call = cls.__new__(cls)
         call.keeper = None
         call.method = method
@@ -100,7 +100,7 @@ class ClientCall:
     # Beginning
 
     def adopt(self, session: Session, handle: int) -> None:
-        """The call is live in the core as `handle`; gives it back if it has ended here."""
+        """Note that the call is live in the core as `handle`; release it if the call has ended."""
         with self._lock:
             if self.state.code is not None:
                 lib.lr_release(session.engine, handle)
@@ -112,7 +112,7 @@ class ClientCall:
             session.watch(handle, self.deadline, self.poll)
 
     def _start_over(self, live: Live) -> None:
-        """No server has seen the call: open it again. Only for the thread that reads."""
+        """Open the call again, as no server has seen it. Only for the thread that reads."""
         with self._lock:
             reopen = self.reopen
             if reopen is None:
@@ -127,7 +127,10 @@ class ClientCall:
     # Sending
 
     def send(self, message: bytes, *, wait: bool = True) -> bool | None:
-        """Whether more may be sent; None when nothing was, because it would have waited."""
+        """Send a message. Return True if more may be sent.
+
+        Return None, having sent nothing, if sending would block and `wait` is False.
+        """
         live = self.live
         if live is None:
             return False
@@ -157,9 +160,10 @@ class ClientCall:
         debug: str | None = None,
         cancelled: bool = False,
     ) -> bool:
-        """End the call here and, if it is still live, at the peer; False if it had ended.
+        """End the call here and, if it is still live, at the peer. Return False if it had ended.
 
-        Whatever the reason, a deadline that has passed came first, and an answer before that.
+        A deadline that has passed takes precedence over this end, and a status that has arrived
+        takes precedence over the deadline.
         """
         if code is not grpc.StatusCode.DEADLINE_EXCEEDED and self._late():
             self.poll()
@@ -171,11 +175,11 @@ class ClientCall:
         return left is not None
 
     def abandon(self) -> None:
-        """The facade is garbage. A finalizer: it takes no lock."""
+        """End the call because its API object is garbage. For a finalizer: takes no lock."""
         if self.state.code is not None:
             return
         if self.live is None or self._watched:
-            # Another thread is at work on it.
+            # Another thread may be using it.
             run_later(partial(self.end, *COLLECTED, cancelled=True))
             return
         left = self._part(self.state.end(*COLLECTED, cancelled=True))
@@ -183,7 +187,10 @@ class ClientCall:
             left.go()
 
     def _part(self, then: Then) -> _Left | None:
-        """If the call has just ended it lets go of all that it has; what is left to be done."""
+        """Detach everything from a call that has just ended, and return what is left to do.
+
+        Return None if the call goes on.
+        """
         if then is Then.GO_ON:
             return None
         left = _Left(self, then)
@@ -191,7 +198,7 @@ class ClientCall:
         return left
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
-        """False when the call has ended: then it is the caller's to run."""
+        """Add a callback. Return False if the call has ended: then the caller runs it."""
         with self._lock:
             if self._callbacks is None:
                 return False
@@ -207,7 +214,7 @@ class ClientCall:
     # Reading
 
     def wait(self, done: Callable[[], bool], until: int = NEVER) -> bool:
-        """Read until `done()`, which is asked under the lock; False at the moment `until`."""
+        """Read until `done()`, called under the lock, is true; return False at the time `until`."""
         while (came := self._step(done, until)) is not _Step.DONE:
             if came is _Step.NOTHING and self._late():
                 self.poll()
@@ -217,22 +224,22 @@ class ClientCall:
         return True
 
     def poll(self) -> None:
-        """Take in what has come, without waiting; after the deadline the call has ended then."""
+        """Process what has arrived, without waiting; end the call if its deadline has passed."""
         while self._step(self._enough, NOW) is _Step.CAME:
             pass
         if self._late():
             self.end(*DEADLINE_EXCEEDED, debug=debug_text(*DEADLINE_EXCEEDED))
 
     def _enough(self) -> bool:
-        """For who does not wait: there is something to take, or another thread sees to that."""
+        """Return True if poll() can stop: there is something to take, or another thread reads."""
         return self.ended() or self._reading or bool(self.state.messages)
 
     def _late(self) -> bool:
-        """Whether the deadline has passed and the call has not ended."""
+        """Return True if the deadline has passed and the call has not ended."""
         return self.deadline != NEVER and self.running() and monotonic_ns() >= self.deadline
 
     def _step(self, done: Callable[[], bool], until: int) -> _Step:
-        """Wait for one thing to happen: by reading it, if no other thread reads."""
+        """Wait for one event: read it, or wait for the thread that reads."""
         limit = self.deadline
         if until != NEVER and (limit == NEVER or until < limit):
             limit = until
@@ -243,7 +250,7 @@ class ClientCall:
                     return _Step.DONE
                 live = self.live
                 if self._reading and live is not None and live.session.inherited:
-                    self._reading = False  # who read has stayed in the parent
+                    self._reading = False  # the reading thread stayed in the parent
                 if self._reading or live is None or self.state.messages:
                     if until == NOW:
                         return _Step.NOTHING
@@ -258,7 +265,7 @@ class ClientCall:
                     self._changed.notify_all()
 
     def _read_one(self, live: Live, limit: int) -> _Step:
-        """This thread is the one that reads, until others are told."""
+        """Read one event, as the only thread that reads."""
         kind, content = self._read(live, limit)
         if kind == lib.LR_TIMEOUT:
             return _Step.NOTHING
@@ -266,7 +273,7 @@ class ClientCall:
             self._start_over(live)
             return _Step.CAME
         with self._lock:
-            self.reopen = None  # the peer has seen the call, which needs its request no more
+            self.reopen = None  # the peer has seen the call, so its request can be freed
             left = self._part(self._take(kind, content))
         if left is not None:
             left.go()
@@ -288,9 +295,9 @@ class ClientCall:
         return state.end(code, details, debug=debug_text(code, details))
 
     def _read(self, live: Live, limit: int) -> tuple[int, Any]:
-        """What receive() gives: a failure in gRPC's terms, a unary answer deserialized.
+        """Read as receive(), with failures as gRPC statuses and a unary answer deserialized.
 
-        Without the lock, which the user's deserializer must not be called with.
+        Called without the lock, which must not be held while user code deserializes.
         """
         kind, content = self._receive(live, limit)
         if kind == lib.LR_K_MESSAGES and not self._streams:
@@ -306,7 +313,7 @@ class ClientCall:
         return kind, keeper and keeper.failure(kind, content or 0, live.session)
 
     def _receive(self, live: Live, limit: int) -> tuple[int, Any]:
-        """As receive(), with the whole of a large message; what has come of one is kept."""
+        """Read as receive(), completing a large message; a partial one is kept for the next try."""
         engine, handle = live.session.engine, live.handle
         if self._partial is None:
             kind, content = receive(engine, handle, limit)
@@ -322,16 +329,16 @@ class ClientCall:
             return result, None
         self._partial = None
         if result == lib.LR_ENDED:
-            return self._receive(live, limit)  # a reset has taken it away
+            return self._receive(live, limit)  # a reset has discarded the message
         return (lib.LR_K_MESSAGES, [message]) if result == 0 else (result, len(message))
 
     # Consuming
 
     def next_message(self) -> bytes | None:
-        """The next response message; None when the call has ended without one more."""
+        """Return the next response message; None if the call has ended without another one."""
         messages = self.state.messages
         if self.deadline != NEVER and self._late():
-            self.poll()  # as grpcio, a status that is already here, but no messages
+            self.poll()  # as in grpcio: a status that has arrived, but no messages
         while True:
             try:
                 return messages.popleft()
@@ -342,7 +349,7 @@ class ClientCall:
 
 
 class _Step(Enum):
-    """What came of one wait."""
+    """The result of one wait."""
 
     DONE = auto()
     CAME = auto()
@@ -350,7 +357,7 @@ class _Step(Enum):
 
 
 class _Left:
-    """What a call that has just ended had hold of."""
+    """What remains to be done for a call that has just ended."""
 
     def __init__(self, call: ClientCall, then: Then) -> None:
         self._keeper = call.keeper
@@ -361,7 +368,7 @@ class _Left:
         self._code, self._details = call.state.code, call.state.details
 
     def go(self) -> None:
-        """Tell the peer, the core, and who waits for the end. Without the call's lock."""
+        """Notify the peer, the core and waiting threads. Called without the call's lock."""
         keeper = self._keeper
         if self._live is None:
             if keeper is not None:

@@ -1,8 +1,8 @@
-"""How a channel comes to a connection, apart from the dialling and the waiting.
+"""The connectivity state of a channel and its backoff, without dialling or waiting.
 
-What state it is in and who is told of that, whether somebody wants a connection, and after a
-failed attempt whether a call gives up or for how long it pauses. Nothing here takes a lock or
-looks at a clock: the time is an argument, in seconds of time.monotonic().
+Keeps the state, its subscribers, and whether a connection is wanted, and decides after a failed
+attempt whether a call fails or how long it pauses. No function here takes a lock or reads a
+clock: the time is an argument, in seconds of time.monotonic().
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from localrpc.errors import ConnectError
 State = grpc.ChannelConnectivity
 Subscriber = Callable[[grpc.ChannelConnectivity], None]
 News = list[Callable[[], Any]]
-"""Calls to be made, in this order, on another thread."""
+"""Calls to make, in this order, on another thread."""
 
 
 class NotReady(Exception):
-    """There is no session, and the call that wanted one ends with this status."""
+    """There is no session; the call that needed one ends with this status."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(details)
@@ -32,7 +32,7 @@ class NotReady(Exception):
 
 
 class Backoff:
-    """Pauses between attempts, each twice as long as the last, in seconds."""
+    """Pauses between attempts in seconds, each twice as long as the previous one."""
 
     def __init__(self, initial: float, most: float) -> None:
         self._next = initial
@@ -45,9 +45,9 @@ class Backoff:
 
 
 class Connectivity:
-    """A channel's state, the callbacks that subscribe to it, and who wants a connection.
+    """The state of a channel, its subscribers, and whether they want a connection.
 
-    `failure` is what the last attempt met, None if it was not a failure.
+    `failure` is the error of the last attempt, None if that did not fail.
     """
 
     def __init__(self) -> None:
@@ -58,50 +58,50 @@ class Connectivity:
         self._wanted = False
         """A subscriber has asked for a connection, and there has been none since."""
         self._background = False
-        """A thread connects for the subscribers' sake."""
+        """A thread connects on behalf of the subscribers."""
 
     # Attempts
 
     def begin(self) -> News:
-        """An attempt begins."""
+        """Note that an attempt begins."""
         self.dialling = True
         return self._move(State.CONNECTING)
 
     def connected(self) -> News:
         self.dialling = False
         self.failure = None
-        # Who wanted a connection has had one: its loss starts no other.
+        # The wish for a connection is fulfilled: losing it does not start a new attempt.
         self._wanted = False
         return self._move(State.READY)
 
     def failed(self, failure: ConnectError | None) -> News:
-        """None: it was given up for one call's deadline, which is no reason for others to fail."""
+        """Note a failure; None if one call's deadline cut the attempt short, so others go on."""
         self.dialling = False
         self.failure = failure
         return self._move(State.TRANSIENT_FAILURE)
 
     def lost(self) -> News:
-        """The connection is of no use any more."""
+        """Note that the connection can no longer be used."""
         return self._move(State.IDLE)
 
     def closed(self) -> News:
-        """The channel is: its subscribers hear nothing of that, as in grpcio."""
+        """Note that the channel is closed. As in grpcio, subscribers are not notified."""
         self._subscribers.clear()
         return self._move(State.SHUTDOWN)
 
     @property
     def hopeless(self) -> bool:
-        """Whether another attempt would meet the same."""
+        """True if another attempt would fail for the same reason."""
         return self.failure is not None and self.failure.final
 
     def verdict(
         self, now: float, until: float | None, *, wait_for_ready: bool
     ) -> tuple[grpc.StatusCode, str] | None:
-        """How a call with deadline `until` ends after a failed attempt; None: it goes on."""
+        """Return the status of a call with deadline `until` after a failure; None if it goes on."""
         expired = until is not None and now >= until
         if wait_for_ready and not self.hopeless and not expired:
             return None
-        if self.failure is None or expired:  # whatever has failed, a deadline came first
+        if self.failure is None or expired:  # a passed deadline precedes every other failure
             return DEADLINE_EXCEEDED
         return grpc.StatusCode[self.failure.code], str(self.failure)
 
@@ -116,7 +116,7 @@ class Connectivity:
         return [callback for callback, _ in self._subscribers]
 
     def subscribe(self, callback: Subscriber, *, try_to_connect: bool) -> News:
-        """It hears the present state first, then every change."""
+        """Add a subscriber, which is called with the present state first, then with each change."""
         self._subscribers.append((callback, [self.state]))
         self._wanted |= try_to_connect
         return [partial(callback, self.state)]
@@ -131,13 +131,13 @@ class Connectivity:
         self._subscribers.clear()
 
     def starts_connecting(self) -> bool:
-        """Whether a thread has to begin to connect for the subscribers, from now on or later."""
+        """Return True if a thread has to be started that connects on behalf of the subscribers."""
         starts = not self._background and (self._wanted or self.state is State.READY)
         self._background |= starts
         return starts
 
     def goes_on_connecting(self) -> bool:
-        """For that thread: whether to make an attempt now; False ends it."""
+        """Return True if that thread has to make an attempt now; False ends the thread."""
         idle = self.state is State.IDLE and not self._wanted
         if not self._subscribers or self.state in (State.READY, State.SHUTDOWN) or idle:
             self._background = False
@@ -146,7 +146,7 @@ class Connectivity:
         return True
 
     def has_connected(self) -> bool:
-        """For that thread, after its attempt: whether it is done."""
+        """Return True if that thread is done after its attempt."""
         self._background = self.state is not State.READY and not self.hopeless
         return not self._background
 

@@ -1,4 +1,4 @@
-"""What every driver needs of the core: borrowed Io objects, and the clock."""
+"""What every driver needs from the core: a pool of Io objects, and deadlines."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ __all__ = [
 ]
 
 NEVER = 0
-"""A deadline that does not exist."""
+"""The deadline of a wait without a time limit."""
 NOW = 1
-"""A deadline that is always over: do not wait."""
+"""A deadline that has always passed: do not wait."""
 NULL: Any = ffi.NULL
 
 SIGNAL_CHECK = None if os.environ.get("LOCALRPC_TIMERS") == "off" else 0.7
-"""Seconds after which a wait of the main thread lets Python see its signals.
+"""Seconds after which a wait of the main thread lets Python handle signals.
 
-The kernel may hand a signal to any thread, and the main thread, which has to
-run its handler, then sleeps on. Tests switch this off with LOCALRPC_TIMERS=off,
-so that it hides no lost wake-up.
+The kernel may deliver a signal to any thread, while the main thread, which has to run its
+Python handler, sleeps on. Tests disable this with LOCALRPC_TIMERS=off, so that it cannot
+hide a lost wake-up.
 """
 lib.lr_signal_check(int((SIGNAL_CHECK or 0) * 1e9))
 
 LONGEST = 3.0e8
-"""Seconds, some ten years: a longer timeout is none (and int() refuses infinity)."""
+"""Seconds, about ten years: a longer timeout counts as none (and int() rejects infinity)."""
 
 
 def own_engine(raw: Any) -> Any:
-    """`raw`, a new engine, to be freed when nobody holds this object any more.
+    """Return `raw`, a new engine, which is freed with the last reference to this object.
 
-    A thread inside the core holds it too. Not ffi.gc(): the collector finalizes
-    the members of a cycle in any order, and the __del__ of a call would find
-    its engine freed; a plain pointer is not for the collector to finalize.
+    A thread inside the core holds a reference, too. ffi.gc() would not do: the collector
+    finalizes the members of a cycle in any order, and the __del__ of a call would find its engine
+    freed; the collector does not finalize a plain pointer.
     """
     weakref.finalize(raw, lib.lr_engine_free, ffi.cast("struct lr_engine *", raw)).atexit = False
     return raw
 
 
 class WorkerIo(Io):
-    """`view` is the struct's memory: one unpack() is cheaper than reading its fields."""
+    """An Io whose struct is also a buffer, `view`: one unpack() is faster than reading fields."""
 
     __slots__ = ("view",)
 
@@ -69,13 +69,13 @@ class WorkerIo(Io):
 
 
 idle_ios: list[Io] = []
-"""The pool; list.pop and list.append are atomic."""
+"""The pool of unused Io objects; list.pop and list.append are atomic."""
 
 
 def blank(size: int) -> bytes:
-    """Bytes whose content is undefined, for the core to fill before anybody sees them.
+    """Return bytes with undefined content, for the core to fill before any other code sees them.
 
-    bytes(size) would fill them with zeros first, a tenth of what a 1 MiB echo takes.
+    bytes(size) would fill them with zeros first, which costs a tenth of a 1 MiB echo.
     """
     global _new_bytes
     if _new_bytes is None:
@@ -92,7 +92,7 @@ _new_bytes: Any = None
 
 
 def borrow() -> Io:
-    """An Io that nobody else uses; append it to idle_ios after use, or lose it."""
+    """Return an unused Io; append it to idle_ios after use, or drop it."""
     try:
         return idle_ios.pop()
     except IndexError:
@@ -100,16 +100,16 @@ def borrow() -> Io:
 
 
 def patience(left: float | None) -> float | None:
-    """How long to wait on a lock of Python's before looking again, `left` at most."""
+    """Return how many seconds to wait on a Python lock before checking again, at most `left`."""
     if left is None or SIGNAL_CHECK is None:
         return SIGNAL_CHECK if left is None else left
     return min(left, SIGNAL_CHECK)
 
 
 def deadline_of(timeout: float | None) -> int:
-    """A call's, on time.monotonic_ns()'s clock; NEVER for None.
+    """Return the deadline of a call, on the clock of time.monotonic_ns(); NEVER for None.
 
-    As in grpcio it has passed if `timeout` is NaN. Raises TypeError for what is no number.
+    As in grpcio it has passed if `timeout` is NaN. Raises TypeError if it is not a number.
     """
     if timeout is None or timeout > LONGEST:
         return NEVER
@@ -117,9 +117,9 @@ def deadline_of(timeout: float | None) -> int:
 
 
 def limit_of(timeout: float | None) -> int:
-    """Until when a wait may last, on the same clock; NEVER for None, and for NaN.
+    """Return the time limit of a wait, on the same clock; NEVER for None and for NaN.
 
-    Raises TypeError for what is no number, in the words of grpcio's waits.
+    Raises TypeError, with the text of grpcio's waits, if `timeout` is not a number.
     """
     if timeout is None or not monotonic() + timeout < monotonic() + LONGEST:
         return NEVER

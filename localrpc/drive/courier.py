@@ -1,4 +1,4 @@
-"""Runs other people's callbacks, in order, on a thread that lives while there are any."""
+"""Runs callbacks in order on a background thread, which exists only while there are any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _logger = _log.logger("channel")
 
 
 class Courier:
-    """`complaint` is what the log says before an exception that a callback let out."""
+    """A queue of callbacks and the thread that runs them.
+
+    `complaint` is the text of the log record for an exception that a callback raised.
+    """
 
     def __init__(self, name: str, complaint: str) -> None:
         self._name = name
@@ -22,7 +25,7 @@ class Courier:
         self._running = False
 
     def post(self, *callbacks: Callable[[], object]) -> None:
-        """Returns at once. At interpreter exit, when no thread can start, they do not run."""
+        """Queue callbacks and return. At interpreter exit no thread can start, and none run."""
         with self._lock:
             self._waiting.extend(callbacks)
             if self._running or not self._waiting:
@@ -43,5 +46,5 @@ class Courier:
                 callback = self._waiting.popleft()
             try:
                 callback()
-            except BaseException:  # SystemExit, too: others wait for theirs
+            except BaseException:  # SystemExit, too: the other callbacks still have to run
                 _logger.exception(self._complaint)

@@ -1,11 +1,10 @@
 """Worker loops on the threads of the user's pool.
 
-A plain ThreadPoolExecutor lends its threads to loops that stay in the core
-from call to call. The pool remains its owner's: a job that he submits makes a
-waiting loop give way, and shutdown() ends them first. Any other executor, a
-pool that already has loops of another server in it, and a server with a limit
-of concurrent calls (which must be able to refuse while all workers are busy)
-get one submit() per call.
+A plain ThreadPoolExecutor lends its threads to loops that stay in the core from call to call.
+Its owner can still use the pool: a job that is submitted makes a waiting loop yield its thread,
+and shutdown() ends the loops first. Any other executor, a pool that already runs the loops of
+another server, and a server with a limit of concurrent calls (which must be able to refuse while
+all workers are busy) get one submit() per call.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ _UNAVAILABLE = 14
 
 
 Placed: TypeAlias = "tuple[Executor | None, Callable[[], None]] | None"
-"""Where a call is to run, if not on the server's pool, and what; None if nothing is left to do."""
+"""The other pool (None for the server's) and what to run there; None if nothing is left to do."""
 
 
 class Owner(Protocol):
-    """Who is served: it has the workers, which hold it only while they are inside."""
+    """What the workers serve. It holds them; they hold it only while they run a call."""
 
     engine: Any
 
@@ -44,7 +43,7 @@ Place = Callable[[OwnerT, WorkerIo], "Placed"]
 
 
 class Workers(Protocol[OwnerT_co]):
-    """What their owner needs of them; spare() asks for one more loop."""
+    """The interface that all workers offer to their owner; spare() asks for one more loop."""
 
     def start(self, accept: Callable[[WorkerIo], int], place: Place[OwnerT_co]) -> None: ...
     def spare(self) -> None: ...
@@ -53,7 +52,7 @@ class Workers(Protocol[OwnerT_co]):
 
 
 def workers_for(pool: Executor, serving: OwnerT, *, limited: bool) -> Workers[OwnerT]:
-    """Decide how `pool` can serve."""
+    """Return the kind of workers that fits `pool`."""
     plain = type(pool) is ThreadPoolExecutor and not {"submit", "shutdown"} & set(vars(pool))
     if plain and not limited:
         return LoopWorkers(pool, serving)  # type: ignore[arg-type]
@@ -61,7 +60,7 @@ def workers_for(pool: Executor, serving: OwnerT, *, limited: bool) -> Workers[Ow
 
 
 class LoopWorkers(Generic[OwnerT]):
-    """Loops on the pool's threads, as many as there is work for and the pool allows."""
+    """Runs loops on the pool's threads: as many as there is work for and the pool allows."""
 
     def __init__(self, pool: ThreadPoolExecutor, serving: OwnerT) -> None:
         self._pool = pool
@@ -70,10 +69,10 @@ class LoopWorkers(Generic[OwnerT]):
         self._lock = _locks.Lock()
         self._loops = 0
         self._queued = 0
-        """Loops among the pool's waiting jobs."""
+        """Loops among the pool's queued jobs."""
         self._bound = False
         self._accept: Callable[[], Callable[[WorkerIo], int] | None] = lambda: None
-        """It holds the serving, so only the loops hold it."""
+        """A weak reference: the function holds the serving, so only running loops may hold it."""
         self._place: Place[OwnerT] | None = None
         self._relief: Relief[OwnerT] | None = None
 
@@ -98,7 +97,7 @@ class LoopWorkers(Generic[OwnerT]):
             if self._relief is not None or not self._bound or self._place is None:
                 return
             relief = Relief(self._pool, self._engine, self._serving, self._place)
-            relief.full()  # perhaps it is already
+            relief.full()  # the pool may be full already
             self._relief = relief
         relief.start()
 
@@ -113,9 +112,9 @@ class LoopWorkers(Generic[OwnerT]):
             self._gone()
 
     def _others(self) -> int:
-        """Asked by a loop as it starts: how many jobs wait for the thread that it has.
+        """Return how many jobs wait for the thread of a loop that is starting.
 
-        A loop that gave way may have given its thread to this one.
+        A loop that yielded may have given its thread to this one.
         """
         with self._lock:
             self._queued -= 1
@@ -136,8 +135,8 @@ class LoopWorkers(Generic[OwnerT]):
         raw = io.raw
         lr_next = lib.lr_next
         call, again, give_way = lib.LR_K_CALL, lib.LR_AGAIN, lib.LR_K_YIELD
-        # While others wait, at most as many calls as they have jobs, and none is
-        # waited for: jobs without end keep no caller out, and calls no job.
+        # While jobs wait, take at most as many calls as there are jobs, and wait for none:
+        # an endless series of jobs cannot starve calls, nor calls the jobs.
         turns = others
         kind = give_way if turns else lr_next(engine, raw)
         while True:
@@ -145,7 +144,7 @@ class LoopWorkers(Generic[OwnerT]):
                 turns -= 1
                 kind = lib.lr_next_now(engine, raw)
                 if kind == call:
-                    lib.lr_yield(engine)  # or accept() would wait for the next
+                    lib.lr_yield(engine)  # otherwise accept() would wait for the next call
                 else:
                     turns = 0
                 continue
@@ -158,7 +157,7 @@ class LoopWorkers(Generic[OwnerT]):
             elif kind == again:
                 kind = lr_next(engine, raw)
             elif kind == give_way:
-                # Behind the job that somebody has submitted.
+                # Queue this loop again behind the job that was submitted.
                 self._enter(accept)
                 return
             else:
@@ -188,11 +187,11 @@ class LoopWorkers(Generic[OwnerT]):
         pool.shutdown = shutdown  # type: ignore[method-assign]
 
     def leave(self) -> None:
-        """Give the pool back as it was."""
+        """Restore the pool's own submit and shutdown."""
         with self._lock:
             bound, self._bound = self._bound, False
             relief, self._relief = self._relief, None
-            self._place = None  # it may hold calls that have been put off
+            self._place = None  # it may hold calls that have been postponed
         if relief is not None:
             relief.leave()
         if bound:
@@ -207,7 +206,7 @@ class LoopWorkers(Generic[OwnerT]):
 
 
 class SubmitWorkers(Generic[OwnerT]):
-    """A thread of its own that takes the calls, and a submit() for each."""
+    """Takes calls on a thread of its own, and submits each to the executor."""
 
     def __init__(self, pool: Executor, serving: OwnerT) -> None:
         self._pool = pool
@@ -220,13 +219,13 @@ class SubmitWorkers(Generic[OwnerT]):
         ).start()
 
     def spare(self) -> None:
-        """There is one dispatcher, and it never stays away for long."""
+        """There is nothing to add: the one dispatcher never stays away for long."""
 
     def expect_other_pools(self) -> None:
-        """The dispatcher is on none."""
+        """There is nothing to do: the dispatcher runs on no pool."""
 
     def leave(self) -> None:
-        """The dispatcher sees the engine's stop."""
+        """There is nothing to do: the dispatcher notices that the engine stops."""
 
     def _dispatch(self, place: Place[OwnerT]) -> None:
         engine = self._engine
@@ -245,13 +244,13 @@ class SubmitWorkers(Generic[OwnerT]):
 class Relief(Generic[OwnerT]):
     """A thread that takes calls while all threads of a pool are busy.
 
-    A server has one if some of its handlers run on pools of their own: they are
-    not to wait for the server's. Calls for that pool are submitted to it, which
-    is slow; so this thread sleeps as long as the pool's own come by now and then.
+    A server has one if some of its handlers run on pools of their own, because these must not
+    wait for the server's pool. Calls for the server's pool are submitted to it, which is slow, so
+    this thread sleeps as long as the pool's threads take calls now and then.
     """
 
     _PAUSE = 0.02
-    """Seconds without a call taken after which the pool's threads are taken to be busy."""
+    """Seconds without a call taken after which the pool's threads are assumed to be busy."""
 
     def __init__(
         self,
@@ -272,15 +271,15 @@ class Relief(Generic[OwnerT]):
         try:
             threading.Thread(target=self._run, name="localrpc-relief", daemon=True).start()
         except RuntimeError:
-            pass  # the interpreter exits
+            pass  # the interpreter is exiting
 
     def full(self) -> None:
-        """The last thread of the pool has taken a call."""
+        """Note that the last thread of the pool has taken a call."""
         self._taken += 1
         self._full.set()
 
     def leave(self) -> None:
-        """Does not wait for the thread."""
+        """Ask the thread to end; return without waiting for it."""
         self._left.set()
         self._full.set()
 
@@ -301,7 +300,7 @@ class Relief(Generic[OwnerT]):
                 return
 
     def _take(self, io: WorkerIo) -> bool | None:
-        """Take a call: whether the pool is still busy; None when there was none."""
+        """Take a call. Return True if the pool is still busy, None if there was no call."""
         engine = self._engine
         kind = lib.lr_next_now(engine, io.raw)
         if kind == lib.LR_K_YIELD and not self._pool._work_queue.qsize():
@@ -320,7 +319,7 @@ class Relief(Generic[OwnerT]):
 
 
 def dispatch(pool: Executor, serving: OwnerT, io: WorkerIo, place: Place[OwnerT]) -> None:
-    """Have the call in `io` run on `pool`, or where its handler wants to."""
+    """Run the call in `io` on `pool`, or on the pool of its handler."""
     call = io.raw.call
     try:
         placed = place(serving, io)
@@ -332,7 +331,7 @@ def dispatch(pool: Executor, serving: OwnerT, io: WorkerIo, place: Place[OwnerT]
 
 
 def submit(pool: Executor, ready: Callable[[], None], engine: Any, call: int) -> None:
-    """Have `ready` serve `call` on a pool, whose refusal ends the call."""
+    """Run `ready`, which serves `call`, on `pool`; the call ends if the pool refuses it."""
 
     def run() -> None:
         try:
@@ -344,14 +343,14 @@ def submit(pool: Executor, ready: Callable[[], None], engine: Any, call: int) ->
     try:
         pool.submit(run)
     except RuntimeError as error:
-        _logger.error("the pool takes no more calls: %s", error)
+        _logger.error("the thread pool accepts no more calls: %s", error)
         text = str(error).encode()
         lib.lr_cancel(engine, call, _UNAVAILABLE, text, len(text))
         lib.lr_release(engine, call)
 
 
 def give_up(engine: Any, call: int, error: BaseException) -> None:
-    """A handler has let out what handlers must not, SystemExit for one."""
+    """End a call whose handler raised an exception that handlers must not, such as SystemExit."""
     _logger.error("call abandoned by %r", error, exc_info=error)
     lib.lr_cancel(engine, call, _UNKNOWN, NULL, 0)
     lib.lr_release(engine, call)

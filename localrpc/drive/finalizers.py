@@ -1,9 +1,9 @@
-"""Runs what a finalizer may not do itself.
+"""Runs code on behalf of finalizers, which must not run it themselves.
 
 A finalizer (`__del__`, a callback of weakref.finalize or weakref.ref) runs in any thread
-at any allocation, also in a thread that holds one of our locks at that moment and
-would wait for itself. So a finalizer takes no lock. It may call the core, whose
-mutexes nobody holds while running Python; everything else goes through run_later().
+at any allocation, even in a thread that holds one of localrpc's locks, where taking that lock
+again would deadlock. So a finalizer takes no lock. It may call the core, whose mutexes are
+never held while Python code runs; everything else goes through run_later().
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from localrpc import _log
 _logger = _log.logger("channel")
 
 _PATIENCE = 5.0
-"""Seconds for settle(): at interpreter exit nothing runs any more."""
+"""Seconds that settle() waits: at interpreter exit no more functions run."""
 
 _waiting: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
 _running = _thread.allocate_lock()
-"""Held by the thread that runs what waits; nobody ever waits for it."""
+"""Held by the thread that runs the waiting functions; acquired without blocking only."""
 
 
 def run_later(function: Callable[..., object], *args: Any) -> None:
-    """Have `function(*args)` run soon on a thread of its own, in the order of these calls.
+    """Run `function(*args)` soon on another thread, in the order of these calls.
 
     Takes no lock and never blocks. `function` may take locks, but must not wait for a
-    peer. At interpreter exit, when no thread can start, it does not run; nor in a
-    forked child, whose parent runs it.
+    peer. It does not run at interpreter exit, when no thread can start, nor in a forked child: the
+    parent runs it.
     """
     _waiting.append((function, args))
     if _running.acquire(blocking=False):
@@ -44,7 +44,7 @@ def run_later(function: Callable[..., object], *args: Any) -> None:
 
 
 def settle() -> None:
-    """Wait until all has run that finalizers have left so far. Not for finalizers."""
+    """Wait until all functions that finalizers have passed so far have run. Not for finalizers."""
     if _waiting or _running.locked():
         done = threading.Event()
         run_later(done.set)
@@ -57,7 +57,7 @@ def _run() -> None:
             function, args = _waiting.popleft()
         except IndexError:
             _running.release()
-            # A finalizer that came in between has found the lock taken.
+            # A finalizer that ran in between found the lock taken.
             if _waiting and _running.acquire(blocking=False):
                 continue
             return
@@ -65,7 +65,7 @@ def _run() -> None:
             function(*args)
         except Exception:
             _logger.exception("Exception in a finalizer")
-        del function, args  # or they would live on until the next
+        del function, args  # or they would live until the next function is run
 
 
 def _after_fork_in_child() -> None:

@@ -1,7 +1,7 @@
-"""Refuses what cannot work: threads that are greenlets.
+"""Refuses to work in a process where gevent or eventlet has replaced threads by greenlets.
 
-localrpc waits in C, with real threads beside it. Where gevent or eventlet has put
-greenlets in their place, the first wait stops them all, and nobody gets a word.
+localrpc waits in C, and relies on real threads beside it. In a process with monkey patching
+the first wait would stop all greenlets, without any message.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ class _Library(NamedTuple):
     name: str
     module: str
     asks: str
-    """Its function that knows whether something is patched."""
+    """Its function that tells whether a module is patched."""
     patches: str
     vital: tuple[str, ...]
-    """What localrpc stands on, as the arguments of `patches`."""
+    """The modules that localrpc relies on, as the arguments of `patches`."""
     modules: dict[str, str]
-    """Those that `asks` knows by another name."""
+    """Modules that `asks` knows by another name."""
 
 
 _LIBRARIES = (
@@ -45,7 +45,7 @@ _LIBRARIES = (
 
 
 def refuse_greenlets() -> None:
-    """Raises Unsupported in a process that gevent or eventlet has patched."""
+    """Raise Unsupported in a process that gevent or eventlet has patched."""
     for library in _LIBRARIES:
         patcher: Any = sys.modules.get(library.module)
         if patcher is None:

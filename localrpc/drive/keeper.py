@@ -1,4 +1,4 @@
-"""Keeps a channel connected: dials on demand, again after a loss, and tells who asks."""
+"""Keeps a channel connected: dials on demand and after a loss, and notifies subscribers."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from localrpc.transports import Attempt, Connection, Dialer, transport_for
 _TICK = 0.001
 """Seconds by which a wait may end early."""
 _PASSING_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.05)
-"""Seconds before each further attempt, while all of them meet a server in its last moment."""
+"""Seconds before each further attempt while the server that is found is about to stop."""
 _REDIAL_LIMIT = 1.0
 """Seconds that these further attempts may take together: the next server may still be starting,
 or there may be none, and a call without wait_for_ready has to fail then."""
 
 
 class ChannelClosed(Exception):
-    """close() was called; the API floor has grpcio's words for it."""
+    """close() was called; the API translates it into grpcio's error."""
 
 
 class Keeper:
-    """One per channel. All methods may be called from any thread.
+    """Connects one channel. Thread-safe.
 
-    Channel, methods and calls hold it; its sessions, and the threads that connect for
-    subscribers, do not. With the last of those that hold it, its connection ends.
+    Channel, methods and calls hold it; its sessions, and the threads that connect on behalf of
+    subscribers, do not. When the last of those that hold it is gone, its connection ends.
     """
 
     def __init__(self, address: Address, options: Options, dialer: Dialer | None = None) -> None:
@@ -69,7 +69,7 @@ class Keeper:
         self._former: list[weakref.ref[Session]] = []
         self._state = Connectivity()
         self._wake: int | None = None
-        """Ends the attempt that is under way, which owns it."""
+        """The eventfd that interrupts the current attempt, which owns it."""
         self.callbacks = Courier("localrpc-callbacks", "Exception in callback")
         self._news = Courier(
             "localrpc-connectivity", "Exception calling channel subscription callback!"
@@ -80,11 +80,10 @@ class Keeper:
     def ready(
         self, deadline: int, *, wait_for_ready: bool, wanted: Callable[[], bool] = lambda: True
     ) -> Session:
-        """A live session, dialling in this thread if nobody else does.
+        """Return a live session; dial in this thread unless another thread is dialling.
 
-        Raises NotReady, with DEADLINE_EXCEEDED, or UNAVAILABLE unless
-        `wait_for_ready`, or once it is not `wanted` any more, which is asked again after
-        nudge(); ChannelClosed.
+        Raises NotReady with DEADLINE_EXCEEDED; with UNAVAILABLE, unless `wait_for_ready`; or
+        once `wanted()` is false, which is checked again after nudge(). Raises ChannelClosed.
         """
         until = None if deadline == NEVER else deadline / 1e9
         backoff = Backoff(self.options.initial_backoff, self.options.max_backoff)
@@ -99,7 +98,7 @@ class Keeper:
                 if state.dialling:
                     self._wait(until)
                     if not state.dialling and self._session is None and state.failure is not None:
-                        # A failure of the attempt that this call waited for is its own.
+                        # The attempt that this call waited for failed, so this call fails with it.
                         ending = state.verdict(monotonic(), until, wait_for_ready=wait_for_ready)
                         if ending is not None:
                             raise NotReady(*ending)
@@ -123,12 +122,12 @@ class Keeper:
         return str(self._state.state.name).lower()
 
     def nudge(self) -> None:
-        """Have the threads inside ready() ask whether they are wanted."""
+        """Make the threads inside ready() check again whether a session is still wanted."""
         with self._changed:
             self._changed.notify_all()
 
     def peek(self) -> Session | None:
-        """The session if there is a live one; never dials. Raises ChannelClosed."""
+        """Return the session if there is a live one; never dial. Raises ChannelClosed."""
         with self._changed:
             return self._live()
 
@@ -149,7 +148,7 @@ class Keeper:
             raise NotReady(*DEADLINE_EXCEEDED)
 
     def _dial(self, until: float | None) -> Session | None:
-        """One attempt, which state.begin() has made this thread's."""
+        """Make one attempt, for which state.begin() has chosen this thread."""
         limit = monotonic() + self.options.connect_timeout
         if until is not None:
             limit = min(limit, until)
@@ -168,7 +167,7 @@ class Keeper:
         except (OSError, MemoryError) as error:
             failed = ConnectError(str(self.address), str(error))
         finally:
-            # Given up for this call's deadline: no reason for others to fail.
+            # If one call's deadline cut the attempt short, other calls do not fail for it.
             cut = limit == until and monotonic() >= limit - _TICK
             with self._changed:
                 self._wake = None
@@ -191,9 +190,9 @@ class Keeper:
         return session
 
     def _meet(self, attempt: Attempt) -> Connection:
-        """Dial, and again at once if the server was on its way out: another may be there.
+        """Dial; dial again at once if the server was stopping, because another may replace it.
 
-        Nobody has seen anything of a call by then. Raises ConnectError.
+        Only before a call has been sent. Raises ConnectError.
         """
         try:
             return self._dialer.dial(attempt)
@@ -216,7 +215,7 @@ class Keeper:
         raise first
 
     def lost(self, session: Session) -> None:
-        """`session` will not carry another call; those in flight go on if they can."""
+        """Stop using `session` for new calls; those in flight go on if they can."""
         with self._changed:
             self._forget(session)
 
@@ -250,7 +249,7 @@ class Keeper:
     def failure(
         self, result: int, size: int = 0, session: Session | None = None
     ) -> tuple[grpc.StatusCode, str]:
-        """How a call ends for a negative `result` of the core's, met on `session`."""
+        """Return how a call ends for a negative `result` of the core, which `session` gave."""
         code, details = failure(result, size, self.options.max_receive, closed=self.closed)
         if session is not None and (
             result == lib.LR_PROTOCOL or (details == SOCKET_CLOSED[1] and session.faulty())
@@ -261,7 +260,7 @@ class Keeper:
     # Connectivity
 
     def subscribe(self, callback: Subscriber, *, try_to_connect: bool) -> None:
-        """`callback` hears the present state first, then every change, on another thread."""
+        """Call `callback` with the present state, then with each change, on another thread."""
         with self._changed:
             if self.closed:
                 return
@@ -281,7 +280,7 @@ class Keeper:
             self._changed.notify_all()
 
     def forsake(self) -> None:
-        """The channel is garbage: nobody subscribes any more. For a finalizer: takes no lock."""
+        """Drop the subscribers of a channel that is garbage. For a finalizer: takes no lock."""
         if self._state.subscribed:
             run_later(self._unsubscribe_all)
 
@@ -292,12 +291,12 @@ class Keeper:
             self._changed.notify_all()
 
     def _guard(self) -> None:
-        """Have the session watched for its end, or not, as the subscribers are; lock held."""
+        """Watch the session for its end if there are subscribers. Called with the lock held."""
         if self._session is not None:
             self._session.guard(wanted=self._state.subscribed)
 
     def _connect_once(self) -> bool:
-        """Whether to try once more, after a pause."""
+        """Make one attempt. Return True if another one has to follow after a pause."""
         with self._changed:
             if not self._state.goes_on_connecting():
                 return False
@@ -312,7 +311,7 @@ class Keeper:
             return not self._state.has_connected()
 
     def after_fork(self) -> None:
-        """The child has none of the threads, and must not touch the parent's link."""
+        """Start afresh in a forked child, which has no threads, without using the parent's link."""
         subscribers = self._state.subscribers
         if self._wake is not None:
             os.close(self._wake)
@@ -328,9 +327,9 @@ class Keeper:
 
 
 def _connect(ref: weakref.ref[Keeper]) -> None:
-    """Connect for the subscribers' sake, and again while that fails.
+    """Connect on behalf of subscribers, repeating attempts that fail.
 
-    Holds the keeper only while it is at work: subscribers may hold their channel.
+    Holds the keeper only during an attempt, because subscribers may hold their channel.
     """
     backoff = None
     while (keeper := ref()) is not None and keeper._connect_once():
@@ -342,7 +341,7 @@ def _connect(ref: weakref.ref[Keeper]) -> None:
 
 
 def _without_frames(error: ConnectError) -> ConnectError:
-    """What led to it holds frames, and those the keeper and the error itself."""
+    """Return `error` without its history, whose frames hold the keeper and the error itself."""
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
 
@@ -351,11 +350,11 @@ def _wake_descriptor() -> int | None:
     try:
         return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     except OSError:
-        return None  # then close() does not end the attempt before its time
+        return None  # then close() cannot interrupt the attempt
 
 
 def _lost(keeper: weakref.ref[Keeper], session: Session) -> None:
-    """For a session, which its keeper holds."""
+    """Forward the loss of a session without holding the keeper, which holds the session."""
     found = keeper()
     if found is not None:
         found.lost(session)

@@ -1,7 +1,7 @@
-"""Messages to bytes and back, with user code in between: what can go wrong ends the call.
+"""Converts messages to and from bytes with the user's functions; a failure ends the call.
 
-Nothing here raises what an API raises; it returns how the call ends. What user code raised is
-logged, as grpcio does.
+These functions do not raise an API's errors, but return how the call ends. Exceptions from user
+code are logged, as grpcio does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Deserializer = Callable[[bytes], Any] | None
 
 
 def serialize(request: Any, function: Serializer) -> tuple[Any, Ending | None]:
-    """What `function` makes of a request, for check() to look at; or how the call ends."""
+    """Return the serialized request, which check() has to accept, or how the call ends."""
     if function is None:
         return request, None
     try:
@@ -30,16 +30,16 @@ def serialize(request: Any, function: Serializer) -> tuple[Any, Ending | None]:
 
 
 def unserializable() -> Ending:
-    """For the exception that is being handled."""
+    """Return how the call ends for the exception being handled, after logging it."""
     _logger.exception("Exception serializing message!")
     return Ending(*texts.BAD_REQUEST)
 
 
 def check(message: Any, limit: int) -> Ending | None:
-    """How the call ends for a serialized request that cannot be sent; None for one that can.
+    """Return how the call ends for a serialized request that cannot be sent; None if it can.
 
-    `limit` is in bytes; negative means any. Raises TypeError, as grpcio, for anything but bytes
-    and None.
+    `limit` is in bytes; a negative one allows any size. Raises TypeError, as grpcio does, for
+    anything but bytes and None.
     """
     if message is None:
         return Ending(*texts.BAD_REQUEST)
@@ -54,7 +54,10 @@ def check(message: Any, limit: int) -> Ending | None:
 
 
 def deserialize(message: bytes, function: Deserializer) -> tuple[Any, bool]:
-    """The response, and whether there is none: an exception is logged, None is as bad."""
+    """Return the response, and True if there is none.
+
+    There is none if `function` returned None, or raised an exception, which is logged.
+    """
     if function is None:
         return message, False
     try:
@@ -66,6 +69,6 @@ def deserialize(message: bytes, function: Deserializer) -> tuple[Any, bool]:
 
 
 def unreadable() -> Ending:
-    """For the exception that is being handled."""
+    """Return how the call ends for the exception being handled, after logging it."""
     _logger.exception("Exception deserializing message!")
     return Ending(*texts.BAD_RESPONSE)

@@ -17,14 +17,14 @@ else:
     MethodHandler = grpc.RpcMethodHandler  # grpcio's own takes no parameters
 
 LONG_NAME = 512
-"""Bytes of a name from which on it counts among the metadata that a server accepts."""
+"""Bytes; a longer method name counts toward the size limit of a call's metadata."""
 
 
 class CallDetails(
     NamedTuple("CallDetails", [("method", str), ("invocation_metadata", Any)]),
     grpc.HandlerCallDetails,
 ):
-    """What generic handlers and server interceptors are shown."""
+    """What generic handlers and server interceptors are given about a call."""
 
 
 def _as_it_is(message: Any) -> Any:
@@ -32,7 +32,7 @@ def _as_it_is(message: Any) -> Any:
 
 
 class Entry:
-    """A method that has a number; `handler` is None when every call must look for it anew."""
+    """A method that has a number; `handler` is None if it has to be looked up for each call."""
 
     __slots__ = ("behaviour", "deserialize", "handler", "name", "plain", "serialize")
 
@@ -40,7 +40,7 @@ class Entry:
         self.name = name
         self.handler = handler
         self.plain = False
-        """Whether the three that follow are there: a unary method for the server's own pool."""
+        """True for a unary method on the server's own pool: it has the next three attributes."""
         if handler is None or handler.request_streaming or handler.response_streaming:
             return
         self.behaviour: Any = handler.unary_unary
@@ -52,25 +52,24 @@ class Entry:
 
 
 class Methods:
-    """The handlers of one server. Any thread may ask.
+    """The handlers of one server. Thread-safe.
 
-    `generic` and `registered` are the server's to extend; a method that has been called
-    keeps its handler.
+    The server adds to `generic` and `registered`; a method that has been called keeps its handler.
     """
 
     def __init__(self, handlers: Iterable[grpc.GenericRpcHandler], *, intercepted: bool) -> None:
         self.generic: list[grpc.GenericRpcHandler] = list(handlers)
         self.registered: dict[str, MethodHandler] = {}
         self.entries: list[Entry] = []
-        """By number."""
+        """Indexed by number."""
         self._intercepted = intercepted
         self._numbers: dict[str, int] = {}
         self._lock = _locks.Lock()
 
     def learn(self, engine: Any, io: WorkerIo, call: int) -> Entry | None:
-        """The entry of a method that has no number yet; its name overwrites what `io` brought.
+        """Return the entry of a method that has no number yet; its name overwrites `io.buf`.
 
-        None for a call that has ended, or has no method.
+        Return None for a call that has ended, or has no method.
         """
         room = ffi.cast("char *", io.raw.buf)
         size = lib.lr_call_method(engine, call, room, io.raw.cap)
@@ -90,7 +89,7 @@ class Methods:
             return Entry(name, None)
         entry = Entry(name, None if self._intercepted else handler)
         with self._lock:
-            # Two calls may learn it at once.
+            # Two threads may learn the same method at once.
             number = self._numbers.setdefault(name, len(self.entries))
             if number == len(self.entries):
                 self.entries.append(entry)
@@ -100,7 +99,7 @@ class Methods:
     def look_up(
         self, details: grpc.HandlerCallDetails, name: str | None = None
     ) -> MethodHandler | None:
-        """The handler of a call; `name` is its method if an interceptor has changed `details`."""
+        """Return a call's handler; `name` is its method if an interceptor has changed `details`."""
         registered = self.registered.get(name or details.method)
         if registered is not None:
             return registered
@@ -111,7 +110,7 @@ class Methods:
         return None
 
     def has_other_pools(self) -> bool:
-        """Whether a handler that is known by its name wants to run on a pool of its own."""
+        """Return True if a handler that is known by name has to run on a pool of its own."""
         handlers = list(self.registered.values())
         for generic in self.generic:
             if _is_dictionary(generic):
@@ -120,7 +119,7 @@ class Methods:
 
 
 def validate(handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-    """Raises AttributeError, as grpcio, for one that is not a generic handler."""
+    """Raise AttributeError, as grpcio does, if a handler is not a generic handler."""
     for handler in handlers:
         if getattr(handler, "service", None) is None:
             raise AttributeError(
@@ -131,20 +130,20 @@ def validate(handlers: Iterable[grpc.GenericRpcHandler]) -> None:
 
 
 def behaviour_of(handler: Any) -> Any:
-    """What a handler of any kind is to call."""
+    """Return the user's function of a handler of any kind."""
     if handler.response_streaming:
         return handler.stream_stream if handler.request_streaming else handler.unary_stream
     return handler.stream_unary if handler.request_streaming else handler.unary_unary
 
 
 def pool_of(behaviour: Any) -> ThreadPoolExecutor | None:
-    """Where a handler of any kind wants to run, if not on the server's pool."""
+    """Return the pool on which a user's function has to run; None for the server's pool."""
     pool = getattr(behaviour, "experimental_thread_pool", None)
     return pool if isinstance(pool, ThreadPoolExecutor) else None
 
 
 def _is_dictionary(generic: grpc.GenericRpcHandler) -> bool:
-    """Whether a handler's answer depends on the method's name alone."""
+    """Return True if the handlers that `generic` returns depend on the method's name alone."""
     return type(generic) is _DICTIONARY
 
 

@@ -1,8 +1,8 @@
-"""How a channel says which method a call is for.
+"""How a channel tells a server which method a call is for.
 
-The names that a channel uses first get numbers, which each of its connections hears
-once. There is room for some thousand of them; the calls of all others bring their names
-along, so that a gateway may use as many as it likes.
+The names that a channel uses first get numbers, which are declared once on each of its
+connections. There is room for a few thousand; calls of other methods carry the full name, so the
+number of methods that a gateway uses is not limited.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNNUMBERED = 0
 
 
 class MethodNumbers:
-    """A channel's own numbers, the same in all of its sessions. Any thread may ask."""
+    """The method numbers of a channel, the same in all of its sessions. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = _locks.Lock()
@@ -29,7 +29,7 @@ class MethodNumbers:
         self._left = BYTES
 
     def number(self, method: str) -> int:
-        """From 1 on; UNNUMBERED where there is no room for one more name."""
+        """Return the method's number, from 1; UNNUMBERED if there is no room for another name."""
         number = self._numbers.get(method)
         if number is not None:
             return number
@@ -44,17 +44,17 @@ class MethodNumbers:
 
 
 def in_open(method: str, head: bytes) -> bytes:
-    """What an OPEN of an UNNUMBERED method has in front of its metadata, and these."""
+    """Return the payload of an OPEN of an UNNUMBERED method: its name, then the metadata."""
     name = method.encode()
     return struct.pack("<I", len(name)) + name + head
 
 
 def unsendable(method: str) -> tuple[grpc.StatusCode, str] | None:
-    """How a call of that method ends, if its name can be said to no server; as in grpcio."""
+    """Return how a call ends, as in grpcio, if its method's name cannot be sent to a server."""
     size = len(method.encode())
     if not size:
         return grpc.StatusCode.CANCELLED, "CANCELLED"
     if size > NAME_MAX:
-        text = f"the method's name is too long: {size} bytes, and {NAME_MAX} are the most"
+        text = f"the method name is too long: {size} bytes, the limit is {NAME_MAX}"
         return grpc.StatusCode.RESOURCE_EXHAUSTED, text
     return None

@@ -1,4 +1,4 @@
-"""What a service manager hears of this process, as by sd_notify(3)."""
+"""Notifies the service manager of this process, as sd_notify(3) does."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _PATIENCE = 2.0
 
 
 def notify(state: str) -> bool:
-    """Send `state`, such as READY=1; whether there is a manager and it has got it.
+    """Send `state`, such as READY=1. Return True if there is a manager and it was sent.
 
-    Never raises: a service works without anybody to tell.
+    Never raises: a service works without a manager, too.
     """
     place = os.environ.get("NOTIFY_SOCKET", "")
     if not place:
@@ -28,6 +28,6 @@ def notify(state: str) -> bool:
             sock.settimeout(_PATIENCE)
             sock.sendto(state.encode(), name)
     except (OSError, ValueError) as error:
-        _logger.warning("NOTIFY_SOCKET=%s was not told %s: %s", place, state, error)
+        _logger.warning("cannot send %s to NOTIFY_SOCKET=%s: %s", state, place, error)
         return False
     return True

@@ -1,4 +1,4 @@
-"""Sends a call off: over the live connection, a new one, or later."""
+"""Opens calls: on the live connection, on a new one, or later on another thread."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _UNSEEN = (lib.LR_UNSENT, lib.LR_FORKED)
 
 
 class Attempts:
-    """Those of one call, on any thread: the one place that says when a call is tried again.
+    """The attempts of one call; only this class decides when a call is tried again. Thread-safe.
 
-    That is a call which no server has seen, because nothing can have happened because of it.
+    A call may be tried again only if no server has seen it: then it cannot have had an effect.
     """
 
     def __init__(self, keeper: Keeper, *, wait_for_ready: bool) -> None:
@@ -31,14 +31,14 @@ class Attempts:
         self._left = ATTEMPTS
 
     def session(self, deadline: int, wanted: Callable[[], bool] = lambda: True) -> Session | None:
-        """For one more; None when there have been enough. Raises as Keeper.ready()."""
+        """Return a session for one more attempt; None if none is left. Raises as Keeper.ready()."""
         if not self._left:
             return None
         self._left -= 1
         return self._keeper.ready(deadline, wait_for_ready=self._wait_for_ready, wanted=wanted)
 
     def unseen(self, session: Session, result: int = lib.LR_UNSENT) -> bool:
-        """Whether an attempt on `session` ended so; its next must be on another."""
+        """Return True if no server saw the attempt on `session`; the next one uses another."""
         if result not in _UNSEEN:
             return False
         self._keeper.lost(session)
@@ -48,9 +48,9 @@ class Attempts:
 def open_call(
     call: ClientCall, head: bytes, message: bytes | None, *, wait_for_ready: bool
 ) -> None:
-    """Begin `call`, dialling if need be; it fails with a status, not an exception.
+    """Begin `call`, dialling if necessary; a failure is the call's status, not an exception.
 
-    Without `message` its requests follow through send(). Raises ChannelClosed.
+    Without `message` the requests are sent later with send(). Raises ChannelClosed.
     """
     keeper = call.keeper
     if keeper is None:
@@ -62,9 +62,9 @@ def open_call(
 
 
 class _Opening:
-    """What it takes to begin a call, once more if need be.
+    """What it takes to begin a call, and to begin it again.
 
-    It does not hold the call, which holds it: the two would be a cycle.
+    It does not hold the call, which holds it: that would be a reference cycle.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class _Opening:
         self._attempts = Attempts(keeper, wait_for_ready=wait_for_ready)
 
     def attempt(self, call: ClientCall) -> None:
-        """Raises ChannelClosed."""
+        """Try to open the call until an attempt succeeds. Raises ChannelClosed."""
         keeper, attempts = self._keeper, self._attempts
         result = lib.LR_UNSENT
         while call.running():
@@ -98,7 +98,7 @@ class _Opening:
         call.end(code, details, debug=debug_text(code, details))
 
     def again(self, call: ClientCall, session: Session) -> None:
-        """The server has not seen what was sent on `session`. Raises ChannelClosed."""
+        """Try again, because the server has not seen the call. Raises ChannelClosed."""
         self._attempts.unseen(session)
         self.attempt(call)
 
@@ -106,7 +106,7 @@ class _Opening:
 def _send_open(
     keeper: Keeper, session: Session, call: ClientCall, head: bytes, message: bytes | None
 ) -> tuple[int, int]:
-    """The core's result and, if that is 0, the call's handle."""
+    """Return the core's result and, if that is 0, the call's handle."""
     number = keeper.number(call.method)
     if number == naming.UNNUMBERED:
         head = naming.in_open(call.method, head)
@@ -143,7 +143,7 @@ def _send_open(
 
 
 def open_later(call: ClientCall, start: Callable[[], None]) -> None:
-    """Run `start`, which waits for a connection, without keeping the caller."""
+    """Run `start`, which waits for a connection, without blocking the caller."""
 
     def run() -> None:
         try:

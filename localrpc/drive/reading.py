@@ -1,4 +1,4 @@
-"""Reads what came for one call from the core, in Python's terms; the same on both sides."""
+"""Reads what the core has received for a call, as Python objects, for clients and servers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from localrpc.drive.core import blank, borrow, ffi, idle_ios, lib
 
 
 def receive(engine: Any, call: int, deadline: int) -> tuple[int, Any]:
-    """Wait for one thing to come for `call`: its kind, and what came.
+    """Wait for one event of `call`, and return its kind and content.
 
-    | kind | what |
+    | kind | content |
     |---|---|
     | `LR_K_MESSAGES` | a list of bytes |
     | `LR_K_BIG` | the size of a message, for fill() to fetch |
     | `LR_K_HEADERS`, `LR_K_STATUS` | their encoded bytes |
-    | `LR_K_RESET` | a status's number and text, and whether the peer has not begun the call |
+    | `LR_K_RESET` | status number, text, and True if the peer has not begun the call |
     | `LR_K_END` | None |
     | `LR_TOO_LARGE` | the size of the message |
-    | another negative | nothing of use |
+    | other negative values | no meaning |
     """
     io = borrow()
     raw, buf = io.raw, io.buf
@@ -47,12 +47,12 @@ def receive(engine: Any, call: int, deadline: int) -> tuple[int, Any]:
 
 
 def fill(engine: Any, call: int, message: bytes, deadline: int) -> int:
-    """Wait for the rest of `message`, a blank() of the size that receive() gave.
+    """Wait for the rest of `message`, a blank() of the size that receive() returned.
 
-    0, or what receive() may give instead of a message; after LR_TIMEOUT it may
-    be called again with the same message.
+    Return 0, or a result that receive() may return; after LR_TIMEOUT it may be called again with
+    the same message.
     """
-    # The core writes into the bytes object; nobody else has seen it yet.
+    # The core writes into the bytes object, which no other code has seen yet.
     dest = ffi.from_buffer("char[]", message)
     result = lib.LR_AGAIN
     while result == lib.LR_AGAIN:
@@ -61,7 +61,10 @@ def fill(engine: Any, call: int, message: bytes, deadline: int) -> int:
 
 
 def receive_whole(engine: Any, call: int, deadline: int) -> tuple[int, Any]:
-    """As receive(), with a message of any size among LR_K_MESSAGES; or LR_NOMEM and its size."""
+    """Read as receive(), but return a message of any size as LR_K_MESSAGES.
+
+    If there is no memory for it, return LR_NOMEM and its size.
+    """
     kind, content = receive(engine, call, deadline)
     if kind == lib.LR_K_BIG:
         try:
@@ -77,7 +80,7 @@ def receive_whole(engine: Any, call: int, deadline: int) -> tuple[int, Any]:
 def failure(
     result: int, size: int, max_receive: int, *, closed: bool
 ) -> tuple[grpc.StatusCode, str]:
-    """How a client's call ends for a negative `result`; `size` of a message too large."""
+    """Return how a client's call ends for a negative `result`; `size` is for LR_TOO_LARGE."""
     if result == lib.LR_TOO_LARGE:
         text = texts.received_too_large(size, max_receive)
         return grpc.StatusCode.RESOURCE_EXHAUSTED, f"Stream removed (CLIENT: {text})"

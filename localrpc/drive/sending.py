@@ -1,4 +1,4 @@
-"""Sends a stream of requests while the caller goes on, or waits."""
+"""Sends a stream of requests in the background, or while the caller waits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from localrpc.drive.texts import Ending
 
 _logger = _log.logger("channel")
 
-# Iterators over what is already there: next() neither blocks nor runs user code.
+# Iterators over existing objects: next() neither blocks nor runs user code.
 _READY_MADE: tuple[type, ...] = (type(iter([])), type(iter(())))
 
 
 class RequestSender:
-    """Consumes the user's iterator; the call ends with grpcio's status if that fails."""
+    """Consumes the user's iterator; if that fails, the call ends with grpcio's status."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class RequestSender:
         self._waiting: bytes | None = None
 
     def start(self, *, inline: bool = False) -> None:
-        """Send from a thread of its own, or from this one what can go at once.
+        """Start a thread that sends the requests; without waiting, send here what can be sent.
 
         With `inline` this thread also waits: the caller has nothing to read meanwhile.
         """
@@ -51,7 +51,7 @@ class RequestSender:
             self._stream(self._function)
 
     def _stream(self, serialize: Callable[[Any], bytes]) -> None:
-        """As _send_all(wait=True), with as little for each message as can be."""
+        """Send as _send_all(wait=True), with as little work per message as possible."""
         call, requests, send = self._call, self._requests, lib.lr_send
         state = call.state
         limit = self._max_send if self._max_send >= 0 else sys.maxsize
@@ -77,16 +77,16 @@ class RequestSender:
                 return
             engine, handle = live.session.engine, live.handle
             if send(engine, handle, message, len(message), 0, call.deadline):
-                # Interrupted, too late or no more wanted: sent again by who can tell.
+                # Interrupted, too late, or no longer wanted: _send_all() sends again and decides.
                 self._waiting = message
                 del live, engine
                 self._send_all(wait=True)
                 return
-            # The next request may be long in coming.
+            # Free these while waiting for the next request.
             del live, engine, request, message
 
     def _send_all(self, *, wait: bool) -> bool:
-        """False when the rest would have to wait."""
+        """Send the requests. Return False if that would block and `wait` is False."""
         call = self._call
         message = self._waiting
         while call.running():
@@ -111,7 +111,7 @@ class RequestSender:
         return True
 
     def _next(self) -> bytes | None:
-        """The next message; None at the end, which an error ends the call with first."""
+        """Return the next message; None at the end. An error ends the call and returns None."""
         try:
             request = next(self._requests)
         except StopIteration:
@@ -129,7 +129,7 @@ class RequestSender:
         return self._checked(message)
 
     def _checked(self, message: Any) -> bytes | None:
-        """What is to be sent; None when the call has ended for it."""
+        """Return the bytes to send; end the call and return None if they cannot be sent."""
         try:
             refused = messages.check(message, self._max_send)
         except TypeError:

@@ -1,6 +1,6 @@
-"""One call as a server drives it, for the contexts of every API to build on.
+"""One call as a server drives it; the contexts of every API build on it.
 
-The state says what is to be sent (answer.py); here it is sent, on the thread that asks.
+AnswerState (answer.py) decides what to send; this module sends it, on the calling thread.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _logger = _log.logger("server")
 
 
 class ServedCall:
-    """Made for every call, so it holds little until it is asked; the defaults are the class's.
+    """A call on the server. Made for every call, so it is small; the class has the defaults.
 
     Methods may be called from any thread, also after the call has ended.
     """
 
     _answer: AnswerState | None = None
-    """None as long as the answer is a message and nothing else."""
+    """None while the answer is a single message and nothing else."""
     _plainly = False
-    """Whether that has been sent, by who then sets this."""
+    """True once that message has been sent; set by the sender."""
     _turns: Turns | None = None
-    """Lets one thread send at a time, where several may answer."""
+    """Serializes sends if several threads may answer."""
 
     def __init__(
         self,
@@ -52,23 +52,23 @@ class ServedCall:
 
     @property
     def connection(self) -> Connection | None:
-        """What brought the call; None if it has gone already."""
+        """The connection of the call; None if it has ended."""
         return self._connection
 
     @property
     def answer(self) -> AnswerState:
-        """Made when it is first asked for: from then on there is more to send than a message."""
+        """The state of an answer that is more than one message; created on first use."""
         answer = self._answer
         if answer is None:
             fresh = AnswerState()
             if self._plainly:
                 fresh.stage = Stage.SENT
-            # One operation, because two threads may ask at once.
+            # An atomic operation, because two threads may get here at once.
             answer = self.__dict__.setdefault("_answer", fresh)
         return answer
 
     def is_alive(self) -> bool:
-        """Whether something can be sent to a client that waits for it."""
+        """Return True if an answer can be sent and the client waits for it."""
         answer = self._answer
         if self._plainly if answer is None else answer.over:
             return False
@@ -77,11 +77,11 @@ class ServedCall:
         return bool(lib.lr_active(self._serving.engine, self._call) == 1)
 
     def stop(self, number: int, text: bytes) -> None:
-        """End it in the core: its client gets that status, unless it had one before."""
+        """End the call in the core: its client gets that status unless it already has one."""
         lib.lr_cancel(self._serving.engine, self._call, number, text, len(text))
 
     def method(self) -> bytes:
-        """Empty once the call is over."""
+        """Return the method's name; empty if the call is over."""
         room = ffi.new("char[]", NAME_MAX)
         size = lib.lr_call_method(self._serving.engine, self._call, room, NAME_MAX)
         return b"" if size < 0 else bytes(ffi.buffer(room, size))
@@ -96,7 +96,10 @@ class ServedCall:
         lib.lr_headers(self._serving.engine, self._call, block, len(block))
 
     def send(self, message: bytes, *, post: bool = False) -> bool:
-        """Wait for room; False when the call has ended. What is `post`ed may be sent later."""
+        """Send a message, waiting for room. Return False if the call has ended.
+
+        With `post` the message may also be queued and sent later.
+        """
         engine, call, deadline = self._serving.engine, self._call, self._deadline
         flags = lib.LR_F_POST if post else 0
         result = lib.LR_AGAIN
@@ -110,10 +113,10 @@ class ServedCall:
         serialize: Callable[[Any], bytes | None] | None,
         careful: Callable[[Any], bytes | None],
     ) -> None:
-        """Answer with each of `responses`, and with the status after the last, or after None.
+        """Send each of `responses`, then the status. A response of None ends the stream.
 
-        `careful` is asked where `serialize` is None or fails: if that gives None, it has ended
-        the call. What `responses` raises comes out.
+        `careful` serializes where `serialize` is None or fails; if it returns None, it has ended
+        the call. Exceptions from `responses` propagate.
         """
         engine, call, deadline = self._serving.engine, self._call, self._deadline
         send = lib.lr_send
@@ -123,7 +126,7 @@ class ServedCall:
                 response = next(responses)
             except StopIteration:
                 break
-            if response is None:  # grpcio takes this for the end
+            if response is None:  # the end of the stream, as in grpcio
                 break
             try:
                 message = None if serialize is None else serialize(response)
@@ -144,19 +147,19 @@ class ServedCall:
         self.finish(None)
 
     def finish(self, message: bytes | None) -> None:
-        """The handler is done: send the status it chose, with its message if it has one."""
+        """End the handler normally: send its status, and its message if it has one."""
         self.do(self.answer.finish(message))
 
     def refuse(self, code: int, details: str) -> None:
-        """The call failed; a code or details that the handler has set take precedence."""
+        """End a failed call; a code or details that the handler has set take precedence."""
         self.do(self.answer.refuse(code, details))
 
     def let_go(self) -> None:
-        """Nothing more comes from the handler, because its client has gone."""
+        """End the handler without an answer, because its client has gone."""
         self.do(self.answer.drop())
 
     def do(self, then: Reply | Then) -> None:
-        """What the answer's state has asked for."""
+        """Do what the answer's state has returned."""
         if type(then) is Reply:
             if self._turns is None:
                 self._send_status(then)
@@ -185,17 +188,17 @@ class ServedCall:
         if not self.answer.watched:
             return
         if self._turns is not None:
-            # This thread is any, and may hold what the callbacks wait for.
+            # This thread may hold a lock that the callbacks wait for.
             self._serving.callbacks.post(self._unwatch)
         else:
             self._unwatch()
 
     def answer_later(self) -> None:
-        """The handler has returned, and answers from other threads; kept until the call's end."""
+        """Keep the call open after its handler has returned: other threads answer it."""
         if self.answer.chosen:
             return
         lib.lr_leave_open(self._serving.engine, self._call)
-        # Who sends the status meanwhile releases the call with it.
+        # The thread that has sent the status meanwhile has released the call with it.
         if not self.watch() and not self.answer.chosen:
             self._release()
 
@@ -205,7 +208,7 @@ class ServedCall:
     # The end
 
     def watch(self, *callbacks: Callable[[], None]) -> bool:
-        """Have these run once the call is over; False if it is, and then they do not run."""
+        """Run the callbacks when the call is over. Return False, without them, if it is already."""
         serving, answer = self._serving, self.answer
         with serving.callback_lock:
             if answer.over:
@@ -213,13 +216,13 @@ class ServedCall:
             late = not answer.watched and not self.is_alive()
             if not late and not answer.add_callbacks(callbacks):
                 return True
-        # As in grpcio, who comes too late is not called.
+        # As in grpcio, a callback that is added too late is not called.
         if late:
             self.end()
             return False
         if serving.watch(self._call, self._deadline, self.end):
             return True
-        # It has ended meanwhile, and others may have come.
+        # It has ended meanwhile; other callbacks may have been added.
         with serving.callback_lock:
             if not answer.remove_callbacks(callbacks):
                 return True
@@ -227,21 +230,21 @@ class ServedCall:
         return False
 
     def end(self) -> None:
-        """The call is over: nothing more is sent, and the callbacks run, once."""
+        """Note that the call is over: nothing more is sent, and the callbacks run, once."""
         answer = self.answer
         with self._serving.callback_lock:
             news, callbacks = answer.end()
         if news:
-            # If it was the deadline, a stopped client has yet to find out.
+            # If the deadline ended it, a stopped client has not been told yet.
             self.stop(*texts.LATE)
             if self._turns is not None:
                 self._release()  # its handler may have returned
         for callback in callbacks:
             try:
                 callback()
-            except KeyboardInterrupt:  # the main thread's, inside of stop()
+            except KeyboardInterrupt:  # from the main thread inside stop()
                 raise
-            except BaseException:  # SystemExit, too: this thread has more to do
+            except BaseException:  # SystemExit, too: this thread has more callbacks to run
                 _logger.exception("Exception calling callback!")
 
     def _unwatch(self) -> None:
@@ -250,7 +253,7 @@ class ServedCall:
 
 
 class Turns:
-    """Lets one thread send at a time, and the status after the message that is on its way."""
+    """Lets one thread send at a time, and sends the status after a message in transit."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.Lock())
@@ -272,7 +275,7 @@ class Turns:
             self._finish(*last)
 
     def last(self, send: Callable[[], None], then: Callable[[], None]) -> None:
-        """Run both, at once or, while another thread sends, on that one after its message."""
+        """Run both now, or let the thread that is sending run them after its message."""
         with self._changed:
             if self._taken:
                 self._last = send, then

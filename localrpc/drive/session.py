@@ -18,10 +18,10 @@ _FINISHED = (lib.LR_CLOSED, lib.LR_FORKED, lib.LR_K_STOP)
 class Session:
     """An engine with one connection.
 
-    Nobody reads the link in the background. Only while a call has done
-    callbacks, or the channel has connectivity subscribers, a daemon thread
-    waits in the core for their sake. `on_lost` is called with the session by that thread when
-    the link has ended; it must not hold what holds the session.
+    No background thread reads the link, with one exception: while a call has done callbacks, or the
+    channel has connectivity subscribers, a daemon thread waits in the core for them. That thread
+    calls `on_lost` with the session when the link has ended; `on_lost` must not hold the holder of
+    the session.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Session:
         self._watching = False
         self._dead = False
         self.inherited = False
-        """Set in a forked child: no thread of this process is inside."""
+        """True in a forked child: no thread of this process uses the session."""
         self._declared: set[int] = set()
 
     def alive(self) -> bool:
-        """Whether new calls may be made; a peer that stops gracefully says no."""
+        """Return True if new calls may be made; False also while the peer stops gracefully."""
         return bool(lib.lr_engine_alive(self.engine) == 1)
 
     def declare(self, number: int, name: bytes) -> None:
-        """Tell the engine, and so the peer, what `number` stands for."""
+        """Declare the name of method `number` to the engine, and so to the peer."""
         with self._lock:
             if (
                 number not in self._declared
@@ -61,26 +61,26 @@ class Session:
                 self._declared.add(number)
 
     def close(self) -> None:
-        """Calls in flight end with LR_CLOSED."""
+        """End the connection; calls in flight end with LR_CLOSED."""
         lib.lr_engine_close(self.engine)
 
     def disown(self) -> None:
-        """In a forked child: close what it has of the parent's link, without a word to the peer."""
+        """Close a forked child's copy of the parent's link, without telling the peer."""
         self.inherited = True
         lib.lr_engine_disown(self.engine)
 
     def reason(self) -> str:
-        """Why the link has ended."""
+        """Return why the link has ended."""
         text = ffi.new("char[]", 200)
         lib.lr_engine_error(self.engine, text, 200)
         return bytes(ffi.string(text)).decode("utf-8", "replace")
 
     def faulty(self) -> bool:
-        """Whether that is a fault of what carried it, such as a full disk."""
+        """Return True if the medium of the link failed, for example because a disk was full."""
         return bool(lib.lr_engine_faulty(self.engine) > 0)
 
     def watch(self, handle: int, deadline: int, poll: Callable[[], None]) -> None:
-        """Have `poll` run, on a background thread, once the call's end can be seen."""
+        """Run `poll` on a background thread once the end of the call can be seen."""
         with self._lock:
             dead = self._dead
             if not dead:
@@ -97,7 +97,7 @@ class Session:
         lib.lr_kick(self.engine)
 
     def guard(self, *, wanted: bool) -> None:
-        """Have `on_lost` called at the link's death at once, not at the next call."""
+        """Call `on_lost` as soon as the link ends, instead of at the next call."""
         with self._lock:
             if self._guarded == wanted:
                 return

@@ -1,8 +1,8 @@
-"""What a client knows of a call: what has come of it so far, and how it ended.
+"""The state of a call on the client: what has arrived so far, and how the call ended.
 
-Nothing here waits, takes a lock, or touches the core; so any driver, blocking or not, can use
-it. A driver calls these methods one at a time, and does what each returns. Whatever comes after
-the end changes nothing.
+No function here waits, takes a lock or touches the core, so blocking and other drivers can
+share it. A driver calls these methods one at a time, and does what each returns. Events after the
+end of the call change nothing.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ class Then(Enum):
 
     GO_ON = auto()
     RELEASE = auto()
-    """The call has just ended, as the peer knows."""
+    """The call has just ended, and the peer knows it."""
     CANCEL = auto()
-    """The call has just ended here; the peer is still to be told `code` and `details`."""
+    """The call has just ended here; tell the peer `code` and `details`."""
 
 
 class CallState:
-    """`code` is None until the call has ended. It is set last, so it can be read without a lock.
+    """Holds the state of a call. `code` is None until it has ended.
 
-    A unary call has its deserialized answer in `response`; the messages of a stream are in
-    `messages`, as they came, until the driver takes them out.
+    `code` is set last, so it can be read without a lock. A unary call has its deserialized answer
+    in `response`; a stream has the messages that have arrived in `messages`, until the driver
+    takes them out.
     """
 
     def __init__(self, limits: SizeLimits, *, streams: bool) -> None:
@@ -59,7 +60,7 @@ class CallState:
 
     @classmethod
     def over(cls, response: Any, initial: Pairs, trailing: Pairs) -> CallState:
-        """A call that has ended well."""
+        """Return the state of a call that has ended with OK."""
         state = cls.__new__(cls)
         state.messages = deque()
         state.response = response
@@ -71,13 +72,13 @@ class CallState:
         return state
 
     def take_messages(self, messages: Sequence[bytes]) -> Then:
-        """Of a stream."""
+        """Add messages of a stream."""
         if self.code is None:
             self.messages.extend(messages)
         return Then.GO_ON
 
     def take_response(self, response: Any, count: int, bad: bool) -> Then:
-        """Of a unary call: `count` messages came, of which the first is `response`.
+        """Take the answer of a unary call: `response` is the first of `count` messages.
 
         `bad` if it could not be deserialized.
         """
@@ -92,7 +93,7 @@ class CallState:
         return Then.GO_ON
 
     def take_headers(self, block: bytes) -> Then:
-        """The initial metadata, encoded."""
+        """Take the encoded initial metadata."""
         if self.code is not None:
             return Then.GO_ON
         try:
@@ -106,7 +107,7 @@ class CallState:
         return Then.GO_ON
 
     def take_status(self, block: bytes) -> Then:
-        """Status and trailing metadata, encoded."""
+        """Take the encoded status and trailing metadata."""
         if self.code is not None:
             return Then.GO_ON
         try:
@@ -120,7 +121,7 @@ class CallState:
         return self._finish(code, details, pairs, debug_text(code, details))
 
     def take_reset(self, code: grpc.StatusCode, details: str) -> Then:
-        """The peer has ended the call."""
+        """End the call as its peer has ended it."""
         return self._finish(code, details, (), debug_text(code, details))
 
     def end(
@@ -131,7 +132,7 @@ class CallState:
         debug: str | None = None,
         cancelled: bool = False,
     ) -> Then:
-        """The call ends for a reason of this side's; `cancelled` if its user wanted that."""
+        """End the call for a reason on this side; `cancelled` if the user cancelled it."""
         if self.code is not None:
             return Then.GO_ON
         self.cancelled = cancelled
@@ -141,7 +142,7 @@ class CallState:
     def _finish(
         self, code: grpc.StatusCode, details: str, metadata: Pairs, debug: str | None
     ) -> Then:
-        """As the peer knows."""
+        """End the call; the peer knows it."""
         if self.code is not None:
             return Then.GO_ON
         if self.initial_metadata is None:

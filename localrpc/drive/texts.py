@@ -1,6 +1,6 @@
-"""Every status that either side ends a call with for a reason of its own: code and details.
+"""The statuses with which either side ends a call for a reason of its own: code and details.
 
-They are grpcio's wherever grpcio has them. What is said of a target is in transports/.
+They are grpcio's wherever grpcio has them. Texts about targets are in transports/.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from localrpc.metadata import Pairs, SizeLimits
 
 
 class Ending(NamedTuple):
-    """How a call ends: `debug` is what debug_error_string() gives, which may be None."""
+    """How a call ends; `debug` is the result of debug_error_string(), which may be None."""
 
     code: grpc.StatusCode
     details: str
     debug: str | None = None
 
 
-# Of a client
+# For a client
 
 DEADLINE_EXCEEDED = (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 LOCALLY_CANCELLED = (grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
@@ -33,7 +33,7 @@ SOCKET_CLOSED = (grpc.StatusCode.UNAVAILABLE, "Socket closed")
 FORKED = (grpc.StatusCode.CANCELLED, "Call cancelled in fork child")
 NO_MEMORY_TO_SEND = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "no memory for what the server is to be told",
+    "no memory for a message to the server",
 )
 BROKEN_PROTOCOL = (grpc.StatusCode.UNAVAILABLE, "the server broke the localrpc protocol")
 TOO_MANY = (grpc.StatusCode.INTERNAL, "a unary call got more than one response")
@@ -45,9 +45,9 @@ NO_CREDENTIALS = (
     "Established channel does not have a sufficient security level to transfer call credential.",
 )
 
-# Of a server; numbers, because these only travel
+# For a server; numbers, because they are only sent
 NO_METHOD = (status.UNIMPLEMENTED, "Method not found!")
-NAMELESS = (status.INTERNAL, "a call without a method")
+NAMELESS = (status.INTERNAL, "the call has no method name")
 TOO_MANY_CALLS = (status.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
 NO_HANDLER = (status.UNKNOWN, "Error in service handler!")
 ABORTED = (status.UNKNOWN, "RPC Aborted")
@@ -61,7 +61,7 @@ CANCELLING_ALL = (status.UNAVAILABLE, b"Cancelling all calls")
 
 def no_room(most: int) -> tuple[grpc.StatusCode, str]:
     """A call beyond the `most` that a connection can carry at once."""
-    text = f"no room for another call on this connection, which has {most} at most"
+    text = f"no room for another call on this connection: the limit is {most} calls"
     return grpc.StatusCode.RESOURCE_EXHAUSTED, text
 
 
@@ -70,13 +70,13 @@ def request_too_large(size: int, limit: int) -> tuple[int, str]:
 
 
 def requires_one_request(method: str) -> tuple[int, str]:
-    """A method without a stream of requests, called with none."""
-    # The bytes' repr inside of quotes is grpcio's.
+    """A method that takes a single request, called with none."""
+    # The repr of bytes inside quotes is grpcio's.
     return status.UNIMPLEMENTED, f'"{method.encode()!r}" requires exactly one request message.'
 
 
 def exception_text(error: Exception, doing: str) -> str:
-    """What is said of an exception that a handler let out; `doing` as in "calling application"."""
+    """The details for an exception from a handler; `doing` as in "calling application"."""
     try:
         return f"Exception {doing}: {error}"
     except Exception:
@@ -86,7 +86,7 @@ def exception_text(error: Exception, doing: str) -> str:
 def too_much_metadata(
     limits: SizeLimits, block: bytes, pairs: Iterable[Any]
 ) -> tuple[grpc.StatusCode, str] | None:
-    """How a call ends whose answer had `pairs`, sent as `block`, or None."""
+    """Return how a call ends if the metadata of its answer, sent as `block`, is too large."""
     if len(block) <= limits.light:
         return None
     text = limits.excess(pairs)
@@ -96,7 +96,7 @@ def too_much_metadata(
 
 
 def trailer_pairs(code: int, details: str, metadata: Pairs) -> list[tuple[str, Any]]:
-    """A trailer as it would be counted in grpcio."""
+    """The metadata that grpcio would count for a trailer."""
     return [("grpc-status", str(code)), ("grpc-message", details), *metadata]
 
 
@@ -108,23 +108,23 @@ def debug_text(code: grpc.StatusCode, details: str) -> str:
 
 
 def refusal(error: InvalidMetadata) -> tuple[grpc.StatusCode, str]:
-    """How a call ends, on either side, whose metadata cannot be sent."""
+    """Return how a call with metadata that cannot be sent ends, on either side."""
     if isinstance(error, OversizedMetadata):
         return grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)
     return grpc.StatusCode.INTERNAL, "Invalid metadata"
 
 
 def sent_too_large(role: str, size: int, limit: int) -> tuple[grpc.StatusCode, str]:
-    """How a call ends whose message may not be sent; `role` is CLIENT or SERVER."""
+    """Return how a call ends if its message is too large; `role` is CLIENT or SERVER."""
     text = f"{role}: Sent message larger than max ({size} vs. {limit})"
     return grpc.StatusCode.RESOURCE_EXHAUSTED, text
 
 
 def received_too_large(size: int, limit: int) -> str:
-    """What either side says of a message that is larger than it accepts."""
+    """The text for a received message that is too large, on either side."""
     return f"Received message larger than max ({size} vs. {limit})"
 
 
 def no_memory(size: int) -> str:
-    """The details of a call whose message there is no memory for."""
+    """The details for a message that cannot be allocated."""
     return f"no memory for a message of {size} bytes"

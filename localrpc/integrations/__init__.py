@@ -1,1 +1,1 @@
-"""For other libraries, none of which localrpc needs: each module imports its own."""
+"""Adapters for other libraries, none of which localrpc needs: each module imports its own."""

@@ -19,11 +19,10 @@ import localrpc
 
 
 class LocalrpcInstrumentor(BaseInstrumentor):
-    """Traces channels and servers that are made after instrument().
+    """Traces channels and servers that are created after instrument().
 
-    Calls at grpc: targets are grpcio's, and GrpcInstrumentorClient and
-    GrpcInstrumentorServer are for those. OTEL_PYTHON_GRPC_EXCLUDED_SERVICES holds
-    here too.
+    Calls at grpc: targets are grpcio's: use GrpcInstrumentorClient and GrpcInstrumentorServer for
+    them. OTEL_PYTHON_GRPC_EXCLUDED_SERVICES applies here, too.
     """
 
     _undo: Callable[[], None] | None = None
@@ -32,14 +31,14 @@ class LocalrpcInstrumentor(BaseInstrumentor):
         return ("localrpc",)
 
     def _instrument(self, **kwargs: Any) -> None:
-        """Takes tracer_provider, filter_, request_hook and response_hook, as OpenTelemetry's own.
+        """Take tracer_provider, filter_, request_hook and response_hook, as OpenTelemetry's own do.
 
         Raises ImportError without opentelemetry-instrumentation-grpc.
         """
         try:
             from opentelemetry.instrumentation import grpc as otel
         except ModuleNotFoundError as error:
-            # Not as ModuleNotFoundError, at which opentelemetry-instrument is silent.
+            # Not as ModuleNotFoundError, which opentelemetry-instrument ignores silently.
             raise ImportError(
                 f"localrpc is not traced ({error}): pip install opentelemetry-instrumentation-grpc"
             ) from None
@@ -67,7 +66,7 @@ class LocalrpcInstrumentor(BaseInstrumentor):
 
 
 def _not_excluded(filters: Any) -> Any:
-    """A filter by the environment variable of OpenTelemetry's own instrumentors."""
+    """Return a filter by the environment variable of OpenTelemetry's own instrumentors."""
     text = os.environ.get("OTEL_PYTHON_GRPC_EXCLUDED_SERVICES", "")
     names = [name.strip() for name in text.split(",") if name.strip()]
     excluded = (filters.service_name(name) for name in names)

@@ -15,9 +15,9 @@ import localrpc
 
 
 class LocalrpcIntegration(Integration):
-    """Traces channels and servers that are made after sentry_sdk.init().
+    """Traces channels and servers that are created after sentry_sdk.init().
 
-    Calls at grpc: targets are grpcio's, and Sentry's GRPCIntegration is for those.
+    Calls at grpc: targets are grpcio's: use Sentry's GRPCIntegration for them.
     """
 
     identifier = "localrpc"

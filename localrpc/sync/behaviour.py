@@ -22,7 +22,7 @@ _logger = _log.logger("server")
 def call_plain(
     run: Callable[..., Any], entry: Entry, request: Any, context: ServicerContext
 ) -> bytes | None:
-    """The reply of a unary handler if it is no more than a message; else it has been sent."""
+    """Run a unary handler. Return its reply if that is all to send; otherwise send it."""
     try:
         response = run(entry.behaviour, request, context)
     except Exception as error:
@@ -43,7 +43,7 @@ def call_plain(
 
 
 def complain(context: ServicerContext, error: Exception, doing: str) -> None:
-    """End the call for an exception that its handler let out."""
+    """End the call for an exception that its handler raised."""
     answer = context.answer
     if answer.aborted:
         context.refuse(*texts.ABORTED)
@@ -57,7 +57,7 @@ def complain(context: ServicerContext, error: Exception, doing: str) -> None:
 
 
 class Task:
-    """One call and its handler, whatever its kind."""
+    """One call and its handler, of any kind."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Task:
                 self._context.finish(message)
 
     def _answer_later(self, argument: Any) -> None:
-        """Have the handler answer by a function, from any thread, when it likes."""
+        """Call a handler that answers through a function, from any thread and at any time."""
         context = self._context
         responder = Responder(context, self._serialize)
         try:
@@ -131,7 +131,7 @@ class Task:
                 message = None
         if not isinstance(message, bytes):
             if message is not None and self._context._turns is not None:
-                # From on_next(), and the call goes on, as in grpcio.
+                # The response came from on_next(), so the call goes on, as in grpcio.
                 raise TypeError(
                     "Argument 'message' has incorrect type"
                     f" (expected bytes, got {type(message).__name__})"
@@ -153,7 +153,7 @@ class Task:
 
 
 class RequestIterator:
-    """What a handler of a request stream reads from; one thread at a time."""
+    """The requests that a handler of a request stream iterates over; one thread at a time."""
 
     def __init__(
         self,

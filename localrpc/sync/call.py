@@ -1,4 +1,4 @@
-"""The object that futures and response iterators are: grpc.Call, grpc.Future, an error."""
+"""The object for futures and response iterators: a grpc.Call, a grpc.Future and an error."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from localrpc.sync.outcome import _InactiveRpcError, describe
 
 
 class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
-    """A call in flight or over; raised itself when it ends in an error.
+    """A call in flight or over; it is raised itself if it ends in an error.
 
-    Reading happens in the thread that asks, so nothing here depends on another
-    thread making progress. Dropping the last reference cancels the call.
+    The thread that asks for a result reads it, so nothing here depends on the progress of another
+    thread. Dropping the last reference cancels the call.
     """
 
     def __init__(self, call: ClientCall, deserialize: Callable[[bytes], Any] | None = None) -> None:
-        # Not grpcio's own __init__, which takes a call of its core's.
+        # Not grpcio's own __init__, which takes a call of its core.
         self._call = call
         self._state = call.state
         self._messages = call.state.messages
@@ -56,7 +56,7 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
         state = self._state
         self._call.wait(lambda: state.initial_metadata is not None or bool(state.messages))
         if state.initial_metadata is None:
-            state.initial_metadata = ()  # a message came first: there is none
+            state.initial_metadata = ()  # a message came first, so there is none
         return state.initial_metadata
 
     def trailing_metadata(self) -> Any:
@@ -124,8 +124,8 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
             del self
 
     def _failure(self) -> Exception:
-        """To be raised by a frame that forgets `self`: a call whose traceback had a frame
-        that knows the call would be left to the collector."""
+        """Return the error for a frame that has deleted its `self` to raise: a frame in the
+        traceback that refers to the call would leave it to the garbage collector."""
         return grpc.FutureCancelledError() if self._state.cancelled else self
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
@@ -143,7 +143,7 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
             try:
                 message = self._messages.popleft()
             except IndexError:
-                pass  # none is there yet
+                pass  # no message has arrived yet
         if message is None:
             message = self._call.next_message()
             if message is None:
@@ -180,14 +180,14 @@ class _MultiThreadedRendezvous(private.RendezvousBase):  # type: ignore[misc]
     __str__ = __repr__
 
     def __del__(self) -> None:
-        # Also of an object whose __init__ has failed.
+        # Also called for an object whose __init__ has failed.
         call = self.__dict__.get("_call")
         if call is not None:
             call.abandon()
 
 
 def finished(state: CallState) -> Any:
-    """The response of a call that has ended, or its error raised."""
+    """Return the response of a call that has ended, or raise its error."""
     if state.code is grpc.StatusCode.OK:
         return state.response
     raise failure(state)

@@ -27,7 +27,7 @@ def open_channel(
     *,
     credentials: grpc.ChannelCredentials | None = None,
 ) -> grpc.Channel:
-    """A channel of ours or, at a grpc: target, of grpcio's."""
+    """Return a localrpc channel or, for a grpc: target, one of grpcio."""
     address = parse_target(text(target))
     if address.scheme == "grpc":
         from localrpc.sync import remote
@@ -41,7 +41,7 @@ def open_channel(
 
 
 class Methods(grpc.Channel):
-    """What instruments wrap: a channel's methods, without what else a channel is."""
+    """The methods of a channel without its other properties: the object to instrument."""
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
@@ -93,9 +93,9 @@ class Methods(grpc.Channel):
         return StreamStream(self._keeper, text(method), request_serializer, response_deserializer)
 
     def _get_registered_call_handle(self, method: str) -> int:
-        """For grpc.experimental's calls without a channel, which hand it back as a flag.
+        """Return 1: grpc.experimental's calls without a channel pass it back as a flag.
 
-        Ours have no handles: every method has a number from its first call on.
+        localrpc has no such handles: every method has a number from its first call on.
         """
         return 1
 
@@ -112,8 +112,8 @@ class Methods(grpc.Channel):
 class Channel(Methods):
     """A channel to a local target, as insecure_channel returns it.
 
-    It connects with the first call, and again after its connection is lost. What grpc.Channel
-    has, it has as there; `facts` is localrpc's own.
+    It connects with the first call, and again after its connection is lost. It is used as any
+    grpc.Channel; `facts` is localrpc's own.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Channel(Methods):
         plain = Methods(self._keeper)
         instrumented = instrumentation.around(plain)
         if instrumented is not plain:
-            # Inside, so that a channel keeps its class, its facts and a child's pid.
+            # Inside the channel, which keeps its class, its facts and a child's pid.
             for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
                 setattr(self, kind, getattr(instrumented, kind))
 
@@ -136,7 +136,7 @@ class Channel(Methods):
 
     @property
     def facts(self) -> ConnectionFacts | None:
-        """How the present connection travels; None while there is none."""
+        """How the present connection carries calls; None while there is none."""
         keeper = self._keeper
         try:
             session = keeper.peek()
@@ -155,5 +155,5 @@ class Channel(Methods):
 
 
 def text(name: str | bytes) -> str:
-    """grpcio takes bytes too; AttributeError, as its own, for anything else."""
+    """Return `name` as a str. As in grpcio, raise AttributeError unless it is a str or bytes."""
     return name.decode() if isinstance(name, bytes) else name.encode().decode()

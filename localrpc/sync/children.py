@@ -1,4 +1,4 @@
-"""Channels to processes of our own: started, or forked; waited for, and ended with us."""
+"""Channels to child processes: started or forked, waited for, and ended with their parent."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from localrpc.transports import inherited, parse_target
 
 _TARGET = "pipe:"
 _GRACE = 5.0
-"""Seconds a child has to end by itself once its channel is closed; then SIGTERM, then as long
-again until SIGKILL."""
+"""Seconds that a child has to end by itself once its channel is closed, before SIGTERM; then
+seconds until SIGKILL."""
 
 Options = Iterable[tuple[str, Any]] | None
 
@@ -35,7 +35,7 @@ Options = Iterable[tuple[str, Any]] | None
 class ChildChannel(Channel):
     """A channel to one child process, as spawn_channel and fork_channel return it.
 
-    close() lets the child end by itself, makes it end if it does not, and waits for it.
+    close() lets the child end by itself, kills it if it does not, and waits for it.
     """
 
     def __init__(self, dialer: inherited.ToChild, child: _Child, options: Options) -> None:
@@ -54,9 +54,9 @@ class ChildChannel(Channel):
         return self._child.pid
 
     def wait(self, timeout: float | None = None) -> int:
-        """The child's exit status, negative for the signal that killed it.
+        """Wait for the child. Return its exit status, or minus the signal that killed it.
 
-        Raises TimeoutError.
+        `timeout` is in seconds. Raises TimeoutError.
         """
         return self._child.wait(timeout)
 
@@ -67,14 +67,14 @@ class ChildChannel(Channel):
 
 
 class _Child:
-    """A process, and the thread that waits for it, so that it is never left a zombie."""
+    """A process and the thread that waits for it, so that it never stays a zombie."""
 
     def __init__(self, pid: int, reap: Callable[[], int | None]) -> None:
         self.pid = pid
         self._reap = reap
         self._status: int | None = None
         self._over = threading.Event()
-        self._lock = _locks.Lock()  # held to signal the child, and to give up its number
+        self._lock = _locks.Lock()  # held to signal the child, and to forget its pid
         self._owner = os.getpid()
 
     def watch(self, dialer: inherited.ToChild) -> None:
@@ -91,10 +91,10 @@ class _Child:
     def ending(self) -> str:
         status = self._status
         if status is None:
-            return "somebody else has waited for it"
+            return "another part of this program has waited for it"
         if status < 0:
             return f"it was killed by signal {-status}"
-        return f"it has ended with exit status {status}"
+        return f"it ended with exit status {status}"
 
     def wait(self, timeout: float | None) -> int:
         until = None if timeout is None else monotonic() + timeout
@@ -103,11 +103,13 @@ class _Child:
             if self._over.wait(patience(left)):
                 return 0 if self._status is None else self._status
             if left is not None and patience(left) == left:
-                raise TimeoutError(f"the child process {self.pid} still runs after {timeout} s")
+                raise TimeoutError(
+                    f"the child process {self.pid} is still running after {timeout} s"
+                )
 
     def end(self) -> None:
         if os.getpid() != self._owner:
-            return  # in a forked child: it is the parent's
+            return  # in a forked child: the process is the parent's child
         for signo in (signal.SIGTERM, signal.SIGKILL):
             try:
                 self.wait(_GRACE)
@@ -186,10 +188,10 @@ def _be_child(
     thread_pool: Callable[[], Executor] | None,
     options: Options,
 ) -> None:
-    """Serve until the parent is gone; never returns."""
+    """Serve until the parent is gone; never return."""
     status = 1
     try:
-        # The parent's plans for these are not the child's; it ends with its pipe.
+        # The parent's handlers do not apply to the child, which ends with its pipe.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         pool = thread_pool() if thread_pool else ThreadPoolExecutor()
@@ -204,7 +206,7 @@ def _be_child(
     except BaseException:
         traceback.print_exc()
     finally:
-        # Not sys.exit(): what the parent had to do at its end is not the child's to do.
+        # Not sys.exit(): the exit handlers are the parent's.
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()

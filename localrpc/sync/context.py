@@ -18,14 +18,14 @@ from localrpc.sync import private_context
 from localrpc.transports.base import Connection, PeerCredentials
 
 _INFINITE = 9223372036854775807.0
-"""What grpcio's clock makes of a call without a deadline."""
+"""What time_remaining() is in grpcio for a call without a deadline."""
 
 _LEVELS = {"insecure": b"TSI_SECURITY_NONE", "local": b"TSI_PRIVACY_AND_INTEGRITY"}
 _SECURITY_TYPE = "transport_security_type"
 
 
 class ServicerContext(ServedCall, grpc.ServicerContext):
-    """grpc's methods over a call that is served. Any thread may call them, also after its end."""
+    """grpc's methods for a served call. Thread-safe, also after the end of the call."""
 
     # grpc.RpcContext
 
@@ -67,10 +67,10 @@ class ServicerContext(ServedCall, grpc.ServicerContext):
         return self._connection.security if self._connection else "insecure"
 
     def set_compression(self, compression: grpc.Compression) -> None:
-        """Accepted; on a local link there is nothing to win."""
+        """Accept and ignore the setting: local links do not compress."""
 
     def disable_next_message_compression(self) -> None:
-        """Nothing is compressed."""
+        """Do nothing: local links do not compress."""
 
     def send_initial_metadata(self, initial_metadata: Sequence[Any] | None) -> None:
         answer = self.answer
@@ -106,10 +106,10 @@ class ServicerContext(ServedCall, grpc.ServicerContext):
         self.answer.details = encoded(details)
 
     def details(self) -> bytes | None:
-        """Bytes, as grpcio's."""
+        """Return bytes, as grpcio does."""
         return self.answer.details
 
-    # For interceptors that look inside grpcio's contexts
+    # For interceptors that read private attributes of grpcio's contexts
 
     @property
     def _state(self) -> private_context.ServicerState:
@@ -124,16 +124,16 @@ class ServicerContext(ServedCall, grpc.ServicerContext):
     # For this package
 
     def fail(self) -> NoReturn:
-        """Raise the error that means to a handler: your client has gone."""
+        """Raise the error that tells a handler that its client has gone."""
         error = self.answer.new_error()
         try:
             raise error
         finally:
-            del error  # or it would hold itself, by way of this frame
+            del error  # or it would refer to itself, through this frame
 
 
 def credentials_of(context: Any) -> PeerCredentials:
-    """For localrpc.peer_credentials; grpcio knows no more of its peers than what they say."""
+    """See localrpc.peer_credentials; for grpcio's own contexts nothing is known."""
     if not isinstance(context, grpc.ServicerContext):
         raise TypeError(f"not the context of a call: {context!r}")
     connection = getattr(context, "_connection", None)

@@ -1,7 +1,7 @@
-"""From an incoming call to its handler and back, on a worker thread.
+"""Brings an incoming call to its handler and the answer back, on a worker thread.
 
-`Handling.acceptor` makes the hot path: a unary call whose method is known, and whose
-reply is a message and nothing else. Everything else takes `serve`.
+`Handling.acceptor` makes the hot path: a unary call of a known method, answered with a message
+and nothing else. All other calls take `serve`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KNOWN = _PLAIN | lib.LR_F_BIG | lib.LR_F_REFUSED | lib.LR_F_TOO_LARGE
 
 
 class Handling:
-    """How calls reach the handlers of one server."""
+    """Finds and runs the handlers of one server."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Handling:
         self._arrivals = Arrivals(self.methods, ServicerContext)
 
     def acceptor(self, serving: Serving) -> Callable[[WorkerIo], int]:
-        """A function that serves the call in an Io and brings the kind of what came next."""
+        """Return a function that serves the call in an Io and returns the next event's kind."""
         engine = serving.engine
         entries = self.methods.entries
         connections = serving.connections
@@ -78,7 +78,7 @@ class Handling:
                         del connection, context, data, run
                         return int(lr_next(engine, raw))
                     message = behaviour.call_plain(run, entry, request, context)
-                    # The next call may be long in coming, and nobody needs these any more.
+                    # Free these now: the next call may be long in coming.
                     del connection, context, data, request, run
                     if message is not None:
                         return int(reply_next(engine, raw, message, len(message)))
@@ -92,7 +92,7 @@ class Handling:
         return accept
 
     def take(self, serving: Serving, io: WorkerIo) -> Callable[[], None] | None:
-        """The call in `io` as something to run, on any thread; None when there is no more to do."""
+        """Return a function that serves the call in `io` on any thread; None if all is done."""
         arrival = self._arrivals.take(serving, io)
         if arrival is None:
             return None
@@ -101,9 +101,9 @@ class Handling:
     def place(
         self, serving: Serving, io: WorkerIo
     ) -> tuple[Executor | None, Callable[[], None]] | None:
-        """As take(), for a thread that serves no calls: also another pool that is to run it.
+        """Prepare a call as take() does, for a thread that runs no handlers; may name another pool.
 
-        So interceptors run on that thread, as in grpcio.
+        Interceptors then run on the pool's thread, as in grpcio.
         """
         arrival = self._arrivals.take(serving, io)
         if arrival is None:
@@ -121,7 +121,7 @@ class Handling:
         data: bytes | None,
         run: Callable[..., Any],
     ) -> None:
-        """One call from the search for its handler to its status; lets no exception out."""
+        """Serve one call, from the search for its handler to its status; raises no exception."""
         task = self._task(entry, context, flags, data, run)
         if task is None:
             return
@@ -140,7 +140,7 @@ class Handling:
         data: bytes | None,
         run: Callable[..., Any],
     ) -> behaviour.Task | None:
-        """The call with its handler; None for a call that has got its status instead."""
+        """Return the task of a call and its handler; None if the call has its status already."""
         handler = entry.handler
         if handler is None:
             try:
@@ -164,6 +164,6 @@ class Handling:
     def _intercept(self, index: int, name: str, details: grpc.HandlerCallDetails) -> Any:
         if index == len(self._interceptors):
             return self.methods.look_up(details, name)
-        # Not a function in a function, which would hold itself.
+        # A method, because a nested function would refer to itself.
         following = partial(self._intercept, index + 1, name)
         return self._interceptors[index].intercept_service(following, details)

@@ -1,6 +1,6 @@
-"""What tracing libraries put around every channel and server that is made from now on.
+"""Wrappers of tracing libraries for all channels and servers that are created later.
 
-It is consulted when a channel or a server is made, never on a call's way.
+They are applied when a channel or server is created, and cost nothing per call.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class _Instrument(NamedTuple):
 
 _lock = _locks.Lock()
 _instruments: tuple[_Instrument, ...] = ()
-"""In the order in which they came; replaced, never changed."""
+"""In the order of add(); the tuple is replaced, never changed."""
 
 
 def add(
     channel: Callable[[grpc.Channel], grpc.Channel] | None,
     server: Callable[[], grpc.ServerInterceptor] | None,
 ) -> Callable[[], None]:
-    """Returns what takes it away again; more than once does nothing more."""
+    """Add wrappers. Return a function that removes them; calling it again has no effect."""
     global _instruments
     instrument = _Instrument(channel, server)
     with _lock:
@@ -42,7 +42,7 @@ def add(
 
 
 def around(channel: grpc.Channel) -> grpc.Channel:
-    """`channel` inside of what there is for channels; the last one added is the outermost."""
+    """Return `channel` with all wrappers; the last one added is the outermost."""
     for instrument in _instruments:
         if instrument.channel is not None:
             channel = instrument.channel(channel)
@@ -50,7 +50,7 @@ def around(channel: grpc.Channel) -> grpc.Channel:
 
 
 def before(interceptors: Sequence[grpc.ServerInterceptor]) -> tuple[grpc.ServerInterceptor, ...]:
-    """`interceptors` after what there is for servers; the last one added is the outermost."""
+    """Return `interceptors` after those of the wrappers; the last one added is the outermost."""
     for instrument in _instruments:
         if instrument.server is not None:
             interceptors = (instrument.server(), *interceptors)

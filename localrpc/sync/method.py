@@ -1,4 +1,4 @@
-"""What the four kinds of method share."""
+"""The base of the four kinds of method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Metadata = Any
 
 
 class Method:
-    """What the four kinds share: a method of a channel and how its messages travel."""
+    """A method of a channel, and how its messages are converted."""
 
     def __init__(
         self, keeper: Keeper, method: str, serializer: _Serializer, deserializer: _Deserializer
@@ -35,7 +35,7 @@ class Method:
         self._unsendable = naming.unsendable(method)
 
     def _message(self, request: Any) -> bytes:
-        """Of any size: a blocking call checks it, _begin() ends the call for it."""
+        """Serialize without a size check: blocking calls check the result, and so does _begin()."""
         message, refused = messages.serialize(request, self._serializer)
         if refused is not None:
             raise raised(refused)
@@ -64,10 +64,9 @@ class Method:
         blocking: bool = False,
         then: Callable[[ClientCall], None] | None = None,
     ) -> ClientCall:
-        """A call on its way, or ended by what kept it from that.
+        """Return a call that has begun, or has already failed.
 
-        `then` runs once it is open. Only a `blocking` call waits for a
-        connection that fails at first.
+        `then` runs once it is open. Only a `blocking` call waits here for a connection.
         """
         keeper = self._keeper
         if keeper.closed:
@@ -100,7 +99,7 @@ class Method:
                 opening.open_call(call, head, message, wait_for_ready=bool(wait_for_ready))
                 if then is not None and call.running():
                     then(call)
-            except ChannelClosed:  # meanwhile: the call had begun
+            except ChannelClosed:  # closed after the call had begun
                 debug = texts.debug_text(*texts.CHANNEL_CLOSED)
                 call.end(*texts.CHANNEL_CLOSED, debug=debug)
             except BaseException:
@@ -120,9 +119,9 @@ class Method:
 
 
 def checked(message: Any, limit: int) -> bytes:
-    """A serializer's result as bytes of at most `limit`, where negative means any.
+    """Return a serialized message unless it is larger than `limit` bytes; negative means any size.
 
-    Raises what grpcio raises for one that cannot be sent.
+    Raises grpcio's error for a message that cannot be sent.
     """
     refused = messages.check(message, limit)
     if refused is not None:

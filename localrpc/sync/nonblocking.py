@@ -1,8 +1,8 @@
-"""Handlers with grpcio's `experimental_non_blocking`: they answer when they like, from any thread.
+"""Handlers with grpcio's `experimental_non_blocking`: they answer later, from any thread.
 
-Such a handler is called with a third argument, grpcio's on_next: a function that
-sends a response, or with None ends the call. The handler's return ends nothing,
-so an open call costs memory and no thread.
+Such a handler is called with a third argument, grpcio's on_next: a function that sends a response,
+or ends the call if it is called with None. The call stays open after the handler has returned, and
+costs memory, but no thread.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from localrpc.sync.context import ServicerContext
 
 
 def answers_later(behaviour: Any) -> bool:
-    """Whether a handler of a response stream wants on_next."""
+    """Return True if a handler of a response stream takes on_next."""
     return bool(getattr(behaviour, "experimental_non_blocking", False))
 
 
 class Responder:
-    """on_next: send a response, or end the call with None. May be called from any thread.
+    """on_next: send a response, or end the call with None. Thread-safe.
 
-    Waits while the client has much to read of this call, or nobody reads its connection
-    and that is full; after the end of the call it does nothing.
-    Raises TypeError for a response that is not bytes once it is serialized.
+    Blocks while the client has many unread responses to this call, or while the connection is
+    full. Has no effect after the end of the call. Raises TypeError if the serialized response is
+    not bytes.
     """
 
     def __init__(self, context: ServicerContext, serialize: Callable[[Any], bytes | None]) -> None:
@@ -46,6 +46,6 @@ class Responder:
                 return
             context.answer.initial_allowed = False
             if not context.send(message, post=True):
-                # Whoever watches is told, and lets go: this thread may hold what
-                # the callbacks wait for.
+                # The thread that watches the call is notified and releases it: this thread may
+                # hold a lock that the callbacks wait for.
                 context.stop(*texts.CANCELLED_BY_HANDLER)

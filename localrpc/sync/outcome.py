@@ -1,6 +1,6 @@
-"""How a call that is over looks to the user: grpcio's error object, its words and repr.
+"""How a finished call looks to the user: grpcio's error object, texts and repr.
 
-The class names are grpcio's, because they stand in every error's text.
+The classes are named as in grpcio, because their names are part of every error's text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from localrpc.sync import private
 def describe(
     name: str, code: grpc.StatusCode | None, details: str | None, debug: str | None
 ) -> str:
-    """repr() and str() of a call or an error."""
+    """Return the repr() and str() of a call or an error."""
     if code is None:
         return f"<{name} object>"
     lines = [f"<{name} of RPC that terminated with:", f"\tstatus = {code}"]
@@ -32,7 +32,7 @@ def describe(
 
 
 class _InactiveRpcError(private.InactiveRpcErrorBase):  # type: ignore[misc]
-    """What a blocking call raises; a call and a future in one, both over."""
+    """The error that a blocking call raises: a finished call and a finished future in one."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class _InactiveRpcError(private.InactiveRpcErrorBase):  # type: ignore[misc]
         trailing_metadata: Pairs = (),
         debug_error_string: str | None = None,
     ) -> None:
-        # grpcio's own __init__ takes a state of its core's.
+        # grpcio's own __init__ takes a state of its core.
         Exception.__init__(
             self, code, details, initial_metadata, trailing_metadata, debug_error_string
         )
@@ -108,7 +108,7 @@ class _InactiveRpcError(private.InactiveRpcErrorBase):  # type: ignore[misc]
         try:
             raise self
         finally:
-            del self  # or it would hold itself, by way of this frame
+            del self  # or it would refer to itself, through this frame
 
     def exception(self, timeout: float | None = None) -> Exception:
         return self
@@ -130,5 +130,5 @@ def inactive(code: grpc.StatusCode, details: str, debug: str | None = None) -> _
 
 
 def raised(ending: Ending) -> _InactiveRpcError:
-    """The error of a call that ends so."""
+    """Return the error of a call that ends with `ending`."""
     return _InactiveRpcError(ending.code, ending.details, (), (), ending.debug)

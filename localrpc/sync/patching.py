@@ -1,4 +1,4 @@
-"""grpc.insecure_channel and grpc.secure_channel for libraries that know nothing but a target."""
+"""Patches grpc.insecure_channel and grpc.secure_channel, for libraries that only take a target."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from localrpc.sync.channel import open_channel, text
 from localrpc.transports import REGISTERED
 
 _THEIRS = ("unix", "unix-abstract")
-"""Schemes that mean something to grpcio too."""
+"""Schemes that grpcio knows, too."""
 
 _lock = _locks.Lock()
 _patch: _Patch | None = None
 
 
 class _Patch:
-    """Both functions, in front of those that grpc has had.
+    """Replaces both functions, calling the previous ones for other targets.
 
-    Others may wrap them later, and then they stay where they are when the patch
-    is taken back: `active` says whether they still do anything.
+    If another library has wrapped them since, they stay in place when the patch is undone:
+    `active` is True while they have an effect.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ def _is_ours(target: str | bytes) -> bool:
     scheme, colon, body = text(target).partition(":")
     if not colon or scheme not in REGISTERED or scheme in _THEIRS:
         return False
-    return scheme == "fd" or not body.isdecimal()  # else a host that is called so, and a port
+    return scheme == "fd" or not body.isdecimal()  # else a host with this name, and a port
 
 
 def patch() -> Callable[[], None]:

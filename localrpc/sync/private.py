@@ -1,4 +1,4 @@
-"""What grpcio keeps private of a client's calls and programs use all the same, under its names.
+"""Private classes of grpcio for a client's calls that programs use, under grpcio's names.
 
 Programs name `grpc._channel._InactiveRpcError` in `except` and in isinstance().
 """
@@ -11,7 +11,7 @@ import grpc
 
 
 class _Nobody(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[misc,type-arg]
-    """In place of a class that some later grpcio may call something else."""
+    """Stands for a class that a later version of grpcio may have renamed."""
 
 
 _channel: Any
@@ -20,7 +20,7 @@ try:
 except ImportError:
     _channel = None
 
-# What `except grpc._channel._MultiThreadedRendezvous` catches of grpcio's, it catches of ours.
+# `except grpc._channel._MultiThreadedRendezvous` catches localrpc's error as well.
 InactiveRpcErrorBase: Any = getattr(_channel, "_InactiveRpcError", _Nobody)
 RendezvousBase: Any = getattr(_channel, "_MultiThreadedRendezvous", _Nobody)
 
@@ -28,7 +28,7 @@ RendezvousBase: Any = getattr(_channel, "_MultiThreadedRendezvous", _Nobody)
 def finished_state(
     code: grpc.StatusCode, details: str, initial: Any, trailing: Any, debug: str | None
 ) -> Any:
-    """`_state` of an error that a blocking call has raised."""
+    """Return `_state` of an error that a blocking call has raised."""
     state = _channel._RPCState((), initial, trailing, code, details)
     state.debug_error_string = debug
     return state

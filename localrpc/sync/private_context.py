@@ -16,7 +16,7 @@ from localrpc.metadata import Pairs
 
 
 class ServicerState:
-    """`context._state`: grpcio's names for what a context knows. Safe from any thread."""
+    """`context._state`: a context's state under grpcio's names. Thread-safe."""
 
     def __init__(self, call: ServedCall) -> None:
         self._call = call
@@ -47,7 +47,7 @@ class ServicerState:
 
     @property
     def client(self) -> str:
-        """One of "open", "closed" (the requests have ended, or the call) and "cancelled"."""
+        """One of "open", "closed" (the requests or the call have ended) and "cancelled"."""
         answer = self._call.answer
         if answer.stage is Stage.GONE:
             return "cancelled"
@@ -71,20 +71,20 @@ class ServicerState:
 
     @property
     def rpc_errors(self) -> list[Exception]:
-        """Those that somebody still has."""
+        """The errors that are still referred to elsewhere."""
         return self._call.answer.errors()
 
 
 class CallDetails(NamedTuple):
     method: bytes
-    """Empty once the call is over."""
+    """The method's name; empty once the call is over."""
     host: bytes
     deadline: float
-    """As time.time()."""
+    """In seconds, as from time.time()."""
 
 
 class RpcEvent(NamedTuple):
-    """`context._rpc_event`, as far as it has a meaning without grpcio's core."""
+    """`context._rpc_event`: the parts that have a meaning without grpcio's core."""
 
     call_details: CallDetails
     invocation_metadata: Pairs

@@ -1,4 +1,4 @@
-"""The way off the machine: grpcio's own channels, and its servers behind a server of ours."""
+"""Connections to other machines: channels and servers of grpcio, behind localrpc's API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def channel(
     options: Iterable[tuple[str, Any]] | None,
     compression: grpc.Compression | None,
 ) -> grpc.Channel:
-    """grpcio's own, so that nothing about it can differ."""
+    """Return grpcio's own channel, so that it behaves exactly as with grpcio."""
     left = without_own(options)
     if credentials is None:
         return grpc.insecure_channel(address.body, left, compression)
@@ -33,11 +33,11 @@ def channel(
 
 
 class RemoteSide:
-    """The grpcio servers at a server's grpc: targets. Methods may be called from any thread.
+    """The grpcio servers at a server's grpc: targets. Thread-safe.
 
-    They share its handlers, interceptors and pool. One listens at all targets
-    that are added before start(); grpcio ignores a port added to a server that
-    runs, so each later target gets a server of its own.
+    They share its handlers, interceptors and pool. One listens at all targets that are added before
+    start(). grpcio ignores ports that are added to a running server, so each later target gets a
+    server of its own.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RemoteSide:
         self._on_stopped: Callable[[], None] | None = None
 
     def listen(self, address: Address, credentials: grpc.ServerCredentials | None) -> int:
-        """The port that grpcio reports. Raises ListenError."""
+        """Listen there; return the port that grpcio reports. Raises ListenError."""
         with self._lock:
             if self._stopping:
                 raise ListenError(str(address), "the server has been stopped")
@@ -76,7 +76,7 @@ class RemoteSide:
                 else:
                     port = server.add_secure_port(address.body, credentials)
             except RuntimeError as error:
-                # grpcio's text repeats the target, and says where its reasons go.
+                # grpcio's text repeats the target, and names where it logs its reasons.
                 _, _, hint = str(error).partition("; ")
                 reason = f"gRPC cannot listen there ({hint or error})"
                 raise ListenError(str(address), reason) from error
@@ -99,7 +99,7 @@ class RemoteSide:
         )
 
     def start(self, on_stopped: Callable[[], None]) -> None:
-        """`on_stopped` runs once, after stop(), when the last call has ended."""
+        """Start the servers. `on_stopped` runs once, when the last call after stop() has ended."""
         with self._lock:
             self._started = True
             server, self._waiting = self._waiting, None
@@ -112,7 +112,7 @@ class RemoteSide:
         on_stopped()
 
     def stop(self, grace: float | None) -> None:
-        """As grpcio: with None all calls have ended when this returns, else none begins."""
+        """Stop as grpcio does: with None all calls have ended when this returns."""
         with self._lock:
             self._stopping = True
             self._waiting = None
@@ -133,20 +133,20 @@ class RemoteSide:
             threading.Thread(target=tell, name="localrpc-grpc-stop", daemon=True).start()
 
     def drain(self) -> None:
-        """No new calls; `on_stopped` follows by itself after the last."""
+        """Refuse new calls; `on_stopped` runs when the last call has ended."""
         thread = self._stop_aside(threading.TIMEOUT_MAX)
         if thread is not None:
             thread.join()
 
     def _stop_aside(self, grace: float | None) -> threading.Thread | None:
-        """stop() on a daemon thread, which makes grpcio's own thread for the grace one too."""
+        """Call stop() on a daemon thread, because grpcio then makes its own thread one, too."""
         thread = threading.Thread(
             target=self.stop, args=(grace,), name="localrpc-grpc-stop", daemon=True
         )
         try:
             thread.start()
         except RuntimeError:
-            return None  # the interpreter exits, and the calls end with it
+            return None  # the interpreter is exiting, and the calls end with it
         return thread
 
 
@@ -154,12 +154,12 @@ def _stop(server: grpc.Server, grace: float | None) -> threading.Event:
     try:
         return server.stop(grace)
     except RuntimeError:
-        # The interpreter exits, and grpcio gets no thread to wait for the grace.
+        # The interpreter is exiting, and grpcio gets no thread to wait for the grace.
         return server.stop(None)
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Whatever the server of ours has at the time of the call."""
+    """The handlers that the server has at the time of the call."""
 
     def __init__(self, methods: Methods) -> None:
         self._methods = methods
@@ -169,7 +169,7 @@ class _Handlers(grpc.GenericRpcHandler):
 
 
 class _Pool(Executor):
-    """The user's pool, whose refusal would be the end of grpcio's serving thread."""
+    """The user's pool. If that refuses a call, grpcio's serving thread must not be told."""
 
     def __init__(self, pool: Executor, gone: weakref.WeakMethod[Callable[[None], object]]) -> None:
         self._pool = pool
@@ -179,10 +179,10 @@ class _Pool(Executor):
         try:
             return self._pool.submit(fn, *args, **kwargs)
         except RuntimeError as error:
-            _logger.error("the server's pool takes no more calls: %s", error)
+            _logger.error("the thread pool accepts no more calls: %s", error)
             gone = self._gone()
             if gone is not None:
-                gone(None)  # aside: grpcio holds what stop() needs
+                gone(None)  # on a thread of its own: grpcio holds a lock that stop() needs
             refused: Future[Any] = Future()
             refused.set_exception(error)
             return refused

@@ -1,7 +1,7 @@
-"""Which of grpc's credentials mean something on a local link, and what to say of the others.
+"""Which of grpc's credentials a local link honours, and the error for the others.
 
-Local credentials ask for no more than a local link gives without them: the
-other side is on this machine, and the kernel says who it is.
+Local credentials ask for what a local link provides anyway: the other side is on this machine,
+and the kernel identifies it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from localrpc.transports.targets import is_elsewhere
 
 _PROBE = "probe"
 _PATIENCE = 5.0
-"""Seconds; who does not speak gRPC in clear text hangs up at once."""
+"""Seconds; the connection is refused at once unless the peer speaks gRPC in clear text."""
 
 
 def check_channel(address: Address, credentials: grpc.ChannelCredentials) -> None:
-    """Raises ValueError, with the fix, for credentials that a local channel cannot honour."""
-    # grpc's own class says nothing; the one it wraps has a class for each sort.
+    """Raise ValueError, which names the fix, for credentials that a local channel cannot honour."""
+    # grpc's own class tells nothing; the object inside has a class for each kind.
     kind = type(credentials._credentials).__name__  # type: ignore[attr-defined]
     if kind == "InsecureChannelCredentials":
-        return  # grpcio takes them too: grpc.experimental's calls come with them
+        return  # as in grpcio: grpc.experimental's calls use them
     if kind == "CompositeChannelCredentials":
         raise ValueError(
-            f"target {str(address)!r}: call credentials do not travel over local links; send"
+            f"target {str(address)!r}: call credentials are not sent over local links; send"
             f" them as metadata (an interceptor can), or dial a grpc: target"
         )
     if kind != "LocalChannelCredentials":
@@ -41,7 +41,7 @@ def check_channel(address: Address, credentials: grpc.ChannelCredentials) -> Non
 
 
 def refusal_of_server(address: Address, credentials: grpc.ServerCredentials) -> str | None:
-    """Why a local door cannot honour the credentials, and the fix; None if it can."""
+    """Return why a local server cannot honour the credentials, and the fix; None if it can."""
     if not _are_local(credentials):
         return (
             f"{_REFUSAL}; use add_insecure_port or grpc.local_server_credentials(), or a grpc:"
@@ -51,24 +51,24 @@ def refusal_of_server(address: Address, credentials: grpc.ServerCredentials) -> 
 
 
 _REFUSAL = (
-    "a local link has no TLS and needs none, because the kernel says who the peer is, and"
-    " these credentials are not local ones"
+    "a local link has no TLS and needs none, because the kernel identifies the peer, and"
+    " these credentials are not local credentials"
 )
-_ELSEWHERE = "local credentials vouch for peers of this machine; leave out ?interfaces=any"
+_ELSEWHERE = "local credentials require peers on this machine; omit ?interfaces=any"
 
 
 def _are_local(credentials: grpc.ServerCredentials) -> bool:
-    """grpcio hides what server credentials are, so ask a server that has them."""
+    """Return True for local credentials. grpcio hides the kind, so try a server that uses them."""
     handler: Any = grpc.unary_unary_rpc_method_handler(_security_of)
     with ThreadPoolExecutor(1) as pool:
         handlers = [grpc.method_handlers_generic_handler(_PROBE, {_PROBE: handler})]
         server = grpc.server(pool, handlers)
         name = f"unix-abstract:localrpc-probe-{os.urandom(8).hex()}"
         try:
-            # Each sort of local credentials answers on one of them.
+            # Each kind of local credentials answers on one of them.
             server.add_secure_port(name, credentials)
             port = server.add_secure_port("127.0.0.1:0", credentials)
-        except RuntimeError:  # ALTS away from Google's cloud, for one
+        except RuntimeError:  # for example ALTS outside of Google's cloud
             return False
         server.start()
         try:

@@ -59,7 +59,7 @@ class Server(grpc.Server):
         interceptors = tuple(interceptors or ())
         parsed = parse_options(pairs)
         progress = _Progress()
-        # Not those of grpc: targets, which are grpcio's servers, with its instruments.
+        # Not for grpc: targets, whose servers are grpcio's and have its instruments.
         intercepted = instrumentation.before(interceptors)
         handling = Handling(handlers or (), intercepted, parsed.max_send)
         self._progress = progress
@@ -106,9 +106,9 @@ class Server(grpc.Server):
         )
 
     def add_insecure_port(self, address: str) -> int:
-        """The port of tcp: and grpc:, else 1 as for grpcio's Unix sockets.
+        """Listen at a target. Return the port for tcp: and grpc:, otherwise 1, as grpcio does.
 
-        Raises RuntimeError when the name cannot be had.
+        Raises RuntimeError if it cannot listen there.
         """
         parsed = _parse(address)
         if parsed.scheme == "grpc":
@@ -116,9 +116,9 @@ class Server(grpc.Server):
         return self._serving.listen(parsed)
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
-        """With any credentials at grpc: targets, elsewhere with local ones.
+        """Listen as add_insecure_port(): grpc: targets take any credentials, others local ones.
 
-        Raises RuntimeError for others, and when the name cannot be had.
+        Raises RuntimeError for other credentials, and if it cannot listen there.
         """
         parsed = _parse(address)
         if parsed.scheme == "grpc":
@@ -150,13 +150,13 @@ class Server(grpc.Server):
             remote.start(self._progress.ended)
 
     def wait_for_termination(self, timeout: float | None = None) -> bool:
-        """Whether it timed out."""
+        """Wait until the server has ended. Return True if `timeout` (seconds) passed first."""
         return not _wait(self._progress.terminated, timeout)
 
     def stop(self, grace: float | None) -> threading.Event:
-        """With None, end all calls and return when that is done; else at once.
+        """With None, end all calls and return when that is done; else return at once.
 
-        A server that has not been started stays as it is: it can still be.
+        `grace` is in seconds. A server that has not been started can still be started afterwards.
         """
         if self._progress.stage is _Stage.NEW:
             stopped = threading.Event()
@@ -179,7 +179,7 @@ class Server(grpc.Server):
 
 
 class _Progress:
-    """How far a server has come; apart from it, so that its threads do not keep it alive."""
+    """The stage of a server, in an object apart, so that its threads do not keep it alive."""
 
     def __init__(self) -> None:
         self.lock = _locks.Lock()
@@ -187,38 +187,38 @@ class _Progress:
         self.terminated = threading.Event()
         self.remote_side: RemoteSide | None = None
         self._sides = 1
-        """What has not ended yet, of the local side and the remote one."""
+        """The parts that have not ended yet: the local one and the remote one."""
         self._events: list[threading.Event] = [self.terminated]
 
     def remote(self, make: Callable[[], RemoteSide]) -> RemoteSide:
-        """The remote side, made when it is first asked for."""
+        """Return the remote part, created on first use."""
         with self.lock:
             if self.remote_side is None:
                 side = make()
                 if self.stage is _Stage.STARTED:
                     side.start(self.ended)
                 elif self.stage is not _Stage.NEW:
-                    side.stop(None)  # and so it refuses
+                    side.stop(None)  # so that it refuses calls
                     return side
                 self._sides += 1
                 self.remote_side = side
             return self.remote_side
 
     def event(self) -> threading.Event:
-        """Set once the server has stopped. The lock is held."""
+        """Return the event that is set once the server has stopped. Called with the lock held."""
         event = threading.Event()
         self._events.append(event)
         return event
 
     def pool_released(self) -> None:
-        """The pool's owner shuts it down: remote calls in progress go on, none begins."""
+        """Refuse new remote calls, because the pool is shutting down; those in progress go on."""
         with self.lock:
             remote = self.remote_side
         if remote is not None:
             remote.drain()
 
     def ended(self) -> None:
-        """One side has served its last call."""
+        """Note that one part has served its last call."""
         with self.lock:
             self._sides -= 1
             if self._sides:
@@ -250,12 +250,12 @@ def _stop(progress: _Progress, serving: Serving, grace: float | None) -> threadi
 
         def cancel_after_grace() -> None:
             drained.wait()
-            # NaN is no time at all, as in grpcio.
+            # NaN means no grace, as in grpcio.
             if not _wait(event, 0 if grace != grace else grace):
                 serving.cancel_all()
 
-        # Once drained the server may be at its end, and so may the program, which
-        # cannot start a thread any more.
+        # Once drained, the server and the program may end, and then no thread can be started
+        # any more.
         threading.Thread(target=cancel_after_grace, name="localrpc-grace", daemon=True).start()
     if stage is _Stage.STARTED:
         serving.drain()
@@ -270,7 +270,7 @@ def _stop(progress: _Progress, serving: Serving, grace: float | None) -> threadi
 
 
 def _parse(address: str) -> Address:
-    """Raises ListenError for what cannot be a target."""
+    """Parse a target. Raises ListenError if it is malformed."""
     try:
         return parse_target(text(address))
     except AddressError as error:
@@ -278,7 +278,7 @@ def _parse(address: str) -> Address:
 
 
 def _wait(event: threading.Event, timeout: float | None) -> bool:
-    """event.wait(), from which the main thread comes back in time for its signals."""
+    """Wait as event.wait() does, but let the main thread handle signals in time."""
     until = None if timeout is None else monotonic() + timeout
     if until is not None and not until < monotonic() + LONGEST:
         until = None

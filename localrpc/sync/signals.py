@@ -1,4 +1,4 @@
-"""A graceful stop as the action of SIGTERM and SIGINT."""
+"""A graceful stop on SIGTERM and SIGINT."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def stop_on_signals(server: grpc.Server, grace: float | None = None) -> None:
-    """Stop `server` on the first SIGTERM or SIGINT, with `grace`; at once on the second.
+    """Stop `server` on the first SIGTERM or SIGINT, with `grace` in seconds; at once on the second.
 
-    To be called from the main thread, as signal.signal() is. The process goes
-    on after wait_for_termination(); a third signal has its former action.
+    Call it from the main thread, as signal.signal(). The process goes on after
+    wait_for_termination(). A third signal has the action that it had before.
     """
     former = {number: signal.getsignal(number) for number in _SIGNALS}
     seen = 0
@@ -26,7 +26,7 @@ def stop_on_signals(server: grpc.Server, grace: float | None = None) -> None:
         if seen > 1:
             for each, action in former.items():
                 signal.signal(each, signal.SIG_DFL if action is None else action)
-        # The main thread may hold a lock of the server's at this moment.
+        # The main thread may hold a lock of the server at this moment.
         wait = None if seen > 1 else (grace or 0)
         threading.Thread(
             target=server.stop, args=(wait,), name="localrpc-signal", daemon=True

@@ -1,4 +1,4 @@
-"""The methods with a stream in them."""
+"""The methods with a stream of requests, responses or both."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The unary method: serialize, one call into the core, parse.
 
-Everything that is not the plain case leaves `__call__` for `_invoke`.
+`__call__` handles the plain case, and leaves everything else to `_invoke`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
 _Metadata = Any
 
-# Initial and trailing metadata of a call that ended well, or the call.
+# Initial and trailing metadata of a call that ended with OK, or the call.
 _Said = tuple[Pairs, Pairs] | ClientCall
 _NOTHING: tuple[Pairs, Pairs] = ((), ())
 
@@ -48,8 +48,8 @@ def _as_it_is(message: Any) -> Any:
 
 
 class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
-    """`_session` is the one that the last call went over: to be read once for each call,
-    because another thread's call may replace it at any moment."""
+    """`_session` is the session of the last call. Each call reads it once, because another
+    thread's call may replace it at any moment."""
 
     def __init__(
         self, keeper: Keeper, method: str, serializer: _Serializer, deserializer: _Deserializer
@@ -140,7 +140,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         credentials: Any,
         wait_for_ready: bool | None,
     ) -> tuple[Any, _Said]:
-        """The response, and what came with it."""
+        """Make the call; return the response, and its metadata or its call."""
         if self._unsendable:
             raise inactive(*self._unsendable, texts.debug_text(*self._unsendable))
         message = checked(self._message(request), self._max_send)
@@ -170,7 +170,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             except NotReady as reason:
                 debug = texts.debug_text(reason.code, reason.details)
                 raise inactive(reason.code, reason.details, debug) from None
-            except ChannelClosed:  # meanwhile: the call had begun
+            except ChannelClosed:  # closed after the call had begun
                 debug = texts.debug_text(*texts.CHANNEL_CLOSED)
                 raise inactive(*texts.CHANNEL_CLOSED, debug) from None
             if following is None:
@@ -202,7 +202,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         deadline: int,
         wait_for_ready: bool | None,
     ) -> Any:
-        """The rest of a call whose first try on the hot path brought no answer."""
+        """Complete a call whose first try on the hot path brought no answer."""
         length = self._finish_unary(session, io, length, b"", message, deadline)
         attempts = Attempts(self._keeper, wait_for_ready=bool(wait_for_ready))
         if attempts.unseen(session, length):
@@ -215,7 +215,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     def _finish_unary(
         self, session: Session, io: Io, length: int, head: bytes, message: bytes, deadline: int
     ) -> int:
-        """Wait on while the core only lets Python see its signals."""
+        """Go on waiting while the core only lets Python handle signals."""
         engine, raw = session.engine, io.raw
         try:
             while length == _AGAIN:
@@ -257,7 +257,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         return finished(call.state), call
 
     def _whole(self, io: Io) -> tuple[Any, _Said]:
-        """The answer that is in `io` with all its metadata; raises the error it may be."""
+        """Return the answer in `io` with all its metadata; raise it if it is an error."""
         raw, buf = io.raw, io.buf
         size, middle = raw.size, raw.size + raw.head
         message = buf[:size] if raw.flags & lib.LR_F_MESSAGE else None

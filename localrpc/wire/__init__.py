@@ -1,5 +1,5 @@
-"""The wire's frames, control messages and greeting: bytes in, bytes and events out.
+"""The wire's frames, control messages and handshake: bytes in, bytes and events out.
 
-Nothing here has a descriptor, clock, thread or event loop. proto/PROTOCOL.md is
-the text that this package follows.
+No function here uses a descriptor, clock, thread or event loop. This package implements
+proto/PROTOCOL.md.
 """

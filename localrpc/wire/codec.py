@@ -1,11 +1,11 @@
-"""Control payloads to bytes and back.
+"""Converts control payloads to bytes and back.
 
-Encoding raises what the user's metadata deserves (TypeError, ValueError,
-InvalidMetadata); decoding raises RemoteProtocolError and nothing else.
+Encoding raises TypeError, ValueError or InvalidMetadata for metadata that cannot be sent; decoding
+raises RemoteProtocolError and nothing else.
 
-Metadata and Trailer have a hand-written fast path, because they travel with
-calls: protobuf's own classes take several times as long for a few pairs. What
-the fast path does not recognise at once goes to protobuf, whose word is final.
+Metadata and Trailer have a hand-written fast path, because they are part of calls: protobuf's own
+classes take several times as long for a few pairs. Whatever the fast path does not recognise at
+once is left to protobuf.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _HEADS = {tag: [tag + byte for byte in _BYTES] for tag in (_METADATA_TAG, _TRAIL
 
 
 class _Unusual(Exception):
-    """The fast path gives way to the thorough one."""
+    """The fast path does not apply; use the general one."""
 
 
 class Hello(NamedTuple):
-    """The first frame of either side; the fields are those of wire.proto."""
+    """The first frame from either side; the fields are those of wire.proto."""
 
     version_min: int
     version_max: int
@@ -83,7 +83,7 @@ def _varint(number: int) -> bytes:
 
 def _encode_pairs(metadata: Iterable[Any] | None, tag: bytes) -> bytes:
     if not metadata:
-        # Also what is false without being a sequence: grpcio's `metadata or ()`.
+        # Also any false value that is not a sequence, like grpcio's `metadata or ()`.
         return b""
     slot = None
     if type(metadata) is tuple:
@@ -96,15 +96,15 @@ def _encode_pairs(metadata: Iterable[Any] | None, tag: bytes) -> bytes:
             if known is not None:
                 return known
     if not isinstance(metadata, Sequence):
-        metadata = tuple(metadata)  # it is walked twice when the fast path gives way
+        metadata = tuple(metadata)  # the general path iterates over it again
     try:
         block = _encode_usual(metadata, _HEADS[tag])
     except _Unusual:
         block = _encode_any(metadata, tag)
     if len(block) > BLOCK_MAX:
         raise OversizedMetadata(
-            f"Metadata is too large: {len(block)} bytes, and one frame takes {BLOCK_MAX};"
-            " send what is large in a message"
+            f"Metadata is too large: {len(block)} bytes, and a frame has room for {BLOCK_MAX};"
+            " send large values in a message"
         )
     if slot is not None and len(block) <= _CACHE_BLOCK:
         if len(_encoded) >= _CACHE_ENTRIES:
@@ -114,7 +114,7 @@ def _encode_pairs(metadata: Iterable[Any] | None, tag: bytes) -> bytes:
 
 
 def _encode_usual(metadata: Iterable[Any], heads: list[bytes]) -> bytes:
-    """Pairs of known keys and short values; raises _Unusual for anything else."""
+    """Encode pairs of known keys and short values; raises _Unusual for anything else."""
     block = b""
     for item in metadata:
         if len(item) != 2:
@@ -151,14 +151,14 @@ def _encode_any(metadata: Iterable[Any], tag: bytes) -> bytes:
 
 
 def encode_metadata(metadata: Iterable[Any] | None) -> bytes:
-    """A Metadata message from what a user gave; empty when there is nothing to say."""
+    """Return an encoded Metadata message for a user's metadata; empty if there is none."""
     return _encode_pairs(metadata, _METADATA_TAG)
 
 
 def encode_trailer(code: int, details: str = "", metadata: Iterable[Any] | None = None) -> bytes:
-    """A Trailer message; empty for OK with nothing to add.
+    """Return an encoded Trailer message; empty for OK without details and metadata.
 
-    Details that do not fit in a frame beside the metadata are cut, and say so.
+    Details that do not fit in a frame beside the metadata are cut, and marked so.
     """
     pairs = _encode_pairs(metadata, _TRAILER_TAG)
     parts = []
@@ -188,7 +188,7 @@ def _key(raw: bytes) -> tuple[str, bool]:
 
 
 def _pairs(data: bytes, pos: int, tag: int) -> Pairs:
-    """Raises IndexError or _Unusual for what protobuf should look at."""
+    """Decode pairs. Raises IndexError or _Unusual if protobuf has to decode them."""
     end = len(data)
     pairs = []
     while pos < end:
@@ -239,7 +239,7 @@ def _checked(pairs: Iterable[Any]) -> Pairs:
 
 
 def decode_metadata(data: bytes) -> Pairs:
-    """The pairs of a Metadata message."""
+    """Return the pairs of an encoded Metadata message."""
     if not data:
         return ()
     known = _decoded.get(data)
@@ -257,7 +257,7 @@ def decode_metadata(data: bytes) -> Pairs:
 
 
 def decode_trailer(data: bytes) -> Trailer:
-    """Empty data is OK with nothing to add."""
+    """Decode a Trailer. Empty data means OK without details and metadata."""
     if not data:
         return _OK
     known = _trailers.get(data)
@@ -293,7 +293,7 @@ def _parse(kind: Any, data: bytes) -> Any:
     try:
         return kind.FromString(data)
     except (DecodeError, ValueError) as error:
-        # ValueError: a string that is not UTF-8, from protobuf's pure Python form.
+        # ValueError: protobuf's pure Python form raises it for a string that is not UTF-8.
         name = kind.DESCRIPTOR.name
         raise RemoteProtocolError(f"{name} of {len(data)} bytes: {error}") from None
 

@@ -16,17 +16,17 @@ VERSION_MAX = 1
 
 HEADER_SIZE = 16
 PAYLOAD_MAX = 65536
-"""Payload bytes of any frame but DATA."""
+"""The most payload bytes in any frame except DATA."""
 DATA_MAX = 262144 - HEADER_SIZE
 INLINE_MAX = 32768
-"""A longer message travels BIG: its size in one frame, its bytes in DATA frames."""
+"""Bytes; a longer message is sent as BIG: its size in one frame, its bytes in DATA frames."""
 BLOCK_MAX = PAYLOAD_MAX - INLINE_MAX - 64
-"""Bytes of one metadata block or trailer: beside it a frame has room for any inline message."""
+"""The most bytes in a metadata block or trailer: they leave room for any inline message."""
 HELLO_MAX = 4096
 NAME_MAX = 8192
-"""Bytes of a method's full name."""
+"""The most bytes in a method's full name."""
 CHARGE_OVERHEAD = 64
-"""What a message costs of its call's credit beside its bytes."""
+"""What a message costs of its call's credit in addition to its bytes."""
 CPU_UNKNOWN = 0
 
 
@@ -63,13 +63,13 @@ FLAGS_OF: dict[FrameType, Flag] = {
     FrameType.CREDIT: Flag.NONE,
     FrameType.GOAWAY: Flag.END,
 }
-"""The flags each type may carry; any other bit is an error of the sender's."""
+"""The flags that each type may have; any other bit is an error of the sender."""
 
 _HEADER = struct.Struct("<IBBHQ")
 
 
 class Header(NamedTuple):
-    """`cpu` is the sender's CPU number plus one; 0 when it does not know."""
+    """`cpu` is the sender's CPU number plus one; 0 if it is not known."""
 
     length: int
     type: FrameType
@@ -85,7 +85,7 @@ def encode_header(
 
 
 def decode_header(data: bytes) -> Header:
-    """Raises RemoteProtocolError for a type, flag or length that the wire does not have."""
+    """Decode a header. Raises RemoteProtocolError for an invalid type, flag or length."""
     if len(data) != HEADER_SIZE:
         raise RemoteProtocolError(f"a frame header is {HEADER_SIZE} bytes, not {len(data)}")
     length, number, flags, cpu, call = _HEADER.unpack(data)

@@ -1,7 +1,7 @@
-"""How two sides introduce themselves: one HELLO frame each, client first.
+"""The handshake: one HELLO frame from each side, the client's first.
 
-Sans-I/O: `wanted` says how many bytes to read, receive() takes them. Nothing
-beyond the HELLO is ever read, because what follows belongs to the link.
+Sans-I/O: `wanted` says how many bytes to read, and receive() takes them. No bytes beyond the
+HELLO are read, because they belong to the link.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Event(Enum):
     EOF = auto()
 
 
-# What may happen in a state; every other pair is a mistake of the caller's.
+# What may happen in a state; every other pair is a bug in the caller.
 ALLOWED: dict[State, frozenset[Event]] = {
     State.HEADER: frozenset({Event.BYTES, Event.EOF}),
     State.PAYLOAD: frozenset({Event.BYTES, Event.EOF}),
@@ -43,7 +43,7 @@ _HTTP1_STARTS = (b"GET ", b"POST", b"PUT ", b"HEAD", b"HTTP", b"OPTI", b"CONN")
 
 
 class Greeter:
-    """One side's view of one greeting; `role` is this side's."""
+    """One side of a handshake; `role` is this side's."""
 
     def __init__(self, role: Role) -> None:
         self.role = role
@@ -53,17 +53,17 @@ class Greeter:
 
     @property
     def begun(self) -> bool:
-        """Whether the peer has sent anything at all."""
+        """True if the peer has sent anything at all."""
         return self.state is not State.HEADER or bool(self._data)
 
     def receive(self, data: bytes) -> Hello | None:
-        """At most `wanted` bytes go in; the peer's Hello comes out once it is whole.
+        """Take at most `wanted` bytes; return the peer's Hello once it is complete.
 
         Raises GreetingError as soon as the bytes cannot become a HELLO.
         """
         self._allow(Event.BYTES)
         if len(data) > self.wanted:
-            raise LocalProtocolError(f"{len(data)} bytes read, {self.wanted} were wanted")
+            raise LocalProtocolError(f"{len(data)} bytes read, expected at most {self.wanted}")
         self._data += data
         self.wanted -= len(data)
         try:
@@ -72,25 +72,26 @@ class Greeter:
             raise self._fail(f"the HELLO is damaged: {error}") from None
 
     def receive_eof(self) -> GreetingError:
-        """The error to raise when the peer has hung up."""
+        """Return the error to raise when the peer has closed the connection."""
         self._allow(Event.EOF)
         if self.begun:
             got = len(self._data) + (frames.HEADER_SIZE if self.state is State.PAYLOAD else 0)
             return self._fail(
-                f"it hung up in the middle of its HELLO, after {got} bytes", passing=True
+                f"it closed the connection in the middle of its HELLO, after {got} bytes",
+                passing=True,
             )
         if self.role is Role.CLIENT:
             return self._fail(
-                "it hung up without a greeting: the server is shutting down, runs as another"
-                " user, or is not a localrpc server",
+                "it closed the connection without a HELLO: the server is shutting down, runs as"
+                " another user, or is not a localrpc server",
                 passing=True,
             )
-        # Nothing wrong: a starting server asks in this way whether the name is taken.
-        return self._fail("it hung up without a greeting", quiet=True)
+        # Not an error: a starting server checks in this way whether the name is taken.
+        return self._fail("it closed the connection without a HELLO", quiet=True)
 
     def _allow(self, event: Event) -> None:
         if event not in ALLOWED[self.state]:
-            raise LocalProtocolError(f"{event.name} in a greeting that is {self.state.name}")
+            raise LocalProtocolError(f"{event.name} in a handshake that is {self.state.name}")
 
     def _fail(self, reason: str, *, quiet: bool = False, passing: bool = False) -> GreetingError:
         self.state = State.FAILED
@@ -115,7 +116,7 @@ class Greeter:
         return hello
 
     def _recognise(self) -> None:
-        """Refuse what is no HELLO header as early as its bytes show it."""
+        """Refuse bytes that are not a HELLO header as soon as they show it."""
         data = bytes(self._data)
         if self.role is Role.SERVER and data[:4] == http2.PREFACE[:4]:
             self._fail("")
@@ -137,12 +138,12 @@ class Greeter:
 
 
 def _is_http2_frame(data: bytes) -> bool:
-    """A server's first HTTP/2 frame: u24 length, type SETTINGS (4) or GOAWAY (7), stream 0."""
+    """Return True for a server's first HTTP/2 frame: u24 length, SETTINGS or GOAWAY, stream 0."""
     return len(data) >= 9 and data[0] == 0 and data[3] in (4, 7) and data[5:9] == b"\0\0\0\0"
 
 
 def agree(ours: Hello, theirs: Hello) -> int:
-    """The version both speak; GreetingError when there is none or the peer refused."""
+    """Return the version to use. Raises GreetingError if there is none, or the peer refused."""
     if theirs.refusal:
         raise GreetingError(f"it refused: {theirs.refusal}", passing=theirs.going)
     version = min(ours.version_max, theirs.version_max)

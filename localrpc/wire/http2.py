@@ -1,7 +1,7 @@
-"""What a gRPC client that speaks HTTP/2 hears from a server that does not: one answer.
+"""Answers a gRPC client that speaks HTTP/2 to a localrpc server: one status, one text.
 
-Sans-I/O. Its first call ends with a status and the text, at once; SETTINGS and GOAWAY alone
-would have it connect again and again, and leave the call to its deadline.
+Sans-I/O. The client's first call ends at once with the status and the text; with SETTINGS and
+GOAWAY alone it would connect again and again until the call's deadline.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _HEADERS, _SETTINGS, _GOAWAY = 1, 4, 7
 _ACK = 1
 _END_STREAM_AND_HEADERS = 5
 _LARGEST = 16384
-"""Bytes of a frame, as long as nobody has agreed to more."""
+"""The most bytes in a frame until the peers agree on another limit."""
 _PATIENCE = 1 << 18
-"""Bytes after which nobody listens any more."""
+"""Bytes after which the client is not listened to any more."""
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 
@@ -26,7 +26,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _text(text: bytes) -> bytes:
-    """A string of HPACK's, as it is: its length in 7 bits and as many more as it takes."""
+    """Return an HPACK string literal: the length in 7 bits and more as needed, then the text."""
     left = len(text)
     if left < 127:
         return bytes([left]) + text
@@ -40,12 +40,12 @@ def _text(text: bytes) -> bytes:
 
 
 def _field(name: str, value: str) -> bytes:
-    """A header field that no table has or is to keep."""
+    """Return a literal header field that is not indexed."""
     return b"\0" + _text(name.encode()) + _text(value.encode())
 
 
 class Answerer:
-    """Takes what a client sends and gives what to send back; `done` once a call has its answer."""
+    """Takes what a client sends and returns what to send back; `done` once a call is answered."""
 
     def __init__(self, code: int, text: str) -> None:
         self._code = code
@@ -56,7 +56,7 @@ class Answerer:
         self.done = False
 
     def receive(self, data: bytes) -> bytes:
-        """Raises ValueError for what is no HTTP/2."""
+        """Take bytes from the client; return the bytes to send. Raises ValueError if not HTTP/2."""
         self._taken += len(data)
         if self._taken > _PATIENCE:
             raise ValueError(f"more than {_PATIENCE} bytes of HTTP/2")
@@ -66,7 +66,7 @@ class Answerer:
         answer = b""
         if not self._greeted:
             if not PREFACE.startswith(self._data[: len(PREFACE)]):
-                raise ValueError("it began as HTTP/2 does, and went on as something else")
+                raise ValueError("it began as HTTP/2, and went on as something else")
             if len(self._data) < len(PREFACE):
                 return b""
             del self._data[: len(PREFACE)]

@@ -1,9 +1,8 @@
 """The control messages as protobuf classes.
 
-They are built from the serialized descriptor of proto/localrpc/v1/wire.proto
-and not from generated code, which refuses any protobuf runtime older than the
-protoc that wrote it. Their pool is their own: a program may compile the same
-file for itself. A test compares the descriptor with the .proto file.
+They are built from the serialized descriptor of proto/localrpc/v1/wire.proto, because generated
+code refuses any protobuf runtime older than its protoc. They have a pool of their own, so that a
+program may compile the same file for itself. A test compares the descriptor with the .proto file.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def test_a_call_fails_as_it_was_turned_away_if_nobody_comes_next(
             pass
         error: Any = calling.exception()
     assert error.code() is grpc.StatusCode.UNAVAILABLE
-    assert "the greeting failed: it hung up without a greeting" in error.details()
+    assert "the greeting failed: it closed the connection without a HELLO" in error.details()
 
 
 def test_close_wakes_a_call_that_is_about_to_dial_again(

@@ -76,11 +76,11 @@ def channel_credentials() -> dict[str, tuple[Callable[[], grpc.ChannelCredential
     local = grpc.local_channel_credentials
     token = grpc.access_token_call_credentials("token")
     return {
-        "ssl": (grpc.ssl_channel_credentials, "these credentials are not local ones"),
+        "ssl": (grpc.ssl_channel_credentials, "these credentials are not local credentials"),
         "alts": (grpc.alts_channel_credentials, "or dial a grpc: target"),
         "composite": (
             lambda: grpc.composite_channel_credentials(local(), token),
-            "call credentials do not travel over local links; send them as metadata",
+            "call credentials are not sent over local links; send them as metadata",
         ),
     }
 
@@ -128,7 +128,7 @@ def test_other_server_credentials_are_refused_with_the_fix(
 
 def test_local_credentials_vouch_for_nobody_elsewhere(home: Home) -> None:
     target = "tcp:127.0.0.1:0?interfaces=any"
-    with pytest.raises(RuntimeError, match=r"leave out \?interfaces=any"):
+    with pytest.raises(RuntimeError, match=r"omit \?interfaces=any"):
         home.server.add_secure_port(target, grpc.local_server_credentials())
-    with pytest.raises(ValueError, match=r"leave out \?interfaces=any"):
+    with pytest.raises(ValueError, match=r"omit \?interfaces=any"):
         localrpc.secure_channel(target, grpc.local_channel_credentials())

@@ -231,7 +231,7 @@ def test_a_pool_that_refuses_ends_the_remote_side(
     home.pool.shutdown()
     error = failure(lambda: home.method(target, "echo")(b"", timeout=PATIENCE))
     assert error.code() in REFUSALS
-    assert "takes no more calls" in caplog.text
+    assert "accepts no more calls" in caplog.text
 
 
 def test_a_remote_caller_is_nobody_known(home: Home) -> None:

@@ -171,7 +171,7 @@ def test_a_program_that_ends_at_once_is_unavailable_with_its_status(script: str)
     with localrpc.spawn_channel(program(script)) as channel:
         error = refusal(lambda: ask(channel, "pid"))
         assert error.code() is Code.UNAVAILABLE
-        assert "it has ended with exit status 3" in error.details()
+        assert "it ended with exit status 3" in error.details()
         assert f"the child process {channel.pid}" in error.details()
     assert channel.wait(0) == 3
 
@@ -191,7 +191,7 @@ def test_a_program_that_leaves_in_a_call_is_unavailable_then_and_later() -> None
         assert refusal(lambda: ask(channel, "exit", b"5")).code() is Code.UNAVAILABLE
         error = refusal(lambda: ask(channel, "pid"))
         assert error.code() is Code.UNAVAILABLE
-        assert "it has ended with exit status 5" in error.details()
+        assert "it ended with exit status 5" in error.details()
 
 
 def test_a_program_that_never_serves_is_given_up_by_the_deadline(
@@ -297,7 +297,7 @@ def test_a_child_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch)
 
 def test_waiting_has_a_timeout() -> None:
     with localrpc.spawn_channel(program()) as channel:
-        with pytest.raises(TimeoutError, match=f"{channel.pid} still runs after 0.01 s"):
+        with pytest.raises(TimeoutError, match=f"{channel.pid} is still running after 0.01 s"):
             channel.wait(0.01)
         assert int(ask(channel, "pid")) == channel.pid
 

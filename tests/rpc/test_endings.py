@@ -223,7 +223,7 @@ def test_a_call_that_the_core_had_no_memory_for_is_resource_exhausted(one_house:
     lib.lr_cancel(session.engine, handle, 8, b"", 0)
     error = failure(lambda: call.result(PATIENCE))
     assert error.code() is Code.RESOURCE_EXHAUSTED
-    assert error.details() == "no memory for what the server is to be told"
+    assert error.details() == "no memory for a message to the server"
 
 
 def test_nobody_listening_is_unavailable_and_says_where(target: str) -> None:

@@ -522,7 +522,7 @@ def test_a_manager_that_is_not_there_harms_nobody(
     for place in ("/nonexistent/notify", "@", "relative", "/" + "x" * 200):
         monkeypatch.setenv("NOTIFY_SOCKET", place)
         assert not localrpc.sd_notify("READY=1")
-        assert f"NOTIFY_SOCKET={place} was not told READY=1" in caplog.text
+        assert f"cannot send READY=1 to NOTIFY_SOCKET={place}" in caplog.text
     number = socket.create_server(("127.0.0.1", 0)).detach()
     server = localrpc.server(futures.ThreadPoolExecutor(1))
     server.add_insecure_port(f"fd:{number}")

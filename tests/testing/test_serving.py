@@ -125,7 +125,7 @@ def test_a_class_instead_of_an_instance_is_told() -> None:
 
 
 def test_what_is_no_servicer_is_told() -> None:
-    with pytest.raises(TypeError, match="there is no add_dict_to_server beside it"):
+    with pytest.raises(TypeError, match="no add_dict_to_server is defined beside it"):
         serving({}).__enter__()
 
 
@@ -172,7 +172,7 @@ def test_a_handler_that_does_not_end_is_shown(monkeypatch: pytest.MonkeyPatch) -
     ending = serving(handlers(stubborn))
     call = begin(ending.__enter__())
     assert entered.wait(PATIENCE)
-    with pytest.raises(RuntimeError, match=r"1 handlers still run .*(\n.*)*in stubborn"):
+    with pytest.raises(RuntimeError, match=r"1 handlers are still running .*(\n.*)*in stubborn"):
         ending.__exit__(None, None, None)
     gate.set()
     assert call.done()

@@ -89,7 +89,7 @@ def test_each_event_moves_a_state_or_is_refused(state: State, event: Event) -> N
 
 
 def test_reading_more_than_was_wanted_is_our_own_mistake() -> None:
-    with pytest.raises(LocalProtocolError, match="17 bytes read, 16 were wanted"):
+    with pytest.raises(LocalProtocolError, match="17 bytes read, expected at most 16"):
         Greeter(Role.SERVER).receive(bytes(17))
 
 
@@ -117,7 +117,7 @@ def test_another_protocol_is_recognised_early(role: Role, data: bytes, words: st
 @pytest.mark.parametrize(
     ("role", "sent", "words", "quiet"),
     [
-        (Role.SERVER, 0, "without a greeting", True),
+        (Role.SERVER, 0, "without a HELLO", True),
         (Role.SERVER, 5, "after 5 bytes", False),
         (Role.SERVER, 18, "after 18 bytes", False),
         (Role.CLIENT, 0, "not a localrpc server", False),

@@ -27,7 +27,7 @@ def test_after_the_pause_it_is_said_how_many_there_were(caplog: pytest.LogCaptur
         seldom.log(logging.WARNING, "hung up", f"pid {number} hung up")
     seldom._seen["hung up"][0] = 0
     seldom.log(logging.WARNING, "hung up", "pid 9 hung up")
-    assert caplog.messages == ["pid 0 hung up", "pid 9 hung up (3 times more meanwhile)"]
+    assert caplog.messages == ["pid 0 hung up", "pid 9 hung up (3 more times since)"]
 
 
 def test_made_up_causes_are_no_way_around_it(
