@@ -98,7 +98,7 @@ def test_an_import_goes_only_downwards(floor: str) -> None:
 
 
 @pytest.mark.parametrize("module", STATES)
-def test_a_state_knows_nothing_of_waiting(module: str) -> None:
+def test_a_state_does_not_wait(module: str) -> None:
     """So that any API can drive it; its tests need no peer."""
     path = ROOT / "localrpc" / f"{module}.py"
     for name in imports_of(path, f"localrpc.{path.parent.name}"):
@@ -200,7 +200,7 @@ def test_every_module_has_a_floor() -> None:
     # The benchmark looks below the API for its floors and for what a machine allows.
     [("cli", {"bench"}), ("bench", {"_core", "address", "options", "transports"})],
 )
-def test_commands_use_what_everybody_may_use(folder: str, allowed: set[str]) -> None:
+def test_commands_use_the_public_api(folder: str, allowed: set[str]) -> None:
     for path, package in modules(f"localrpc/{folder}", f"localrpc.{folder}"):
         for name in imports_of(path, package):
             if name.startswith("localrpc."):
@@ -208,7 +208,7 @@ def test_commands_use_what_everybody_may_use(folder: str, allowed: set[str]) -> 
 
 
 @pytest.mark.parametrize("module", TESTING)
-def test_help_for_tests_uses_what_everybody_may_use(module: str) -> None:
+def test_help_for_tests_uses_the_public_api(module: str) -> None:
     path = ROOT / "localrpc" / f"{module}.py"
     for name in imports_of(path, "localrpc"):
         if name.startswith("localrpc."):
@@ -217,7 +217,7 @@ def test_help_for_tests_uses_what_everybody_may_use(module: str) -> None:
             assert not is_foreign(name) or name.split(".")[0] in TESTING[module], f"{path}: {name}"
 
 
-def test_an_integration_uses_what_everybody_may_use_and_its_own_library() -> None:
+def test_an_integration_uses_the_public_api_and_its_library() -> None:
     files = dict(modules("localrpc/integrations", "localrpc.integrations"))
     assert {path.stem for path in files} == {"__init__", *INTEGRATIONS}
     for path, package in files.items():

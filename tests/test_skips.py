@@ -92,7 +92,7 @@ def test_no_test_is_skipped_in_any_other_way() -> None:
     assert found == [], "use needs(), need(), only_where() or cannot() of tests/skips.py"
 
 
-def test_a_bare_machine_is_told_every_package(tmp_path: Path) -> None:
+def test_every_missing_package_is_listed(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.tools"],
         cwd=ROOT,

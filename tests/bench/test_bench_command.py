@@ -116,7 +116,7 @@ def test_scenarios_can_be_made_by_number(tmp_path: Path) -> None:
     assert peers["socket"]["times_better"]["calls_per_second"] == 1
 
 
-def test_a_service_of_ones_own_is_measured_where_it_runs(tmp_path: Path) -> None:
+def test_a_running_service_of_the_user_is_measured(tmp_path: Path) -> None:
     directory = tmp_path / "d"
     directory.mkdir(0o700)
     file = tmp_path / "bench.json"
@@ -150,19 +150,19 @@ def test_a_service_is_found_by_its_name_where_its_user_has_names(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_scenario_that_no_peer_has_is_said() -> None:
+def test_a_scenario_that_no_peer_supports_is_reported() -> None:
     done = bench("--rounds", "1", "--seconds", "0.02", "--peer", "socket", "--baseline", "socket",
                  "--scenario", "download")  # fmt: skip
     assert "Not measured: server streaming, 64 B: no peer here supports it." in done.stdout
 
 
-def test_a_target_where_nobody_serves_is_a_row_that_says_why(tmp_path: Path) -> None:
+def test_a_target_without_a_server_is_a_row_with_the_reason(tmp_path: Path) -> None:
     done = bench("--target", f"unix:{tmp_path}/nobody", "--proto", PROTO, "--method", UNARY)
     assert done.returncode == 1
     assert "Failed: unix:" in done.stdout
 
 
-def test_an_unknown_option_of_a_transport_is_said() -> None:
+def test_an_unknown_option_of_a_transport_is_reported() -> None:
     done = bench("--transport", "shm?bell=loud")
     assert done.returncode == 2
     assert "unknown option 'bell'" in done.stderr
@@ -200,7 +200,7 @@ def test_a_report_is_made_of_a_document_later(tmp_path: Path) -> None:
     assert "choose an output" in bench("report", results).stderr
 
 
-def test_what_would_fail_after_the_run_fails_before_it(tmp_path: Path) -> None:
+def test_errors_in_outputs_are_reported_before_the_run(tmp_path: Path) -> None:
     done = bench("--report", tmp_path / "no" / "report.html")
     assert done.returncode == 1
     assert "does not exist" in done.stderr.splitlines()[-1]

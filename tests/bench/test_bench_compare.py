@@ -71,7 +71,7 @@ def test_switches_system_calls_and_where_asked_for_memory_are_compared() -> None
     assert {c.figure for c in compare(parse(before), parse(after)).changes} == set(COMPARED)
 
 
-def test_twice_next_to_nothing_is_not_worse() -> None:
+def test_a_doubled_tiny_value_is_not_worse() -> None:
     before, after = document(**TWO), document(**TWO)
     for raw, switches in ((before, 1), (after, 2)):
         for sample in samples(raw):
@@ -130,7 +130,7 @@ def test_five_rounds_apart_are_enough_for_99_percent() -> None:
     assert mann_whitney([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == least_p(5, 5) == 2 / 252
 
 
-def test_another_machine_is_remarked() -> None:
+def test_a_different_machine_is_a_remark() -> None:
     before = parse(document(**TWO))
     raw = document(**TWO)
     raw["machine"] = {**raw["machine"], "processor": "Another"}
@@ -140,7 +140,7 @@ def test_another_machine_is_remarked() -> None:
     assert "placement: unpinned before, one-core after" in remarks
 
 
-def test_json_says_the_method_and_each_verdict() -> None:
+def test_json_has_the_method_and_each_verdict() -> None:
     run = parse(document(**TWO))
     answer = json.loads(json.dumps(as_json(compare(run, run))))
     assert "Mann-Whitney" in answer["method"]

@@ -151,7 +151,7 @@ def test_other_files_are_refused_with_a_reason(tmp_path: Path, text: str, why: s
         load(file)
 
 
-def test_fields_of_a_later_localrpc_are_passed_over() -> None:
+def test_fields_of_a_later_version_are_ignored() -> None:
     raw = document(**SMALL)
     raw["scenarios"]["unary"]["peers"]["shm"]["phase_of_moon"] = {"median": 1}
     raw["doctor"] = {"anything": []}
@@ -166,9 +166,11 @@ def test_the_newest_of_a_baseline_counts(tmp_path: Path) -> None:
     assert len(list((tmp_path / "main").iterdir())) == 3
 
 
-def test_a_baseline_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+def test_a_missing_baseline_lists_the_existing_ones(tmp_path: Path) -> None:
     History(tmp_path, "before-rings").save(document(**SMALL))
-    with pytest.raises(UnreadableDocument, match=r"no baseline 'main'.*the baselines are before-rings"):
+    with pytest.raises(
+        UnreadableDocument, match=r"no baseline 'main'.*the baselines are before-rings"
+    ):
         History(tmp_path, "main").newest()
 
 

@@ -21,7 +21,7 @@ RATE, PAUSE = 200, 0.4
 
 
 @pytest.mark.parametrize("name", ["shm", "grpcio", "grpcio-aio"])
-def test_a_pause_of_the_server_is_in_the_open_loops_tail_in_full(
+def test_an_open_loop_counts_a_pause_of_the_server_for_every_due_call(
     directory: Path, name: str
 ) -> None:
     with running(name, directory) as (pid, client):
@@ -47,7 +47,7 @@ def test_a_pause_of_the_server_is_in_the_open_loops_tail_in_full(
     assert sorted(taken)[int(0.99 * len(taken))] > 0.9 * PAUSE * 1e9
 
 
-def test_a_rate_that_cannot_be_kept_is_said() -> None:
+def test_a_rate_that_cannot_be_kept_is_an_error() -> None:
     slow = threading.Event()
     with pytest.raises(CannotKeepUp, match="1000 calls a second"):
         Threads().at_rate(lambda: slow.wait(0.1), 1000, 0.05)

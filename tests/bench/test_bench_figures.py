@@ -73,7 +73,7 @@ def test_disturbed_rounds_do_not_count() -> None:
     assert "1 of 3 rounds" in "\n".join(notes(measured, {}))
 
 
-def test_the_least_disturbed_rounds_fill_up_and_are_said() -> None:
+def test_the_least_disturbed_rounds_fill_up_and_are_reported() -> None:
     worse = Usage(seconds=1.0, cores=2, own=1.0, others=0.9)
     measured = results(
         round_of(10, 500), round_of(90, 500, worse), round_of(30, 500, NOISY), wanted=2
@@ -83,7 +83,7 @@ def test_the_least_disturbed_rounds_fill_up_and_are_said() -> None:
     assert "Fewer than 2 undisturbed rounds" in "\n".join(notes(measured, {}))
 
 
-def test_a_failed_peer_says_why_and_the_other_has_no_ratio() -> None:
+def test_a_failed_peer_has_a_reason_and_the_other_has_no_ratio() -> None:
     measured = results(Round({"shm": sample(10)}, (QUIET,)), wanted=1)
     measured.failures["grpcio", None] = "its server ended"
     shm, grpcio = rows(measured, UNARY)
@@ -109,7 +109,7 @@ def test_a_message_has_the_size_it_is_asked_for(size: int) -> None:
     assert message(size).ByteSize() == size
 
 
-def test_an_unknown_peer_is_answered_with_the_known_ones() -> None:
+def test_the_error_for_an_unknown_peer_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown peer 'carrier-pigeon'; the peers are shm, unix"):
         find_peer("carrier-pigeon")
 
@@ -140,7 +140,7 @@ sys.stdin.read()
 """
 
 
-def test_the_work_of_others_is_seen_however_often_ours_have_idled() -> None:
+def test_work_of_other_processes_is_counted_however_often_ours_idled() -> None:
     meter = Meter(list)
     with subprocess.Popen(
         [sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -152,7 +152,7 @@ def test_the_work_of_others_is_seen_however_often_ours_have_idled() -> None:
     assert usage.others >= 0.2
 
 
-def test_own_work_is_not_taken_for_that_of_others() -> None:
+def test_our_own_work_does_not_count_as_that_of_others() -> None:
     meter = Meter(list)
     enough = time.process_time() + 0.1
     while time.process_time() < enough:

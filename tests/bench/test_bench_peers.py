@@ -71,13 +71,13 @@ def test_floors_know_bytes_alone_and_protobuf_messages_alone() -> None:
         assert measured(results, peer) == {only}
 
 
-def test_what_a_peer_cannot_do_is_no_failure() -> None:
+def test_an_unsupported_scenario_is_not_a_failure() -> None:
     results = run(["socket"], [KNOWN["unary-full"], KNOWN["download"]])
     assert results.unsupported == {("socket", "unary-full"), ("socket", "download")}
     assert results.failures == {}
 
 
-def test_a_sample_says_what_both_sides_used() -> None:
+def test_a_sample_has_the_resources_of_both_sides() -> None:
     results = run(["shm"], [KNOWN["unary"]])
     sample = results.rounds["unary"][0].samples["shm"]
     assert sample.memory is not None

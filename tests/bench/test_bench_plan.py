@@ -53,7 +53,7 @@ def simulate(
     return clock.spent, seen
 
 
-def test_a_plan_costs_its_slices_and_what_is_besides() -> None:
+def test_the_time_of_a_plan_includes_overhead() -> None:
     plan = Plan(("shm", "grpcio"), (UNARY, RAW), rounds=3, seconds=1.0)
     # A fifth for warming up, and the first call.
     assert plan.cost == pytest.approx(12 * (1.2 + 0.02) + plan.start_cost, rel=0.001)
@@ -100,7 +100,7 @@ def test_all_of_the_scenarios_are_those_that_are_known_each_once() -> None:
     assert len(every) == len(KNOWN) - 2
 
 
-def test_the_plan_is_said_in_one_line() -> None:
+def test_the_plan_is_described_in_one_line() -> None:
     plan = Plan(("shm", "grpcio"), (UNARY,), rounds=5, seconds=1.0, budget=570.0)
     assert describe(plan) == (
         "2 peers, 1 scenario, 5 rounds of slices of 1000 ms: about 0:13, 9:30 at the most"
@@ -135,7 +135,7 @@ def test_the_time_left_grows_with_rounds_that_are_made_again() -> None:
     assert half == pytest.approx([total] * len(half), rel=0.15)
 
 
-def test_what_failed_in_a_round_is_not_expected_again() -> None:
+def test_a_failure_is_not_planned_for_again() -> None:
     time = Time()
     clock = Clock(Plan(("shm", "mq"), (UNARY,), rounds=2, seconds=1.0), time)
     clock.begin("unary")
@@ -151,7 +151,7 @@ def test_what_takes_long_to_begin_is_planned_for() -> None:
     assert plan.round_cost(KNOWN["clients-64"]) > small + 0.3
 
 
-def test_the_time_left_goes_on_within_a_round() -> None:
+def test_the_time_left_decreases_within_a_round() -> None:
     time = Time()
     clock = Clock(Plan(("shm",), (UNARY,), rounds=2, seconds=1.0), time)
     clock.begin("unary")
@@ -163,7 +163,7 @@ def test_the_time_left_goes_on_within_a_round() -> None:
 
 
 @pytest.mark.parametrize("disturbed", [0.0, 0.5, 1.0])
-def test_a_budget_is_never_overrun_and_never_promised_more_than(disturbed: float) -> None:
+def test_a_budget_is_never_exceeded(disturbed: float) -> None:
     plan = Plan(("shm", "grpcio"), SEVERAL, rounds=10, seconds=1.0, budget=250.0)
     total, seen = simulate(plan, {scenario.name: 2.5 for scenario in SEVERAL}, disturbed)
     assert total <= 250.0
@@ -178,7 +178,7 @@ def test_a_budget_leaves_room_for_counting_system_calls() -> None:
     assert seen[-1][1] > counting
 
 
-def test_system_calls_that_are_counted_are_not_ahead_any_more() -> None:
+def test_counted_system_calls_no_longer_count_as_time_left() -> None:
     time = Time()
     plan = Plan(("shm",), (UNARY,), rounds=2, seconds=1.0, syscalls=True)
     clock = Clock(plan, time)

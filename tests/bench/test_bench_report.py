@@ -150,7 +150,7 @@ def test_tooltips_have_the_exact_figures(page: Page, raw: dict[str, Any]) -> Non
 
 
 @in_chromium
-def test_a_finger_gets_tooltips_too(page: Page) -> None:
+def test_touch_shows_tooltips(page: Page) -> None:
     page.tap("#ratios rect[data-peer=shm]")
     assert "grpcio" in page.run("document.querySelector('#tip').innerText")
 
@@ -190,7 +190,7 @@ def test_every_figure_is_in_the_table_with_its_spread_and_ratio(page: Page) -> N
     assert page.run("document.querySelector('#table tbody td:nth-child(2) .times').innerText") == ""
 
 
-def test_the_report_asks_nothing_of_anybody(html: Path) -> None:
+def test_the_report_makes_no_network_request(html: Path) -> None:
     text = html.read_text(encoding="utf-8")
     assert "default-src 'none'" in text
     addresses = set(re.findall(r"https?://[^\s\"'<]+", text))
@@ -199,7 +199,7 @@ def test_the_report_asks_nothing_of_anybody(html: Path) -> None:
     assert "<b>message queues" not in text
 
 
-def test_words_name_the_best_for_each_use(raw: dict[str, Any]) -> None:
+def test_the_advice_names_the_best_peer_for_each_use(raw: dict[str, Any]) -> None:
     text = render(parse(raw))
     assert "Which to choose" in text
     assert "Many callers: 16 at once" in text
@@ -207,7 +207,7 @@ def test_words_name_the_best_for_each_use(raw: dict[str, Any]) -> None:
     assert "localrpc bench --json results.json" in text
 
 
-def test_a_document_with_nothing_measured_is_a_report_still() -> None:
+def test_a_document_without_figures_still_gives_a_report() -> None:
     made = document(peers=("shm",), scenarios=(SCENARIOS["unary"],))
     made["scenarios"]["unary"]["peers"]["shm"] = {"failure": "its server ended"}
     made["doctor"] = as_json([replace(warning("1 core", "they take turns"), name="cores")])

@@ -94,7 +94,9 @@ def test_a_scenario_that_fails_leaves_the_others_alone(
     assert results.rounds["unary"][0].samples["grpcio"].calls > 0
 
 
-def test_a_limit_of_the_machine_is_no_failure_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_of_the_machine_is_not_a_failure_of_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__), prepend=os.pathsep)
     results = run(Full("full", "full"))
     assert "no room for more queues" in results.failures["grpcio", "full"]
@@ -102,7 +104,7 @@ def test_a_limit_of_the_machine_is_no_failure_of_the_run(monkeypatch: pytest.Mon
     assert run(Broken("broken", "broken")).failed
 
 
-def test_a_process_that_dies_is_a_failure_that_says_how(
+def test_a_process_that_dies_is_a_failure_with_its_signal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__), prepend=os.pathsep)

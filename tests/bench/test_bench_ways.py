@@ -74,7 +74,9 @@ def queues_of(*pids: int) -> int:
 
 @pytest.mark.parametrize("name", SYSV)
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_queues_do_not_outlive_whoever_is_killed(directory: Path, name: str, who: str) -> None:
+def test_queues_are_removed_when_either_side_is_killed(
+    directory: Path, name: str, who: str
+) -> None:
     peer = find_peer(name)
     with ExitStack() as stack:
         server, client = (

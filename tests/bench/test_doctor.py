@@ -115,7 +115,7 @@ NO = refuses(OSError(errno.ENOSYS, "Function not implemented"))
         ("runtime directory", Fake(runtime_directory="/" + "d" * 95), Verdict.WARNING, "shorter"),
     ],
 )
-def test_what_a_machine_lacks_is_said_with_what_it_means(
+def test_a_finding_explains_what_it_means(
     check: str, system: System, verdict: Verdict, said: str
 ) -> None:
     found = finding(check, system)
@@ -153,12 +153,12 @@ def test_a_missing_compiler_matters_only_without_a_core() -> None:
     assert finding("compiler", without).verdict is Verdict.PROBLEM
 
 
-def test_root_is_not_held_to_the_pipes_of_a_user() -> None:
+def test_the_pipe_limit_of_users_does_not_apply_to_root() -> None:
     few = {"/proc/sys/fs/pipe-user-pages-soft": "512"}
     assert finding("pipes", Fake(few, is_privileged=True)).verdict is Verdict.OK
 
 
-def test_no_limit_is_no_trouble() -> None:
+def test_an_unlimited_resource_is_not_a_problem() -> None:
     unlimited = Fake(limit=resource.RLIM_INFINITY)
     assert all(one.verdict is Verdict.OK for one in examine(unlimited))
 
@@ -178,7 +178,7 @@ def test_the_exit_code_is_1_for_a_problem_alone(monkeypatch: pytest.MonkeyPatch)
         assert {one["name"] for one in json.loads(done.stdout)} == set(CHECKS)
 
 
-def test_this_machine_is_told_in_words() -> None:
+def test_the_command_prints_findings_about_this_machine() -> None:
     done = CliRunner().invoke(doctor)
     assert "runtime directory" in done.stdout
     assert not isinstance(done.exception, Exception)

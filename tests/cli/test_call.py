@@ -93,7 +93,7 @@ def test_answers_before_a_failure_are_printed(demo: str) -> None:
     assert done.stderr == "Error: DATA_LOSS: lost\n"
 
 
-def test_nobody_at_the_target_is_unavailable(one_target: str) -> None:
+def test_a_target_without_a_server_is_unavailable(one_target: str) -> None:
     done = run("call", one_target, "Echo/One")
     assert done.exit_code == 78
     assert "no server listens" in done.stderr
@@ -149,7 +149,7 @@ def test_verbose_shows_the_trailers_of_a_failed_call(one_demo: str) -> None:
         (["Echo/One", "--proto-dir", "/gone"], "/gone"),
     ],
 )
-def test_misuse_is_told_in_a_line_with_exit_code_2(
+def test_misuse_is_reported_in_one_line_with_exit_code_2(
     one_demo: str, arguments: list[str], words: str
 ) -> None:
     done = run("call", one_demo, *arguments)
@@ -166,7 +166,7 @@ def test_a_wrong_request_in_a_stream_cancels_the_call(demo: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["localhost:50051", "shm:", "nothing"])
-def test_a_target_that_is_not_one_is_misuse(target: str) -> None:
+def test_an_invalid_target_is_misuse(target: str) -> None:
     done = run("call", target, "Echo/One")
     assert done.exit_code == 2
     assert "shm:NAME" in done.stderr

@@ -17,13 +17,13 @@ def test_the_package_runs_as_a_module() -> None:
     assert done.stdout.startswith("localrpc, version "), done.stderr
 
 
-def test_a_mistyped_command_is_told_the_near_ones() -> None:
+def test_similar_commands_are_suggested_for_a_mistyped_one() -> None:
     done = CliRunner().invoke(commands, ["transprots"])
     assert done.exit_code == 2
     assert "no such command 'transprots'; did you mean 'transports'?" in done.output
 
 
-def test_a_command_like_no_other_is_told_all_of_them() -> None:
+def test_all_commands_are_listed_if_none_is_similar() -> None:
     done = CliRunner().invoke(commands, ["xyzzy"])
     assert done.exit_code == 2
     assert f"no such command 'xyzzy'; the commands are {', '.join(sorted(COMMANDS))}" in done.output

@@ -11,7 +11,7 @@ from tests.conftest import fresh_target
 from .scene import COMMAND, SERVICES, run, served
 
 
-def test_every_transport_tells_its_health(any_target: str) -> None:
+def test_health_works_over_every_transport(any_target: str) -> None:
     with served(any_target):
         done = run("health", any_target)
         other = run("health", any_target, SERVICES[1])
@@ -23,7 +23,7 @@ def test_an_unknown_service_is_not_found(one_demo: str) -> None:
     assert run("health", one_demo, "unknown").exit_code == 64 + 5
 
 
-def test_nobody_at_the_target_is_unavailable(one_target: str) -> None:
+def test_a_target_without_a_server_is_unavailable(one_target: str) -> None:
     assert run("health", one_target).exit_code == 64 + 14
 
 

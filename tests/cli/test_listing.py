@@ -36,7 +36,7 @@ def test_a_service_without_a_description_does_not_hide_the_others(one_demo: str)
         assert f"lists {UNDESCRIBED}, but has no description of it" in done.stderr
 
 
-def test_what_is_described_includes_all_that_it_uses(one_demo: str) -> None:
+def test_a_description_includes_all_types_it_uses(one_demo: str) -> None:
     done = run("describe", one_demo, "Echo/One")
     heads = [line for line in done.stdout.splitlines() if line.startswith("//")]
     assert heads == ["// demo.v1.Echo/One", "// demo.v1.Word", "// demo.v1.Mood"]
@@ -95,13 +95,15 @@ def test_proto2_and_editions_are_described_in_their_own_words(mute: str, tmp_pat
         ("Xyzzy", "it has demo.v1.Echo, "),
     ],
 )
-def test_a_mistyped_symbol_is_told_the_near_ones(one_demo: str, symbol: str, hint: str) -> None:
+def test_similar_symbols_are_suggested_for_a_mistyped_one(
+    one_demo: str, symbol: str, hint: str
+) -> None:
     done = run("describe", one_demo, symbol)
     assert done.exit_code == 2
     assert hint in done.stderr
 
 
-def test_a_message_or_an_enum_alone_may_leave_out_its_package(one_demo: str) -> None:
+def test_messages_and_enums_are_found_without_their_package(one_demo: str) -> None:
     assert "enum Mood {" in run("describe", one_demo, "Mood").stdout
     assert run("describe", one_demo, ".demo.v1.Word.Part").stdout.startswith(
         "// demo.v1.Word.Part\nmessage Part {\n  bytes data = 1;\n}\n"

@@ -92,7 +92,7 @@ def test_a_missing_import_is_misuse_that_names_the_service(call: Any) -> None:
     assert "gone.proto" in done.stderr
 
 
-def test_a_service_without_a_description_is_told_apart_from_none(call: Any) -> None:
+def test_a_service_without_a_description_has_its_own_error(call: Any) -> None:
     def answer(request: Any, response: Any) -> None:
         if request.HasField("list_services"):
             response.list_services_response.service.add(name="demo.v1.Echo")
@@ -104,7 +104,7 @@ def test_a_service_without_a_description_is_told_apart_from_none(call: Any) -> N
     assert "lists demo.v1.Echo, but has no description of it" in done.stderr
 
 
-def test_an_error_other_than_not_found_is_told(call: Any) -> None:
+def test_errors_other_than_not_found_are_reported(call: Any) -> None:
     def answer(request: Any, response: Any) -> None:
         response.error_response.error_code = grpc.StatusCode.INTERNAL.value[0]
         response.error_response.error_message = "broken today"

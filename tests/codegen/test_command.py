@@ -23,7 +23,7 @@ def test_a_proto_becomes_three_files_in_a_package(folder: Path) -> None:
     assert names() == ["__init__.py", "good_localrpc.py", "good_pb2.py", "good_pb2.pyi"]
 
 
-def test_a_file_may_have_a_name_beyond_ascii(folder: Path) -> None:
+def test_a_file_may_have_a_name_that_is_not_ascii(folder: Path) -> None:
     (folder / "protos/grüße.proto").write_text('syntax = "proto3";\nmessage Gru {}\n')
     (folder / "protos/good.proto").write_text(GOOD.replace(";", ';\nimport "grüße.proto";', 1))
     assert generate("protos", "--out", "out").exit_code == 0
@@ -31,14 +31,14 @@ def test_a_file_may_have_a_name_beyond_ascii(folder: Path) -> None:
     assert done.returncode == 0
 
 
-def test_files_that_are_right_keep_their_times(folder: Path) -> None:
+def test_unchanged_files_keep_their_modification_times(folder: Path) -> None:
     generate("protos", "--out", "out")
     before = {name: Path("out", name).stat().st_mtime_ns for name in names()}
     assert "0 changed" in generate("protos", "--out", "out").output
     assert {name: Path("out", name).stat().st_mtime_ns for name in names()} == before
 
 
-def test_check_is_content_with_fresh_output_only(folder: Path) -> None:
+def test_check_accepts_only_up_to_date_output(folder: Path) -> None:
     assert generate("protos", "--out", "out", "--check").exit_code == 1
     assert names() == []
     generate("protos", "--out", "out")
@@ -49,7 +49,7 @@ def test_check_is_content_with_fresh_output_only(folder: Path) -> None:
     assert "out of date: out/good_pb2.py\n" in result.output
 
 
-def test_a_service_that_is_gone_takes_its_module_with_it(folder: Path) -> None:
+def test_the_module_of_a_removed_service_is_removed(folder: Path) -> None:
     generate("protos", "--out", "out")
     (folder / "protos/good.proto").write_text('syntax = "proto3";\nmessage Good {}\n')
     assert "out/good_localrpc.py" in generate("protos", "--out", "out", "--check").output
@@ -57,7 +57,7 @@ def test_a_service_that_is_gone_takes_its_module_with_it(folder: Path) -> None:
     assert names() == ["__init__.py", "good_pb2.py", "good_pb2.pyi"]
 
 
-def test_a_file_of_the_user_is_never_taken_away(folder: Path) -> None:
+def test_a_file_of_the_user_is_never_removed(folder: Path) -> None:
     (folder / "protos/good.proto").write_text('syntax = "proto3";\nmessage Good {}\n')
     (folder / "out/good_localrpc.py").write_text("# mine\n")
     generate("protos", "--out", "out")

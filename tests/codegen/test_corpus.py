@@ -52,7 +52,7 @@ def test_no_proto_is_left_out_and_every_module_can_be_imported(
     assert len(protos) > 60, "googleapis-common-protos and grpcio-tools bring more"
 
 
-def test_mypy_has_nothing_to_say(corpus: Generated) -> None:
+def test_mypy_reports_nothing(corpus: Generated) -> None:
     done = corpus.run(
         *("-m", "mypy", "--strict", "--config-file", os.devnull, "--cache-dir", os.devnull),
         *("--python-version", "3.10", "-p", "protocol"),

@@ -106,7 +106,7 @@ def test_a_missing_tool_is_named_with_the_command_that_installs_it(
     assert "is not installed: pip install 'localrpc[codegen]'" in output
 
 
-def test_what_cannot_be_written_leaves_everything_as_it_was(folder: Path) -> None:
+def test_a_failing_write_leaves_every_file_unchanged(folder: Path) -> None:
     assert generate("protos", "--out", "out").exit_code == 0
     before = {path: path.read_bytes() for path in Path("out").iterdir()}
     (folder / "protos/good.proto").write_text(GOOD.replace("Greet(", "Hello("))
@@ -130,7 +130,7 @@ def test_two_protos_that_would_become_one_module_are_refused(folder: Path) -> No
     assert "in/a.proto and in_/a.proto would both become in_.a_pb2" in output
 
 
-def test_an_import_that_nobody_generates_is_warned_of(folder: Path) -> None:
+def test_an_import_that_is_not_generated_is_warned_of(folder: Path) -> None:
     (folder / "protos/user.proto").write_text(
         'syntax = "proto3";\nimport "good.proto";\nmessage User { Good good = 1; }\n'
     )
@@ -163,7 +163,7 @@ def test_a_mistake_in_pyproject_names_the_file_and_the_key(folder: Path) -> None
         ("generate", "def f(a, a): pass\n", "good_localrpc.py", "`def f(a, a): pass`"),
     ],
 )
-def test_output_that_is_no_python_is_not_written(
+def test_output_that_is_not_valid_python_is_not_written(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     writer: str,
@@ -188,7 +188,7 @@ def test_output_that_is_no_python_is_not_written(
     assert len(output.splitlines()) == 1
 
 
-def test_what_protoc_takes_and_protobuf_cannot_load_is_refused(folder: Path) -> None:
+def test_protos_that_protobuf_cannot_load_are_refused(folder: Path) -> None:
     text = 'syntax = "proto3";\nmessage A { map<int32, int32> _1 = 1; }\n'
     (folder / "protos/odd.proto").write_text(text)
     output = refused(generate("protos", "--out", "out"))

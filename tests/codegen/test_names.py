@@ -60,14 +60,14 @@ def test_any_folder_can_be_imported(name: str) -> None:
     assert not keyword.iskeyword(folder_name(name))
 
 
-def test_an_unchanged_name_goes_before_a_changed_one() -> None:
+def test_an_unchanged_name_takes_precedence_over_a_changed_one() -> None:
     spell = {"import": "import_", "import_": "import_"}
     assert Names().pick_all(spell, spell) == {"import": "import__", "import_": "import_"}
 
 
 @settings(deadline=None)
 @given(st.text())
-def test_any_comment_is_a_docstring_that_says_it(comment: str) -> None:
+def test_any_comment_becomes_an_equal_docstring(comment: str) -> None:
     literal = docstring(comment)
     if not literal:
         assert not comment.strip()

@@ -29,7 +29,7 @@ REPRESENTATIVE = (
 
 
 @pytest.mark.parametrize("name", REPRESENTATIVE)
-def test_a_representative_file_is_as_it_was(generated: Generated, name: str) -> None:
+def test_generated_files_equal_the_golden_files(generated: Generated, name: str) -> None:
     """LOCALRPC_GOLDEN=write keeps the new output, to be read in the diff."""
     text = (generated.package / name).read_text()
     golden = GOLDEN / name.replace("/", ".")

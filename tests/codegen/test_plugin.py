@@ -95,7 +95,9 @@ def test_a_request_for_nothing_is_answered() -> None:
     assert response.supported_features
 
 
-def test_output_that_is_no_python_is_an_error_of_protoc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_that_is_not_valid_python_is_reported_through_protoc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def broken(*arguments: object) -> dict[str, str]:
         return {"good_localrpc.py": "", "a_localrpc.py": "class A:\n    def = 3\n"}
 

@@ -26,14 +26,14 @@ def report(said: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize("batch", range(4))
-def test_any_schema_gives_python_that_is_right(batch: int, tmp_path: Path) -> None:
+def test_any_schema_gives_correct_python(batch: int, tmp_path: Path) -> None:
     seeds = range(batch * SCHEMAS, (batch + 1) * SCHEMAS)
     imports = Imports.ABSOLUTE if batch == 3 else Imports.RELATIVE
     said = run_batch(seeds, tmp_path / "batch", imports=imports)
     assert not said, report(said)
 
 
-def test_pyright_has_nothing_to_say_of_any_schema(tmp_path: Path) -> None:
+def test_pyright_reports_nothing_for_any_schema(tmp_path: Path) -> None:
     need("pyright")
     said = run_batch(range(1000, 1010), tmp_path / "batch", pyright=True)
     assert not said, report(said)

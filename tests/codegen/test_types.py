@@ -39,7 +39,7 @@ def expected(*, pyright: bool = False) -> list[tuple[int, str]]:
     return [(number, mark[1]) for number, mark in marks if mark and not (pyright and mark[2])]
 
 
-def test_mypy_has_nothing_to_say_of_the_output_and_its_right_use(mypy: Reports) -> None:
+def test_mypy_reports_nothing_for_the_output_and_its_correct_use(mypy: Reports) -> None:
     others = [line for line in mypy.text.splitlines() if not line.startswith("wrong.py:")]
     assert others == []
 
@@ -69,7 +69,7 @@ def pyright(generated: Generated) -> list[dict[str, Any]]:
     return reports
 
 
-def test_pyright_has_nothing_to_say_of_the_output_and_its_right_use(
+def test_pyright_reports_nothing_for_the_output_and_its_correct_use(
     pyright: list[dict[str, Any]],
 ) -> None:
     assert [report for report in pyright if not report["file"].endswith("/wrong.py")] == []
@@ -110,7 +110,7 @@ def test_annotations_can_be_evaluated_at_run_time(generated: Generated) -> None:
     assert len(done.stdout.splitlines()) > 5 * len(generated.services())
 
 
-def test_right_code_runs_as_its_types_say(generated: Generated) -> None:
+def test_correct_code_runs_as_its_types_say(generated: Generated) -> None:
     """What type checkers accept is there: `_r_None`, names of public imports, nested types."""
     (generated.folder / "right.py").write_text((USERS / "right.py").read_text())
     script = (

@@ -102,7 +102,7 @@ def test_fifty_channels_at_once(target: str, station: Station) -> None:
         channel.close()
 
 
-def test_a_slow_reader_holds_a_window_and_blocks_nobody(
+def test_a_slow_reader_holds_one_window_and_blocks_no_other_call(
     target: str, station: Station, stage: Stage
 ) -> None:
     slow = stage.channel.unary_stream("/station/produce")(b"%d" % SMALL)
@@ -118,7 +118,7 @@ def test_a_slow_reader_holds_a_window_and_blocks_nobody(
     slow.cancel()
 
 
-def test_a_slow_handler_holds_a_window_and_blocks_nobody(
+def test_a_slow_handler_holds_one_window_and_blocks_no_other_call(
     target: str, station: Station, stage: Stage, journal: Journal
 ) -> None:
     call = stage.channel.stream_unary("/station/deaf").future(stage.requests(bytes(SMALL)))

@@ -128,7 +128,7 @@ LAST_WORDS = [hangs_up, hangs_up_in_its_hello, says_that_it_stops]
 
 @pytest.mark.parametrize("last_word", LAST_WORDS)
 @pytest.mark.parametrize("target", ["unix", "unix-abstract", "tcp"], indirect=True)
-def test_a_client_that_meets_a_server_in_its_last_moment_dials_again(
+def test_a_client_that_reaches_a_stopping_server_dials_again(
     target: str, last_word: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody has seen its call, and the next server stands at the same socket."""
@@ -145,7 +145,7 @@ def test_a_client_that_meets_a_server_in_its_last_moment_dials_again(
 
 
 @pytest.mark.parametrize("last_word", LAST_WORDS)
-def test_a_client_gives_up_on_who_only_ever_stops(
+def test_a_client_gives_up_if_every_server_is_stopping(
     last_word: Callable[[socket.socket], None], tmp_path: Path
 ) -> None:
     target = f"unix:{tmp_path}/s"
@@ -175,7 +175,7 @@ def test_a_client_gives_up_on_who_only_ever_stops(
     assert len(met) == len(keeper._PASSING_PAUSES) + 1
 
 
-def test_a_call_fails_as_it_was_turned_away_if_nobody_comes_next(
+def test_without_a_next_server_a_call_fails_with_the_first_refusal(
     distinct_meeting_target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long before its deadline: it does not wait for a server."""

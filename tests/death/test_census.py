@@ -39,7 +39,7 @@ def shared_memory() -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("make", [posix_queues, sysv_queues, sysv_segments, shared_memory])
-def test_what_has_a_name_for_all_processes_is_seen(
+def test_the_census_sees_every_system_wide_name(
     make: Callable[[], Callable[[], object]],
 ) -> None:
     if own_ipc.posix_queues is None:
@@ -55,7 +55,7 @@ def test_what_has_a_name_for_all_processes_is_seen(
 
 
 @pytest.mark.parametrize("name", ["a.sock", "b.spool/", "c.spool/0/up/0", "d.fifo.0.made"])
-def test_a_name_that_is_left_is_seen(name: str, runtime_directory: str) -> None:
+def test_the_census_sees_a_name_that_is_left_behind(name: str, runtime_directory: str) -> None:
     before = census.take()
     path = Path(runtime_directory, name)
     (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     return fresh_target(request.param, runtime_directory)
 
 
-def test_a_stopped_servers_full_door_is_a_deadline_exceeded(target: str) -> None:
+def test_a_full_accept_queue_of_a_stopped_server_is_deadline_exceeded(target: str) -> None:
     with processes.server(target) as server:
         server.stop()
         with meetings.door_of(target) as door:
@@ -34,7 +34,7 @@ def test_a_stopped_servers_full_door_is_a_deadline_exceeded(target: str) -> None
             assert echo(b"x", timeout=20) == b"x"
 
 
-def test_who_waits_at_a_full_door_is_let_in_once_there_is_room(target: str) -> None:
+def test_a_client_waits_for_room_in_a_full_accept_queue(target: str) -> None:
     with processes.server(target) as server, futures.ThreadPoolExecutor(1) as pool:
         server.stop()
         with meetings.door_of(target) as door:

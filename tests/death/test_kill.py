@@ -65,7 +65,7 @@ def test_a_killed_client_ends_its_calls_at_the_server(target: str, name: str) ->
         station.stop()
 
 
-def test_an_idle_clients_next_call_says_that_nobody_listens(target: str) -> None:
+def test_an_idle_clients_next_call_reports_that_no_server_listens(target: str) -> None:
     with processes.server(target) as server, Stage(target) as stage:
         echo = stage.channel.unary_unary("/station/echo")
         assert echo(b"x") == b"x"
@@ -89,7 +89,7 @@ def test_an_idle_client_does_not_notice_a_killed_and_restarted_server(target: st
                 assert next(count(b"")) == b"first"
 
 
-def test_a_subscriber_hears_of_the_death(target: str) -> None:
+def test_a_subscriber_is_notified_of_the_servers_death(target: str) -> None:
     states: list[grpc.ChannelConnectivity] = []
     lost = threading.Event()
 

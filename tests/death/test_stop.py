@@ -123,7 +123,7 @@ def consume_forever(target: str, pen: Pen) -> None:
             pass
 
 
-def test_a_stopped_reader_holds_up_nobody_else(target: str) -> None:
+def test_a_stopped_reader_holds_up_no_other_client(target: str) -> None:
     journal = Journal()
     station = Station(target, journal)
     try:

@@ -80,7 +80,9 @@ def test_the_search_finds_the_same_over_every_transport(examples: Path, tmp_path
     "way",
     WAYS,
 )
-def test_what_several_have_found_is_gathered_over_every_transport(examples: Path, way: str) -> None:
+def test_results_of_several_workers_are_gathered_over_every_transport(
+    examples: Path, way: str
+) -> None:
     run = [sys.executable, str(examples / "gather/run.py"), "--over", way]
     run += ["--workers", "3", "--below", "20000"]
     done = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)

@@ -39,7 +39,7 @@ def test_a_range_holds_its_primes_and_no_others(begin: int, end: int) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 2999), max_size=8), st.randoms(use_true_random=False))
-def test_however_it_is_cut_and_whoever_is_first_the_whole_is_the_same(
+def test_the_total_is_the_same_for_any_split_and_order(
     cuts: list[int], chance: random.Random
 ) -> None:
     ends = sorted({0, *cuts, 3000})

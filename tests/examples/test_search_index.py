@@ -98,9 +98,7 @@ words = st.text("abAB_. \n", max_size=12)
 
 
 @given(st.lists(words, max_size=6), words, words)
-def test_the_index_finds_what_looking_into_every_file_finds(
-    texts: list[str], query: str, more: str
-) -> None:
+def test_the_index_finds_the_same_as_a_full_scan(texts: list[str], query: str, more: str) -> None:
     index = index_of({f"{number}.py": text for number, text in enumerate(texts)})
     earlier = index.search(query)
     result = index.search(query + more, within=earlier)

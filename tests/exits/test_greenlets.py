@@ -70,7 +70,7 @@ def _run(program: str, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("library", PATCHES)
-def test_a_patched_process_is_told_at_once(library: str) -> None:
+def test_a_monkey_patched_process_gets_an_error_at_once(library: str) -> None:
     lines = _run(PATCHES[library].format("") + CALL + REFUSED).splitlines()
     told = [line for line in lines if line.startswith("Unsupported")]
     assert len(told) == 4, lines

@@ -83,7 +83,7 @@ if not server.stop(0).wait(0):
         assert program.finish() == (0, "", "")
 
 
-def test_sigint_that_nobody_catches_ends_the_process(target: str) -> None:
+def test_an_uncaught_sigint_ends_the_process(target: str) -> None:
     with Program(target, SERVE + "ever.set\nhold(b'')\n") as program:
         program.hear("held")
         program.signal(signal.SIGINT)

@@ -45,7 +45,7 @@ def test_closing_it_in_the_child_leaves_the_parents_alone(stage: Stage, journal:
     assert journal.hear("over", "trickle") == ("over", "trickle", False)
 
 
-def test_an_inherited_call_says_that_it_is_the_parents(stage: Stage, journal: Journal) -> None:
+def test_an_inherited_call_fails_as_the_parents(stage: Stage, journal: Journal) -> None:
     call = stage.channel.unary_stream("/station/trickle")(b"")
     assert next(call) == b"first"
 
@@ -113,7 +113,7 @@ def test_forking_while_other_threads_call(stage: Stage) -> None:
     assert not failures
 
 
-def test_a_subscriber_in_the_parent_goes_on_hearing(target: str, stage: Stage) -> None:
+def test_a_subscriber_in_the_parent_is_still_notified(target: str, stage: Stage) -> None:
     states: list[grpc.ChannelConnectivity] = []
     with localrpc.insecure_channel(target) as channel:
         channel.subscribe(states.append, try_to_connect=True)

@@ -24,9 +24,7 @@ from tests.places import another_name
 Code = grpc.StatusCode
 
 
-def test_what_a_child_does_with_an_inherited_server_is_nothing(
-    station: Station, stage: Stage
-) -> None:
+def test_an_inherited_server_has_no_effect_in_a_child(station: Station, stage: Stage) -> None:
     try_all_kinds(stage.channel)
 
     def work() -> None:

@@ -47,7 +47,7 @@ def test_the_core_keeps_its_invariant_for_every_kept_input(
 
 
 @pytest.mark.parametrize("target", [path.name for path in sorted(corpus.FOUND.glob("*"))])
-def test_what_failed_once_holds_now(replays: dict[str, Path], target: str) -> None:
+def test_inputs_that_once_failed_pass_now(replays: dict[str, Path], target: str) -> None:
     replay(replays[target], corpus.FOUND / target)
 
 

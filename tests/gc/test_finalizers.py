@@ -143,7 +143,7 @@ def test_a_lock_taken_by_a_finalizer_is_seen(watch: Watch) -> None:
     assert [fault.partition("\n")[0] for fault in watch.faults] == ["bad: acquires a Lock"]
 
 
-def test_what_finalizers_leave_runs_once_and_in_order() -> None:
+def test_deferred_functions_run_once_and_in_order() -> None:
     seen: list[int] = []
     for number in range(100):
         finalizers.run_later(seen.append, number)
@@ -151,7 +151,7 @@ def test_what_finalizers_leave_runs_once_and_in_order() -> None:
     assert seen == list(range(100))
 
 
-def test_a_failure_among_what_finalizers_leave_stops_nothing() -> None:
+def test_a_failing_deferred_function_does_not_stop_the_others() -> None:
     done = threading.Event()
 
     def fail() -> None:
@@ -275,7 +275,7 @@ print("good")
 
 
 @pytest.mark.parametrize("program", [_FORK, _EXIT], ids=["fork", "exit"])
-def test_what_is_dropped_in_a_child_or_at_the_exit_ends_quietly(
+def test_objects_dropped_in_a_child_or_at_exit_end_quietly(
     program: str, distinct_kind: str, runtime_directory: str
 ) -> None:
     if distinct_kind == "inproc":

@@ -141,7 +141,7 @@ def test_names_of_methods_are_charged(house: House) -> None:
         assert figures(house.server).miscounted == 0
 
 
-def test_answers_that_nobody_reads_are_charged(target: str) -> None:
+def test_unread_answers_are_charged(target: str) -> None:
     with House(target) as house, raw_client(target) as client:
         client.name("/house/echo")
         for slot in range(300):
@@ -157,7 +157,7 @@ def test_answers_that_nobody_reads_are_charged(target: str) -> None:
         await_that(lambda: figures(house.server).user_bytes == 0, "the charges to be given back")
 
 
-def test_calls_of_who_reads_no_answers_take_no_place_of_those_that_wait(target: str) -> None:
+def test_calls_of_a_client_that_does_not_read_are_counted_separately(target: str) -> None:
     places, beside = 150, 145
     options = [("localrpc.max_waiting_calls_per_user", places)]
     with House(target, options=options, workers=1) as house, raw_client(target) as client:

@@ -159,7 +159,7 @@ def random_frames(client: RawClient, draw: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_frames_harm_nobody_else(
+def test_random_frames_harm_no_other_client(
     target: str, station: Station, bystander: Stage, seed: int
 ) -> None:
     before = live_calls(station.server)
@@ -174,7 +174,7 @@ def test_random_frames_harm_nobody_else(
 
 # Only a socket takes bytes that are no frames from a client made by hand.
 @pytest.mark.parametrize("target", ["unix", "tcp"], indirect=True)
-def test_random_bytes_harm_nobody_else(target: str, bystander: Stage) -> None:
+def test_random_bytes_harm_no_other_client(target: str, bystander: Stage) -> None:
     draw = random.Random(1)
     for _ in range(20):
         with raw_socket(target) as client:
@@ -194,7 +194,7 @@ def test_bytes_on_the_socket_of_a_ring_end_it(target: str, bystander: Stage) -> 
 
 
 @pytest.mark.parametrize("timeout", [1 << 62, (1 << 63) - 1, -(1 << 63)])
-def test_a_timeout_beyond_reason_is_none(target: str, bystander: Stage, timeout: int) -> None:
+def test_an_excessive_timeout_counts_as_none(target: str, bystander: Stage, timeout: int) -> None:
     with raw_client(target) as client:
         client.name("/station/consume")
         assert client.send(OPEN, struct.pack("<IIq", 1, 0, timeout)) == 1
@@ -204,9 +204,7 @@ def test_a_timeout_beyond_reason_is_none(target: str, bystander: Stage, timeout:
         assert client.io.buf[: client.io.raw.size] == bytes(4) + b"1"  # no trailer, one message
 
 
-def test_answers_that_nobody_reads_are_bounded(
-    target: str, station: Station, bystander: Stage
-) -> None:
+def test_unread_answers_are_bounded(target: str, station: Station, bystander: Stage) -> None:
     with raw_client(target) as client:
         client.name("/station/echo")
         payload = opening(message=bytes(16_000))

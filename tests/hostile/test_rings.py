@@ -35,21 +35,21 @@ LIES = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lie_about_the_tail_ends_the_connection(target: str, bystander: Stage, lie: str) -> None:
+def test_a_false_tail_ends_the_connection(target: str, bystander: Stage, lie: str) -> None:
     with raw_socket(target, ring=True) as client:
         client.write(*LIES[lie])
         assert client.ended()
 
 
 @pytest.mark.parametrize("head", [8, 1 << 40, (1 << 64) - 8], ids=hex)
-def test_a_lie_about_the_head_harms_nobody_else(target: str, bystander: Stage, head: int) -> None:
+def test_a_false_head_harms_no_other_client(target: str, bystander: Stage, head: int) -> None:
     with raw_socket(target, ring=True) as client:
         client.put(HEAD, head)
         client.write(header(0, 77))
         assert client.ended()
 
 
-def test_a_sleeper_that_is_nobody_gets_no_signal(target: str, bystander: Stage) -> None:
+def test_a_sleeper_with_an_invalid_thread_id_gets_no_signal(target: str, bystander: Stage) -> None:
     with raw_socket(target, ring=True) as client:
         client.put(WAKE, 9 << 24 | 1, 4)
         client.write(header(0, 77))
@@ -71,7 +71,7 @@ def test_a_reader_that_rings_for_room_does_not_wait(target: str, bystander: Stag
         assert client.ended()
 
 
-def test_who_answers_does_not_wait(target: str, bystander: Stage) -> None:
+def test_a_worker_that_answers_does_not_block(target: str, bystander: Stage) -> None:
     name = b"\1\0\0\0/station/echo"
     opened = b"\1\0\0\0" + bytes(4) + b"\xff" * 8 + b"request"
     data = b""
@@ -121,7 +121,7 @@ def test_a_client_may_do_to_the_servers_bell_what_it_likes(target: str, bystande
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_memory_harms_nobody_else(target: str, bystander: Stage, seed: int) -> None:
+def test_random_memory_harms_no_other_client(target: str, bystander: Stage, seed: int) -> None:
     draw = random.Random(seed)
     for _ in range(10):
         with raw_socket(target, ring=True) as client:

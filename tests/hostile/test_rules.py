@@ -159,7 +159,7 @@ def failure_of(channel: Any, kind: str) -> Any:
 
 @of("server", broken=False)
 @pytest.mark.parametrize("kind", ["stream", "unread"])
-def test_a_server_that_keeps_the_rules_is_heard(target: str, row: Row, kind: str) -> None:
+def test_a_server_that_keeps_the_rules_is_understood(target: str, row: Row, kind: str) -> None:
     def act(connection: Connection, call: int) -> None:
         peer = ServerPeer(connection, call)
         row.act(peer)

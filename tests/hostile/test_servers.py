@@ -148,7 +148,7 @@ def test_a_call_that_was_begun_is_not_tried_again(target: str) -> None:
     assert len(opened) == 1
 
 
-def test_metadata_that_cannot_be_is_an_internal_error(target: str) -> None:
+def test_invalid_metadata_from_a_server_is_an_internal_error(target: str) -> None:
     def act(connection: Connection, call: int) -> None:
         put(connection, lib.LR_T_HEADERS, b"\xff\xff\xff", 0, call)
         put(connection, lib.LR_T_STATUS, bytes(4) + b"x", lib.LR_F_MESSAGE, call)

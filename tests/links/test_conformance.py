@@ -96,7 +96,7 @@ def test_both_directions_at_once_are_independent(ends: tuple[End, End]) -> None:
         client.expect(frame(number))
 
 
-def test_who_waits_is_woken_each_time(ends: tuple[End, End]) -> None:
+def test_a_waiting_reader_is_woken_each_time(ends: tuple[End, End]) -> None:
     client, server = ends
     rounds = 300
 
@@ -117,7 +117,7 @@ def test_who_waits_is_woken_each_time(ends: tuple[End, End]) -> None:
     echoing.join()
 
 
-def test_who_waits_uses_no_processor(ends: tuple[End, End]) -> None:
+def test_a_waiting_reader_uses_no_processor_time(ends: tuple[End, End]) -> None:
     client, server = ends
     # Once woken, by whatever wakes it, it has no reason to wake again.
     assert client.receive(0.01) == lib.LR_TIMEOUT
@@ -211,7 +211,7 @@ def test_a_call_that_a_dead_peer_has_left_is_made_again(kind: str, tmp_path: Pat
         assert end.unseen()
 
 
-def test_who_waits_sees_the_end(ends: tuple[End, End]) -> None:
+def test_a_waiting_reader_sees_the_end(ends: tuple[End, End]) -> None:
     client, server = ends
     result: list[Frame | int] = []
     waiting = threading.Thread(target=lambda: result.append(server.receive(None)))
@@ -280,7 +280,7 @@ def test_a_stopped_peer_is_late_and_not_dead(meeting_kind: str, tmp_path: Path) 
         end.expect(Frame(MESSAGE, 1, 9, b"late"))
 
 
-def test_sending_to_the_dead_ends_sooner_or_later(ends: tuple[End, End]) -> None:
+def test_sending_to_a_dead_peer_eventually_fails(ends: tuple[End, End]) -> None:
     client, server = ends
     server.close()
     until = time.monotonic() + PATIENCE

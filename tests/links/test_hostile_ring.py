@@ -252,7 +252,7 @@ def test_a_dead_peers_pid_gets_no_signal_that_could_end_its_next_owner() -> None
         "larger-than-the-ring",
     ],
 )
-def test_a_lie_about_a_frame_ends_the_connection(ring: HandMade, data: bytes, tail: int) -> None:
+def test_a_false_frame_length_ends_the_connection(ring: HandMade, data: bytes, tail: int) -> None:
     ring.write(data, tail)
     assert ring.receive() == lib.LR_PROTOCOL
 
@@ -279,7 +279,7 @@ def test_a_head_that_was_never_reached_ends_the_connection(ring: HandMade, head:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(page=st.binary(min_size=160, max_size=160), data=st.binary(max_size=200))
-def test_anything_in_memory_is_a_frame_nothing_or_an_error(page: bytes, data: bytes) -> None:
+def test_any_memory_gives_a_frame_nothing_or_an_error(page: bytes, data: bytes) -> None:
     made = HandMade()
     try:
         made.memory[:160] = page
@@ -293,7 +293,7 @@ def test_anything_in_memory_is_a_frame_nothing_or_an_error(page: bytes, data: by
 
 @given(tail=st.integers(0, SIZE // 8).map(lambda n: n * 8), data=st.binary(max_size=400))
 @settings(max_examples=200, deadline=None)
-def test_anything_in_the_ring_is_frames_or_an_error(tail: int, data: bytes) -> None:
+def test_any_ring_content_gives_frames_or_an_error(tail: int, data: bytes) -> None:
     made = HandMade()
     try:
         made.write(data, tail)

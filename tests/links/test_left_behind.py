@@ -81,7 +81,7 @@ def test_messages_that_were_accepted_arrive_whole(ends: tuple[Client, End]) -> N
         receive_messages(server, client.send_until_full())
 
 
-def test_what_is_posted_behind_them_arrives(ends: tuple[Client, End]) -> None:
+def test_posted_messages_arrive_after_them(ends: tuple[Client, End]) -> None:
     client, server = ends
     sizes = client.send_until_full()
     assert lib.lr_half_close(client.engine, client.call) == 0

@@ -62,7 +62,7 @@ def test_local_credentials_are_honoured_on_local_links(
         assert _seen(home, channel) == of_grpcio
 
 
-def test_each_door_has_its_own_security(home: Home, target: str, one_target: str) -> None:
+def test_each_port_has_its_own_security(home: Home, target: str, one_target: str) -> None:
     home.server.add_secure_port(target, grpc.local_server_credentials())
     home.server.add_insecure_port(one_target + "&spin=off")
     home.server.start()
@@ -126,7 +126,7 @@ def test_other_server_credentials_are_refused_with_the_fix(
     home.open(one_target)  # and nobody holds the name
 
 
-def test_local_credentials_vouch_for_nobody_elsewhere(home: Home) -> None:
+def test_local_credentials_are_refused_for_other_machines(home: Home) -> None:
     target = "tcp:127.0.0.1:0?interfaces=any"
     with pytest.raises(RuntimeError, match=r"omit \?interfaces=any"):
         home.server.add_secure_port(target, grpc.local_server_credentials())

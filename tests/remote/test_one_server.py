@@ -130,7 +130,7 @@ def test_a_stopped_server_opens_no_more_targets(home: Home) -> None:
         home.open()
 
 
-def test_a_server_that_nobody_holds_stops_listening() -> None:
+def test_a_server_without_references_stops_listening() -> None:
     port = free_port()
 
     def refused() -> bool:
@@ -234,7 +234,7 @@ def test_a_pool_that_refuses_ends_the_remote_side(
     assert "accepts no more calls" in caplog.text
 
 
-def test_a_remote_caller_is_nobody_known(home: Home) -> None:
+def test_a_remote_callers_credentials_are_unknown(home: Home) -> None:
     target = home.open()
     home.server.start()
     call = home.method(target, "wait").future(b"")
@@ -278,7 +278,7 @@ WAITS = """
 """
 
 
-def test_a_program_ends_although_nobody_stopped_its_server() -> None:
+def test_a_program_ends_although_its_server_was_not_stopped() -> None:
     subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, check=True, timeout=PATIENCE * 2)
 
 

@@ -10,13 +10,13 @@ from .conftest import CERTIFICATE, KEY, Home, stranger_calls, stranger_server
 from .strangers import EXPECTED, failure, play
 
 
-def test_a_stranger_calls_our_server(home: Home) -> None:
+def test_a_grpcio_client_calls_our_server(home: Home) -> None:
     target = home.open()
     home.server.start()
     assert stranger_calls(target.removeprefix("grpc:")) == EXPECTED
 
 
-def test_we_call_a_strangers_server() -> None:
+def test_we_call_a_grpcio_server() -> None:
     with stranger_server() as port, localrpc.insecure_channel(f"grpc:127.0.0.1:{port}") as channel:
         assert play(channel) == EXPECTED
 
@@ -28,7 +28,7 @@ def test_the_same_calls_give_the_same_over_a_local_link(home: Home, one_target: 
     assert play(home.dial(target)) == EXPECTED
 
 
-def test_a_stranger_calls_our_server_over_tls(home: Home) -> None:
+def test_a_grpcio_client_calls_our_server_over_tls(home: Home) -> None:
     pair = KEY.read_bytes(), CERTIFICATE.read_bytes()
     credentials = grpc.ssl_server_credentials([pair])
     port = home.server.add_secure_port("grpc:127.0.0.1:0", credentials)
@@ -36,7 +36,7 @@ def test_a_stranger_calls_our_server_over_tls(home: Home) -> None:
     assert stranger_calls(f"127.0.0.1:{port}", str(CERTIFICATE)) == EXPECTED
 
 
-def test_we_call_a_strangers_server_over_tls() -> None:
+def test_we_call_a_grpcio_server_over_tls() -> None:
     credentials = grpc.ssl_channel_credentials(CERTIFICATE.read_bytes())
     with (
         stranger_server(str(CERTIFICATE), str(KEY)) as port,
@@ -45,7 +45,7 @@ def test_we_call_a_strangers_server_over_tls() -> None:
         assert play(channel) == EXPECTED
 
 
-def test_who_does_not_trust_the_certificate_gets_no_answer(home: Home) -> None:
+def test_a_client_that_does_not_trust_the_certificate_gets_no_answer(home: Home) -> None:
     pair = KEY.read_bytes(), CERTIFICATE.read_bytes()
     port = home.server.add_secure_port("grpc:127.0.0.1:0", grpc.ssl_server_credentials([pair]))
     home.server.start()

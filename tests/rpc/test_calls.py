@@ -100,7 +100,7 @@ class Hearing(House):
         return b"all"
 
 
-def test_who_makes_requests_may_wait_until_the_last_one_was_heard(any_target: str) -> None:
+def test_a_request_iterator_may_wait_for_the_previous_answer(any_target: str) -> None:
     """Nobody else is there to send its rest."""
     house = Hearing(any_target)
     with house:
@@ -152,7 +152,7 @@ def test_sixteen_handlers_that_meet_all_finish(any_target: str) -> None:
         assert [call.result(PATIENCE) for call in calls] == [b"%d" % n for n in range(16)]
 
 
-def test_a_sleeping_handler_delays_nobody(house: House) -> None:
+def test_a_sleeping_handler_delays_no_other_call(house: House) -> None:
     slow = house.unary("wait").future(b"slow")
     house.enter()
     assert house.unary("echo")(b"quick", timeout=PATIENCE) == b"quick"

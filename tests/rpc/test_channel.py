@@ -29,7 +29,7 @@ def test_wait_for_ready_outlasts_the_servers_absence(any_target: str) -> None:
             assert call.result(PATIENCE) == b"x"
 
 
-def test_subscribers_hear_of_connection_and_loss(target: str) -> None:
+def test_subscribers_are_notified_of_connection_and_loss(target: str) -> None:
     states: list[grpc.ChannelConnectivity] = []
     with dial(target) as channel:
         with House(target):

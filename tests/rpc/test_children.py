@@ -156,12 +156,12 @@ def test_a_program_serves_its_parent() -> None:
     assert channel.wait(0) == 0
 
 
-def test_a_program_that_is_not_there_leaves_nothing() -> None:
+def test_a_missing_program_leaves_nothing() -> None:
     with pytest.raises(FileNotFoundError):
         localrpc.spawn_channel(["/nowhere/at/all"])
 
 
-def test_a_folder_that_is_not_there_leaves_nothing() -> None:
+def test_a_missing_folder_leaves_nothing() -> None:
     with pytest.raises(FileNotFoundError):
         localrpc.spawn_channel(program(), cwd="/nowhere/at/all")
 
@@ -209,7 +209,7 @@ def test_a_program_that_never_serves_is_given_up_by_the_deadline(
     assert channel.wait(0) == -signal.SIGTERM
 
 
-def test_a_program_that_speaks_something_else_is_told() -> None:
+def test_a_program_with_another_protocol_is_reported() -> None:
     script = """
 import os
 rx, tx, keep = map(int, os.environ["LOCALRPC_PIPE"].split(","))
@@ -233,7 +233,7 @@ def test_a_shell_may_stand_in_between() -> None:
     assert not exists(pid)
 
 
-def test_whom_a_shell_has_started_is_noticed_when_killed() -> None:
+def test_the_death_of_a_server_started_by_a_shell_is_noticed() -> None:
     with localrpc.spawn_channel(["sh", "-c", '"$0" -c "$1"', sys.executable, SERVE]) as channel:
         os.kill(int(ask(channel, "pid")), signal.SIGKILL)
         error = refusal(lambda: ask(channel, "pid"))
@@ -317,7 +317,7 @@ def test_a_closed_channel_ends_a_child_that_has_just_begun() -> None:
 
 
 @pytest.mark.parametrize("called", [True, False], ids=["called", "uncalled"])
-def test_a_channel_that_nobody_holds_ends_its_child(called: bool) -> None:
+def test_a_channel_without_references_ends_its_child(called: bool) -> None:
     channel = localrpc.fork_channel(answers)
     pid = channel.pid
     if called:
@@ -327,7 +327,7 @@ def test_a_channel_that_nobody_holds_ends_its_child(called: bool) -> None:
     await_that(lambda: not Path(f"/proc/{pid}").exists(), "somebody to wait for the child")
 
 
-def test_a_stub_keeps_the_child_of_a_channel_that_nobody_holds() -> None:
+def test_a_stub_keeps_the_child_of_a_channel_without_other_references() -> None:
     stub = localrpc.fork_channel(answers).unary_unary("/s/pid")
     gc.collect()
     assert int(stub(b"", timeout=PATIENCE))
@@ -394,7 +394,7 @@ def test_a_sibling_forked_during_a_call_holds_nothing_of_it(pipes_before: set[st
     assert held.code() is Code.CANCELLED
 
 
-def test_a_childs_channel_is_not_its_siblings_to_use() -> None:
+def test_a_sibling_cannot_use_a_childs_channel() -> None:
     def use(server: grpc.Server) -> None:
         error = refusal(lambda: ask(first, "pid"))
         assert "another process's child" in error.details()
@@ -427,16 +427,14 @@ def test_a_child_may_fork_children() -> None:
     await_that(lambda: not exists(grandchild), "the grandchild's end")
 
 
-def test_a_server_that_starts_without_a_parents_pipe_is_told() -> None:
+def test_a_server_without_a_pipe_from_its_parent_gets_an_error() -> None:
     server = localrpc.server(futures.ThreadPoolExecutor(1))
     with pytest.raises(ListenError, match="this process has no pipe from a parent"):
         server.add_insecure_port("pipe:")
 
 
 @pytest.mark.parametrize("value", ["x", "1,2", "7,8,9,10", "1000,1001,1002"])
-def test_a_variable_that_names_no_pipes_is_told(
-    value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_invalid_pipe_variable_is_reported(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(inherited.ENVIRONMENT, value)
     server = localrpc.server(futures.ThreadPoolExecutor(1))
     with pytest.raises(ListenError, match="does not name three pipes of this process"):
@@ -493,7 +491,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("make", [FORK, SPAWN], ids=["fork", "spawn"])
 @pytest.mark.parametrize("call", [CALL, ""], ids=["called", "uncalled"])
-def test_a_parent_that_is_killed_takes_its_children_along(make: str, call: str) -> None:
+def test_the_children_of_a_killed_parent_end(make: str, call: str) -> None:
     with parent(make * 2 + call + SAY + "sys.stdin.read()") as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
@@ -534,7 +532,7 @@ def test_a_forked_child_ignores_ctrl_c_and_its_parent_does_not() -> None:
     await_that(lambda: not exists(pid), "the child's end")
 
 
-def test_a_parent_that_reaps_everybody_is_no_trouble() -> None:
+def test_a_parent_may_reap_all_of_its_children() -> None:
     script = """
 import signal
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -193,7 +193,9 @@ def others(codes: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
 
 
 @pytest.mark.parametrize("kind", ["uu", "us", "su", "ss"])
-def test_nobody_sees_how_a_handler_reacts_to_the_deadline(late_house: LateHouse, kind: str) -> None:
+def test_a_handlers_reaction_to_the_deadline_is_not_visible(
+    late_house: LateHouse, kind: str
+) -> None:
     foreign = late_house.target.startswith("grpc:")
     codes = codes_of(
         lambda request: call_once(late_house.channel, kind, request), kind, foreign=foreign
@@ -343,7 +345,7 @@ def test_an_answer_that_arrived_in_time_cannot_be_cancelled(late_house: LateHous
     assert once(attempt)
 
 
-def test_messages_that_nobody_has_read_are_lost_at_the_deadline(late_house: LateHouse) -> None:
+def test_unread_messages_are_lost_at_the_deadline(late_house: LateHouse) -> None:
     """As in grpcio: a stream's status counts only once its messages are read."""
     count = late_house.channel.unary_stream("/late/count")
     unread = after(count(b"3", timeout=0.2))

@@ -150,7 +150,7 @@ def test_cancelling_breaks_the_handlers_request_iterator(house: House) -> None:
     assert house.broken or house.target.startswith("grpc:")
 
 
-def test_a_call_that_nobody_holds_is_cancelled(house: House) -> None:
+def test_a_call_without_references_is_cancelled(house: House) -> None:
     call = house.stream("drip")(b"")
     assert next(call) == b"first"
     house.enter()
@@ -226,7 +226,7 @@ def test_a_call_that_the_core_had_no_memory_for_is_resource_exhausted(one_house:
     assert error.details() == "no memory for a message to the server"
 
 
-def test_nobody_listening_is_unavailable_and_says_where(target: str) -> None:
+def test_a_target_without_a_server_is_unavailable_and_named(target: str) -> None:
     with dial(target) as channel:
         error = failure(lambda: channel.unary_unary("/a/b")(b""))
     assert error.code() is Code.UNAVAILABLE
@@ -240,7 +240,7 @@ def test_wait_for_ready_waits_until_its_deadline(any_target: str) -> None:
     assert error.code() is Code.DEADLINE_EXCEEDED
 
 
-def test_done_callbacks_run_without_anybody_reading(house: House) -> None:
+def test_done_callbacks_run_without_a_reading_thread(house: House) -> None:
     seen: list[Any] = []
     call = house.unary("echo").future(b"x")
     call.add_done_callback(seen.append)
@@ -254,7 +254,7 @@ def leave(*_: object) -> None:
     raise SystemExit(1)
 
 
-def test_a_done_callback_that_raises_system_exit_keeps_nobody_from_theirs(
+def test_a_done_callback_that_raises_system_exit_does_not_stop_the_others(
     one_house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "localrpc")
@@ -266,7 +266,7 @@ def test_a_done_callback_that_raises_system_exit_keeps_nobody_from_theirs(
     assert called.wait(PATIENCE)
 
 
-def test_a_callback_of_a_handlers_that_raises_system_exit_keeps_nobody_from_theirs(
+def test_a_handlers_callback_that_raises_system_exit_does_not_stop_the_others(
     one_house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "localrpc")
@@ -335,7 +335,7 @@ class SharingHouse(House):
         return frame is not None and self.seen == [b"one"]
 
 
-def test_who_reads_requests_is_sent_away_when_the_call_is_answered(any_target: str) -> None:
+def test_a_thread_that_reads_requests_returns_when_the_call_is_answered(any_target: str) -> None:
     house = SharingHouse(any_target)
     with house:
 

@@ -182,7 +182,7 @@ def test_a_listening_socket_is_served_and_outlives_its_server(
             assert os.path.exists(target.removeprefix("unix:"))
 
 
-def test_who_dials_before_the_server_runs_is_served_once_it_does(
+def test_a_client_that_dials_before_the_server_starts_is_served_later(
     listening: tuple[socket.socket, str],
 ) -> None:
     sock, target = listening
@@ -204,7 +204,7 @@ def test_the_peers_are_known_on_both_sides(listening: tuple[socket.socket, str])
             assert session.connection.peer.pid == server.pid
 
 
-def test_one_that_made_the_socket_and_ends_is_not_the_server(folder: str) -> None:
+def test_the_end_of_the_sockets_creator_is_not_the_servers_end(folder: str) -> None:
     script = """
 import socket, subprocess, sys
 sock = socket.socket(socket.AF_UNIX)
@@ -262,7 +262,7 @@ def test_a_server_has_several_by_their_names(folder: str) -> None:
         sock.close()
 
 
-def test_a_listening_socket_open_to_others_needs_a_word() -> None:
+def test_a_listening_socket_open_to_others_needs_an_option() -> None:
     server = localrpc.server(futures.ThreadPoolExecutor(1))
     for target, fine in (("fd:{}", False), ("fd:{}?interfaces=any", True)):
         number = socket.create_server(("0.0.0.0", 0)).detach()
@@ -306,7 +306,7 @@ def test_a_channel_dials_once(pair: tuple[socket.socket, socket.socket]) -> None
         channel.close()
 
 
-def test_a_subscriber_of_a_lost_channel_is_left_in_peace(
+def test_a_subscriber_of_a_lost_channel_gets_no_further_calls(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
@@ -404,7 +404,7 @@ def refusals(target: str) -> tuple[str, str]:
     return str(no_server.value), str(no_channel.value)
 
 
-def test_what_is_no_socket_is_named(open_file: int) -> None:
+def test_a_descriptor_that_is_not_a_socket_is_named(open_file: int) -> None:
     reader, writer = os.pipe()
     for number, what in ((open_file, "a file"), (reader, "a pipe")):
         for text in refusals(f"fd:{number}"):
@@ -414,7 +414,7 @@ def test_what_is_no_socket_is_named(open_file: int) -> None:
     os.close(writer)
 
 
-def test_a_closed_descriptor_is_told_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_descriptor_is_reported_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in refusals("fd:999999"):
         assert "descriptor 999999 is not open in this process; who starts it has to" in text
     monkeypatch.setenv("LISTEN_FDS", "2")
@@ -444,7 +444,7 @@ def test_another_kind_of_socket_is_named(family: int, kind: int, words: str) -> 
         sock.getsockname()
 
 
-def test_a_channel_on_a_listening_socket_is_told_whose_it_is() -> None:
+def test_a_channel_on_a_listening_socket_gets_an_explanation() -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         with pytest.raises(AddressError, match=r"it is for a server's add_insecure_port\(\)"):
             localrpc.insecure_channel(f"fd:{sock.fileno()}")
@@ -484,7 +484,7 @@ def manager(
         yield sock
 
 
-def test_a_manager_hears_that_its_service_is_ready_and_that_it_stops(
+def test_a_manager_is_notified_of_ready_and_stopping(
     manager: socket.socket,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock, activated([sock], "fd:3") as server:
@@ -494,7 +494,7 @@ def test_a_manager_hears_that_its_service_is_ready_and_that_it_stops(
         assert manager.recv(100) == b"STOPPING=1"
 
 
-def test_a_manager_hears_each_once(manager: socket.socket) -> None:
+def test_a_manager_is_notified_of_each_once(manager: socket.socket) -> None:
     server = localrpc.server(futures.ThreadPoolExecutor(1))
     server.add_insecure_port("inproc:first")
     server.start()
@@ -508,14 +508,14 @@ def test_a_manager_hears_each_once(manager: socket.socket) -> None:
     assert told == [b"READY=1", b"STOPPING=1", b"STATUS=done"]
 
 
-def test_a_manager_that_left_no_socket_hears_nothing(manager: socket.socket) -> None:
+def test_a_manager_that_passed_no_socket_is_not_notified(manager: socket.socket) -> None:
     with House("inproc:unmanaged"):
         pass
     localrpc.sd_notify("STATUS=done")
     assert manager.recv(100) == b"STATUS=done"
 
 
-def test_a_manager_that_is_not_there_harms_nobody(
+def test_a_missing_manager_does_no_harm(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert not localrpc.sd_notify("READY=1")

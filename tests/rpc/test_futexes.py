@@ -14,7 +14,7 @@ from .house import PATIENCE, House, dial
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_server_hears_every_door_whatever_its_last_caller_waited_on(
+def test_a_server_serves_all_kinds_of_connections_at_once(
     runtime_directory: str,
 ) -> None:
     kinds = ("shm-futex", "unix", "shm-futex", "shm-signal", "shm-eventfd", "shm-spin")

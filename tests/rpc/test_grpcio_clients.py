@@ -61,7 +61,7 @@ def _ask(channel: Any, kind: str, **named: Any) -> grpc.RpcError:
 
 @pytest.mark.parametrize("wait_for_ready", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_its_call_ends_with_what_to_do(dialled: str, kind: str, wait_for_ready: bool) -> None:
+def test_its_call_ends_with_advice(dialled: str, kind: str, wait_for_ready: bool) -> None:
     with grpc.insecure_channel(dialled) as channel:
         for _ in range(3):
             error: Any = _ask(channel, kind, wait_for_ready=wait_for_ready)
@@ -69,9 +69,7 @@ def test_its_call_ends_with_what_to_do(dialled: str, kind: str, wait_for_ready: 
             assert ADVICE in error.details()
 
 
-def test_who_tries_again_and_again_is_one_line_in_the_log(
-    dialled: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_repeated_attempts_are_logged_once(dialled: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING), grpc.insecure_channel(dialled) as channel:
         for _ in range(50):
             _ask(channel, "unary_unary")
@@ -97,7 +95,7 @@ def _frame(kind: int, size: int, stream: int = 0) -> bytes:
     ],
     ids=["half", "preface", "cut", "huge", "many", "flood", "other"],
 )
-def test_whatever_else_it_says_the_server_goes_on(runtime_directory: str, data: bytes) -> None:
+def test_the_server_goes_on_for_any_http2_input(runtime_directory: str, data: bytes) -> None:
     path = f"{runtime_directory}/stranger.sock"
     handlers: dict[str, Any] = {
         "echo": grpc.unary_unary_rpc_method_handler(lambda request, context: request)

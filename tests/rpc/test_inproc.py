@@ -75,7 +75,7 @@ def test_a_name_is_free_again_after_close() -> None:
         dial("inproc:again")
 
 
-def test_who_waits_for_a_server_that_closes_is_told() -> None:
+def test_a_client_waiting_for_a_closing_server_gets_an_error() -> None:
     listener = InprocTransport().listen(parse_target("inproc:closing"), Options())
     with futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(dial, "inproc:closing")

@@ -109,7 +109,7 @@ def free_grpc_target(runtime_directory: str) -> str:
     return f"grpc:unix:{runtime_directory}/instruments.sock"
 
 
-def test_what_is_undone_leaves_the_other_instruments(one_target: str) -> None:
+def test_undoing_one_instrument_leaves_the_others(one_target: str) -> None:
     first, second = Notes(), Notes()
     undo = localrpc.instrument(channel=first.channel, server=lambda: first)
     undo_second = localrpc.instrument(channel=second.channel)
@@ -191,7 +191,7 @@ def test_grpc_s_own_targets_stay_grpc_s(patched: None, target: str) -> None:
         assert type(channel).__module__ == "grpc._channel"
 
 
-def test_patching_twice_changes_nothing_more(patched: None) -> None:
+def test_patching_twice_has_no_further_effect(patched: None) -> None:
     once = grpc.insecure_channel
     undo = localrpc.patch_grpc()
     assert grpc.insecure_channel is once
@@ -200,9 +200,7 @@ def test_patching_twice_changes_nothing_more(patched: None) -> None:
     undo()
 
 
-def test_what_others_have_put_around_grpc_s_functions_stays(
-    monkeypatch: pytest.MonkeyPatch, one_target: str
-) -> None:
+def test_wrappers_of_other_libraries_stay(monkeypatch: pytest.MonkeyPatch, one_target: str) -> None:
     monkeypatch.setattr(grpc, "insecure_channel", grpc.insecure_channel)  # put back at the end
     seen: list[str] = []
     undo = localrpc.patch_grpc()

@@ -56,7 +56,7 @@ def used_up(channel: Any) -> None:
         channel.unary_unary(f"/{number}" + "x" * 7000)(b"", timeout=PATIENCE)
 
 
-def test_there_is_no_end_of_method_names(channel: Any) -> None:
+def test_the_number_of_method_names_is_not_limited(channel: Any) -> None:
     for number in range(MANY):
         name = f"/m/{number}"
         answer = channel.unary_unary(name)(b"x", timeout=PATIENCE)

@@ -199,7 +199,7 @@ class _Sender(threading.Thread):
 
 
 @pytest.mark.parametrize("size", [1, 1 << 14])
-def test_who_ends_a_call_does_not_wait_for_a_message_without_credit(
+def test_ending_a_call_does_not_wait_for_a_message_without_credit(
     distinct_target: str, size: int
 ) -> None:
     server, channel, on_next, call = _open_call(distinct_target)
@@ -217,7 +217,7 @@ def test_who_ends_a_call_does_not_wait_for_a_message_without_credit(
     server.stop(None)
 
 
-def test_who_ends_a_call_does_not_wait_for_a_large_message_on_its_way(distinct_target: str) -> None:
+def test_ending_a_call_does_not_wait_for_a_large_message_in_transit(distinct_target: str) -> None:
     server, channel, on_next, call = _open_call(distinct_target)
     before = figures(server).frames_out
     sender = _Sender(on_next, LARGE)

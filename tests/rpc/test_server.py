@@ -94,7 +94,7 @@ def test_a_server_starts_once(one_house: House) -> None:
         one_house.server.start()
 
 
-def test_one_server_has_many_doors(one_house: House, any_target: str) -> None:
+def test_one_server_listens_at_many_targets(one_house: House, any_target: str) -> None:
     port = int(any_target.rpartition(":")[2]) if any_target.startswith(("tcp:", "grpc:")) else 1
     assert one_house.server.add_insecure_port(any_target) == port
     with dial(any_target) as channel:
@@ -128,7 +128,7 @@ def test_foreign_jobs_get_their_turn_on_the_pool(one_target: str) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_jobs_without_end_keep_no_caller_out(one_target: str, workers: int) -> None:
+def test_endless_jobs_do_not_starve_calls(one_target: str, workers: int) -> None:
     done = [0] * 4 * workers
     enough = threading.Event()
 
@@ -250,7 +250,7 @@ def test_a_stopped_servers_program_may_end_before_stop_returns(
     assert one_house.server.stop(PATIENCE).wait(PATIENCE)
 
 
-def test_a_log_that_is_kept_keeps_no_server(
+def test_kept_log_records_do_not_keep_the_server(
     runtime_directory: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = f"{runtime_directory}/kept.sock"

@@ -23,9 +23,7 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def test_it_says_where_it_serves_and_that_it_stops(
-    any_target: str, said: pytest.LogCaptureFixture
-) -> None:
+def test_the_start_and_the_stop_are_logged(any_target: str, said: pytest.LogCaptureFixture) -> None:
     server = localrpc.server(futures.ThreadPoolExecutor(1))
     server.add_insecure_port(any_target)
     assert said.messages == []
@@ -36,7 +34,7 @@ def test_it_says_where_it_serves_and_that_it_stops(
     assert {record.name for record in said.records} == {"localrpc.server"}
 
 
-def test_it_says_which_port_it_has_chosen(said: pytest.LogCaptureFixture) -> None:
+def test_the_chosen_port_is_logged(said: pytest.LogCaptureFixture) -> None:
     server = localrpc.server(futures.ThreadPoolExecutor(1))
     ports = [server.add_insecure_port(f"{kind}127.0.0.1:0") for kind in ("tcp:", "grpc:")]
     server.start()
@@ -47,9 +45,7 @@ def test_it_says_which_port_it_has_chosen(said: pytest.LogCaptureFixture) -> Non
     server.stop(None)
 
 
-def test_a_port_that_comes_later_is_said_then(
-    one_target: str, said: pytest.LogCaptureFixture
-) -> None:
+def test_a_port_added_later_is_logged_then(one_target: str, said: pytest.LogCaptureFixture) -> None:
     server = localrpc.server(futures.ThreadPoolExecutor(1))
     server.start()
     assert said.messages == []
@@ -58,7 +54,9 @@ def test_a_port_that_comes_later_is_said_then(
     server.stop(None)
 
 
-def test_a_graceful_stop_says_what_goes_on(one_target: str, said: pytest.LogCaptureFixture) -> None:
+def test_a_graceful_stop_logs_the_calls_in_progress(
+    one_target: str, said: pytest.LogCaptureFixture
+) -> None:
     entered, gate = threading.Event(), threading.Event()
 
     def hold(request: bytes, context: Any) -> bytes:
@@ -86,7 +84,7 @@ def test_a_graceful_stop_says_what_goes_on(one_target: str, said: pytest.LogCapt
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_memory_offered_to_a_descriptor_is_told_what_to_dial(
+def test_a_client_that_offers_memory_to_fd_is_told_what_to_dial(
     runtime_directory: str, said: pytest.LogCaptureFixture, *, abstract: bool
 ) -> None:
     path = f"{runtime_directory}/fd.{abstract}"

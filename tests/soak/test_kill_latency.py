@@ -41,7 +41,7 @@ def report(what: str, latencies: list[float]) -> None:
     assert ordered[-1] < BOUND
 
 
-def test_clients_hear_of_a_killed_server(target: str) -> None:
+def test_clients_notice_a_killed_server(target: str) -> None:
     latencies = []
     with processes.server(target) as warm, Stage(target):
         warm.kill()
@@ -66,7 +66,7 @@ def test_clients_hear_of_a_killed_server(target: str) -> None:
     census.await_same(before)
 
 
-def test_the_server_hears_of_a_killed_client(target: str) -> None:
+def test_the_server_notices_a_killed_client(target: str) -> None:
     latencies = []
     journal = Journal()
     station = Station(target, journal)

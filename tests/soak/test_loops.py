@@ -137,7 +137,7 @@ def test_forks_under_load_leave_nothing(target: str) -> None:
     print(f"\n{target}: {TIMES} forks beside {calls} calls, nothing left")
 
 
-def test_strangers_leave_nothing(target: str) -> None:
+def test_peers_with_other_protocols_leave_nothing(target: str) -> None:
     station = Station(target, Journal())
     with Stage(target) as stage:
         station.fill()

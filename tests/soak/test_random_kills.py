@@ -148,7 +148,7 @@ def start_again(target: str) -> None:
         server.join()
 
 
-def test_the_next_start_leaves_nothing_of_the_dead(target: str) -> None:
+def test_the_next_start_removes_what_dead_processes_left(target: str) -> None:
     seed = int(os.environ.get("LOCALRPC_SEED", 0)) or random.SystemRandom().randrange(1 << 30)
     draw = random.Random(seed)
     where: Counter[str] = Counter()

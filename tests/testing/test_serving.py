@@ -99,7 +99,7 @@ def test_a_long_temporary_directory_is_passed_by(
 @pytest.mark.parametrize(
     ("target", "words"), [("shm", "no scheme"), ("pigeon:", "unknown scheme 'pigeon'")]
 )
-def test_a_target_that_is_none_is_refused(target: str, words: str) -> None:
+def test_an_invalid_target_is_refused(target: str, words: str) -> None:
     with pytest.raises(AddressError, match=words):
         fresh_target(target, "/tmp")
 
@@ -119,12 +119,12 @@ def test_a_function_adds_what_it_likes() -> None:
         assert shout(channel) == b"HEY"
 
 
-def test_a_class_instead_of_an_instance_is_told() -> None:
+def test_a_class_instead_of_an_instance_is_an_error() -> None:
     with pytest.raises(TypeError, match=r"Loud is a class; give an instance: Loud\(\)"):
         serving(Loud).__enter__()
 
 
-def test_what_is_no_servicer_is_told() -> None:
+def test_an_object_that_is_not_a_servicer_is_an_error() -> None:
     with pytest.raises(TypeError, match="no add_dict_to_server is defined beside it"):
         serving({}).__enter__()
 

@@ -114,7 +114,7 @@ def test_every_event_in_every_stage(event: str, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("stage", Stage)
-def test_what_each_stage_says_of_itself(stage: Stage) -> None:
+def test_properties_of_each_stage(stage: Stage) -> None:
     state = STAGES[stage]()
     assert state.chosen == (stage in (Stage.CHOSEN, Stage.SENT))
     assert state.over == (stage in (Stage.SENT, Stage.DROPPED, Stage.GONE))
@@ -160,7 +160,7 @@ def test_what_is_not_a_status_code_is_unknown(code: Any) -> None:
     assert reply(state.finish(b"m"))[0] == status.UNKNOWN
 
 
-def test_what_the_handler_set_goes_before_why_it_failed() -> None:
+def test_a_status_set_by_the_handler_takes_precedence_over_its_failure() -> None:
     state = AnswerState()
     state.code = Code.DATA_LOSS
     assert reply(state.refuse(status.INTERNAL, "it failed"))[:2] == (
@@ -172,7 +172,7 @@ def test_what_the_handler_set_goes_before_why_it_failed() -> None:
     assert reply(state.refuse(status.INTERNAL, "it failed"))[:2] == (status.INTERNAL, "its own")
 
 
-def test_details_that_are_not_utf8_are_sent_as_far_as_they_can_be() -> None:
+def test_details_that_are_not_utf8_are_sent_with_replacements() -> None:
     state = AnswerState()
     state.code, state.details = Code.ABORTED, b"\xffx"
     assert reply(state.finish(None))[1] == "\N{REPLACEMENT CHARACTER}x"

@@ -82,7 +82,7 @@ def test_a_reset_is_known_to_the_peer() -> None:
     assert facts(state)[:3] == [Code.ABORTED, "enough", "ABORTED:enough"]
 
 
-def test_who_cancels_is_told_that_it_was_he() -> None:
+def test_a_cancelled_call_says_that_this_side_cancelled_it() -> None:
     state = a_stream()
     assert state.end(*LOCALLY_CANCELLED, cancelled=True) is Then.CANCEL
     assert state.cancelled
@@ -143,7 +143,7 @@ ENDS = ("responses", "bad response", "broken headers", "status", "failure", "bro
 
 @pytest.mark.parametrize("late", EVENTS)
 @pytest.mark.parametrize("end", ENDS)
-def test_whatever_comes_after_the_end_changes_nothing(end: str, late: str) -> None:
+def test_events_after_the_end_change_nothing(end: str, late: str) -> None:
     state = a_unary_call()
     assert EVENTS[end](state) in (Then.RELEASE, Then.CANCEL)
     before = facts(state)

@@ -145,7 +145,7 @@ def test_a_later_versions_fields_are_skipped() -> None:
     assert decode_hello(encode_hello(Hello(1, 2, 3)) + unknown) == Hello(1, 2, 3)
 
 
-def test_nothing_to_say_is_no_bytes() -> None:
+def test_empty_messages_are_no_bytes() -> None:
     assert encode_metadata(None) == encode_metadata(()) == b""
     assert encode_trailer(0) == b""
     assert decode_metadata(b"") == ()
@@ -165,7 +165,7 @@ def test_a_goaway_says_why() -> None:
 @pytest.mark.parametrize(
     "pair", [("Upper", b"x"), ("", b"x"), ("a", b"\n"), ("a", b"\x80"), ("é", b"x")]
 )
-def test_a_peer_that_sends_what_grpc_forbids_is_at_fault(pair: tuple[str, bytes]) -> None:
+def test_metadata_that_grpc_forbids_is_a_fault_of_the_peer(pair: tuple[str, bytes]) -> None:
     message: Any = messages.MetadataProto(pairs=[{"key": pair[0], "value": pair[1]}])
     with pytest.raises(RemoteProtocolError):
         decode_metadata(message.SerializeToString())

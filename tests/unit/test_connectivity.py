@@ -63,7 +63,7 @@ def test_the_first_pause_is_no_longer_than_the_most() -> None:
         (True, True, 10.0, "late"),
     ],
 )
-def test_what_a_call_makes_of_a_failed_attempt(
+def test_the_verdict_for_a_call_after_a_failed_attempt(
     wait_for_ready: bool, final: bool, now: float, expected: str | None
 ) -> None:
     state = Connectivity()
@@ -83,7 +83,7 @@ def test_a_call_without_a_deadline_is_never_late() -> None:
     assert state.verdict(1e9, None, wait_for_ready=True) is None
 
 
-def test_an_attempt_that_was_cut_short_is_no_failure_of_the_target() -> None:
+def test_an_attempt_cut_short_is_not_a_failure_of_the_target() -> None:
     state = Connectivity()
     state.begin()
     state.failed(None)
@@ -106,7 +106,7 @@ def test_a_connection_makes_a_failure_forgotten() -> None:
 # ---- who hears of it ----
 
 
-def test_a_subscriber_hears_the_present_state_and_every_change_once() -> None:
+def test_a_subscriber_gets_the_present_state_and_each_change_once() -> None:
     state, ear = Connectivity(), Ear()
     tell(state.subscribe(ear, try_to_connect=False))
     for news in (
@@ -128,7 +128,7 @@ def test_a_subscriber_hears_the_present_state_and_every_change_once() -> None:
     ]
 
 
-def test_a_closed_channel_tells_nobody() -> None:
+def test_closing_notifies_no_subscriber() -> None:
     state, ear = Connectivity(), Ear()
     state.subscribe(ear, try_to_connect=True)
     assert state.closed() == []
@@ -152,14 +152,14 @@ def test_one_of_two_equal_subscriptions_is_taken_back() -> None:
 # ---- who connects for the subscribers ----
 
 
-def test_nobody_connects_for_who_only_listens() -> None:
+def test_a_passive_subscriber_causes_no_connection() -> None:
     state = Connectivity()
     state.subscribe(Ear(), try_to_connect=False)
     assert not state.starts_connecting()
     assert not state.goes_on_connecting()
 
 
-def test_one_thread_connects_for_who_asks() -> None:
+def test_one_thread_connects_for_all_subscribers() -> None:
     state = Connectivity()
     for _ in range(2):
         state.subscribe(Ear(), try_to_connect=True)
@@ -175,7 +175,7 @@ def test_one_thread_connects_for_who_asks() -> None:
     assert state.has_connected()
 
 
-def test_no_thread_connects_to_where_nothing_can_be() -> None:
+def test_no_thread_retries_a_final_failure() -> None:
     state = Connectivity()
     state.subscribe(Ear(), try_to_connect=True)
     assert state.starts_connecting()

@@ -36,7 +36,7 @@ def test_a_hello_comes_out_however_it_is_cut(role: Role, step: int) -> None:
     assert greeter.state is State.DONE
 
 
-def test_nothing_beyond_the_hello_is_wanted() -> None:
+def test_no_bytes_beyond_the_hello_are_read() -> None:
     assert feed(Greeter(Role.CLIENT), hello_frame(HELLO) + b"more", 4) == (HELLO, b"more")
 
 
@@ -124,7 +124,7 @@ def test_another_protocol_is_recognised_early(role: Role, data: bytes, words: st
         (Role.CLIENT, 5, "in the middle of its HELLO", False),
     ],
 )
-def test_a_hello_cut_short_is_told(role: Role, sent: int, words: str, quiet: bool) -> None:
+def test_a_truncated_hello_is_an_error(role: Role, sent: int, words: str, quiet: bool) -> None:
     greeter = Greeter(role)
     feed(greeter, hello_frame(HELLO)[:sent])
     error = greeter.receive_eof()
@@ -163,7 +163,7 @@ def test_a_refusal_is_passed_on() -> None:
         agree(HELLO, _versions(1, 1, refusal="not you"))
 
 
-def test_a_window_of_nothing_is_refused() -> None:
+def test_an_empty_window_is_refused() -> None:
     with pytest.raises(GreetingError, match="window of 0 bytes"):
         agree(HELLO, Hello(1, 1, 0))
 

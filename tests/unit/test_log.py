@@ -5,7 +5,7 @@ import logging
 from localrpc import _log
 
 
-def test_the_wire_talks_below_debug() -> None:
+def test_the_wire_logs_below_debug() -> None:
     assert _log.TRACE < logging.DEBUG
     assert logging.getLevelName(_log.TRACE) == "TRACE"
 

@@ -109,7 +109,7 @@ def test_the_last_of_two_values_counts() -> None:
         (("localrpc.max_calls_per_user", 0), ValueError, ["between 1"]),
     ],
 )
-def test_a_mistake_in_localrpcs_own_is_named(
+def test_invalid_values_of_localrpcs_own_options_are_named(
     pair: tuple[str, Any], error: type[Exception], words: list[str]
 ) -> None:
     with pytest.raises(error) as caught:
@@ -138,7 +138,7 @@ def test_users_are_names_or_numbers(value: Any, users: set[int]) -> None:
 
 @pytest.mark.parametrize("key", ["localrpc.allow_users", "localrpc.allow_groups"])
 @pytest.mark.parametrize("value", ["*", ["root", "*"]])
-def test_a_star_is_everybody(key: str, value: Any) -> None:
+def test_a_star_means_all_users(key: str, value: Any) -> None:
     assert parse_options([(key, value)]).access.everybody
 
 

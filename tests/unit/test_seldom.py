@@ -21,7 +21,9 @@ def test_a_cause_is_logged_once(seldom: _log.Seldom, caplog: pytest.LogCaptureFi
     assert caplog.messages == ["pid 0 hung up", "pid 1 said nothing"]
 
 
-def test_after_the_pause_it_is_said_how_many_there_were(caplog: pytest.LogCaptureFixture) -> None:
+def test_after_the_pause_the_number_of_suppressed_records_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     seldom = _log.Seldom(_log.logger("test"), pause=3600.0)
     for number in range(4):
         seldom.log(logging.WARNING, "hung up", f"pid {number} hung up")
@@ -30,7 +32,7 @@ def test_after_the_pause_it_is_said_how_many_there_were(caplog: pytest.LogCaptur
     assert caplog.messages == ["pid 0 hung up", "pid 9 hung up (3 more times since)"]
 
 
-def test_made_up_causes_are_no_way_around_it(
+def test_varying_causes_do_not_evade_the_limit(
     seldom: _log.Seldom, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(1000):
@@ -39,7 +41,7 @@ def test_made_up_causes_are_no_way_around_it(
     assert len(seldom._seen) <= 4
 
 
-def test_what_is_over_makes_place(caplog: pytest.LogCaptureFixture) -> None:
+def test_expired_causes_are_forgotten(caplog: pytest.LogCaptureFixture) -> None:
     seldom = _log.Seldom(_log.logger("test"), pause=0.0, most=3)
     for number in range(100):
         seldom.log(logging.WARNING, f"cause {number}", f"cause {number}")

@@ -18,7 +18,7 @@ def test_the_names_are_grpcs(name: str) -> None:
     assert getattr(status, name) == grpc.StatusCode[name].value[0]
 
 
-def test_what_grpc_does_not_know_is_unknown() -> None:
+def test_unknown_codes_map_to_unknown() -> None:
     assert status.code_of(99) is grpc.StatusCode.UNKNOWN
     assert status.number_of(5) == status.UNKNOWN
     assert status.number_of("NOT_FOUND") == status.UNKNOWN
