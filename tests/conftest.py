@@ -39,7 +39,7 @@ MEETING = [kind for kind, text in TARGETS.items() if scheme_for(text.partition("
 """Those at which a client finds a server of another process."""
 
 LIKE_ANOTHER = ("shm-spin", "shm-posix", "shm-sysv", "unix-abstract")
-"""They differ from another kind in where bytes lie or how nobody sleeps: calls, links and
+"""They differ from another kind in how bytes are stored or how no side sleeps: calls, links and
 deaths are tried with them, but not what depends on the engine alone."""
 DISTINCT = [kind for kind in TARGETS if kind not in LIKE_ANOTHER]
 
@@ -55,7 +55,7 @@ _numbers = itertools.count(1)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    """Each process that runs tests has queues and segments of its own."""
+    """Give each process that runs tests its own queues and segments."""
     with own_ipc.entered():
         return (yield)
 
@@ -88,7 +88,7 @@ def _one_at_a_time_with_queues(request: pytest.FixtureRequest) -> Iterator[None]
 
 
 def fresh_target(kind: str, directory: str) -> str:
-    """A target at which nobody listens yet."""
+    """Return a target without a server."""
     name, unique = f"t{next(_numbers)}", f"lrt{os.getpid()}"
     target = (TARGETS | FOREIGN_TARGETS)[kind]
     port = free_port() if "{port}" in target else 0

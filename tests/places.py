@@ -1,4 +1,4 @@
-"""Strangers at the places that targets name, and other names for them."""
+"""Foreign sockets at the places that targets name, and other names for them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def place_of(target: str) -> tuple[socket.AddressFamily, Any]:
 
 
 def connect(target: str) -> socket.socket:
-    """A connection to whoever listens there, without a greeting."""
+    """Connect to the server there, without a handshake."""
     family, place = place_of(target)
     sock = socket.socket(family)
     try:
@@ -54,7 +54,7 @@ def connect(target: str) -> socket.socket:
 
 
 def listen(target: str) -> socket.socket:
-    """A stranger in the place of a server."""
+    """Listen there without being a server."""
     family, place = place_of(target)
     sock = socket.socket(family)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,19 +64,19 @@ def listen(target: str) -> socket.socket:
 
 
 def visit(target: str) -> Stranger:
-    """As connect(), over whatever the target names."""
+    """As connect(), for any kind of target."""
     kind = strangers.KINDS.get(target.partition(":")[0])
     return kind.visit(parse_target(target)) if kind else connect(target)
 
 
 def occupy(target: str) -> Place:
-    """As listen(), at whatever the target names."""
+    """As listen(), for any kind of target."""
     kind = strangers.KINDS.get(target.partition(":")[0])
     return kind.occupy(parse_target(target)) if kind else listen(target)
 
 
 def another_name(target: str) -> str:
-    """A target of the same kind, at which nobody listens."""
+    """Return a target of the same kind without a server."""
     scheme, colon, rest = target.partition(":")
     body, question, options = rest.partition("?")
     if scheme == "tcp":

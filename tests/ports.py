@@ -29,12 +29,12 @@ def _share() -> tuple[int, socket.socket]:
     raise AssertionError("every share of ports is taken")
 
 
-with contextlib.suppress(PermissionError):  # where sockets are forbidden nobody needs ports
+with contextlib.suppress(PermissionError):  # where sockets are forbidden, no test needs ports
     _share()  # now, for descriptors are counted later
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 on which nobody listens; each time another one."""
+    """Return an unused port of 127.0.0.1; each time another one."""
     first, _ = _share()
     for number in itertools.islice(_numbers, _SHARE):
         port = first + number % _SHARE

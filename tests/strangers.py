@@ -1,4 +1,4 @@
-"""Strangers at places that are no sockets: each like a socket in what the tests do with it."""
+"""Foreign peers at places that are not sockets, with the interface of a socket for the tests."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Writer(NamedTuple):
 
 
 class FifoPlace:
-    """A FIFO that somebody reads who is no server."""
+    """A FIFO whose reader is not a server."""
 
     def __init__(self, address: Address) -> None:
         self._path = address.body
@@ -74,7 +74,7 @@ class _Fifo:
 
 
 class InprocPlace:
-    """A listener of this process that is no server."""
+    """A listener of this process that is not a server."""
 
     def __init__(self, address: Address) -> None:
         self._listener = inproc.InprocTransport().listen(address, Options())
@@ -148,7 +148,7 @@ class SpoolWriter:
 
 
 class SpoolPlace:
-    """A spool whose server is none: it is there, and says what the test says."""
+    """A spool without a real server: it exists, and contains what the test writes."""
 
     def __init__(self, address: Address) -> None:
         self._path = address.body
@@ -183,7 +183,7 @@ class _Spool:
 
 
 class Sender(NamedTuple):
-    """Something to send pieces into, which are no longer than a knock."""
+    """Something to send pieces into, which are no longer than a connect request."""
 
     send: Callable[[bytes], object]
     leave: Callable[[], object]
@@ -202,7 +202,7 @@ class Sender(NamedTuple):
 
 
 class PosixPlace:
-    """A queue to knock at whose owner is no server."""
+    """A queue for connect requests whose owner is not a server."""
 
     def __init__(self, address: Address) -> None:
         self._name = f"/localrpc-{os.geteuid()}-{os.urandom(8).hex()}-door"

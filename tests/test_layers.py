@@ -43,7 +43,7 @@ WAITING = {"threading", "asyncio", "select", "socket", "time", "_thread"}
 # For other libraries: each imports the one that it is for.
 INTEGRATIONS = {"opentelemetry": {"opentelemetry"}, "sentry": {"sentry_sdk"}}
 
-# For tests of user code: what everybody may use, and the schemes that there are.
+# For tests of user code: the public API, and the schemes that exist.
 TESTING = {"testing": {"grpc"}, "_pytest": {"grpc", "pytest"}}
 
 
@@ -111,7 +111,7 @@ HOT = {"unary", "handling"}
 
 
 def test_an_api_leaves_the_core_to_what_is_below_it() -> None:
-    """So that whatever drives the core can be shared with another API."""
+    """So that the code that drives the core can be shared with another API."""
     callers = set()
     for path, _ in modules("localrpc/sync", "localrpc.sync"):
         for node in ast.walk(ast.parse(path.read_text())):

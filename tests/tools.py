@@ -1,4 +1,4 @@
-"""What tests need that is no dependency of the project, how it is found, and who has it.
+"""Tools that tests need and the project does not depend on: how to find and install them.
 
     python3 -m tests.tools
 
@@ -42,7 +42,7 @@ def _program(*names: str) -> Find:
 
 
 def _clang() -> str | None:
-    """With the run-time library of the fuzzer, a package of its own, and what reads addresses."""
+    """With the run-time library of the fuzzer, a separate package, and a symbolizer."""
     clang = _program("clang")()
     if clang is None or _program("llvm-symbolizer")() is None:
         return None

@@ -23,7 +23,7 @@ _PATIENCE = 60.0
 
 
 class Page:
-    """One page of a Chromium of its own. Everything that it logs or requests is kept."""
+    """One page of a separate Chromium. Everything that it logs or requests is kept."""
 
     def __init__(self, directory: Path, width: int, height: int, *, dark: bool = False) -> None:
         program = need("chromium")
@@ -116,7 +116,7 @@ class Page:
             f"""(async () => {{
               const element = document.querySelector({json.dumps(selector)});
               element.scrollIntoView({{block: "center", inline: "nearest", behavior: "instant"}});
-              // Scrolling is told to the page with its next frame.
+              // The page is notified of scrolling with its next frame.
               await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
               const box = element.getBoundingClientRect();
               return [box.left + box.width * {part}, box.top + box.height / 2];

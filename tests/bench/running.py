@@ -1,4 +1,4 @@
-"""A peer's server in a process of its own, and a client in this one."""
+"""A peer's server in a separate process, and a client in this one."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_an_unknown_name_is_one_line_with_the_known_ones() -> None:
         (("--target", "x:y", "--proto", PROTO, "--method", UNARY), "unknown scheme 'x'"),
         (
             ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--data", "{a}"),
-            "--data is no localrpc.bench.v1.Echo",
+            "--data is not a localrpc.bench.v1.Echo",
         ),
         (
             ("--target", "shm:m", "--proto", PROTO, "--method", UNARY, "--data", '{"nam": 1}'),
@@ -250,7 +250,7 @@ TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
 
 
 def on_a_terminal(*arguments: str, environment: dict[str, str] | None = None) -> str:
-    """What somebody sees who runs it, with all the sequences that move and colour."""
+    """Return the output on a terminal, with all sequences for movement and colour."""
     ours, theirs = os.openpty()
     env = {**os.environ, **TERMINAL, **(environment or {})}
     with subprocess.Popen([*COMMAND, *arguments], stdout=theirs, stderr=theirs, env=env) as running:
@@ -273,7 +273,7 @@ def test_a_terminal_shows_the_last_round_and_the_time_left() -> None:
     assert "2 peers, 1 scenario, 2 rounds of slices of 20 ms: about 0:" in seen
     live, _, final = seen.partition("scenario  ")
     assert "0:00 left" in live
-    # Before the second round the first one is there to see, or it was disturbed.
+    # Before the second round, the output shows the first one, or it was disturbed.
     assert re.search(r"unary, 64 B: [01] of 2 rounds", live)
     assert "socket" in live
     assert "socket" in final

@@ -38,7 +38,7 @@ def test_an_open_loop_counts_a_pause_of_the_server_for_every_due_call(
 
         taken = client.driver.at_rate(pausing, RATE, 1.0)
     assert len(taken) == RATE
-    # The call that met the pause waited for all of it, and who came due in it for the rest.
+    # The call during the pause waited for all of it, and calls that came due in it for the rest.
     assert max(taken) > (PAUSE - 0.02) * 1e9
     for part in (0.25, 0.5, 0.75):
         late = sum(one > part * PAUSE * 1e9 for one in taken)
@@ -95,7 +95,7 @@ def test_a_failing_thread_ends_the_others() -> None:
 
 
 def test_timing_adds_less_than_a_tenth_to_the_fastest_round_trip(directory: Path) -> None:
-    """What it adds is measured on a call that does nothing, so that others cannot disturb it."""
+    """The overhead is measured on a call that does nothing, so that others cannot disturb it."""
 
     def nothing() -> None:
         return None

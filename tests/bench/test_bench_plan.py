@@ -17,7 +17,7 @@ SEVERAL = tuple(SCENARIOS.values())
 
 
 class Time:
-    """A clock that goes on only when it is told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -66,7 +66,7 @@ def test_slices_fit_the_time_for_all_of_them(syscalls: bool) -> None:
     plan = Plan(("shm", "unix", "grpcio"), SEVERAL, rounds=5, seconds=1.0, syscalls=syscalls)
     assert 50.0 < plan.fitted(60.0).cost <= 60.0
     assert plan.fitted(1e6) == plan
-    # Slices too short to measure anything are no way to be quick.
+    # Slices too short to measure anything do not make a run quick.
     assert plan.fitted(1.0).seconds == 0.02
 
 

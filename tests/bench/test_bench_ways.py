@@ -1,7 +1,7 @@
 """Floors and bare peers, which carry bytes over one primitive each.
 
-Invariant: an answer is the bytes that were asked with; and whoever waits for one
-that has died is told, and leaves nothing behind.
+Invariant: an answer has the bytes of its request; a process that waits for one that has died
+gets an error, and leaves nothing behind.
 """
 
 from __future__ import annotations

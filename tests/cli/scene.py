@@ -56,7 +56,7 @@ def on_terminal(*arguments: str, columns: int = 80) -> str:
         while data := os.read(leader, 4096):
             shown += data
     except OSError:
-        pass  # how a terminal says that no process has its other end any more
+        pass  # a terminal reports in this way that no process has its other end open
     os.close(leader)
     assert program.wait(60) == 0, shown
     return shown.decode().replace("\r\n", "\n")

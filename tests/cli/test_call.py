@@ -136,7 +136,7 @@ def test_verbose_shows_the_trailers_of_a_failed_call(one_demo: str) -> None:
         (["Echo/One", "-d", " "], "takes one request, and -d has no request"),
         (["Echo/One", "-d", "@/gone.json"], "-d @/gone.json: No such file or directory"),
         (["Echo/Gather", "-d", '[{"text": "a"}, {"text": 2}]'], "request 2 is not a demo.v1.Word"),
-        (["Echo/Gather", "-d", '[{"text": "a"}'], "there is no ']'"),
+        (["Echo/Gather", "-d", '[{"text": "a"}'], "']' is missing"),
         (["Echo/Gather", "-d", "[{} {}]"], "',' or ']' expected before '{}]'"),
         (["Echo/One", "-H", "nothing"], "write 'key: value'"),
         (["Echo/One", "-H", "a-bin: !"], "base64"),

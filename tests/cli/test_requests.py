@@ -1,4 +1,4 @@
-"""JSON values out of text: however it is written and cut, the same values come, or Misuse."""
+"""JSON values from text: the same values for every spelling and division, or Misuse."""
 
 from __future__ import annotations
 

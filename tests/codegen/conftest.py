@@ -35,7 +35,7 @@ class Generated:
         return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Python in a process of its own, where `import protocol` works."""
+        """Run Python in a separate process, where `import protocol` works."""
         return subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=self.folder,

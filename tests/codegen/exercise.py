@@ -159,7 +159,7 @@ class _Writer:
             read = f'getattr(message, "{field.name}")'
             yield f"    assert {read} == {value}"
         elif field.enum_type is not None:
-            # The type of an enum's values is there for type checkers alone.
+            # The type of an enum's values exists for type checkers alone.
             variable = f"f{field.number}"
             yield f"    {variable}: {kind} = {read}"
             yield f"    assert {variable} == {value}"
@@ -200,7 +200,7 @@ class _Writer:
                 yield f"    assert w{number} == {each.number}"
 
     def _replaced(self, enum: EnumDescriptor, name: str) -> bool:
-        """Whether an extension's number has the name of a value of the module."""
+        """Return True if an extension's number has the name of a value of the module."""
         extensions = enum.file.extensions_by_name if enum.containing_type is None else {}
         return name in {f"{each.upper()}_FIELD_NUMBER" for each in extensions}
 

@@ -56,7 +56,7 @@ class Batch:
 
     @property
     def relative(self) -> bool:
-        """Whether `protocol` is a package, and not a folder on sys.path."""
+        """True if `protocol` is a package, and not a folder on sys.path."""
         return self.imports is Imports.RELATIVE
 
     def run(self, *arguments: str | Path, timeout: float = 600) -> str:

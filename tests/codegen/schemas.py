@@ -76,7 +76,7 @@ class File:
     messages: list[str] = field(default_factory=list)
     extendable: list[str] = field(default_factory=list)
     enums: list[tuple[str, bool]] = field(default_factory=list)
-    """Full names, and whether a field of proto3 may have the type."""
+    """Full names, each with True if a field of proto3 may have the type."""
     public: list[File] = field(default_factory=list)
 
     def visible(self) -> Iterator[File]:
@@ -152,7 +152,7 @@ class _Maker:
             parts = [self._root, *([folder] if folder else []), self._draw.choice(FILES) + ".proto"]
             name = "/".join(parts)
             layout = Layout({name}, Imports.RELATIVE, tidy=True)
-            # A folder `x_pb2` gets a name of its own, which must be nobody else's.
+            # A folder `x_pb2` gets another name, which no other folder may have.
             module = layout.module(name).replace("x_pb2_.", "x_pb2.")
             if module not in self._modules:
                 self._modules.add(module)
@@ -160,7 +160,7 @@ class _Maker:
 
     def _file(self, name: str, before: list[File], number: int) -> File:
         syntax = self._draw.choice(['syntax = "proto3"', 'syntax = "proto2"', 'edition = "2023"'])
-        # A package of its own each, as types of one package may not have the same name.
+        # A separate package each, as types of one package may not have the same name.
         word = self._draw.choice(self._draw.choice(POOLS))
         file = File(name, f"{self._root}.p{number}_.{word}", syntax)
         lines = []

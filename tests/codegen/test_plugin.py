@@ -50,7 +50,7 @@ def test_the_plugin_fits_protocs_own_modules(
         "CatalogStub(channel)\n"
     )
     assert generated.run("-c", script).stderr == ""
-    # protoc's own digits import is no Python, so the module that has it is only compiled.
+    # protoc's own import of digits is not valid Python, so the module with it is only compiled.
     text = (tmp_path / "in/lambda/folder_localrpc.py").read_text()
     assert 'digits_pb2 = import_module("2023.digits_pb2")' in text.replace("messages", "digits")
     compile(text, "folder_localrpc.py", "exec")

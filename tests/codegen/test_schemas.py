@@ -1,6 +1,6 @@
 """Random schemas become modules that import, type-check, and do what their protos say.
 
-tests/soak/test_schemas.py goes on for an hour. What a seed has found is in protos/odd, since a
+tests/soak/test_schemas.py continues for an hour. What a seed has found is in protos/odd, since a
 seed means another schema as soon as the generator of schemas changes.
 """
 

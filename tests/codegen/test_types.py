@@ -111,7 +111,7 @@ def test_annotations_can_be_evaluated_at_run_time(generated: Generated) -> None:
 
 
 def test_correct_code_runs_as_its_types_say(generated: Generated) -> None:
-    """What type checkers accept is there: `_r_None`, names of public imports, nested types."""
+    """What type checkers accept exists: `_r_None`, names of public imports, nested types."""
     (generated.folder / "right.py").write_text((USERS / "right.py").read_text())
     script = (
         "from unittest.mock import Mock\n"

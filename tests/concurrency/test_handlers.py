@@ -1,4 +1,4 @@
-"""Handlers that wait, for each other or for long, hold up nobody else."""
+"""Handlers that wait, for each other or for long, delay no other call."""
 
 from __future__ import annotations
 

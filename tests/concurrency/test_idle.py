@@ -24,7 +24,7 @@ def test_an_idle_pair_sleeps(meeting_target: str) -> None:
     ):
         pids = (server.pid, client.pid)
         # The figure is a rate, so there is time to pass; the bound is that of a poll loop.
-        # A server with ?wakeup=spin goes on for a second in case a call comes.
+        # A server with ?wakeup=spin spins for a second in case a call comes.
         threading.Event().wait(1.5 if "wakeup=spin" in meeting_target else 0.3)
         before = sum(map(context_switches, pids))
         threading.Event().wait(1)

@@ -1,6 +1,6 @@
 """More clients at once than a server's leader looks at: each has its turn, and none waits for ever.
 
-The leader keeps the connections that it heard from lately in a list of 64 (hot.c), so what is
+The leader keeps the connections that were active recently in a list of 64 (hot.c), so what is
 to be seen begins with the 65th.
 """
 
@@ -102,7 +102,7 @@ def test_no_client_of_many_waits_for_ever(distinct_meeting_target: str, count: i
                 client.__exit__()
 
 
-# One thread that is server and clients: who is served when is not the scheduler's to say.
+# One thread is server and clients, so that the scheduler does not decide the order.
 
 METHOD = b"\1\0\0\0/turns/turn"
 OPEN = b"\1\0\0\0" + b"\0\0\0\0" + b"\xff" * 8 + b"request"

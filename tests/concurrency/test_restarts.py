@@ -28,7 +28,7 @@ CLIENTS = 3
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 RESTARTS = 50 if FULL else 12
 NEWCOMERS = 200 if FULL else 20
-"""Clients who call once between two restarts, at least."""
+"""At least so many clients make one call between two restarts."""
 QUICK = (("grpc.initial_reconnect_backoff_ms", 10), ("grpc.max_reconnect_backoff_ms", 50))
 
 pytestmark = pytest.mark.timeout(1800 if FULL else 120)
@@ -131,7 +131,7 @@ LAST_WORDS = [hangs_up, hangs_up_in_its_hello, says_that_it_stops]
 def test_a_client_that_reaches_a_stopping_server_dials_again(
     target: str, last_word: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has seen its call, and the next server stands at the same socket."""
+    """No server has seen its call, and the next server listens at the same socket."""
     monkeypatch.setattr(keeper, "_REDIAL_LIMIT", PATIENCE)
     door = listen(target)
     with futures.ThreadPoolExecutor(1) as pool, dial(target) as channel:

@@ -1,4 +1,4 @@
-"""A stopped server's door fills up: who knocks there waits, but not beyond a deadline."""
+"""The accept queue of a stopped server fills up: new clients wait, but not beyond a deadline."""
 
 from __future__ import annotations
 

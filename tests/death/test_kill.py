@@ -1,4 +1,4 @@
-"""kill -9 of either side in the middle of every kind of call: the other side hears at once."""
+"""kill -9 of either side in the middle of every kind of call: the other side notices at once."""
 
 from __future__ import annotations
 

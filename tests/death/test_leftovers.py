@@ -74,7 +74,7 @@ def test_one_channel_through_many_servers_leaves_nothing(target: str) -> None:
         echo: Any = channel.unary_unary("/station/echo")
 
         def miss() -> None:
-            """Hear of the last server's end: what a connection has depends on how it was used."""
+            """Wait for the last server's end: what a connection has depends on how it was used."""
             with pytest.raises(grpc.RpcError):
                 echo(b"x")
 

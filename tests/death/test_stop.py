@@ -63,7 +63,7 @@ def test_a_stopped_server_does_not_hold_up_a_deadline(target: str, name: str) ->
         error: Any = caught.value
         assert error.code() is Code.DEADLINE_EXCEEDED
         server.go_on()
-        # What the server makes of the late call is no answer to these.
+        # The server's result of the late call is not an answer to these.
         for number in range(20):
             assert echo(b"%d" % number, timeout=PATIENCE) == b"%d" % number
         assert stage.channel.stream_unary("/station/consume")(iter([b"x"] * 3)) == b"3"

@@ -29,7 +29,7 @@ def commands(program: str) -> list[list[str]]:
 
 
 def wait_for(path: Path) -> None:
-    """Until the server listens: nobody sees its name before it does."""
+    """Wait until the server listens: its name does not exist before that."""
     deadline = time.monotonic() + 20
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not appear"
@@ -71,7 +71,7 @@ def test_the_first_example_works_as_it_stands(example: Path) -> None:
 
 def test_the_example_of_a_test_passes(example: Path) -> None:
     pytest_alone = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=."]
-    # The plugin by its module, so that a checkout needs no metadata of its own.
+    # Load the plugin by its module, so that a checkout needs no metadata.
     said = subprocess.run(
         [*pytest_alone, "-p", "localrpc._pytest", "test_greeter.py"],
         cwd=example,

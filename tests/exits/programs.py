@@ -83,7 +83,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Its main thread has to see signals, whatever this run has switched off.
+            # Its main thread has to handle signals, even if this run has disabled timers.
             env=os.environ | {"PYTHONPATH": str(ROOT), "LOCALRPC_TIMERS": "on"},
         )
 

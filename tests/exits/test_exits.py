@@ -1,4 +1,4 @@
-"""No exit hangs, whatever is left undone; and none has anything to say about it."""
+"""No exit hangs, whatever is left open, and none prints anything."""
 
 from __future__ import annotations
 

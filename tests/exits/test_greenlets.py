@@ -1,4 +1,4 @@
-"""A process that gevent or eventlet has patched is told so, and what to leave alone."""
+"""A process that gevent or eventlet has patched gets an error that says what not to patch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ handlers = [grpc.method_handlers_generic_handler("s", methods)]
 REFUSED = """
 for make in (
     lambda: localrpc.server(futures.ThreadPoolExecutor(1)),
-    lambda: localrpc.insecure_channel("shm:nobody"),
+    lambda: localrpc.insecure_channel("shm:nothing"),
     lambda: localrpc.spawn_channel([sys.executable, "-c", ""]),
     lambda: localrpc.fork_channel(lambda server: None),
 ):

@@ -1,4 +1,4 @@
-"""SIGINT interrupts whatever waits; stop_on_signals makes a stop of it."""
+"""SIGINT interrupts every wait; stop_on_signals turns it into a stop."""
 
 from __future__ import annotations
 

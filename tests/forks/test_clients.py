@@ -1,4 +1,4 @@
-"""A channel over a fork: the child gets a connection of its own, the parent keeps its."""
+"""A channel over a fork: the child connects again, the parent keeps its connection."""
 
 from __future__ import annotations
 

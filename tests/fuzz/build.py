@@ -30,7 +30,7 @@ FUZZED = {
     "queues": ("links/mqueue", "links/sysv"),
     "spool": ("links/spool", "links/folder"),
 }
-"""What each target is there for, of the core's files; fuzz_TARGET.c begins with its invariant."""
+"""The files of the core that each target covers; fuzz_TARGET.c begins with its invariant."""
 TARGETS = tuple(FUZZED)
 PYTHON_TARGET = "greeting"
 

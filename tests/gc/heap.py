@@ -1,4 +1,4 @@
-"""What of ours is on the heap, with a collector that does nothing."""
+"""Counts localrpc's objects on the heap, with the collector disabled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ONCE = {"Io", "WorkerIo"}
 def uncollected() -> Iterator[None]:
     """Without the collector, and without log records, which keep the frames of exceptions.
 
-    What is there already is out of sight meanwhile: late in a long run of tests that is much.
+    Objects that exist before are hidden meanwhile: late in a long run of tests they are many.
     """
     gc.disable()
     gc.freeze()
@@ -45,7 +45,7 @@ def live() -> Counter[str]:
 
 
 def _kind(each: object) -> str:
-    """The name of its type if that is one of ours."""
+    """Return the name of its type if that is one of localrpc's."""
     kind = type(each)
     name = f"{kind.__module__}.{kind.__qualname__}"
     return name if name.startswith("localrpc.") and kind.__name__ not in ONCE else ""
@@ -74,7 +74,7 @@ def _describe(each: Any) -> str:
 def check(once: Callable[[], object], rounds: int = 20) -> None:
     """`once` leaves nothing behind: nothing alive, nothing in the system, nothing to collect."""
     with uncollected():
-        once()  # what is there only once
+        once()  # for what is created only once
         once()
         garbage()
         before, there = live(), census.take()
@@ -94,7 +94,7 @@ def check(once: Callable[[], object], rounds: int = 20) -> None:
 
 
 def _left(before: Counter[str], there: census.Census, patience: float) -> dict[str, object]:
-    """What there is more of, once threads have ended and handlers have heard of their clients."""
+    """Return what there is more of, once threads have ended and handlers know of their clients."""
     pause, until = 0.01, monotonic() + patience
     while more := _more(before, there):
         if monotonic() > until:

@@ -19,7 +19,7 @@ class Home(House):
     """Every method is known to both sides from the start."""
 
     def __init__(self, target: str, nobody: str = "") -> None:
-        """At `nobody` nobody listens."""
+        """`nobody` is a target without a server."""
         super().__init__(target)
         self.nobody = nobody
         linger: Any = grpc.unary_unary_rpc_method_handler(self.linger)
@@ -35,7 +35,7 @@ class Home(House):
         return self
 
     def linger(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        """As watch(), and nobody hears of it."""
+        """As watch(), without a callback of the test."""
         over = threading.Event()
         if context.add_callback(over.set):
             over.wait(PATIENCE)
@@ -298,7 +298,7 @@ def chat_cancelled(house: House, **how: Any) -> None:
 
 
 def left(house: House) -> None:
-    """The handler has heard of its call's end."""
+    """Wait until the handler knows of its call's end."""
     assert house.ended.wait(PATIENCE)
     house.gate.set()  # a stream's handler waits for that, too
     house.ended.clear()

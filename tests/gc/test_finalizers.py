@@ -1,4 +1,4 @@
-"""A finalizer takes no lock: it runs anywhere, also inside whoever holds that lock."""
+"""A finalizer takes no lock: it runs anywhere, even in a thread that holds that lock."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _real = {"Lock": threading.Lock, "RLock": threading.RLock}
 
 
 class Watch:
-    """Knows which threads are inside a finalizer of ours, and what they do there."""
+    """Knows which threads are inside a finalizer of localrpc, and what they do there."""
 
     def __init__(self) -> None:
         self._inside = threading.local()
@@ -81,7 +81,7 @@ def watched_lock(watch: Watch, kind: str) -> Callable[[], Any]:
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
-    """From here on every lock and every finalizer of ours is watched."""
+    """From here on every lock and every finalizer of localrpc is watched."""
     one = Watch()
     for kind in _real:
         monkeypatch.setattr(threading, kind, watched_lock(one, kind))
@@ -163,7 +163,7 @@ def test_a_failing_deferred_function_does_not_stop_the_others() -> None:
 
 
 def test_finalizers_run_inside_every_allocation(one_target: str) -> None:
-    """Garbage of other threads is collected by whoever allocates, locks held or not."""
+    """Garbage of other threads is collected by the thread that allocates, with or without locks."""
     over, failures = threading.Event(), []
     threshold = gc.get_threshold()
 
@@ -245,7 +245,7 @@ _FORK = (
     + """
 child = os.fork()
 if child == 0:
-    # What the parent has is not the child's to end; dropping it says nothing to anybody.
+    # The child must not end what the parent has; dropping it sends nothing to a peer.
     del waiting, stream, ready
     channel = server = never_started = None
     from localrpc.drive import finalizers

@@ -1,4 +1,4 @@
-"""Whatever is dropped is gone, with all that it held, though the collector never runs."""
+"""Objects that are dropped are freed with all that they held, without the garbage collector."""
 
 from __future__ import annotations
 

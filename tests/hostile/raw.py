@@ -61,7 +61,7 @@ class RawClient:
         return int(result)
 
     def expect_end(self) -> None:
-        """The server ends the connection, whatever it may have said before."""
+        """Wait until the server ends the connection; it may send frames before."""
         while (result := self.receive()) == 1:
             pass
         assert result == lib.LR_CLOSED, result
@@ -80,7 +80,7 @@ def raw_client(target: str) -> Iterator[RawClient]:
 
 
 class RawSocket:
-    """A greeted socket, and the memory offered over it if `ring` says so."""
+    """Return a socket after the handshake, and the memory offered over it if `ring`."""
 
     def __init__(self, target: str, *, ring: bool, bell: int | None = None) -> None:
         self.sock = connect(target)
@@ -124,11 +124,11 @@ class RawSocket:
         os.eventfd_read(self.their_bell)
 
     def await_frame(self) -> None:
-        """The server's first; no bell tells of it."""
+        """Return the server's first one; no bell announces it."""
         await_that(lambda: any(self.theirs[TAIL : TAIL + 8]), "the server's first frame")
 
     def ended(self) -> bool:
-        """Whether the server hangs up."""
+        """Return True if the server closes the connection."""
         try:
             while data := self.sock.recv(65536):
                 assert data

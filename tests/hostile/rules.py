@@ -40,7 +40,7 @@ class Row(NamedTuple):
     act: Callable[[Peer], None]
     broken: bool = True
     unread: bool = False
-    """Whether it is broken only while the receiver takes nothing."""
+    """True if it is broken only while the receiver reads nothing."""
 
     def __str__(self) -> str:
         return f"{self.section} {self.text}"
@@ -217,7 +217,7 @@ def _client() -> Iterator[Row]:
               after(says(RESET, u32(1)), says(OPEN, opening(), call=2 * SLOT)), False)  # fmt: skip
     yield Row(3, "frames behind RESET", after(says(RESET, u32(1)), _late_too), False)
     yield Row(3, "a timeout of any size", _timeouts, False)
-    yield Row(3, "a method that nobody has", _unknown_method, False)
+    yield Row(3, "a method that does not exist", _unknown_method, False)
     yield from _allowed_of_both()
 
 

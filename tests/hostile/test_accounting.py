@@ -63,7 +63,7 @@ def send(
     call: int = SLOT,
     heard: list[bytes] | None = None,
 ) -> bool:
-    """False once the server does not read, or has hung up; `heard` gets the texts of resets."""
+    """Return False once the server stops reading or closes; add texts of resets to `heard`."""
     for _ in range(200):
         result = client.send(kind, payload, flags=flags, call=call)
         if result:
@@ -200,7 +200,7 @@ def test_a_client_charges_what_it_has_not_read(target: str) -> None:
 
     with server(target, act), dial(target) as channel:
         call = channel.unary_stream("/a/b")(b"", timeout=PATIENCE)
-        channel.subscribe(lambda state: None)  # somebody reads, but not this call
+        channel.subscribe(lambda state: None)  # a thread reads, but not this call
         await_that(lambda: figures(channel).queued_bytes >= 64_000, "the charge")
         assert figures(channel).queued_bytes < 70_000
         assert figures(channel).miscounted == 0

@@ -172,7 +172,7 @@ def test_random_frames_harm_no_other_client(
     assert figures(station.server).miscounted == 0
 
 
-# Only a socket takes bytes that are no frames from a client made by hand.
+# Only a socket accepts bytes that are not frames from a client made by hand.
 @pytest.mark.parametrize("target", ["unix", "tcp"], indirect=True)
 def test_random_bytes_harm_no_other_client(target: str, bystander: Stage) -> None:
     draw = random.Random(1)
@@ -218,7 +218,7 @@ def test_unread_answers_are_bounded(target: str, station: Station, bystander: St
             else:
                 refused += 1
                 bystander.channel.unary_unary("/station/echo")(b"x")
-            assert sent * 16_000 < 256 * MIB, "the server takes whatever comes"
+            assert sent * 16_000 < 256 * MIB, "the server accepts any amount"
         # The answers that were posted, and of the requests at most as many as may wait.
         assert queued_bytes(station.server) < 2 * MIB + MOST_WAITING * (len(payload) + 512)
     await_that(lambda: queued_bytes(station.server) == 0, "what was not read to go")

@@ -110,7 +110,7 @@ def test_a_bell_that_was_not_filled_harms_its_owner_alone(
 
 
 def test_a_client_may_do_to_the_servers_bell_what_it_likes(target: str, bystander: Stage) -> None:
-    """Nobody reads or writes it there; epoll alone knows it."""
+    """No side reads or writes it here; only epoll watches it."""
     with raw_socket(target, ring=True) as client:
         os.set_blocking(client.their_bell, True)
         for _ in range(3):

@@ -92,7 +92,7 @@ def test_a_mistake_of_the_servers_makes_the_call_unavailable(target: str, mistak
 
 
 def test_an_end_right_behind_an_answer_is_seen(target: str) -> None:
-    """One event may tell of both, and there is no other for the end."""
+    """One event may stand for both, and the end causes no other one."""
 
     def act(connection: Connection, call: int) -> None:
         put(connection, lib.LR_T_STATUS, bytes(4) + b"x", lib.LR_F_MESSAGE, call)

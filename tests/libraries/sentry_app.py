@@ -28,7 +28,7 @@ class Kept(Transport):
 
 @contextmanager
 def recording(story: list[Any]) -> Iterator[None]:
-    """Add to `story` what is sent meanwhile, in an order of its own."""
+    """Add to `story` what is sent meanwhile, in a fixed order."""
     _sent.clear()
     with sentry_sdk.start_transaction(name="client"):
         yield

@@ -40,7 +40,7 @@ has no handler for it, and with that nothing to trace."""
 
 
 class Traces:
-    """A provider of its own, and what it was given."""
+    """A separate provider, and the spans that it was given."""
 
     def __init__(self) -> None:
         from opentelemetry.sdk.trace import TracerProvider
@@ -52,7 +52,7 @@ class Traces:
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
 
     def spans(self) -> Counter[Any]:
-        """What they say, and of each whether and by what it was caused; not who the peer is."""
+        """The contents of spans, and their parents if they have one; not the peer's identity."""
         await_that(lambda: len(self.exporter.get_finished_spans()) >= 2 * CALLS - 1, "all spans")
         spans = self.exporter.get_finished_spans()
         names = {span.context.span_id: (span.name, span.kind.name) for span in spans}
@@ -223,7 +223,7 @@ def test_a_channel_by_grpc_s_function_is_traced_once_when_it_is_patched_last(
 
 
 def test_peer_credentials_are_those_of_a_traced_context() -> None:
-    """Tracing wraps the context; who calls is known all the same."""
+    """Tracing wraps the context; the caller is known nevertheless."""
     pids: list[int] = []
 
     class Asking(Service):

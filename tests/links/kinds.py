@@ -41,7 +41,7 @@ class Kind(NamedTuple):
     memory: str = "memfd"
 
     def at(self, folder: Path | str) -> str:
-        """A target at which nobody listens yet."""
+        """Return a target without a server."""
         port = free_port() if "{port}" in self.target else 0
         return self.target.format(tmp=folder, port=port)
 
@@ -68,7 +68,7 @@ KINDS = {
     "inproc": Kind("inproc:{tmp}/link", wakeup="socket"),
 }
 MEETING = [name for name, kind in KINDS.items() if scheme_for(kind.target.partition(":")[0]).meets]
-"""Those with a client in a process of its own."""
+"""The kinds whose client is a separate process."""
 
 
 class Frame(NamedTuple):
@@ -87,11 +87,11 @@ class End:
     peer: End | None = None
     """The other end, if it is in this process: it sends the rest of what it has begun."""
     sending: threading.Lock = field(default_factory=threading.Lock)
-    """Bare links have none of their own, and whoever receives has the other end flush."""
+    """Bare links have no thread, so the receiver makes the other end flush."""
     closed: bool = False
 
     def flush(self) -> bool:
-        """Whether all that was sent is out."""
+        """Return True if all that was sent is out."""
         with self.sending:
             return self.closed or bool(lib.lr_link_flush(self.connection.link.raw))
 
@@ -142,7 +142,7 @@ class End:
             lib.lr_link_hang_up(self.connection.link.raw)
 
     def unseen(self) -> bool:
-        """Whether the peer cannot have read what was sent last."""
+        """Return True if the peer cannot have read the last message."""
         return bool(lib.lr_link_unseen(self.connection.link.raw))
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ exec(sys.argv[4])
 
 @contextmanager
 def child(name: str, folder: Path, script: str) -> Iterator[tuple[subprocess.Popen[str], End]]:
-    """A client in a process of its own, which runs `script` on its `end`; our end of the link."""
+    """A client in a separate process, which runs `script` on its `end`; our end of the link."""
     kind = KINDS[name]
     address = parse_target(kind.at(folder))
     listener = transport_for(address.scheme).listen(address, parse_options(kind.options))

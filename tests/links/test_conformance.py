@@ -1,4 +1,4 @@
-"""What every link does, whatever it is made of.
+"""The behaviour of every link, of any kind.
 
 Invariant: frames come out in the order and with the content they went in, once
 each, and nothing else comes out; then the end, once the sender is gone.
@@ -119,7 +119,7 @@ def test_a_waiting_reader_is_woken_each_time(ends: tuple[End, End]) -> None:
 
 def test_a_waiting_reader_uses_no_processor_time(ends: tuple[End, End]) -> None:
     client, server = ends
-    # Once woken, by whatever wakes it, it has no reason to wake again.
+    # Once woken, it has no reason to wake again.
     assert client.receive(0.01) == lib.LR_TIMEOUT
     assert server.try_send(frame(1)) == 1
     client.expect(frame(1))
@@ -168,7 +168,7 @@ def test_what_was_sent_before_the_end_comes_first(ends: tuple[End, End]) -> None
     client, server = ends
     for number in range(20):
         assert client.try_send(frame(number)) == 1
-    # Who holds back a rest gives it out as the other reads.
+    # A sender that holds back a rest sends it as the other side reads.
     closing = threading.Thread(target=client.close)
     closing.start()
     for number in range(20):
@@ -181,8 +181,8 @@ def test_what_was_sent_before_the_end_comes_first(ends: tuple[End, End]) -> None
 def test_a_call_that_comes_after_the_end_can_be_made_elsewhere(ends: tuple[End, End]) -> None:
     client, server = ends
     server.hang_up()
-    server.receive(0)  # as a thread of its may that has not heard yet
-    # The link refuses the call, or knows that nobody has it.
+    server.receive(0)  # as a thread of the server may that does not know of the end yet
+    # The link refuses the call, or knows that the peer has not read it.
     if client.try_send(Frame(lib.LR_T_OPEN, 0, 1, bytes(64))) == 1:
         assert client.receive() == lib.LR_CLOSED
         assert client.unseen()
@@ -199,7 +199,7 @@ def test_a_call_that_the_peer_has_read_is_not_made_again(ends: tuple[End, End]) 
 
 
 TELLS = [name for name in MEETING if KINDS[name].wakeup not in ("socket", "inotify", "poll")]
-"""Where it can be told what a dead peer has left unread; a socket's kernel throws it away."""
+"""The kinds that tell what a dead peer has left unread; a socket's kernel discards it."""
 
 
 @pytest.mark.parametrize("kind", TELLS)

@@ -141,7 +141,7 @@ def test_no_bell_makes_its_ringer_wait() -> None:
 
 @only_where(seccomp.SUPPORTED, "the numbers of this machine's system calls are not known here")
 def test_a_bell_that_can_only_be_read_with_waiting_ends_its_connection_first() -> None:
-    """Before Linux 5.8 a read of an eventfd cannot be told not to wait."""
+    """Before Linux 5.8 a read of an eventfd always blocks unless the eventfd is non-blocking."""
     script = """
 import os
 from tests.links.test_hostile_ring import EPOCH, HandMade
@@ -268,7 +268,7 @@ def test_a_tail_that_goes_back_ends_the_connection(ring: HandMade) -> None:
 @pytest.mark.parametrize("head", [1 << 62, 1 << 17, (1 << 64) - 8])
 def test_a_head_that_was_never_reached_ends_the_connection(ring: HandMade, head: int) -> None:
     ring.put(HEAD, head)
-    # Looked at once the ring, of two frames less a header, seems full.
+    # Check once the ring, of two frames less a header, seems full.
     assert ring.send(65536) == 1
     assert ring.send(65536) == lib.LR_CLOSED
 

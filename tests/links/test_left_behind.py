@@ -1,7 +1,7 @@
-"""What an engine has accepted arrives, though nobody enters the engine again.
+"""What an engine has accepted arrives, though no thread enters the engine again.
 
-A client's threads send for themselves; what there was no room for must not wait for the next
-call. The peer here is a bare link, which reads only when told to.
+A client's threads send for themselves; data for which there was no room must not wait for the
+next call. The peer here is a bare link, which reads only on request.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What user code sees, told twice: once by grpcio, once by localrpc."""
+"""What user code sees, recorded twice: with grpcio and with localrpc."""

@@ -25,15 +25,15 @@ class Backend:
     reference: Backend | None = field(default=None, repr=False)
     """What it is compared with, if not with grpcio over a Unix socket."""
     by_grpcio: bool = False
-    """Whether grpcio carries the calls, so that its oddities and its races show."""
+    """True if grpcio carries the calls, so that its oddities and its races show."""
 
     @property
     def has_paths(self) -> bool:
-        """Whether its addresses are files."""
+        """True if its addresses are files."""
         return "/" in self.address("/path")
 
     def fresh_address(self, directory: str) -> str:
-        """An address at which nobody listens yet."""
+        """Return an address without a server."""
         return self.address(os.path.join(directory, f"s{next(_numbers)}"))
 
     def make_server(self, pool: Any, **arguments: Any) -> Any:
@@ -44,7 +44,7 @@ class Backend:
 
 
 def _filled(text: str) -> Callable[[str], str]:
-    """`text` with a name of its own: a path's last part, in its directory where there are any."""
+    """Return `text` with a unique name: a path's last part, in its directory if there is one."""
 
     def address(path: str) -> str:
         directory, name = os.path.split(path)
@@ -75,7 +75,7 @@ def _candidate(name: str, text: str) -> Backend:
 
 
 CANDIDATES = (
-    # grpcio against itself: a scenario that depends on timing is no yardstick.
+    # grpcio against itself: a scenario that depends on timing compares nothing.
     Backend("grpcio-again", "grpc", _filled("unix:{directory}/{name}"), by_grpcio=True),
     *(_candidate(name, text) for name, text in TARGETS.items()),
     _candidate("shm-path", "shm:{directory}/{name}?wakeup=signal&signo=SIGUSR2"),

@@ -65,7 +65,7 @@ DEVIATIONS: Mapping[str, Deviation] = {
         _except(single=[[_UNPACKED], b"ok"], string=[[_UNPACKED], b"ok"]), _CYTHON
     ),
     "metadata_user_agent": Deviation(
-        _except(seen=["grpc-python-localrpc"]), "a server can tell who calls"
+        _except(seen=["grpc-python-localrpc"]), "a server can tell which library calls"
     ),
     "server_port_of_another_server": Deviation(
         _except(taken="AddressInUse"), "a live endpoint is never stolen; grpcio takes its name away"
@@ -81,7 +81,7 @@ DEVIATIONS: Mapping[str, Deviation] = {
     ),
     "target_that_is_none": Deviation(
         lambda transcript: dict.fromkeys(transcript, True),
-        "a target nobody can mean is refused at once, by ValueError, with the known schemes",
+        "an invalid target is refused at once, by ValueError, with the known schemes",
         at_grpc=True,
     ),
 }

@@ -42,7 +42,7 @@ def _path(address: str) -> str:
 
 @scenario_of(*_NOISE)
 def server_is_sent(w: World, noise: str) -> Any:
-    """Whatever a stranger sends, and however he leaves, the calls of others go on."""
+    """Whatever a foreign peer sends, and however it leaves, the calls of others go on."""
     address = w.serve({"Do": handler("unary_unary", ok)})
     method = w.channel(address).unary_unary(f"/{SERVICE}/Do")
     before = method(b"")
@@ -55,7 +55,7 @@ def server_is_sent(w: World, noise: str) -> Any:
 
 @scenario_of(*_NOISE)
 def client_is_answered_with(w: World, noise: str) -> Any:
-    """A listener that is no server: it says something else, hangs up, and answers nobody again."""
+    """A listener that is not a server: it sends other bytes, closes, and does not answer again."""
     address = w.address()
     with occupy(address) as listener:
 
@@ -206,7 +206,7 @@ def nested_call_has_a_deadline_of_its_own(w: World) -> Transcript:
 
 @scenario_of("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 def handler_calls_its_own_server(w: World, kind: str) -> Any:
-    """A handler may call the server it runs on, over a channel of its own or a common one."""
+    """A handler may call the server it runs on, over a separate or a common channel."""
     address = w.address()
     channel = w.channel(address)
 

@@ -37,7 +37,7 @@ def _served(w: World) -> str:
 
 
 def _until(states: queue.Queue[Any], wanted: grpc.ChannelConnectivity) -> list[Any]:
-    """The states told until the wanted one, which must come."""
+    """Record the states up to the wanted one, which must come."""
     seen: list[Any] = []
     while wanted not in seen:
         seen.append(states.get(timeout=PATIENCE))

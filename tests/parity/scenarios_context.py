@@ -261,7 +261,7 @@ def context_is_told_of_the_end(w: World, kind: str) -> Any:
 
 @scenario
 def context_is_not_told_of_an_end_that_came_before(w: World) -> Transcript:
-    """add_callback() that comes too late says so, and calls nobody, also on a stopped server."""
+    """add_callback() that comes too late returns False, on a stopped server, too."""
 
     def story(end: Callable[[Any, Any, threading.Event], None]) -> Any:
         entered, asked, ran = w.gate(), w.gate(), w.gate()

@@ -441,7 +441,7 @@ def nonblocking_open_calls_are_not_concurrent_ones(w: World) -> Transcript:
         return b"held"
 
     class Pool(futures.ThreadPoolExecutor):
-        """Tells when a job is over: only then grpcio counts it no more."""
+        """Signals when a job is over: only then grpcio no longer counts it."""
 
         def submit(self, fn: Any, /, *args: Any, **named: Any) -> Any:
             future = super().submit(fn, *args, **named)

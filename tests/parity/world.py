@@ -169,7 +169,7 @@ class World:
             channel.close()
 
     def method(self, kind: str, behaviour: Behaviour, **codecs: Any) -> Any:
-        """A multicallable whose calls reach behaviour, on a server and channel of its own."""
+        """A multicallable whose calls reach behaviour, on a separate server and channel."""
         return getattr(self._served(handler(kind, behaviour)), kind)(f"/{SERVICE}/Do", **codecs)
 
     def method_of(self, served: Any) -> Any:

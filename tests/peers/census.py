@@ -15,7 +15,7 @@ from tests import own_ipc
 from tests.peers.journal import PATIENCE
 
 RING = r"localrpc-ring|/dev/shm/localrpc-|/SYSV6c72"
-"""In /proc/PID/maps: a mapping of a ring, whatever it is made of."""
+"""In /proc/PID/maps: a mapping of a ring, of any kind of memory."""
 
 started: set[str] = set()
 """Processes of this run, also those that are dead."""
@@ -56,7 +56,7 @@ def take() -> Census:
 
 
 def await_same(before: Census) -> None:
-    """Wait until nothing is there that was not there before; raises AssertionError."""
+    """Wait until there is nothing that was not there before. Raises AssertionError."""
     until = monotonic() + PATIENCE
     pause = threading.Event()
     while True:
@@ -107,7 +107,7 @@ def _names(runtime: str) -> Counter[str]:
 
 
 def _shared_memory() -> frozenset[str]:
-    """Of this run: without a /dev/shm of its own, what this process has made."""
+    """Of this run: without a separate /dev/shm, what this process has made."""
     prefix = "localrpc-" if own_ipc.posix_queues else f"localrpc-{_namespace()}-{os.getpid()}-"
     return frozenset(name for name in os.listdir("/dev/shm") if name.startswith(prefix))
 

@@ -24,7 +24,7 @@ def context_switches(pid: int) -> int:
 
 
 def anonymous_memory(pid: int) -> int:
-    """Bytes of its own that are in memory: RssAnon."""
+    """Bytes of private memory: RssAnon."""
     return _status(Path(f"/proc/{pid}/status"), "RssAnon") * 1024
 
 

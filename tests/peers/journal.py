@@ -34,7 +34,7 @@ class PipePen:
             try:
                 self._connection.send(words)
             except OSError:
-                pass  # nobody listens any more
+                pass  # the reader has gone
 
     def close(self) -> None:
         with self._lock:
@@ -60,7 +60,7 @@ class Journal:
                     self._heard.remove(entry)
                     return entry
             entry = self._next(max(until - monotonic(), 0))
-            assert entry, f"{words} was not heard; only {self._heard}"
+            assert entry, f"{words} did not arrive; only {self._heard}"
             self._heard.append(entry)
 
     def rest(self) -> list[tuple[Any, ...]]:

@@ -89,7 +89,7 @@ class Peer:
 
 
 def server(target: str) -> Peer:
-    """A station in a process of its own, serving."""
+    """A station in a separate process, serving."""
     peer = Peer(station.serve, target)
     peer.hear("serving")
     return peer

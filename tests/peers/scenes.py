@@ -100,7 +100,7 @@ def unary_large_request(stage: Stage) -> Finish:
 
 def unary_large_answer(stage: Stage) -> Finish:
     future = stage.channel.unary_unary("/station/answer").future(b"%d" % LARGE)
-    # Whoever waits for the answer reads all of it, unless it stops coming.
+    # A thread that waits for the answer reads all of it, unless it stops coming.
     await_that(lambda: stage.produced(stage.side) == 1, "an answer")
     stage.freeze()
     return lambda: future.result(PATIENCE)

@@ -17,7 +17,7 @@ _EVER = 120.0  # seconds: longer than any test
 
 
 class Station:
-    """Messages are bytes. `pen` hears of each call: entered, over, left.
+    """Messages are bytes. `pen` records each call: entered, over, left.
 
     "over" comes from the context's callback, "left" when the handler has ended.
     """
@@ -114,7 +114,7 @@ class Station:
     def _read(
         self, requests: Iterator[bytes], context: grpc.ServicerContext, name: str
     ) -> Iterator[bytes]:
-        """The requests; an iterator that breaks says so before the handler is left."""
+        """Yield the requests; record a failing iterator before the handler is left."""
         first = next(requests)
         self._enter(name, context)
         yield first

@@ -1,4 +1,4 @@
-"""Strangers in processes of their own, and a server of ours that they can reach."""
+"""grpcio peers in separate processes, and a localrpc server that they can reach."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def stranger_server(*arguments: str) -> Iterator[int]:
 
 
 def stranger_calls(target: str, *arguments: str) -> dict[str, Any]:
-    """What a grpcio client tells of its calls."""
+    """Return what a grpcio client reports of its calls."""
     done = subprocess.run(
         command("call", target, *arguments), cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -54,7 +54,7 @@ def stranger_calls(target: str, *arguments: str) -> dict[str, Any]:
 
 
 class Home:
-    """A server of ours with a Service; everything ends with the test."""
+    """A localrpc server with a Service; everything ends with the test."""
 
     def __init__(self, *, workers: int = 8, **named: Any) -> None:
         self.service = Service()

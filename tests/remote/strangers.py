@@ -1,6 +1,6 @@
 """A service, its server and its client, written with grpcio alone.
 
-As a program it is one or the other, in a process that has never heard of
+As a program it is one or the other, in a process that does not import
 localrpc: `serve [CERTIFICATE KEY]` prints its port and serves until its stdin
 ends, `call TARGET [CERTIFICATE]` prints the transcript of play() as JSON.
 """
@@ -88,7 +88,7 @@ class Service:
         return request
 
     def watch(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        """Goes on until its client has gone."""
+        """Continue until the client has gone."""
         context.add_callback(self.ended.set)
         yield b"watching"
         self.ended.wait(PATIENCE)

@@ -123,7 +123,7 @@ def test_other_server_credentials_are_refused_with_the_fix(
     text = str(caught.value)
     assert text.startswith(f"Failed to bind to address {one_target}: ")
     assert "not local ones; use add_insecure_port or grpc.local_server_credentials()" in text
-    home.open(one_target)  # and nobody holds the name
+    home.open(one_target)  # and the name is free
 
 
 def test_local_credentials_are_refused_for_other_machines(home: Home) -> None:

@@ -101,7 +101,7 @@ class Hearing(House):
 
 
 def test_a_request_iterator_may_wait_for_the_previous_answer(any_target: str) -> None:
-    """Nobody else is there to send its rest."""
+    """No other thread is there to send its rest."""
     house = Hearing(any_target)
     with house:
         made = threading.Event()

@@ -1,4 +1,4 @@
-"""Channels to children over inherited pipes: who gets them, and how each side ends."""
+"""Channels to children over inherited pipes: which process gets them, and how each side ends."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def offspring() -> set[str]:
 
 
 def exists(pid: int) -> bool:
-    """Whether that process is there, and no zombie."""
+    """Return True if that process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -267,7 +267,7 @@ def test_siblings_do_not_hold_each_others_pipes(pipes_before: set[str]) -> None:
 
 
 def assert_two_each(pids: list[int], pipes_before: set[str]) -> None:
-    """Each has two of our pipes, and nobody has another's."""
+    """Each has two of our pipes, and no process has another's."""
     ours = pipes_of(os.getpid()) - pipes_before
     held = [pipes_of(pid) & ours for pid in pids]
     assert [len(each) for each in held] == [2] * len(pids)
@@ -324,7 +324,7 @@ def test_a_channel_without_references_ends_its_child(called: bool) -> None:
         ask(channel, "pid")
     del channel
     gc.collect()
-    await_that(lambda: not Path(f"/proc/{pid}").exists(), "somebody to wait for the child")
+    await_that(lambda: not Path(f"/proc/{pid}").exists(), "the child to be waited for")
 
 
 def test_a_stub_keeps_the_child_of_a_channel_without_other_references() -> None:

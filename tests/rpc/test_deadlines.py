@@ -1,6 +1,6 @@
-"""After its deadline a call has ended with that, whatever its handler makes of it.
+"""After its deadline a call has ended with that, whatever its handler does.
 
-Invariant: nobody ever sees how a handler reacts to the deadline. An answer that has
+Invariant: a client never sees how a handler reacts to the deadline. An answer that has
 arrived before is kept, however late it is read.
 """
 
@@ -56,7 +56,7 @@ def read_to_the_end(context: grpc.ServicerContext, requests: Iterator[bytes]) ->
     try:
         list(requests)
     except grpc.RpcError:
-        poll(context, requests)  # grpcio's handler would be told before its deadline
+        poll(context, requests)  # grpcio's handler would know before its deadline
 
 
 def answer(context: grpc.ServicerContext) -> bytes:
@@ -239,7 +239,7 @@ def by_interceptor(channel: Any, request: bytes) -> grpc.StatusCode:
 
 
 def after(call: Any) -> Any:
-    """`call`, once its deadline has passed: nobody has read anything meanwhile."""
+    """`call`, once its deadline has passed: no thread has read anything meanwhile."""
     await_that(lambda: call.time_remaining() == 0, "its deadline")
     if type(call).__module__ == "grpc._channel":  # its core's clock is another one
         await_that(lambda: not call.is_active(), "its end")
@@ -299,7 +299,7 @@ def test_a_call_whose_deadline_passes_while_it_waits_for_a_connection(tmp_path: 
                 return code_of(lambda: channel.unary_unary("/a/b")(b"", timeout=timeout))
 
             with futures.ThreadPoolExecutor(4) as callers:
-                # One of them dials, and that it gives up is no failure of the others'.
+                # One of them dials; that it gives up is not a failure of the others.
                 codes = list(callers.map(call, (0.1, 0.2, 0.3, 0.4)))
             assert codes == [Code.DEADLINE_EXCEEDED] * 4
             begun = channel.unary_unary("/a/b").future(b"", timeout=0.1)
@@ -310,7 +310,7 @@ def test_a_call_whose_deadline_passes_while_it_waits_for_a_connection(tmp_path: 
 
 
 def once(attempt: Callable[[float], bool]) -> bool:
-    """Whether it succeeds with some timeout: on a busy machine a short one may be too short."""
+    """Try longer timeouts until one succeeds: on a busy machine a short one may be too short."""
     return any(attempt(0.1 * 2**number) for number in range(6))
 
 

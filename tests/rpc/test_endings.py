@@ -59,7 +59,7 @@ def test_a_deadline_ends_a_unary_call_on_time(house: House) -> None:
 
 
 def test_each_call_ends_at_its_own_deadline(house: House) -> None:
-    """Whoever watches the time for a call that sleeps is told of an earlier deadline."""
+    """The thread that watches the time for a sleeping call is told of an earlier deadline."""
     for late, soon in ((30, 0.1), (20, 0.05), (None, 0.1), (30, 0.02)):
         assert house.unary("echo")(b"x", timeout=late) == b"x"
         begin = time.monotonic()
@@ -146,7 +146,7 @@ def test_cancelling_breaks_the_handlers_request_iterator(house: House) -> None:
     house.enter()
     call.cancel()
     assert house.ended.wait(PATIENCE)
-    # grpcio's handler, one time in thirty on a busy machine, is told that the requests are over.
+    # On a busy machine grpcio's handler sometimes (1 in 30) sees the end of the requests instead.
     assert house.broken or house.target.startswith("grpc:")
 
 
@@ -291,7 +291,7 @@ def test_what_is_closed_does_not_wait_for_the_collector(target: str) -> None:
             assert next(stream) == b"first"
             stream.cancel()
 
-    one_round()  # what is there only once
+    one_round()  # for what is created only once
     gc.collect()
     gc.disable()
     try:
@@ -328,7 +328,7 @@ class SharingHouse(House):
         return b"done"
 
     def reads_on(self) -> bool:
-        """Whether the reader is inside the iterator again."""
+        """Return True if the reader is inside the iterator again."""
         frame = sys._current_frames().get(self.reader.ident or 0)
         while frame is not None and frame.f_code.co_name != "__next__":
             frame = frame.f_back

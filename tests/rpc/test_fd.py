@@ -1,4 +1,4 @@
-"""fd:, sockets that somebody else has made: by number, by name, listening and connected."""
+"""fd:, sockets from another process: by number, by name, listening and connected."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def who(request, context):
 def fork(request, context):
     if (heir := os.fork()) == 0:
         import signal
-        signal.alarm(60)  # in case nobody ends it
+        signal.alarm(60)  # in case the test does not end it
         signal.pause()
     return b"%d" % heir
 
@@ -59,7 +59,7 @@ handler = grpc.method_handlers_generic_handler(
 server = localrpc.server(futures.ThreadPoolExecutor(4), (handler,))
 for target in sys.argv[1:]:
     print(server.add_insecure_port(target), flush=True)
-# Before it serves anybody: a client that has its answer may send a signal at once.
+# Before it serves a client: a client that has its answer may send a signal at once.
 localrpc.stop_on_signals(server)
 server.start()
 print("serving", flush=True)
@@ -289,7 +289,7 @@ def test_both_ends_of_a_connection(pair: tuple[socket.socket, socket.socket]) ->
             session = channel._keeper.peek()
             assert session is not None
             assert session.connection.peer.pid == server.pid
-        # Its only client has gone, and nobody else can come.
+        # Its only client has gone, and no other can come.
         assert server.wait(PATIENCE) == 0
 
 
@@ -383,7 +383,7 @@ def test_a_descriptor_is_taken_over() -> None:
     channel.close()
 
 
-# ---- what is not to be had ----
+# ---- what is not available ----
 
 
 @pytest.fixture

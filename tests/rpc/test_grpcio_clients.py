@@ -1,4 +1,4 @@
-"""A grpcio client at a local server hears what is wrong, in its own protocol and at once."""
+"""A grpcio client at a local server gets an explanation, in its own protocol and at once."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_repeated_attempts_are_logged_once(dialled: str, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING), grpc.insecure_channel(dialled) as channel:
         for _ in range(50):
             _ask(channel, "unary_unary")
-        await_that(lambda: ADVICE in caplog.text, "the server says whom it has turned away")
+        await_that(lambda: ADVICE in caplog.text, "the server logs which client it has refused")
     lines = [line for line in caplog.messages if ADVICE in line]
     assert len(lines) == 1
 

@@ -26,7 +26,7 @@ class Notes(
     grpc.StreamStreamClientInterceptor,
     grpc.ServerInterceptor,
 ):
-    """Who was called, by whom it was noticed."""
+    """The method that was called, and the instruments that noticed it."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []

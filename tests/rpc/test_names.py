@@ -20,7 +20,7 @@ MANY = lib.LR_MAX_NAMES + 100
 
 
 class Gateway(grpc.GenericRpcHandler):
-    """Every method is there: it answers with its name, the metadata `k`, and the request."""
+    """Every method exists: it answers with its name, the metadata `k`, and the request."""
 
     def service(self, details: Any) -> Any:
         method = details.method

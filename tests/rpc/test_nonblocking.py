@@ -75,7 +75,7 @@ def test_a_thousand_watchers_on_a_pool_of_four(clinic: Clinic) -> None:
     assert {next(call).status for call in calls} == {NOT_SERVING}
     for call in calls:
         call.cancel()
-    await_that(lambda: clinic.watchers() == 0, "the servicer hears of every cancellation")
+    await_that(lambda: clinic.watchers() == 0, "the servicer notices every cancellation")
 
 
 def test_watchers_end_at_their_deadline(distinct_target: str) -> None:
@@ -86,7 +86,7 @@ def test_watchers_end_at_their_deadline(distinct_target: str) -> None:
             except (grpc.RpcError, AssertionError):
                 continue  # on a busy machine a short time may be too short
             assert {call.code() for call in calls} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-            await_that(lambda: clinic.watchers() == 0, "the servicer hears of every deadline")
+            await_that(lambda: clinic.watchers() == 0, "the servicer notices every deadline")
             return
     raise AssertionError("they do not begin in time")
 
@@ -95,7 +95,7 @@ def test_watchers_end_with_their_channel(clinic: Clinic) -> None:
     calls = clinic.watch(100)
     clinic.channel.close()
     assert {call.code() for call in calls} == {grpc.StatusCode.CANCELLED}
-    await_that(lambda: clinic.watchers() == 0, "the servicer hears of the channel's end")
+    await_that(lambda: clinic.watchers() == 0, "the servicer notices the channel's end")
 
 
 @pytest.mark.parametrize("grace", [None, 0.1])
@@ -103,7 +103,7 @@ def test_watchers_end_with_the_server(clinic: Clinic, grace: float | None) -> No
     calls = clinic.watch(100)
     assert clinic.server.stop(grace).wait(PATIENCE)
     assert {call.code() for call in calls} == {grpc.StatusCode.UNAVAILABLE}
-    await_that(lambda: clinic.watchers() == 0, "the servicer hears of the server's end")
+    await_that(lambda: clinic.watchers() == 0, "the servicer notices the server's end")
 
 
 class _Plain(grpc.ServerInterceptor):
@@ -112,7 +112,7 @@ class _Plain(grpc.ServerInterceptor):
 
 
 class _Pool(futures.ThreadPoolExecutor):
-    """Of a class of its own: every call is submitted to it."""
+    """A subclass, so that every call is submitted to it."""
 
 
 @pytest.mark.parametrize("interceptors", [(), (_Plain(),)], ids=["", "intercepted"])
@@ -144,7 +144,7 @@ def test_health_with_a_pool_of_its_own_answers_while_the_server_is_busy(
                 calls = clinic.watch(20, timeout=PATIENCE)
                 for call in calls:
                     call.cancel()
-                await_that(lambda: clinic.watchers() == 0, "the servicer hears of their end")
+                await_that(lambda: clinic.watchers() == 0, "the servicer notices their end")
         finally:
             gate.set()
         assert [call.result(PATIENCE) for call in held] == [b"held"] * 6
@@ -203,7 +203,7 @@ def test_ending_a_call_does_not_wait_for_a_message_without_credit(
     distinct_target: str, size: int
 ) -> None:
     server, channel, on_next, call = _open_call(distinct_target)
-    # Somebody reads what comes, for another call, so that the window of this one fills.
+    # A thread reads the connection for another call, so that the window of this one fills.
     other = channel.unary_stream("/open/do")(b"")
     reader = threading.Thread(target=other.code)
     reader.start()
@@ -221,7 +221,7 @@ def test_ending_a_call_does_not_wait_for_a_large_message_in_transit(distinct_tar
     server, channel, on_next, call = _open_call(distinct_target)
     before = figures(server).frames_out
     sender = _Sender(on_next, LARGE)
-    # It can begin, and not end before somebody reads.
+    # It can begin, and not end before a thread reads.
     await_that(lambda: figures(server).frames_out > before, "a part of the message")
     assert sender.sent == 0
     sender.end_call(call)

@@ -112,7 +112,7 @@ class _Nobody(Dialer):
     """Never finds a server."""
 
     def dial(self, attempt: Attempt) -> Connection:
-        raise ConnectError("unix:nobody", "nobody is there")
+        raise ConnectError("unix:nothing", "nothing listens")
 
 
 def pauses(target: str, options: Any) -> list[float]:

@@ -2,10 +2,10 @@
 
 The oracle looks at each call alone: it ends once, not later than its deadline and the slack
 of a loaded machine, and with a status that its own history allows. OK brings what was asked
-for; CANCELLED comes to whom cancelled; DEADLINE_EXCEEDED to whose clock says so; UNAVAILABLE
-only while, or just after, somebody did something to the server; RESOURCE_EXHAUSTED only from
-a limit that the server has. At the end nothing of a call is left in server or client, and
-both still serve and call.
+for; CANCELLED comes to calls that were cancelled; DEADLINE_EXCEEDED to calls whose deadline has
+passed; UNAVAILABLE only during, or just after, trouble with the server; RESOURCE_EXHAUSTED only
+from a limit that the server has. At the end nothing of a call is left in server or client,
+and both still serve and call.
 
 Some seconds a target in an ordinary run, 30 minutes at full length (LOCALRPC_SOAK=full).
 LOCALRPC_SEED has a run's draws again. Seed and counts are printed: `pytest -s`.
@@ -67,7 +67,7 @@ def _wait_a_little(context: grpc.ServicerContext, seconds: float) -> None:
 
 
 def _late(request: bytes, context: grpc.ServicerContext) -> bytes:
-    """Talks on whatever has become of its call."""
+    """Continues to use its call, whatever has become of it."""
     _wait_a_little(context, 0.05)
     context.set_trailing_metadata((("late", "yes"),))
     return request
@@ -174,7 +174,7 @@ class Attempt:
             assert "max_waiting_calls_per_user" in details, details
         else:
             assert code is Code.UNAVAILABLE, (code, details)
-            assert troubled(self.began), f"nobody touched the server: {details}"
+            assert troubled(self.began), f"there was no trouble with the server: {details}"
 
 
 class Client(threading.Thread):
@@ -212,13 +212,13 @@ class Client(threading.Thread):
             failed: Any = error
             attempt.judge(failed.code(), failed.details(), self.troubled)
             if failed.code() is Code.UNAVAILABLE:
-                self.over.wait(0.01)  # nobody is there: leave the others the processor
+                self.over.wait(0.01)  # there is no server: leave the others the processor
             return str(failed.code().name)
         return "OK"
 
 
 def call_at_random(target: str, count: int, seed: int, words: Any, pen: Pen) -> None:
-    """A process's whole life as `count` clients, told of trouble through the pipe `words`."""
+    """A process's whole life as `count` clients, informed of trouble through the pipe `words`."""
     most_descriptors()
     over = threading.Event()
     last: list[float] = [time.monotonic()]
@@ -231,7 +231,7 @@ def call_at_random(target: str, count: int, seed: int, words: Any, pen: Pen) -> 
     for client in clients:
         client.start()
     while True:
-        # A kill is told before it is done, and its end afterwards.
+        # A kill is announced before it is done, and its end afterwards.
         try:
             word = words.recv() if words.poll(0.2) else None
         except EOFError:
@@ -299,7 +299,7 @@ def test_every_call_ends_once_with_what_its_history_allows(target: str) -> None:
             for ours, _ in pipes:
                 ours.send("trouble")
             for ours, _ in pipes:
-                assert ours.poll(PATIENCE), "a client's process does not hear"
+                assert ours.poll(PATIENCE), "a client's process does not answer"
                 ours.recv()
             getattr(trouble, name)()
             troubles[name] += 1

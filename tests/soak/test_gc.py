@@ -1,4 +1,4 @@
-"""Whatever is dropped is gone, at full length: thousands of channels and calls, no collector.
+"""Objects that are dropped are freed, at full length: thousands of channels, no collector.
 
 Nothing in an ordinary run, which has tests/gc with the same scenes.
 """

@@ -1,4 +1,4 @@
-"""How soon the other side hears of kill -9, over many kills, and that they leave nothing.
+"""How soon the other side notices kill -9, over many kills, and that they leave nothing.
 
 200 kills of each side and target at full length (LOCALRPC_SOAK=full), a few
 in an ordinary run. The figures are printed: `pytest -s`, or tests/run --soak.
@@ -23,7 +23,7 @@ from tests.peers.station import Station
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 KILLS = 200 if FULL else 3
 SOON = 0.1
-"""Seconds, for 99 of 100 kills on an idle machine: told, not asserted."""
+"""Seconds, for 99 of 100 kills on an idle machine: printed, not asserted."""
 BOUND = 5.0
 
 pytestmark = pytest.mark.timeout(900 if FULL else 120)
@@ -33,7 +33,7 @@ def report(what: str, latencies: list[float]) -> None:
     ordered = sorted(latencies)
     soon = sum(latency <= SOON for latency in ordered)
     print(
-        f"\n{what}: {len(ordered)} kills, heard after "
+        f"\n{what}: {len(ordered)} kills, noticed after "
         f"p50 {ordered[len(ordered) // 2] * 1e3:.2f} ms, "
         f"p99 {ordered[len(ordered) * 99 // 100] * 1e3:.2f} ms, "
         f"max {ordered[-1] * 1e3:.2f} ms; {soon} within {SOON * 1e3:.0f} ms"

@@ -1,4 +1,4 @@
-"""The suites' scenes over and over, with figures: random calls, restarts, stops, forks, strangers.
+"""The suites' scenes over and over, with figures: calls, restarts, stops, forks, foreign peers.
 
 Minutes at full length (LOCALRPC_SOAK=full), seconds in an ordinary run. The
 figures are printed: `pytest -s`, or tests/run --soak.
@@ -69,7 +69,7 @@ def test_random_calls_leave_nothing(target: str) -> None:
         await_that(lambda: live_calls(stage.channel) == 0, "no call at the client")
         await_that(lambda: live_calls(station.server) == 0, "no call at the server")
         assert queued_bytes(stage.channel) == 0
-        # Of calls that nobody waits for any more, answers may lie there until the client reads.
+        # Unread answers to calls that have ended may stay there until the client reads.
         assert stage.channel.unary_unary("/station/echo")(b"x", timeout=PATIENCE) == b"x"
         await_that(lambda: queued_bytes(station.server) == 0, "nothing posted at the server")
     station.stop()
@@ -154,7 +154,7 @@ def test_peers_with_other_protocols_leave_nothing(target: str) -> None:
         assert queued_bytes(station.server) == 0
         census.await_same(before)
     station.stop()
-    print(f"\n{target}: {TIMES} strangers, nothing left")
+    print(f"\n{target}: {TIMES} foreign peers, nothing left")
 
 
 @only_where(FULL, "an idle pair for ten seconds: ./tests/run --soak")

@@ -69,7 +69,7 @@ class Client(threading.Thread):
 
 
 def keep_time(target: str, count: int, words: Any, pen: Pen) -> None:
-    """A process's whole life, as `count` clients; `words` says and hears when they are to go on."""
+    """A process's whole life, as `count` clients; `words` coordinates the steps."""
     most_descriptors()
     go, over = threading.Event(), threading.Event()
     clients = [Client(target, go, over) for _ in range(count)]

@@ -30,7 +30,7 @@ from tests.peers.station import ANY_SIZE, Station
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 KILLS = 100 if FULL else 2
 STALLED = 3
-"""Exit code of a client whose call did not end: nobody told it of the death."""
+"""Exit code of a client whose call did not end: it did not notice the death."""
 STEPS = {
     "server": ("binding", "serving", "entered", "left", "stopping"),
     "client": ("dialling", "calling", "closing"),
@@ -112,7 +112,7 @@ def call_in_turns(target: str, seed: int, pen: Pen) -> None:
 
 
 def kill_at_random(target: str, draw: random.Random) -> tuple[str, str]:
-    """Where somebody was, and who was killed."""
+    """Where a process was, and which one was killed."""
     side = draw.choice(tuple(STEPS))
     step = draw.choice(STEPS[side])
     victims = draw.choice((("server",), ("client",), ("server", "client")))
@@ -128,7 +128,7 @@ def kill_at_random(target: str, draw: random.Random) -> tuple[str, str]:
         for name in victims:
             peers[name].kill()
         for name, peer in peers.items():
-            peer.journal.close()  # nobody reads it now: it must not fill up
+            peer.journal.close()  # no process reads it now: it must not fill up
             if name in victims:
                 assert peer.join() == -signal.SIGKILL
             else:

@@ -1,4 +1,4 @@
-"""The pytest plugin, in a pytest of its own."""
+"""The pytest plugin, in a separate pytest run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTEST = [sys.executable, "-m", "pytest", "-v", "--strict-markers", "-p", "no:cacheprovider"]
-# By its module, so that a checkout needs no metadata of its own.
+# Load it by its module, so that a checkout needs no metadata.
 PLUGIN = ["-p", "localrpc._pytest"]
 
 BEGINNING = """

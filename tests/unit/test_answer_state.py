@@ -244,7 +244,7 @@ def test_initial_metadata_that_cannot_be_sent_is_the_end_without_trailers() -> N
     assert reply(then) == (status.INTERNAL, "Invalid metadata", (), None)
 
 
-# ---- who is told of the end ----
+# ---- callbacks of the end ----
 
 
 def callbacks() -> tuple[Callable[[], None], Callable[[], None]]:

@@ -15,7 +15,7 @@ LATE = (Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
 class Ear:
-    """A subscriber that remembers what it has heard."""
+    """A subscriber that records its calls."""
 
     def __init__(self) -> None:
         self.heard: list[State] = []
@@ -30,7 +30,7 @@ def tell(news: News) -> None:
 
 
 def failure(*, final: bool = False) -> ConnectError:
-    error = ConnectError("unix:x", "nobody is there")
+    error = ConnectError("unix:x", "nothing listens")
     error.final = final
     return error
 
@@ -103,7 +103,7 @@ def test_a_connection_makes_a_failure_forgotten() -> None:
     assert not state.hopeless
 
 
-# ---- who hears of it ----
+# ---- subscribers ----
 
 
 def test_a_subscriber_gets_the_present_state_and_each_change_once() -> None:
@@ -149,7 +149,7 @@ def test_one_of_two_equal_subscriptions_is_taken_back() -> None:
     assert not state.subscribed
 
 
-# ---- who connects for the subscribers ----
+# ---- connecting for subscribers ----
 
 
 def test_a_passive_subscriber_causes_no_connection() -> None:

@@ -1,4 +1,4 @@
-"""Code as a user writes it: type checkers have nothing to say."""
+"""Code as a user writes it: type checkers report nothing."""
 
 from __future__ import annotations
 
