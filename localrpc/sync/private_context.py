@@ -1,7 +1,7 @@
-"""What grpcio keeps private of a servicer's context and programs use all the same, under its names.
+"""Private attributes of grpcio's servicer context that programs use, under grpcio's names.
 
 Metrics, tracing and logging interceptors read `context._state` and `context._rpc_event`.
-Nothing here is made before somebody asks for it.
+Each object here is created when it is first used.
 """
 
 from __future__ import annotations
