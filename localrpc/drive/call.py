@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import grpc
 
 from localrpc import status
+from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import NEVER, NOW, blank, lib, patience
 from localrpc.drive.finalizers import run_later
-from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.drive.messages import deserialize
 from localrpc.drive.reading import fill, receive
 from localrpc.drive.session import Session
@@ -48,27 +48,27 @@ class ClientCall:
     """A client's call, shared by the API's call object, its request sender and its watcher.
 
     `state` is the call's state. `_lock`, its channel's, guards it and the attributes
-    set after it. Once the call has ended, `live` and `keeper` are None, so that a finished call
+    set after it. Once the call has ended, `live` and `connector` are None, so that a finished call
     keeps no connection open. Code that reads one of them without the lock reads it once, into a
     local variable.
     """
 
     def __init__(
         self,
-        keeper: Keeper,
+        connector: Connector,
         method: str,
         deserialize: Callable[[bytes], Any] | None,
         *,
         deadline: int,
         streams: bool,
     ) -> None:
-        self.keeper: Keeper | None = keeper
+        self.connector: Connector | None = connector
         self.method = method
         self.deadline = deadline
-        self.state = CallState(keeper.metadata_limits, streams=streams)
+        self.state = CallState(connector.metadata_limits, streams=streams)
         self._deserialize = deserialize
         self._streams = streams
-        self._lock = keeper.call_lock
+        self._lock = connector.call_lock
         self._changed = threading.Condition(self._lock)
         self.live: Live | None = None
         self._callbacks: list[Callable[[], object]] | None = []
@@ -82,7 +82,7 @@ class ClientCall:
     def over(cls, method: str, response: Any, initial: Pairs, trailing: Pairs) -> ClientCall:
         """Return a call that has ended with OK; it is small, because it never changes."""
         call = cls.__new__(cls)
-        call.keeper = None
+        call.connector = None
         call.method = method
         call.deadline = NEVER
         call.state = CallState.over(response, initial, trailing)
@@ -194,7 +194,7 @@ class ClientCall:
         if then is Then.GO_ON:
             return None
         left = _Left(self, then)
-        self.keeper = self.live = self._callbacks = self.reopen = None
+        self.connector = self.live = self._callbacks = self.reopen = None
         return left
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
@@ -308,9 +308,9 @@ class ClientCall:
             return lib.LR_UNSENT if unseen else kind, (status.code_of(number), text)
         if kind >= 0 or kind == lib.LR_TIMEOUT or type(content) is tuple:
             return kind, content
-        keeper = self.keeper
-        # Without a keeper the call has ended meanwhile, and this result is not used.
-        return kind, keeper and keeper.failure(kind, content or 0, live.session)
+        connector = self.connector
+        # Without a connector the call has ended meanwhile, and this result is not used.
+        return kind, connector and connector.failure(kind, content or 0, live.session)
 
     def _receive(self, live: Live, limit: int) -> tuple[int, Any]:
         """Read as receive(), completing a large message; a partial one is kept for the next try."""
@@ -360,7 +360,7 @@ class _Left:
     """What remains to be done for a call that has just ended."""
 
     def __init__(self, call: ClientCall, then: Then) -> None:
-        self._keeper = call.keeper
+        self._connector = call.connector
         self._live = call.live
         self._callbacks = call._callbacks
         self._watched = call._watched
@@ -369,10 +369,10 @@ class _Left:
 
     def go(self) -> None:
         """Notify the peer, the core and waiting threads. Called without the call's lock."""
-        keeper = self._keeper
+        connector = self._connector
         if self._live is None:
-            if keeper is not None:
-                keeper.nudge()  # a thread may wait there for a connection
+            if connector is not None:
+                connector.nudge()  # a thread may wait there for a connection
         else:
             session, handle = self._live
             if self._tell:
@@ -381,5 +381,5 @@ class _Left:
             lib.lr_release(session.engine, handle)
             if self._watched:
                 session.unwatch(handle)
-        if self._callbacks and keeper is not None:
-            keeper.callbacks.post(*self._callbacks)
+        if self._callbacks and connector is not None:
+            connector.callbacks.post(*self._callbacks)

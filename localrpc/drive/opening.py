@@ -9,8 +9,8 @@ from time import monotonic_ns
 from localrpc.drive import naming
 from localrpc.drive.call import ClientCall
 from localrpc.drive.connectivity import NotReady
+from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
-from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.drive.session import Session
 from localrpc.drive.texts import CHANNEL_CLOSED, debug_text
 
@@ -25,23 +25,23 @@ class Attempts:
     A call may be tried again only if no server has seen it: then it cannot have had an effect.
     """
 
-    def __init__(self, keeper: Keeper, *, wait_for_ready: bool) -> None:
-        self._keeper = keeper
+    def __init__(self, connector: Connector, *, wait_for_ready: bool) -> None:
+        self._connector = connector
         self._wait_for_ready = wait_for_ready
         self._left = ATTEMPTS
 
     def session(self, deadline: int, wanted: Callable[[], bool] = lambda: True) -> Session | None:
-        """Return a session for one more attempt; None if none is left. Raises as Keeper.ready()."""
+        """Return a session for one more attempt; None if none is left. Raises as ready()."""
         if not self._left:
             return None
         self._left -= 1
-        return self._keeper.ready(deadline, wait_for_ready=self._wait_for_ready, wanted=wanted)
+        return self._connector.ready(deadline, wait_for_ready=self._wait_for_ready, wanted=wanted)
 
     def unseen(self, session: Session, result: int = lib.LR_UNSENT) -> bool:
         """Return True if no server saw the attempt on `session`; the next one uses another."""
         if result not in _UNSEEN:
             return False
-        self._keeper.lost(session)
+        self._connector.lost(session)
         return True
 
 
@@ -52,10 +52,10 @@ def open_call(
 
     Without `message` the requests are sent later with send(). Raises ChannelClosed.
     """
-    keeper = call.keeper
-    if keeper is None:
+    connector = call.connector
+    if connector is None:
         return  # it has ended meanwhile
-    opening = _Opening(keeper, head, message, wait_for_ready=wait_for_ready)
+    opening = _Opening(connector, head, message, wait_for_ready=wait_for_ready)
     if message is not None:
         call.reopen = opening.again
     opening.attempt(call)
@@ -68,16 +68,16 @@ class _Opening:
     """
 
     def __init__(
-        self, keeper: Keeper, head: bytes, message: bytes | None, *, wait_for_ready: bool
+        self, connector: Connector, head: bytes, message: bytes | None, *, wait_for_ready: bool
     ) -> None:
-        self._keeper = keeper
+        self._connector = connector
         self._head = head
         self._message = message
-        self._attempts = Attempts(keeper, wait_for_ready=wait_for_ready)
+        self._attempts = Attempts(connector, wait_for_ready=wait_for_ready)
 
     def attempt(self, call: ClientCall) -> None:
         """Try to open the call until an attempt succeeds. Raises ChannelClosed."""
-        keeper, attempts = self._keeper, self._attempts
+        connector, attempts = self._connector, self._attempts
         result = lib.LR_UNSENT
         while call.running():
             try:
@@ -88,13 +88,13 @@ class _Opening:
                 return
             if session is None:
                 break
-            result, handle = _send_open(keeper, session, call, self._head, self._message)
+            result, handle = _send_open(connector, session, call, self._head, self._message)
             if result == 0:
                 call.adopt(session, handle)
                 return
             if not attempts.unseen(session, result):
                 break
-        code, details = keeper.failure(result)
+        code, details = connector.failure(result)
         call.end(code, details, debug=debug_text(code, details))
 
     def again(self, call: ClientCall, session: Session) -> None:
@@ -104,10 +104,10 @@ class _Opening:
 
 
 def _send_open(
-    keeper: Keeper, session: Session, call: ClientCall, head: bytes, message: bytes | None
+    connector: Connector, session: Session, call: ClientCall, head: bytes, message: bytes | None
 ) -> tuple[int, int]:
     """Return the core's result and, if that is 0, the call's handle."""
-    number = keeper.number(call.method)
+    number = connector.number(call.method)
     if number == naming.UNNUMBERED:
         head = naming.in_open(call.method, head)
     else:

@@ -13,8 +13,8 @@ from typing import Any
 from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.drive import texts
+from localrpc.drive.callback_queue import CallbackQueue
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
-from localrpc.drive.courier import Courier
 from localrpc.drive.doors import Doors, Guests
 from localrpc.drive.executors import Place, Workers, workers_for
 from localrpc.drive.finalizers import settle
@@ -60,7 +60,7 @@ class Serving:
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
         self.connections: dict[int, Connection] = {}
         self.callback_lock = _locks.Lock()
-        self.callbacks = Courier("localrpc-callbacks", "Exception calling callback!")
+        self.callbacks = CallbackQueue("localrpc-callbacks", "Exception calling callback!")
         self._lock = _locks.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
         self._guests = Guests(options.max_connections_per_user)

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from localrpc.address import Address
-from localrpc.drive.keeper import ChannelClosed, Keeper
+from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.options import parse_options
 from localrpc.sync import instrumentation
 from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
@@ -43,18 +43,18 @@ def open_channel(
 class Methods(grpc.Channel):
     """The methods of a channel without its other properties: the object to instrument."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
 
     def subscribe(
         self,
         callback: Callable[[grpc.ChannelConnectivity], None],
         try_to_connect: bool | None = False,
     ) -> None:
-        self._keeper.subscribe(callback, try_to_connect=bool(try_to_connect))
+        self._connector.subscribe(callback, try_to_connect=bool(try_to_connect))
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
-        self._keeper.unsubscribe(callback)
+        self._connector.unsubscribe(callback)
 
     def unary_unary(
         self,
@@ -63,7 +63,7 @@ class Methods(grpc.Channel):
         response_deserializer: _Deserializer = None,
         _registered_method: bool | None = False,
     ) -> UnaryUnary:
-        return UnaryUnary(self._keeper, text(method), request_serializer, response_deserializer)
+        return UnaryUnary(self._connector, text(method), request_serializer, response_deserializer)
 
     def unary_stream(
         self,
@@ -72,7 +72,7 @@ class Methods(grpc.Channel):
         response_deserializer: _Deserializer = None,
         _registered_method: bool | None = False,
     ) -> UnaryStream:
-        return UnaryStream(self._keeper, text(method), request_serializer, response_deserializer)
+        return UnaryStream(self._connector, text(method), request_serializer, response_deserializer)
 
     def stream_unary(
         self,
@@ -81,7 +81,7 @@ class Methods(grpc.Channel):
         response_deserializer: _Deserializer = None,
         _registered_method: bool | None = False,
     ) -> StreamUnary:
-        return StreamUnary(self._keeper, text(method), request_serializer, response_deserializer)
+        return StreamUnary(self._connector, text(method), request_serializer, response_deserializer)
 
     def stream_stream(
         self,
@@ -90,7 +90,9 @@ class Methods(grpc.Channel):
         response_deserializer: _Deserializer = None,
         _registered_method: bool | None = False,
     ) -> StreamStream:
-        return StreamStream(self._keeper, text(method), request_serializer, response_deserializer)
+        return StreamStream(
+            self._connector, text(method), request_serializer, response_deserializer
+        )
 
     def _get_registered_call_handle(self, method: str) -> int:
         """Return 1: grpc.experimental's calls without a channel pass it back as a flag.
@@ -100,7 +102,7 @@ class Methods(grpc.Channel):
         return 1
 
     def close(self) -> None:
-        self._keeper.close()
+        self._connector.close()
 
     def __enter__(self) -> Methods:
         return self
@@ -122,8 +124,8 @@ class Channel(Methods):
         options: Iterable[tuple[str, Any]] | None,
         dialer: Dialer | None = None,
     ) -> None:
-        super().__init__(Keeper(address, parse_options(options), dialer))
-        plain = Methods(self._keeper)
+        super().__init__(Connector(address, parse_options(options), dialer))
+        plain = Methods(self._connector)
         instrumented = instrumentation.around(plain)
         if instrumented is not plain:
             # Inside the channel, which keeps its class, its facts and a child's pid.
@@ -131,15 +133,15 @@ class Channel(Methods):
                 setattr(self, kind, getattr(instrumented, kind))
 
     def __repr__(self) -> str:
-        keeper = self._keeper
-        return f"<localrpc.{type(self).__name__} to {keeper.address}: {keeper.state}>"
+        connector = self._connector
+        return f"<localrpc.{type(self).__name__} to {connector.address}: {connector.state}>"
 
     @property
     def facts(self) -> ConnectionFacts | None:
         """How the present connection carries calls; None while there is none."""
-        keeper = self._keeper
+        connector = self._connector
         try:
-            session = keeper.peek()
+            session = connector.peek()
         except ChannelClosed:
             return None
         return None if session is None else session.connection.facts
@@ -149,9 +151,9 @@ class Channel(Methods):
 
     def __del__(self) -> None:
         # A stub may outlive its channel, so only the subscriptions end here.
-        keeper = self.__dict__.get("_keeper")
-        if keeper is not None:
-            keeper.forsake()
+        connector = self.__dict__.get("_connector")
+        if connector is not None:
+            connector.forsake()
 
 
 def text(name: str | bytes) -> str:

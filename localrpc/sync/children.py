@@ -47,7 +47,7 @@ class ChildChannel(Channel):
         return self
 
     def __repr__(self) -> str:
-        return f"<localrpc.ChildChannel to process {self.pid}: {self._keeper.state}>"
+        return f"<localrpc.ChildChannel to process {self.pid}: {self._connector.state}>"
 
     @property
     def pid(self) -> int:

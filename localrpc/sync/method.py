@@ -9,8 +9,8 @@ import grpc
 
 from localrpc.drive import messages, naming, opening, texts
 from localrpc.drive.call import ClientCall
+from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import deadline_of
-from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.errors import InvalidMetadata
 from localrpc.metadata import USER_AGENT
 from localrpc.sync.outcome import inactive, raised
@@ -25,13 +25,17 @@ class Method:
     """A method of a channel, and how its messages are converted."""
 
     def __init__(
-        self, keeper: Keeper, method: str, serializer: _Serializer, deserializer: _Deserializer
+        self,
+        connector: Connector,
+        method: str,
+        serializer: _Serializer,
+        deserializer: _Deserializer,
     ) -> None:
-        self._keeper = keeper
+        self._connector = connector
         self._name = method
         self._serializer = serializer
         self._deserializer = deserializer
-        self._max_send = keeper.options.max_send
+        self._max_send = connector.options.max_send
         self._unsendable = naming.unsendable(method)
 
     def _message(self, request: Any) -> bytes:
@@ -68,11 +72,11 @@ class Method:
 
         `then` runs once it is open. Only a `blocking` call waits here for a connection.
         """
-        keeper = self._keeper
-        if keeper.closed:
+        connector = self._connector
+        if connector.closed:
             raise ValueError("Cannot invoke RPC: Channel closed!")
         call = ClientCall(
-            keeper,
+            connector,
             self._name,
             None if streams else self._deserializer,
             deadline=deadline_of(timeout),
@@ -107,7 +111,7 @@ class Method:
                 raise
 
         try:
-            if wait_for_ready and not blocking and keeper.peek() is None:
+            if wait_for_ready and not blocking and connector.peek() is None:
                 opening.open_later(call, start)
             elif timeout is not None and not timeout > 0:
                 call.end(*texts.DEADLINE_EXCEEDED, debug=DEADLINE_DEBUG)

@@ -92,7 +92,7 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
         credentials: Any,
         wait_for_ready: bool | None,
     ) -> ClientCall:
-        if self._keeper.closed:
+        if self._connector.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
         send = partial(self._send, requests, inline=True)
         call = self._begin(

@@ -16,8 +16,8 @@ from localrpc import status
 from localrpc.drive import messages, naming, texts
 from localrpc.drive.call import ClientCall
 from localrpc.drive.connectivity import NotReady
+from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import LONGEST, NULL, Io, borrow, deadline_of, idle_ios, lib
-from localrpc.drive.keeper import ChannelClosed, Keeper
 from localrpc.drive.opening import Attempts
 from localrpc.drive.session import Session
 from localrpc.errors import InvalidMetadata, RemoteProtocolError
@@ -52,11 +52,15 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     thread's call may replace it at any moment."""
 
     def __init__(
-        self, keeper: Keeper, method: str, serializer: _Serializer, deserializer: _Deserializer
+        self,
+        connector: Connector,
+        method: str,
+        serializer: _Serializer,
+        deserializer: _Deserializer,
     ) -> None:
-        super().__init__(keeper, method, serializer, deserializer)
+        super().__init__(connector, method, serializer, deserializer)
         self._session: Session | None = None
-        self._number = keeper.number(method)
+        self._number = connector.number(method)
         self._serialize = serializer or _as_it_is
         self._deserialize = deserializer or _as_it_is
         self._limit = self._max_send if self._max_send >= 0 else sys.maxsize
@@ -144,7 +148,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         if self._unsendable:
             raise inactive(*self._unsendable, texts.debug_text(*self._unsendable))
         message = checked(self._message(request), self._max_send)
-        if self._keeper.closed:
+        if self._connector.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
         deadline = deadline_of(timeout)
         try:
@@ -153,7 +157,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             raise inactive(*texts.refusal(error), "") from None
         if timeout is not None and not timeout > 0:
             raise inactive(*texts.DEADLINE_EXCEEDED, DEADLINE_DEBUG)
-        attempts = Attempts(self._keeper, wait_for_ready=bool(wait_for_ready))
+        attempts = Attempts(self._connector, wait_for_ready=bool(wait_for_ready))
         return self._attempt(attempts, message, head, deadline)
 
     def _attempt(
@@ -204,10 +208,10 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     ) -> Any:
         """Complete a call whose first try on the hot path brought no answer."""
         length = self._finish_unary(session, io, length, b"", message, deadline)
-        attempts = Attempts(self._keeper, wait_for_ready=bool(wait_for_ready))
+        attempts = Attempts(self._connector, wait_for_ready=bool(wait_for_ready))
         if attempts.unseen(session, length):
             idle_ios.append(io)
-            if self._keeper.closed:
+            if self._connector.closed:
                 raise ValueError("Cannot invoke RPC on closed channel!")
             return self._attempt(attempts, message, b"", deadline)[0]
         return self._outcome(session, io, length, deadline)[0]
@@ -242,7 +246,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         handle = io.raw.call
         idle_ios.append(io)
         call = ClientCall(
-            self._keeper, self._name, self._deserializer, deadline=deadline, streams=False
+            self._connector, self._name, self._deserializer, deadline=deadline, streams=False
         )
         if length == lib.LR_SLOW:
             call.adopt(session, handle)
@@ -252,7 +256,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
                 call.end(*texts.LOCALLY_CANCELLED, cancelled=True)
                 raise
         else:
-            code, details = self._keeper.failure(length, 0, session)
+            code, details = self._connector.failure(length, 0, session)
             call.end(code, details, debug=texts.debug_text(code, details))
         return finished(call.state), call
 
@@ -280,7 +284,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     def _too_much(
         self, headers: bytes, initial: Pairs, trailer: bytes, end: tuple[int, str, Pairs]
     ) -> tuple[grpc.StatusCode, str] | None:
-        limits = self._keeper.metadata_limits
+        limits = self._connector.metadata_limits
         if headers and len(headers) > limits.light:
             refused = texts.too_much_metadata(limits, headers, initial)
             if refused:

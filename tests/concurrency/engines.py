@@ -11,7 +11,7 @@ def engine_of(one: Any) -> Any:
     """Of a server, or of a channel that is connected."""
     if hasattr(one, "_serving"):
         return one._serving.engine
-    return one._keeper.peek().engine
+    return one._connector.peek().engine
 
 
 def figures(one: Any) -> Any:

@@ -159,8 +159,8 @@ def test_a_call_that_waits_for_room_keeps_its_connection(target: str) -> None:
     with processes.server(target) as server, localrpc.insecure_channel(target) as channel:
         echo: Any = channel.unary_unary("/station/echo")
         assert echo(b"before") == b"before"
-        keeper = channel._keeper
-        session = keeper.peek()
+        connector = channel._connector
+        session = connector.peek()
         server.stop()
         with futures.ThreadPoolExecutor(20) as threads:
             # These fill the link: the last of them waits for room.
@@ -176,4 +176,4 @@ def test_a_call_that_waits_for_room_keeps_its_connection(target: str) -> None:
                 going_on.join()
             for number, other in enumerate(others):
                 assert other.result(PATIENCE) == bytes([number]) * MIB
-        assert keeper.peek() is session
+        assert connector.peek() is session

@@ -145,7 +145,7 @@ def failure_of(channel: Any, kind: str) -> Any:
         return caught.value
     call = channel.unary_stream("/a/b")(b"", timeout=PATIENCE)
     if kind == "unread":
-        engine = channel._keeper.peek().engine
+        engine = channel._connector.peek().engine
         states: list[grpc.ChannelConnectivity] = []
         channel.subscribe(states.append)
         await_that(lambda: lib.lr_engine_alive(engine) < 0, "the connection to end")

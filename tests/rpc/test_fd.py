@@ -199,7 +199,7 @@ def test_the_peers_are_known_on_both_sides(listening: tuple[socket.socket, str])
         assert call(target, "who") == repr((os.getpid(), os.geteuid(), os.getegid())).encode()
         with localrpc.insecure_channel(target) as channel:
             ask(channel)
-            session = channel._keeper.peek()
+            session = channel._connector.peek()
             assert session is not None
             assert session.connection.peer.pid == server.pid
 
@@ -220,12 +220,12 @@ sys.stdin.read()
     try:
         with localrpc.insecure_channel(target) as channel:
             assert ask(channel) == b"%d" % pid
-            facts = channel._keeper.peek()
+            facts = channel._connector.peek()
             maker.kill()
             maker.wait()
             for _ in range(5):
                 assert ask(channel) == b"%d" % pid
-            assert channel._keeper.peek() is facts
+            assert channel._connector.peek() is facts
     finally:
         os.kill(pid, signal.SIGKILL)
         maker.communicate()
@@ -286,7 +286,7 @@ def test_both_ends_of_a_connection(pair: tuple[socket.socket, socket.socket]) ->
             assert ask(channel) == b"%d" % server.pid
             me = repr((os.getpid(), os.geteuid(), os.getegid())).encode()
             assert ask(channel, "who") == me
-            session = channel._keeper.peek()
+            session = channel._connector.peek()
             assert session is not None
             assert session.connection.peer.pid == server.pid
         # Its only client has gone, and no other can come.

@@ -84,7 +84,7 @@ def test_names_are_bounded_on_a_connection(channel: Any) -> None:
     used_up(channel)
     for number in range(200):
         channel.unary_unary(f"/{number}/" + "y" * 1000)(b"", timeout=PATIENCE)
-    connected = channel._keeper
+    connected = channel._connector
     assert len(connected._numbers._numbers) < 75
     assert figures(channel).miscounted == 0
 

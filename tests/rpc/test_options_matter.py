@@ -13,9 +13,9 @@ import grpc
 import pytest
 
 import localrpc
-from localrpc.drive import keeper as keeping
+from localrpc.drive import connector as connector_module
+from localrpc.drive.connector import Connector
 from localrpc.drive.core import NEVER
-from localrpc.drive.keeper import Keeper
 from localrpc.errors import ConnectError
 from localrpc.options import DECLARED, parse_options
 from localrpc.transports import Attempt, Connection, Dialer, parse_target
@@ -118,7 +118,7 @@ class _Nobody(Dialer):
 def pauses(target: str, options: Any) -> list[float]:
     """Milliseconds between the first tries."""
     seen: list[float] = []
-    keeper = Keeper(parse_target(target), parse_options(options), _Nobody())
+    connector = Connector(parse_target(target), parse_options(options), _Nobody())
 
     def record(until: float | None, *, expired_is_error: bool = True) -> None:
         assert until is not None
@@ -127,10 +127,10 @@ def pauses(target: str, options: Any) -> list[float]:
             raise _Enough
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keeping, "monotonic", lambda: 0.0)
-        patch.setattr(keeper, "_wait", record)
+        patch.setattr(connector_module, "monotonic", lambda: 0.0)
+        patch.setattr(connector, "_wait", record)
         with pytest.raises(_Enough):
-            keeper.ready(NEVER, wait_for_ready=True)
+            connector.ready(NEVER, wait_for_ready=True)
     return seen
 
 

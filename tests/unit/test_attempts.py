@@ -1,4 +1,4 @@
-"""When a call is tried again: a keeper of the test's own says which sessions there are."""
+"""When a call is tried again: a connector of the test's own says which sessions there are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from localrpc.drive.core import lib
 from localrpc.drive.opening import ATTEMPTS, Attempts
 
 
-class Keeper:
+class Connector:
     """Gives sessions, numbered, and remembers which were lost."""
 
     def __init__(self) -> None:
@@ -27,19 +27,19 @@ class Keeper:
         self.lost_ones.append(session)
 
 
-def attempts_of(keeper: Keeper, *, wait_for_ready: bool = False) -> Attempts:
-    stand_in: Any = keeper
+def attempts_of(connector: Connector, *, wait_for_ready: bool = False) -> Attempts:
+    stand_in: Any = connector
     return Attempts(stand_in, wait_for_ready=wait_for_ready)
 
 
 @pytest.mark.parametrize("result", [lib.LR_UNSENT, lib.LR_FORKED])
 def test_a_call_that_no_server_has_seen_is_tried_again_on_another_session(result: int) -> None:
-    keeper = Keeper()
-    attempts = attempts_of(keeper)
+    connector = Connector()
+    attempts = attempts_of(connector)
     first = attempts.session(0)
     assert first is not None
     assert attempts.unseen(first, result)
-    assert keeper.lost_ones == [first]
+    assert connector.lost_ones == [first]
     assert attempts.session(0) != first
 
 
@@ -47,29 +47,29 @@ def test_a_call_that_no_server_has_seen_is_tried_again_on_another_session(result
     "result", [0, lib.LR_TIMEOUT, lib.LR_CLOSED, lib.LR_CANCELLED, lib.LR_PROTOCOL, lib.LR_NOMEM]
 )
 def test_a_call_that_a_server_may_have_seen_is_not(result: int) -> None:
-    keeper = Keeper()
-    attempts = attempts_of(keeper)
+    connector = Connector()
+    attempts = attempts_of(connector)
     session = attempts.session(0)
     assert session is not None
     assert not attempts.unseen(session, result)
-    assert keeper.lost_ones == []
+    assert connector.lost_ones == []
 
 
 def test_attempts_come_to_an_end() -> None:
-    keeper = Keeper()
-    attempts = attempts_of(keeper)
+    connector = Connector()
+    attempts = attempts_of(connector)
     for _ in range(ATTEMPTS):
         session = attempts.session(0)
         assert session is not None
         assert attempts.unseen(session)
     assert attempts.session(0) is None
-    assert keeper.given == len(keeper.lost_ones) == ATTEMPTS
+    assert connector.given == len(connector.lost_ones) == ATTEMPTS
 
 
 @pytest.mark.parametrize("wait_for_ready", [False, True])
 def test_each_attempt_waits_as_the_call_asked(*, wait_for_ready: bool) -> None:
-    keeper = Keeper()
-    attempts = attempts_of(keeper, wait_for_ready=wait_for_ready)
+    connector = Connector()
+    attempts = attempts_of(connector, wait_for_ready=wait_for_ready)
     attempts.session(0)
     attempts.session(0)
-    assert keeper.waited == [wait_for_ready] * 2
+    assert connector.waited == [wait_for_ready] * 2

@@ -11,7 +11,7 @@ from localrpc import _locks, _log
 _logger = _log.logger("channel")
 
 
-class Courier:
+class CallbackQueue:
     """A queue of callbacks and the thread that runs them.
 
     `complaint` is the text of the log record for an exception that a callback raised.

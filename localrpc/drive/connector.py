@@ -13,9 +13,9 @@ import grpc
 
 from localrpc import _locks
 from localrpc.address import Address
+from localrpc.drive.callback_queue import CallbackQueue
 from localrpc.drive.connectivity import Backoff, Connectivity, NotReady, Subscriber
 from localrpc.drive.core import NEVER, lib, patience
-from localrpc.drive.courier import Courier
 from localrpc.drive.finalizers import run_later
 from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.naming import MethodNumbers
@@ -40,7 +40,7 @@ class ChannelClosed(Exception):
     """close() was called; the API translates it into grpcio's error."""
 
 
-class Keeper:
+class Connector:
     """Connects one channel. Thread-safe.
 
     Channel, methods and calls hold it; its sessions, and the threads that connect on behalf of
@@ -61,7 +61,7 @@ class Keeper:
         """Of all its calls. A finalizer of the user's may call in at any allocation."""
         self._set_up()
         self.closed = False
-        _keepers.add(self)
+        _connectors.add(self)
 
     def _set_up(self) -> None:
         self._changed = _locks.Condition()
@@ -70,8 +70,8 @@ class Keeper:
         self._state = Connectivity()
         self._wake: int | None = None
         """The eventfd that interrupts the current attempt, which owns it."""
-        self.callbacks = Courier("localrpc-callbacks", "Exception in callback")
-        self._news = Courier(
+        self.callbacks = CallbackQueue("localrpc-callbacks", "Exception in callback")
+        self._news = CallbackQueue(
             "localrpc-connectivity", "Exception calling channel subscription callback!"
         )
 
@@ -326,22 +326,22 @@ class Keeper:
             self._state.subscribe(callback, try_to_connect=False)
 
 
-def _connect(ref: weakref.ref[Keeper]) -> None:
+def _connect(ref: weakref.ref[Connector]) -> None:
     """Connect on behalf of subscribers, repeating attempts that fail.
 
-    Holds the keeper only during an attempt, because subscribers may hold their channel.
+    Holds the connector only during an attempt, because subscribers may hold their channel.
     """
     backoff = None
-    while (keeper := ref()) is not None and keeper._connect_once():
-        options, changed = keeper.options, keeper._changed
-        del keeper
+    while (connector := ref()) is not None and connector._connect_once():
+        options, changed = connector.options, connector._changed
+        del connector
         backoff = backoff or Backoff(options.initial_backoff, options.max_backoff)
         with changed:
             changed.wait(backoff.next())
 
 
 def _without_frames(error: ConnectError) -> ConnectError:
-    """Return `error` without its history, whose frames hold the keeper and the error itself."""
+    """Return `error` without its history, whose frames hold the connector and the error itself."""
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
 
@@ -353,19 +353,19 @@ def _wake_descriptor() -> int | None:
         return None  # then close() cannot interrupt the attempt
 
 
-def _lost(keeper: weakref.ref[Keeper], session: Session) -> None:
-    """Forward the loss of a session without holding the keeper, which holds the session."""
-    found = keeper()
+def _lost(connector: weakref.ref[Connector], session: Session) -> None:
+    """Forward the loss of a session without holding the connector, which holds the session."""
+    found = connector()
     if found is not None:
         found.lost(session)
 
 
-_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+_connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    for keeper in list(_keepers):
-        keeper.after_fork()
+    for connector in list(_connectors):
+        connector.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
