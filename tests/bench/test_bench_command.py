@@ -157,7 +157,7 @@ def test_a_scenario_that_no_peer_supports_is_reported() -> None:
 
 
 def test_a_target_without_a_server_is_a_row_with_the_reason(tmp_path: Path) -> None:
-    done = bench("--target", f"unix:{tmp_path}/nobody", "--proto", PROTO, "--method", UNARY)
+    done = bench("--target", f"unix:{tmp_path}/absent", "--proto", PROTO, "--method", UNARY)
     assert done.returncode == 1
     assert "Failed: unix:" in done.stdout
 

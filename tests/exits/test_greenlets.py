@@ -28,7 +28,7 @@ handlers = [grpc.method_handlers_generic_handler("s", methods)]
 REFUSED = """
 for make in (
     lambda: localrpc.server(futures.ThreadPoolExecutor(1)),
-    lambda: localrpc.insecure_channel("shm:nothing"),
+    lambda: localrpc.insecure_channel("shm:absent"),
     lambda: localrpc.spawn_channel([sys.executable, "-c", ""]),
     lambda: localrpc.fork_channel(lambda server: None),
 ):

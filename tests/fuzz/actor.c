@@ -96,7 +96,7 @@ void deed_add(struct actor *a, uint64_t handle, bool half)
 	CHECK(lr_release(a->e, handle) != LR_GONE);
 }
 
-/* Whoever waits now: nested calls give the name back. */
+/* The actor that waits now: nested calls restore the name. */
 const char *wait_begins(struct actor *a, const char *name)
 {
 	const char *outer = a->waits_for;

@@ -1,4 +1,4 @@
-/* actor.h - an engine and whoever uses it: what Python's threads might do to the core. */
+/* actor.h - an engine and its users: what Python's threads might do to the core. */
 #ifndef LR_FUZZ_ACTOR_H
 #define LR_FUZZ_ACTOR_H
 
@@ -48,7 +48,7 @@ void deed_add(struct actor *a, uint64_t handle, bool half);
 void deed_forget(struct actor *a, uint64_t handle);
 void deed_release(struct actor *a, uint64_t handle);
 void drop(struct actor *a, struct lr_conn *conn); /* end this connection */
-/* Whoever waits now, by name: gives the outer one's name, to be put back. */
+/* The actor that waits now, by name: returns the outer one's name, to be restored. */
 const char *wait_begins(struct actor *a, const char *name);
 
 void act_cancel(struct actor *a);

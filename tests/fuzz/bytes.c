@@ -175,7 +175,7 @@ static void read_frame(struct lr_link *link)
 	} else if (r == LR_CLOSED) {
 		CHECK((ended && want == 0) || odd || hung_up);
 	} else {
-		/* A look may be too short, but nobody sleeps then: a porter brings what comes, or
+		/* A look may be too short, but no thread sleeps then: a porter brings what comes, or
 		 * arming sees it. */
 		CHECK(r == 0);
 		if (want && !odd && !hung_up && !link->lazy)
@@ -259,7 +259,7 @@ static void hang_up(struct lr_link *link)
 {
 	if (!in_one_of(16))
 		return;
-	hung_up = odd = true; /* nobody reads after that, and no order is kept */
+	hung_up = odd = true; /* it is not read after that, and no order is kept */
 	link->ops->hang_up(link);
 	if (link->ops->release && in_one_of(2))
 		link->ops->release(link);
@@ -302,7 +302,7 @@ static void act(const struct far *far, struct lr_link *link)
 	}
 }
 
-/* Everything that was taken arrives, if somebody reads it. */
+/* Everything that was taken arrives, if it is read. */
 static void finish(const struct far *far, struct lr_link *link)
 {
 	for (int rounds = 0; rounds < 4000 && !hung_up && !odd && !ended; rounds++) {

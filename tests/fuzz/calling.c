@@ -23,7 +23,7 @@ static void fill(struct actor *a, uint64_t handle, uint64_t size, int64_t until)
 	char *dest;
 	int r, tries = 0;
 
-	if (size > 4 * PATTERN_MAX) { /* nobody has room for it */
+	if (size > 4 * PATTERN_MAX) { /* no reader has room for it */
 		deed_release(a, handle);
 		return;
 	}

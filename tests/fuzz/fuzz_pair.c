@@ -1,9 +1,9 @@
 /*
- * fuzz_pair.c - a client and a server of ours, joined in memory, and whoever uses them.
+ * fuzz_pair.c - a client and a server of ours, joined in memory, and their users.
  *
  * Invariant: neither ever finds fault with the other; what is sent keeps the protocol, and
  * what is received is what was sent; no call waits longer than its connection lasts, and
- * at the end nothing is charged to anybody.
+ * at the end nothing is charged to any user.
  */
 #include "actor.h"
 

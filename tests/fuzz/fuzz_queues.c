@@ -2,7 +2,7 @@
  * fuzz_queues.c - a link on two POSIX or System V message queues.
  *
  * Invariant: as fuzz_stream.c's, wherever messages are cut, and whatever messages of
- * other kinds, ends and removals a peer puts among them; nobody waits in a queue for ever.
+ * other kinds, ends and removals a peer puts among them; no thread waits in a queue for ever.
  */
 #include "bytes.h"
 

@@ -3,7 +3,7 @@
  * at any moment, between a peek and its consume, too.
  *
  * Invariant: a frame that is given lies within the ring, and its header does not change any
- * more; each side's words are its own and only grow; nobody is signalled but with a signal
+ * more; each side's words are its own and only grow; no thread is signalled but with a signal
  * that the protocol has; and a peer that keeps to the rules gets what was sent.
  */
 #include "world.h"
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define SIZE LR_RING_MIN
-#define PEER_PID 4242424 /* beyond pid_max: nobody is hit */
+#define PEER_PID 4242424 /* beyond pid_max: no process is hit */
 
 /* Where PROTOCOL.md has the words of a control page. */
 enum { TAIL = 0, ROOM_EPOCH = 8, CPU = 16, ROOM_AT = 24, BELL = 32, HEAD = 64, EPOCH = 128,

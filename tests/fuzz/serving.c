@@ -116,7 +116,7 @@ void act_yield(struct actor *a)
 	lr_yield(a->e);
 }
 
-/* Answers that nobody may read. */
+/* Answers that may never be read. */
 void act_flood(struct actor *a)
 {
 	for (uint32_t i = 0; i < COUNT(a->deeds); i++) {

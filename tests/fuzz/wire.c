@@ -1,4 +1,4 @@
-/* wire.c - the rules of PROTOCOL.md for whoever sends, sections 1 and 3 to 6. */
+/* wire.c - the rules of PROTOCOL.md for a sender, sections 1 and 3 to 6. */
 #include "wire.h"
 
 static struct wire_call *find(struct wire *w, uint64_t id)

@@ -205,7 +205,7 @@ static bool step(void)
 	return happened;
 }
 
-/* Whoever waits does so without sleeping: let others run, too. */
+/* A waiting thread does not sleep: let others run, too. */
 static void glance(void)
 {
 	if (world.depth || world.locked()) /* a look in passing, and not in place of a sleep */
@@ -285,7 +285,7 @@ static long sleep_on_word(_Atomic uint32_t *word, uint32_t value, const struct t
 				world.now = then;
 			errno = ETIMEDOUT;
 		} else {
-			errno = EINTR; /* whoever leads goes on once this thread has returned */
+			errno = EINTR; /* the leader goes on once this thread has returned */
 		}
 		return -1;
 	}

@@ -1,9 +1,9 @@
 /*
  * world.h - what a fuzzed core runs in: bytes to decide by, a clock that stands still
- * unless somebody waits, and system calls that never block.
+ * unless a thread waits, and system calls that never block.
  *
  * Everything happens in one thread, so an input always does the same. Where the core
- * would sleep, world.idle() plays everybody else: the peer, or another thread of this
+ * would sleep, world.idle() plays all others: the peer, or another thread of this
  * process that calls the core meanwhile. So calls nest as threads would interleave.
  */
 #ifndef LR_FUZZ_WORLD_H
@@ -44,8 +44,8 @@ struct world {
 	bool failed;    /* one has */
 	/* Something happens elsewhere. False: nothing more ever will. */
 	bool (*idle)(void);
-	bool (*locked)(void); /* is an engine's mutex held? nobody sleeps so */
-	/* Nothing comes any more: let whoever waits without a time out. */
+	bool (*locked)(void); /* is an engine's mutex held? no thread sleeps so */
+	/* Nothing comes any more: let a thread that waits without a time limit return. */
 	void (*end)(void);
 };
 

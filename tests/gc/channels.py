@@ -51,7 +51,7 @@ def subscribed(home: Home) -> None:
 
 def subscribed_in_vain(home: Home) -> None:
     failed = threading.Event()
-    channel = dial(home.nobody)
+    channel = dial(home.unserved)
     failure = grpc.ChannelConnectivity.TRANSIENT_FAILURE
     channel.subscribe(lambda state: failed.set() if state is failure else None, True)
     assert failed.wait(PATIENCE)
@@ -63,16 +63,16 @@ def with_a_ready_future(home: Home) -> None:
 
 
 def to_nobody(home: Home) -> None:
-    method = dial(home.nobody).unary_unary("/house/echo")
+    method = dial(home.unserved).unary_unary("/house/echo")
     refused(lambda: method(b""))
     refused(lambda: result(method.future(b"")))
 
 
 def waiting_for_nobody(home: Home) -> None:
-    method = dial(home.nobody).unary_unary("/house/echo")
+    method = dial(home.unserved).unary_unary("/house/echo")
     cancelled = method.future(b"", wait_for_ready=True)
     dropped = method.future(b"", wait_for_ready=True)
-    stream = dial(home.nobody).unary_stream("/house/echo")(b"", wait_for_ready=True)
+    stream = dial(home.unserved).unary_stream("/house/echo")(b"", wait_for_ready=True)
     cancelled.cancel()
     del dropped, stream
 

@@ -20,8 +20,8 @@ def home(target: str) -> Iterator[Home]:
 @pytest.fixture
 def distinct_home(distinct_kind: str, runtime_directory: str) -> Iterator[Home]:
     """Without the transports that are much like another."""
-    target, nobody = (fresh_target(distinct_kind, runtime_directory) for _ in range(2))
-    with Home(target, nobody) as one:
+    target, unserved = (fresh_target(distinct_kind, runtime_directory) for _ in range(2))
+    with Home(target, unserved) as one:
         yield one
 
 

@@ -18,10 +18,10 @@ LONG = 60.0
 class Home(House):
     """Every method is known to both sides from the start."""
 
-    def __init__(self, target: str, nobody: str = "") -> None:
-        """`nobody` is a target without a server."""
+    def __init__(self, target: str, unserved: str = "") -> None:
+        """`unserved` is a target without a server."""
         super().__init__(target)
-        self.nobody = nobody
+        self.unserved = unserved
         linger: Any = grpc.unary_unary_rpc_method_handler(self.linger)
         generic = grpc.method_handlers_generic_handler("house", {"linger": linger})
         self.server.add_generic_rpc_handlers((generic,))

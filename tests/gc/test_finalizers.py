@@ -121,8 +121,8 @@ def _outside(watch: Watch, function: Callable[..., Any], name: str) -> Callable[
 
 
 def test_no_finalizer_takes_a_lock(watch: Watch, one_target: str, runtime_directory: str) -> None:
-    nobody = fresh_target("shm-eventfd", runtime_directory)
-    with uncollected(), Home(one_target, nobody) as home:
+    unserved = fresh_target("shm-eventfd", runtime_directory)
+    with uncollected(), Home(one_target, unserved) as home:
         for call in CALLS.values():
             call(home)
         for channel in CHANNELS.values():
@@ -235,9 +235,9 @@ waiting.add_done_callback(lambda call: None)
 stream = channel.unary_stream("/p/count")(b"x")
 next(stream)
 channel.subscribe(lambda state: None)
-nobody = localrpc.insecure_channel(sys.argv[3]).unary_unary("/p/echo")
-ready = nobody.future(b"", wait_for_ready=True)
-del nobody
+unserved = localrpc.insecure_channel(sys.argv[3]).unary_unary("/p/echo")
+ready = unserved.future(b"", wait_for_ready=True)
+del unserved
 """
 
 _FORK = (

@@ -60,7 +60,7 @@ bool parked[3], woken[3];
 #define check_rung() assert(!(epoch & 1) || rung != epoch || rang == epoch)
 #endif
 
-/* An exclusive wake-up ends at the first set in which somebody sleeps. */
+/* An exclusive wake-up ends at the first set in which a thread sleeps. */
 inline edge(one, two)
 {
 	one = true;

@@ -119,7 +119,7 @@ inline cool(c)
 	atomic {
 		idle = still(c);
 #ifdef LEAVE_BUSY
-		idle = true; /* somebody else wants its place */
+		idle = true; /* another connection wants its place */
 #endif
 #ifdef LEAVE_UNARMED
 		armed[c] = false;
@@ -149,7 +149,7 @@ inline look_at(c)
 	fi
 }
 
-/* lr_hear: whoever has no place is looked at in the queue. */
+/* lr_hear: a connection without a place is looked at in the queue. */
 inline hear()
 {
 	for (one : 0 .. CONNS - 1) {

@@ -6,7 +6,7 @@
  * a plain one: it waits in a buffer while its thread goes on, until the buffer
  * drains (Buffer) or its side does something locked or a seq_cst store (flush).
  * A word has one side that writes it and reads a copy of its own, `writes(word)`:
- * nobody reads the buffer. A side's threads store under its mutex: one buffer.
+ * no other thread reads the buffer. A side's threads store under its mutex: one buffer.
  */
 #ifndef BUFFERED
 #define BUFFERED 255

@@ -1,5 +1,5 @@
 /*
- * turns.pml - whoever has frames unread is read soon, whatever the others send (hot.c, read.c).
+ * turns.pml - a connection with unread frames is read soon, whatever others send (hot.c, read.c).
  *
  * hot.pml shows that nothing is lost where there are more connections than PLACES. Here the
  * leader's round is told in full: the hot ones, then those that were in the queue when it

@@ -77,7 +77,7 @@ DEVIATIONS: Mapping[str, Deviation] = {
             else {value: transcript["unary_stream"]["None"] for value in told}
             for kind, told in transcript.items()
         },
-        "more than ten years is no limit; grpcio's clock overflows, and the call fails at once",
+        "more than ten years means no limit; grpcio's clock overflows, and the call fails at once",
     ),
     "target_that_is_none": Deviation(
         lambda transcript: dict.fromkeys(transcript, True),

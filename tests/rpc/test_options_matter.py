@@ -91,12 +91,12 @@ def agent(target: str, options: Any) -> str:
         return str(dict(metadata)["user-agent"])
 
 
-@shows("grpc.primary_user_agent", "somebody/1")
+@shows("grpc.primary_user_agent", "program/1")
 def agent_begins(target: str, options: Any) -> object:
     return agent(target, options).split()[0]
 
 
-@shows("grpc.secondary_user_agent", "somebody/2")
+@shows("grpc.secondary_user_agent", "program/2")
 def agent_ends(target: str, options: Any) -> object:
     return agent(target, options).split()[-1]
 

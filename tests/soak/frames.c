@@ -79,7 +79,7 @@ static struct shared {
 static const struct kind *kind;
 static struct lr_engine *engine;
 static enum side side;
-static int rings[2]; /* the memory that each side writes; -1: it is no ring */
+static int rings[2]; /* the memory that each side writes; -1: it is not a ring */
 static int bells[2], socks[2];
 static int pipes[2][2];
 static int queues[2];

@@ -96,7 +96,7 @@ def test_the_last_of_two_values_counts() -> None:
         (("localrpc.window", 1), ValueError, ["65536"]),
         (("localrpc.shared_memory", 2), ValueError, ["between 0 and 1"]),
         (("localrpc.connect_timeout_ms", 0), ValueError, ["between 1"]),
-        (("localrpc.allow_users", "nobody-at-all"), ValueError, ["unknown user 'nobody-at-all'"]),
+        (("localrpc.allow_users", "no-such-user"), ValueError, ["unknown user 'no-such-user'"]),
         (("localrpc.allow_groups", ["no-such"]), ValueError, ["unknown group 'no-such'"]),
         (("localrpc.allow_users", -1), ValueError, ["not a valid user number"]),
         (("localrpc.allow_users", 1 << 32), ValueError, ["not a valid user number"]),
