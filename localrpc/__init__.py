@@ -170,8 +170,8 @@ def secure_channel(
     """Return a channel like insecure_channel, with credentials.
 
     At grpc:TARGET `credentials` may be any of grpc's. At other targets only
-    grpc.local_channel_credentials() is accepted: the kernel identifies the peer, and there
-    is no TLS.
+    grpc.local_channel_credentials() is accepted: the kernel identifies the peer, without
+    TLS.
 
     Raises ValueError for credentials that the target cannot honour, TypeError for None, and
     whatever insecure_channel raises.
@@ -293,7 +293,8 @@ def patch_grpc() -> Callable[[], None]:
 
     For libraries that create their own channels, such as grpc.experimental.unary_unary.
     Targets that mean something to grpcio stay grpcio's: names, host:port, unix: and
-    unix-abstract:. Call it after tracing libraries have patched grpc.
+    unix-abstract:. Call it after tracing libraries have patched grpc, and before other threads
+    create channels: it changes the module grpc for the whole process.
 
     Returns a function to undo it. A second call has no further effect.
     """

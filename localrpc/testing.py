@@ -53,11 +53,14 @@ def serving(
 
     A servicer is an instance of a generated class, a grpc.GenericRpcHandler, or a function that
     adds something to the server that it is given. `target` may be a scheme alone, with or
-    without options (shm:?wakeup=signal): then a unique name is added.
+    without options (shm:?wakeup=signal): then a unique name is added. `interceptors` and
+    `options` are the server's, as in localrpc.server, `channel_options` the channel's;
+    `max_workers` is the number of threads that run handlers.
 
     A handler's exception is logged with its traceback, and its call has the status UNKNOWN, as
     always. Raises RuntimeError, with their stacks, if handlers are still running 5 seconds after
-    the end.
+    the end; TypeError for an object that is not a servicer; and what localrpc.server and
+    localrpc.insecure_channel raise. The server runs in this process, on threads of its own.
     """
     threads: list[threading.Thread] = []
     pool = ThreadPoolExecutor(
