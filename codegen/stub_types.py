@@ -183,7 +183,7 @@ class StubTypes:
         return FieldType(self.name(containers, kind) + types, iterable + types, False)
 
     def _cast(self, path: str) -> str:
-        """Return a type of the user's: `a/b.Name` is `Name` in the module `a.b`."""
+        """Return the user's type: `a/b.Name` is `Name` in the module `a.b`."""
         module, _, name = path.rpartition(".")
         return self.name(module.replace("/", "."), name)
 

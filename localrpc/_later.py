@@ -1,4 +1,4 @@
-"""Modules that are imported when an attribute of theirs is first used.
+"""Modules that are imported when one of their attributes is first used.
 
 typing.get_type_hints() looks names of annotations up in the module's globals. A Later stands
 there in place of a module that is needed for annotations only, and would slow down every program

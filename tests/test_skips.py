@@ -1,4 +1,4 @@
-"""No test is skipped without a word: tests/skips.py is the only way, and says what is missing."""
+"""No test is skipped silently: tests/skips.py is the only way, and says what is missing."""
 
 from __future__ import annotations
 

@@ -254,8 +254,7 @@ def _stop(progress: _Progress, serving: Serving, grace: float | None) -> threadi
             if not _wait(event, 0 if grace != grace else grace):
                 serving.cancel_all()
 
-        # Once drained, the server and the program may end, and then no thread can be started
-        # any more.
+        # Once drained, the server and the program may end, and then no thread can start.
         threading.Thread(target=cancel_after_grace, name="localrpc-grace", daemon=True).start()
     if stage is _Stage.STARTED:
         serving.drain()

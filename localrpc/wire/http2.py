@@ -17,7 +17,7 @@ _END_STREAM_AND_HEADERS = 5
 _LARGEST = 16384
 """The most bytes in a frame until the peers agree on another limit."""
 _PATIENCE = 1 << 18
-"""Bytes after which the client is not listened to any more."""
+"""Bytes after which the connection is given up."""
 _PRINTABLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 

@@ -110,7 +110,7 @@ def test_one_worker_serves_call_after_call(lonely: tuple[Any, Journal]) -> None:
         assert echo(bytes(100_000), timeout=PATIENCE) == bytes(100_000)
 
 
-def test_one_busy_worker_still_hears_of_a_cancelled_call(lonely: tuple[Any, Journal]) -> None:
+def test_one_busy_worker_still_notices_a_cancelled_call(lonely: tuple[Any, Journal]) -> None:
     channel, journal = lonely
     held = channel.unary_unary("/station/hold").future(b"")
     journal.hear("entered", "hold")

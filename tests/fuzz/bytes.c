@@ -205,7 +205,7 @@ static void look(struct lr_link *link)
 			link->ops->over(link);
 		break;
 	default:
-		/* Who has nudged itself does not sleep. */
+		/* A thread that has nudged itself does not sleep. */
 		if (link->ops->wait && link->ops->may_wait(link)) {
 			link->ops->nudge(link);
 			CHECK(link->ops->wait(link) >= LR_CLOSED);

@@ -1,4 +1,4 @@
-/* bytes.h - a byte-stream link of ours on a real medium, and what must come of it. */
+/* bytes.h - a byte-stream link on a real medium, and what must come of it. */
 #ifndef LR_FUZZ_BYTES_H
 #define LR_FUZZ_BYTES_H
 

@@ -1,5 +1,5 @@
 /*
- * fuzz_pair.c - a client and a server of ours, joined in memory, and their users.
+ * fuzz_pair.c - a client and a server, joined in memory, and their users.
  *
  * Invariant: neither ever finds fault with the other; what is sent keeps the protocol, and
  * what is received is what was sent; no call waits longer than its connection lasts, and

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define STEPS 4000       /* what one input may do at most */
-#define TICK (5 * LR_US) /* what a look at the clock takes: who spins ends some time */
+#define TICK (5 * LR_US) /* what a look at the clock takes, so that spinning ends */
 #define ENDS 8           /* times that world.end() may be of no help */
 #define LOOKS 256        /* at the clock, and others run, too */
 #define GLANCES 64       /* looks at what has come, in a row and in vain, before world.end() */

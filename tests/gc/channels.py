@@ -91,7 +91,7 @@ def intercepted(home: Home) -> None:
     assert method(b"x", timeout=PATIENCE) == b"x"
     assert method.with_call(b"x")[0] == b"x"
     assert result(method.future(b"x")) == b"x"
-    # One that fails is a cycle of grpcio's, whose frame has the error it raises in a local.
+    # A failing one is a cycle in grpcio, whose frame has the error it raises in a local.
     assert list(channel.stream_stream("/house/mirror")(iter([b"x"]))) == [b"x"]
 
 

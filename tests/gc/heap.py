@@ -45,7 +45,7 @@ def live() -> Counter[str]:
 
 
 def _kind(each: object) -> str:
-    """Return the name of its type if that is one of localrpc's."""
+    """Return the name of its type if localrpc defines it."""
     kind = type(each)
     name = f"{kind.__module__}.{kind.__qualname__}"
     return name if name.startswith("localrpc.") and kind.__name__ not in ONCE else ""

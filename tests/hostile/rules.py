@@ -2,7 +2,7 @@
 
 A row's `act` plays the peer, from a point where one call is open: for a client's
 rows a request stream of `deaf`, whose server has sent nothing yet; for a server's
-rows a call of the client's that waits for its answer. `broken` says whether that
+rows a call of the client that waits for its answer. `broken` says whether that
 breaks the protocol, so that the connection ends.
 """
 

@@ -1,6 +1,6 @@
 """One service, called by localrpc over every kind of target, and by grpcio beside it.
 
-What a library records of localrpc's calls is compared with what it records of grpcio's.
+A library has to record the same for calls by localrpc as for calls by grpcio.
 """
 
 from __future__ import annotations

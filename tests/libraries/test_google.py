@@ -1,4 +1,4 @@
-"""A generated client whose transport has a channel of localrpc's,
+"""A generated client whose transport has a localrpc channel,
 `CloudTasksGrpcTransport(channel=channel)`: pages, retries, timeouts, errors by their classes."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 /*
- * data.pml - frames one way: who sends rings, who reads sleeps (ring.c, enter.c, lead.c).
+ * data.pml - frames one way: the sender rings, the reader sleeps (ring.c, enter.c, lead.c).
  *
  * The writing process has two threads. Each puts frames into the ring under the
  * mutex (ring_send) and rings afterwards without it (lr_unlock, pay). With STALL
@@ -35,7 +35,7 @@
 #define writes(word) (word == TAIL -> WRITER : READER)
 #include "memory.pml"
 
-#define NOBODY  0
+#define NO_THREAD  0
 #define SERVICE 3 /* the workers are 1 and 2 */
 
 /* The writing process. */
@@ -116,7 +116,7 @@ proctype Ringer(byte me)
 				atomic { flush(WRITER); seen = load(SLEEPER) };
 				atomic {
 					if
-					:: seen != NOBODY -> pending[seen] = true
+					:: seen != NO_THREAD -> pending[seen] = true
 					:: else -> edge(bell1, bell2)
 					fi;
 					seen = 0;
@@ -153,7 +153,7 @@ proctype Fate()
 
 /*
  * Only two numbers, so that few states are many sleeps: 0 for the even epoch
- * there is, 1 for the odd one. Who remembers an odd one that is over remembers OLD.
+ * there is, 1 for the odd one. A thread that remembers an odd one that is over remembers OLD.
  */
 #define OLD 3
 #define outdated(which) which = (which & 1 -> OLD : which)
@@ -195,7 +195,7 @@ inline disarm()
 
 inline take_lead(me) { leader = me; changed = true; disarm() }
 
-inline leave_lead() { leader = NOBODY; changed = true }
+inline leave_lead() { leader = NO_THREAD; changed = true }
 
 inline wake_first()
 {
@@ -214,7 +214,7 @@ inline pass_on()
 	atomic { wake_first(); leave() }
 #else
 #ifndef LEAD_OUT_UNARMED
-	arm(NOBODY); /* lr_lead_out */
+	arm(NO_THREAD); /* lr_lead_out */
 #endif
 	atomic {
 		if
@@ -229,7 +229,7 @@ inline pass_on()
 #ifdef SIGNAL
 #define SLEEPS_AS(me) me
 #else
-#define SLEEPS_AS(me) NOBODY
+#define SLEEPS_AS(me) NO_THREAD
 #endif
 
 /* The leader's wait, from out of the mutex: look, or sleep; and into it again. */
@@ -279,10 +279,10 @@ again:
 	if
 	:: atomic { queue -> queue-- };
 		if
-		:: leader == NOBODY -> pass_on()
+		:: leader == NO_THREAD -> pass_on()
 		:: else -> leave()
 		fi
-	:: atomic { !queue && leader == NOBODY -> take_lead(me) };
+	:: atomic { !queue && leader == NO_THREAD -> take_lead(me) };
 		do
 		:: atomic { eof_seen && drained -> closed = true }; goto over
 		:: atomic {
@@ -295,7 +295,7 @@ again:
 		od;
 		pass_on()
 	:: atomic {
-		!queue && leader != NOBODY ->
+		!queue && leader != NO_THREAD ->
 		parked[me] = true;
 		first = (first -> first : me);
 		if
@@ -308,7 +308,7 @@ again:
 			woken[me] && !reading -> reading = true;
 			woken[me] = false;
 			parked[me] = false;
-			first = (parked[3 - me] -> 3 - me : NOBODY)
+			first = (parked[3 - me] -> 3 - me : NO_THREAD)
 		};
 		goto again
 	fi;
@@ -335,7 +335,7 @@ next:
 		work = false;
 		look = true;
 		if
-		:: leader != NOBODY -> goto next
+		:: leader != NO_THREAD -> goto next
 		:: else -> changed = false
 		fi
 	};

@@ -3,7 +3,7 @@
  * work that no frame announces (lr_kick_leader with lr_sleep, lr_service_ring
  * with serve_service).
  *
- * Who tells has the mutex. The leader arms under it; the service thread does
+ * The notifying thread has the mutex. The leader arms under it; the service thread does
  * not. Either wait may also end by its deadline or a signal (`cut`), a few times.
  * IN_LINK: the leader sleeps in its link, and the kick is a message there, which it
  * may read before it sleeps, as it reads all that comes.

@@ -1,7 +1,7 @@
 /*
  * room.pml - a full ring: the writer waits for room, the reader for frames (ring.c).
  *
- * Records are of one or two units, the ring holds SIZE. Who finds no room asks
+ * Records are of one or two units, the ring holds SIZE. A writer without room asks
  * for at least as much as its record needs (ring_arm_room); while it waits it may
  * be told to ask for more. The reader rings when its head has come to room_at
  * (ring_consume). Each side has one bell, sticky, and what rings it without
@@ -40,7 +40,7 @@ byte cursor, epoch, room_seen, room_rung, rang, taken;
 
 /*
  * Epochs count to two, those of room to four, and begin again, so that few states
- * are many sleeps. Who remembers a number that is used again remembers OLD, an
+ * are many sleeps. A thread that remembers a number that is used again remembers OLD, an
  * odd one, instead. (A re-armed room goes from odd to odd: two would not do.)
  */
 #define OLD 5

@@ -1,4 +1,4 @@
-"""Code of the user's that raises or gives nonsense, on all four sides of a call."""
+"""User code that raises or gives nonsense, on all four sides of a call."""
 
 from __future__ import annotations
 

@@ -241,7 +241,7 @@ def kinds_mixed_on_one_channel(w: World) -> Transcript:
 
 
 _LARGE = (("k", "v" * 25_000),)
-# Whether a stream's answers are seen before its end is refused is chance in grpcio.
+# In grpcio it is chance if a stream's answers are seen before its end is refused.
 _ANSWERED_ONCE = ("unary_unary", "stream_unary")
 _MORE = (("grpc.max_metadata_size", 1 << 20), ("grpc.absolute_max_metadata_size", 1 << 20))
 

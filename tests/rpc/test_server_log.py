@@ -84,7 +84,7 @@ def test_a_graceful_stop_logs_the_calls_in_progress(
 
 
 @pytest.mark.parametrize("abstract", [False, True])
-def test_a_client_that_offers_memory_to_fd_is_told_what_to_dial(
+def test_the_error_for_memory_offered_to_fd_names_the_target_to_dial(
     runtime_directory: str, said: pytest.LogCaptureFixture, *, abstract: bool
 ) -> None:
     path = f"{runtime_directory}/fd.{abstract}"

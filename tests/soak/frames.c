@@ -13,8 +13,8 @@
  * and each side's spin of its own. Three threads of the client and three workers
  * of the server take turns to lead; or there is one caller, which mostly waits
  * for one answer at a time: the next frame rings for one that was forgotten, and
- * hides it. The window is larger than the ring: who floods waits for room, who
- * answers waits for frames.
+ * hides it. The window is larger than the ring: a flooding side waits for room, an
+ * answering side for frames.
  */
 #include "../../localrpc/_core/src/links/link.h"
 #include "../native/check.h"

@@ -149,7 +149,7 @@ def test_the_highest_common_version_is_spoken(
 @pytest.mark.parametrize(
     ("ours", "theirs"), [((1, 1), (2, 3)), ((3, 4), (1, 2)), ((1, 1), (0, 0)), ((1, 3), (3, 1))]
 )
-def test_no_common_version_is_told_with_both_ranges(
+def test_the_error_for_no_common_version_has_both_ranges(
     ours: tuple[int, int], theirs: tuple[int, int]
 ) -> None:
     with pytest.raises(GreetingError) as caught:

@@ -36,7 +36,7 @@ CASES: list[Any] = [
     (("host", "x"),),
     (("connection", "x"),),
     (("authority", "x"),),
-    # Taken without a word, not delivered.
+    # Accepted silently, not delivered.
     (("te", "x"), ("kept", "1")),
     (("content-type", "x"),),
     (("grpc-timeout", "1S"),),

@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define LARGEST (64u << 20)  /* of a message: more is no length, but another protocol */
+#define LARGEST (64u << 20)  /* of a message: a larger number is not a length, but another protocol */
 #define ROOM (64 << 10)      /* of a buffer, at first */
 #define SPIN (150 * LR_US)   /* as an engine's leader does */
 

@@ -9,7 +9,7 @@
     shown: new Set(data.peers),
     scenario: data.scenarios.length ? 0 : -1, // -1: all of them
     baseline: data.peers.includes(data.baseline) ? data.baseline : data.peers[0],
-    every: false, // whether the table has all scenarios
+    every: false, // true if the table has all scenarios
     sort: null, // {column, down}
   };
   const $ = (selector) => document.querySelector(selector);
