@@ -23,8 +23,9 @@ FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
     for module in (localrpc, localrpc.testing)
     for name in module.__all__
-    if callable(getattr(module, name))
+    if inspect.isfunction(getattr(module, name))
 }
+"""Not transports(), which the package of that name hides once it has been imported."""
 # What public functions return: users see their methods and attributes.
 CLASSES = (
     channel.Channel,
@@ -43,7 +44,7 @@ def mistakes_in(name: str, function: Any, others: dict[str, str]) -> Iterator[st
     """What a docstring does not say; `others` are docstrings that it may refer to by name."""
     doc = inspect.getdoc(function) or ""
     first = doc.partition("\n")[0]
-    if not re.match(r"[A-Z][a-z]+ .*[.]$", first):
+    if not re.match(r"[A-Z][a-z]+,? .*[.]$", first):
         yield "no first sentence in one line"
     elif re.match(r"(\w+s|The|A|An|This|What|Whether) ", first):
         yield f"does not begin with an imperative: {first}"
@@ -74,7 +75,7 @@ def test_a_public_function_is_explained() -> None:
     docs = {name: inspect.getdoc(each) or "" for name, each in short.items() if "_" in name}
     found = {name: list(mistakes_in(name, each, docs)) for name, each in FUNCTIONS.items()}
     assert {name: mistakes for name, mistakes in found.items() if mistakes} == {}
-    assert len(found) >= 13
+    assert len(found) >= 12
 
 
 @pytest.mark.parametrize(
@@ -162,4 +163,4 @@ def test_an_integration_has_a_guide(module: str) -> None:
 def test_the_options_of_the_guide_are_explained() -> None:
     options = importlib.import_module("localrpc.options")
     assert [each.key for each in options.DECLARED if not each.text] == []
-    assert all(each.key in options.__doc__ for each in options.DECLARED)
+    assert all(each.key in (options.__doc__ or "") for each in options.DECLARED)
