@@ -93,6 +93,7 @@ class ServedCall:
     # Answering
 
     def send_headers(self, block: bytes) -> None:
+        """Send the encoded initial metadata."""
         lib.lr_headers(self._serving.engine, self._call, block, len(block))
 
     def send(self, message: bytes, *, post: bool = False) -> bool:

@@ -51,6 +51,7 @@ class ChildChannel(Channel):
 
     @property
     def pid(self) -> int:
+        """The child's process number."""
         return self._child.pid
 
     def wait(self, timeout: float | None = None) -> int:

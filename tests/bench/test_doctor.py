@@ -143,7 +143,7 @@ def test_the_narrowest_quota_above_counts() -> None:
 def test_a_virtual_machine_is_known_by_its_processor() -> None:
     guest = Fake({"/proc/cpuinfo": "flags\t\t: fpu hypervisor avx2"}, exists=False)
     assert "virtual machine" in finding("virtualization", guest).found
-    assert finding("virtualization", Fake(exists=False)).found == "none seen"
+    assert finding("virtualization", Fake(exists=False)).found == "none found"
 
 
 def test_a_missing_compiler_matters_only_without_a_core() -> None:

@@ -122,7 +122,7 @@ def test_other_server_credentials_are_refused_with_the_fix(
         home.server.add_secure_port(one_target, SERVER_CREDENTIALS[name]())
     text = str(caught.value)
     assert text.startswith(f"Failed to bind to address {one_target}: ")
-    assert "not local ones; use add_insecure_port or grpc.local_server_credentials()" in text
+    assert "not local credentials; use add_insecure_port or grpc.local_server_credentials()" in text
     home.open(one_target)  # and the name is free
 
 

@@ -104,8 +104,8 @@ def test_the_last_of_two_values_counts() -> None:
         (("localrpc.allow_users", None), TypeError, ["names or numbers of users"]),
         (("localrpc.allow_users", True), TypeError, ["expected a user, got True"]),
         (("localrpc.allow_groups", [1.5]), TypeError, ["expected a group, got 1.5"]),
-        (("localrpc.server_user", "*"), ValueError, ["whose server"]),
-        (("localrpc.server_user", []), ValueError, ["whose server"]),
+        (("localrpc.server_user", "*"), ValueError, ["who runs the server"]),
+        (("localrpc.server_user", []), ValueError, ["who runs the server"]),
         (("localrpc.max_calls_per_user", 0), ValueError, ["between 1"]),
     ],
 )
