@@ -1,4 +1,4 @@
-"""What stands behind a server: its engine, its doors, and the thread that hears of ends."""
+"""The parts behind a server: its engine, its accept loop, and its service thread."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.drive import texts
+from localrpc.drive.accept_loop import AcceptLoop, ConnectionQuota
 from localrpc.drive.callback_queue import CallbackQueue
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
-from localrpc.drive.doors import Doors, Guests
 from localrpc.drive.executors import Place, Workers, workers_for
 from localrpc.drive.finalizers import settle
 from localrpc.drive.notify import notify
@@ -29,12 +29,11 @@ _logger = _log.logger("server")
 
 
 class Serving:
-    """One engine with many connections. All methods may be called from any thread.
+    """One engine with many connections. Thread-safe.
 
-    Its threads hold it until it has stopped, and nothing that it holds does. Once it has
-    stopped it cannot start again. `on_released` runs when the pool's
-    owner shuts it down. `callback_lock` is lent to the contexts, which are too
-    many to have one each.
+    Its threads hold it until it has stopped; the objects that it holds do not. Once it has
+    stopped it cannot start again. `on_released` runs when the owner of the pool shuts the pool
+    down. `callback_lock` is shared by all contexts, which are too many to have one each.
     """
 
     def __init__(
@@ -63,13 +62,13 @@ class Serving:
         self.callbacks = CallbackQueue("localrpc-callbacks", "Exception calling callback!")
         self._lock = _locks.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
-        self._guests = Guests(options.max_connections_per_user)
-        self._doors = Doors(weakref.ref(self))
+        self._quota = ConnectionQuota(options.max_connections_per_user)
+        self._accept_loop = AcceptLoop(weakref.ref(self))
         self._sources = 0
         self._activated = False
         self._started = False
         self.targets: list[str] = []
-        """Where it serves, or will once it has started."""
+        """The targets at which it serves, or will serve once it has started."""
         self._draining = False
         self._broken = _log.Seldom(_logger)
         self._told: str | None = None
@@ -84,34 +83,34 @@ class Serving:
 
     @property
     def inherited(self) -> bool:
-        """Whether this process has it only through a fork."""
+        """True if this process has it only through a fork."""
         return os.getpid() != self._pid
 
     def listen(self, address: Address, *, security: str = "insecure") -> int:
-        """The listener's port, 1 for what has none. Raises ListenError.
+        """Listen at a target. Return its port, 1 if it has none. Raises ListenError.
 
-        `security` is what calls that come in there find in their auth_context().
+        `security` is in the auth_context() of calls that arrive there.
         """
         settle()  # a server that was dropped may still have the name
         transport = transport_for(address.scheme)
         if self.options.access.others and (reason := transport.closed_to_others(address)):
             raise ListenError(str(address), reason)
-        admission = Admission(self._guests.enter, self._guests.leave, security)
+        admission = Admission(self._quota.enter, self._quota.leave, security)
         listener = transport.listen(address, self.options, admission)
         with self._lock:
             self._sources += 1
             self._activated |= listener.activated
-        self._doors.add(listener)
+        self._accept_loop.add(listener)
         self.say_where(str(address), listener.port)
         self._tell_manager("READY=1")
         return listener.port
 
     def start(self, accept: Callable[[WorkerIo], int], place: Place[Serving]) -> None:
-        """`accept` serves the call in an Io; `place` makes it something to run on a pool."""
+        """Start to serve: `accept` serves the call in an Io, `place` prepares it for a pool."""
         thread = threading.Thread(target=self._hear, name="localrpc-service", daemon=True)
         thread.start()
         self._workers.start(accept, place)
-        self._doors.open()
+        self._accept_loop.open()
         with self._lock:
             self._started = True
             targets = list(self.targets)
@@ -120,7 +119,7 @@ class Serving:
         self._tell_manager("READY=1")
 
     def say_where(self, target: str, port: int) -> None:
-        """Log it, now or once it is so."""
+        """Log where the server listens, now or when it starts."""
         if port != 1 and target.endswith(":0"):
             target = f"{target[:-1]}{port}"
         with self._lock:
@@ -130,11 +129,11 @@ class Serving:
         _logger.info("serving on %s", target)
 
     def expect_other_pools(self) -> None:
-        """Some handler runs on a pool of its own: take calls while the server's is busy, too."""
+        """Take calls while the server's pool is busy, because a handler has its own pool."""
         self._workers.expect_other_pools()
 
     def _tell_manager(self, state: str) -> None:
-        """Once each, and only if it was the manager who left us a socket: READY, then STOPPING."""
+        """Notify a service manager that passed a socket: READY once, then STOPPING once."""
         with self._lock:
             due = self._told is None if state == "READY=1" else self._told == "READY=1"
             if not (due and self._started and self._activated) or self.inherited:
@@ -145,7 +144,7 @@ class Serving:
     # Connections
 
     def admit(self, connection: Connection) -> None:
-        """For the doors: one has been greeted."""
+        """Take over a connection after its handshake; called by the accept loop."""
         with self._lock:
             number = lib.lr_engine_admit(
                 self.engine, connection.link.take(), connection.hello.window, connection.peer.uid
@@ -153,7 +152,7 @@ class Serving:
             if number >= 0:
                 self.connections[number] = connection
         if number < 0:
-            if not self._stopped:  # a server that has stopped meanwhile refuses rightly
+            if not self._stopped:  # a server that has stopped meanwhile is right to refuse
                 text = ffi.new("char[]", 200)
                 lib.lr_engine_error(self.engine, text, 200)
                 reason = ffi.string(text).decode()
@@ -161,12 +160,12 @@ class Serving:
             connection.close()
 
     def stay(self) -> None:
-        """The server has other ports, too: never stop for want of clients."""
+        """Do not stop for lack of clients, because the server has other ports, too."""
         with self._lock:
             self._sources += 1
 
-    def lost_one(self) -> None:
-        """A listener's only client has gone; without anybody left to serve, stop."""
+    def client_lost(self) -> None:
+        """Stop if this was the last client that could come: a listener's only one has gone."""
         with self._lock:
             self._sources -= 1
             if self._sources:
@@ -177,7 +176,7 @@ class Serving:
     def connection(self, number: int) -> Connection | None:
         found = self.connections.get(number)
         if found is None:
-            with self._lock:  # admit() may be about to enter it
+            with self._lock:  # admit() may be about to add it
                 found = self.connections.get(number)
         return found
 
@@ -200,9 +199,9 @@ class Serving:
                         text = f"{connection.peer_name}: {reason}; closed"
                         self._broken.log(logging.ERROR, reason, text)
                     connection.close()
-                    self._doors.look_around()
+                    self._accept_loop.schedule_cleanup()
                     if connection.single:
-                        self.lost_one()
+                        self.client_lost()
                     del connection
             elif kind == lib.LR_K_DRAINED:
                 self.finish()
@@ -213,9 +212,9 @@ class Serving:
                 self._orphaned = None
 
     def watch(self, call: int, deadline: int, end: Callable[[], None]) -> bool:
-        """Have `end` run once when the call ends by the client, its death, or `deadline`.
+        """Run `end` once when the client, its death, or `deadline` ends the call.
 
-        False when it has ended already: then `end` does not run.
+        Return False if the call has already ended: then `end` does not run.
         """
         with self._lock:
             self._watched[call] = end
@@ -231,7 +230,7 @@ class Serving:
     # Stopping
 
     def orphan(self, stop: Callable[[Serving], object]) -> None:
-        """Nobody holds the server any more: have `stop` run on the service thread.
+        """Run `stop` on the service thread, because the server is garbage.
 
         For a finalizer: takes no lock.
         """
@@ -239,33 +238,33 @@ class Serving:
         lib.lr_kick(self.engine)
 
     def drain(self) -> None:
-        """No new connections and calls; finish() follows by itself after the last call."""
+        """Refuse new connections and calls; finish() runs by itself after the last call."""
         self._tell_manager("STOPPING=1")
         with self._lock:
             told, self._draining = self._draining, True
         if self._started and not told and not self.inherited:
             _logger.info("stopping: no new calls, %d in progress", lib.lr_live(self.engine))
-        self._doors.close()
+        self._accept_loop.close()
         block = codec.encode_goaway("the server is stopping")
         lib.lr_goaway(self.engine, block, len(block))
 
     def cancel_all(self) -> None:
-        """End every call with grpcio's status for it, without waiting for the handlers."""
+        """End every call with grpcio's status for this, without waiting for handlers."""
         number, text = texts.CANCELLING_ALL
         lib.lr_cancel_all(self.engine, number, text, len(text))
         self.finish()
 
     def finish(self) -> None:
-        """Close the connections and let the threads go. Idempotent."""
+        """Close the connections and end the threads. Idempotent."""
         with self._lock:
             if self._stopped:
                 return
             self._stopped = True
         self._tell_manager("STOPPING=1")
-        self._doors.close()
+        self._accept_loop.close()
         lib.lr_stop(self.engine)
         lib.lr_engine_close(self.engine)
-        with self._lock:  # whoever comes to watch() from here on is told there
+        with self._lock:  # from here on watch() returns False
             ends = list(self._watched.values())
             self._watched.clear()
         self._workers.leave()
@@ -276,7 +275,7 @@ class Serving:
         self._on_stopped()
 
     def release_pool(self) -> None:
-        """The pool is shutting down: waiting workers leave, busy ones after their call."""
+        """End the workers, busy ones after their call, because the pool is shutting down."""
         self._let_go()
         self._on_released()
 
@@ -285,7 +284,7 @@ class Serving:
         lib.lr_stop(self.engine)
 
     def let_exit(self) -> None:
-        """The interpreter exits and will join the pool's threads."""
+        """End the workers at interpreter exit, before the pool's threads are joined."""
         if not self.inherited:
             self._workers.leave()
             self._let_go()
@@ -301,7 +300,7 @@ def _at_exit() -> None:
 
 def _after_fork_in_child() -> None:
     for serving in list(_servings):
-        serving._doors.disown()
+        serving._accept_loop.disown()
 
 
 # Runs before concurrent.futures joins its threads, because executors has

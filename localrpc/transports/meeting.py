@@ -204,7 +204,7 @@ class MeetingListener(Listener):
                 _logger.debug("%s: the client %s is gone", self.address, token)
             except (OSError, GreetingError) as error:
                 reason = getattr(error, "strerror", None) or error
-                _logger.warning("%s: a client was turned away: %s", self.address, reason)
+                _logger.warning("%s: a client was refused: %s", self.address, reason)
         if self._knocks.skipped:
             _logger.warning("%s: %d bytes that are no knock", self.address, self._knocks.skipped)
             self._knocks.skipped = 0

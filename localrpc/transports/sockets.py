@@ -148,7 +148,7 @@ class SocketListener(Listener):
         if not self._starved:
             self._starved = True
             _logger.warning(
-                "%s: clients are turned away: %s; raise the limit (ulimit -n)",
+                "%s: clients are refused: %s; raise the limit (ulimit -n)",
                 self.address,
                 error.strerror,
             )

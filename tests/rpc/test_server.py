@@ -259,7 +259,7 @@ def test_kept_log_records_do_not_keep_the_server(
         with House(f"unix:{path}") as house, socket.socket(socket.AF_UNIX) as stranger:
             stranger.connect(path)
             stranger.sendall(bytes(64))
-            await_that(lambda: "a client was turned away" in caplog.text, "a refusal")
+            await_that(lambda: "a client was refused" in caplog.text, "a refusal")
             return weakref.ref(house.server._serving)  # type: ignore[attr-defined]
 
     serving = turn_away()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import localrpc
-from localrpc.drive.doors import Guests
+from localrpc.drive.accept_loop import ConnectionQuota
 from localrpc.errors import ListenError
 from localrpc.options import Options, parse_options
 from localrpc.transports import PeerCredentials
@@ -108,11 +108,11 @@ def test_a_users_groups_are_found_in_the_systems_database() -> None:
 
 
 def test_a_guest_too_many_waits_until_another_has_left() -> None:
-    guests = Guests(2)
-    assert guests.enter(1) is guests.enter(1) is guests.enter(2) is None
-    assert "uid 1 has 2 connections" in str(guests.enter(1))
-    guests.leave(1)
-    assert guests.enter(1) is None
+    quota = ConnectionQuota(2)
+    assert quota.enter(1) is quota.enter(1) is quota.enter(2) is None
+    assert "uid 1 has 2 connections" in str(quota.enter(1))
+    quota.leave(1)
+    assert quota.enter(1) is None
 
 
 # ---- names that others can get to ----

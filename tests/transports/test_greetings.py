@@ -544,7 +544,7 @@ def test_a_server_without_descriptors_turns_clients_away_and_recovers(
             dial(meeting_target)
         goes_on(doorman, meeting_target)
         monkeypatch.setattr(doorman.listener, "_sock", sock)
-    assert "clients are turned away" in caplog.text
+    assert "clients are refused" in caplog.text
 
 
 class _Starving:

@@ -67,7 +67,7 @@ def test_sockets_are_forbidden() -> None:
 # In capitals: the lock on an mq: test (tests/conftest.py) is for those inside to take.
 @pytest.mark.parametrize("kind", WITHOUT_SOCKETS, ids=str.upper)
 def test_the_suites_pass_without_sockets(kind: str) -> None:
-    wanted = f"[{kind} and not many_doors"  # of which one is a socket
+    wanted = f"[{kind} and not many_targets"  # of which one is a socket
     plugins = ("-p", "no:xdist", "-p", "no:cacheprovider")
     done = without_sockets("-m", "pytest", *plugins, *SUITES, "-k", wanted)
     assert done.returncode == 0, done.stdout

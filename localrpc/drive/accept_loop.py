@@ -1,4 +1,4 @@
-"""The thread that stands at a server's doors: accepts, greets, admits."""
+"""The accept thread of a server: accepts connections, does the handshake, admits them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from localrpc.transports.base import Connection, Greeting, Listener
 _logger = _log.logger("server")
 _trace = _log.logger("wire")
 
-_FIRST_LOOK = 0.1
-"""Seconds. A process that was killed takes a moment to let go of what it had locked."""
-_LOOKS = 8
-"""Looks at what clients may have left, each after twice the pause before: 25 s in all."""
+_FIRST_CLEANUP = 0.1
+"""Seconds. A process that was killed takes a moment to release its locks."""
+_CLEANUPS = 8
+"""Cleanups after a client has come or gone, each after twice the previous pause: 25 s in all."""
 
 
-_NO_WATCH = (errno.ENOSPC, errno.ENOMEM)
-_DEAF = 1.0
-"""Seconds until epoll is asked again for a listener that it would not watch."""
+_CANNOT_WATCH = (errno.ENOSPC, errno.ENOMEM)
+_RETRY_WATCH = 1.0
+"""Seconds until epoll is asked again to watch a listener that it has refused."""
 
 
-class Guests:
-    """How many connections each user has, those that are still being greeted included."""
+class ConnectionQuota:
+    """Counts the connections of each user, including those before the end of the handshake."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -40,7 +40,7 @@ class Guests:
         self._count: Counter[int] = Counter()
 
     def enter(self, uid: int) -> str | None:
-        """One more; or why not."""
+        """Count one more connection, or return why it is refused."""
         with self._lock:
             if self._count[uid] < self._most:
                 self._count[uid] += 1
@@ -58,25 +58,25 @@ class Guests:
 
 
 class Host(Protocol):
-    """Whose doors they are. Both are called on the doors' thread."""
+    """The owner of an accept loop, whose thread calls these methods."""
 
     def admit(self, connection: Connection) -> None:
-        """Take over a greeted connection."""
+        """Take over a connection after its handshake."""
 
-    def lost_one(self) -> None:
-        """A listener's only client has been turned away."""
+    def client_lost(self) -> None:
+        """Note that a listener's only client has been refused."""
 
 
-class Doors:
-    """Listeners, and the clients that have not yet introduced themselves.
+class AcceptLoop:
+    """Accepts the clients of all listeners, and does their handshakes.
 
-    They do not hold their host, which holds them.
+    It does not hold its host, which holds it.
     """
 
     def __init__(self, host: weakref.ref[Host]) -> None:
         self._host = host
-        # Held from a greeting's last step to its admission, too: whoever was told that it
-        # may come in is in before close() returns, and hears of the end as everybody does.
+        # Held from the last step of a handshake to the admission, too: a client that was
+        # accepted is admitted before close() returns, and gets GOAWAY like the others.
         self._lock = _locks.RLock()
         self._listeners: list[Listener] = []
         self._greetings: set[Greeting] = set()
@@ -84,12 +84,12 @@ class Doors:
         self._selector: selectors.BaseSelector | None = None
         self._bell = -1
         self._closing = False
-        self._complaints = _log.Seldom(_logger)
-        self._looks = 0
-        self._look_at: float | None = None
+        self._refusals = _log.Seldom(_logger)
+        self._cleanups = 0
+        self._cleanup_at: float | None = None
 
     def add(self, listener: Listener) -> None:
-        """Also after open(). After close() it is closed, too."""
+        """Add a listener, also after open(). After close() it is closed at once."""
         with self._lock:
             closing = self._closing
             if not closing:
@@ -99,43 +99,43 @@ class Doors:
         self._ring()
 
     def open(self) -> None:
-        """Start to accept: until now clients have waited in the listeners' backlogs."""
+        """Start to accept; clients that came before wait in the listeners' backlogs."""
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # epoll, not poll(2), which would keep a listener and its name while it waits.
         self._selector = selectors.DefaultSelector()
-        self._thread = threading.Thread(target=self._run, name="localrpc-doors", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="localrpc-accept", daemon=True)
         self._thread.start()
 
-    def look_around(self) -> None:
-        """Somebody has come or gone: have the listeners clear up after who never got in."""
+    def schedule_cleanup(self) -> None:
+        """Schedule cleanup of clients that died while connecting: one has come or gone."""
         with self._lock:
-            self._looks = 0
-            if self._look_at is not None:
+            self._cleanups = 0
+            if self._cleanup_at is not None:
                 return
-            self._look_at = monotonic() + _FIRST_LOOK
+            self._cleanup_at = monotonic() + _FIRST_CLEANUP
         self._ring()
 
-    def _tidy(self) -> float | None:
-        """A look, if it is time for one; seconds until the next."""
+    def _clean_up(self) -> float | None:
+        """Clean up if it is time to. Return the seconds until the next time."""
         with self._lock:
-            if self._look_at is None:
+            if self._cleanup_at is None:
                 return None
-            if (left := self._look_at - monotonic()) > 0:
+            if (left := self._cleanup_at - monotonic()) > 0:
                 return left
             listeners = list(self._listeners)
-            self._looks += 1
-            pause = _FIRST_LOOK * 2**self._looks
-            self._look_at = monotonic() + pause
+            self._cleanups += 1
+            pause = _FIRST_CLEANUP * 2**self._cleanups
+            self._cleanup_at = monotonic() + pause
         again = [listener.tidy() for listener in listeners]
         with self._lock:
-            if self._looks and (not any(again) or self._looks >= _LOOKS):
-                self._look_at = None
-            return None if self._look_at is None else pause
+            if self._cleanups and (not any(again) or self._cleanups >= _CLEANUPS):
+                self._cleanup_at = None
+            return None if self._cleanup_at is None else pause
 
     def close(self) -> None:
-        """Stop listening and give the names back, before this returns. Idempotent.
+        """Stop listening and release the names, before this returns. Idempotent.
 
-        Who is still being greeted is told so, and can dial again.
+        Clients in the middle of a handshake are told, and can dial again.
         """
         with self._lock:
             if self._closing:
@@ -147,12 +147,12 @@ class Doors:
         self._ring()
 
     def disown(self) -> None:
-        """In a forked child: the parent goes on listening, this process does not."""
+        """Stop listening in a forked child, without affecting the parent."""
         self._closing = True
         self._listeners.clear()
 
     def _ring(self) -> None:
-        with self._lock:  # the thread may be on its way out, and take the bell with it
+        with self._lock:  # the thread may be about to end, and to close the bell
             if self._bell >= 0:
                 os.eventfd_write(self._bell, 1)
 
@@ -162,7 +162,7 @@ class Doors:
         selector.register(self._bell, selectors.EVENT_READ, None)
         known: set[Listener] = set()
         while True:
-            deaf = None
+            retry = None
             with self._lock:
                 closing = self._closing
                 listeners = list(self._listeners)
@@ -174,16 +174,16 @@ class Doors:
                 try:
                     selector.register(listener.fileno(), selectors.EVENT_READ, listener)
                 except (ValueError, OSError) as error:
-                    if getattr(error, "errno", None) in _NO_WATCH:
-                        _logger.error("%s: nobody can come: %s", listener.address, error)
-                        deaf = _DEAF
+                    if getattr(error, "errno", None) in _CANNOT_WATCH:
+                        _logger.error("%s: cannot accept clients: %s", listener.address, error)
+                        retry = _RETRY_WATCH
                         continue
-                    # Else it was closed meanwhile.
+                    # Otherwise it was closed meanwhile.
                 known.add(listener)
-            waits = (self._expire(), self._tidy(), deaf)
+            waits = (self._expire(), self._clean_up(), retry)
             pauses = [pause for pause in waits if pause is not None]
-            # One turn is a function, so that the next wait keeps nothing of it.
-            self._attend(selector.select(min(pauses, default=None)))
+            # In a function, so that the next wait keeps no reference to its objects.
+            self._handle(selector.select(min(pauses, default=None)))
         for greeting in self._greetings:
             greeting.dismiss()
         selector.close()
@@ -191,15 +191,15 @@ class Doors:
             bell, self._bell = self._bell, -1
         os.close(bell)
 
-    def _attend(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
+    def _handle(self, events: Iterable[tuple[selectors.SelectorKey, int]]) -> None:
         for key, _ in events:
             if key.data is None:
                 os.eventfd_read(self._bell)
             elif isinstance(key.data, Listener):
                 self._accept(key.data)
             else:
-                # Before its socket is closed or passed on: a duplicate of it
-                # would keep it in the kernel's set, where nobody finds it again.
+                # Before its socket is closed or passed on: a duplicate of it would
+                # keep it in the kernel's set, where it could not be removed any longer.
                 self._forget(key.fd)
                 self._advance(key.data)
 
@@ -212,7 +212,7 @@ class Doors:
             self._greetings.add(greeting)
             self._advance(greeting)
         if arrived:
-            self.look_around()
+            self.schedule_cleanup()
 
     def _advance(self, greeting: Greeting) -> None:
         assert self._selector is not None
@@ -229,15 +229,15 @@ class Doors:
                     return
         except GreetingError as error:
             level = logging.DEBUG if error.quiet else logging.WARNING
-            # As text: the error has a traceback, and that would keep the engine in every
-            # handler that keeps records. Not each: one that tries again brings many.
-            text = f"a client was turned away: {error}"
-            self._complaints.log(level, error.cause, text)
+            # As text, because handlers that keep records would keep the error's traceback, and
+            # so the engine. Not every time: a client that tries again causes many.
+            text = f"a client was refused: {error}"
+            self._refusals.log(level, error.cause, text)
         except Exception:
-            _logger.exception("a greeting failed")
+            _logger.exception("a handshake failed")
             greeting.close()
         if greeting in self._greetings:
-            self._turned_away(greeting)
+            self._refused(greeting)
 
     def _admit(self, connection: Connection) -> None:
         _trace.log(_log.TRACE, "admitted %s (%s)", connection.peer_name, connection.facts)
@@ -248,23 +248,23 @@ class Doors:
             host.admit(connection)
 
     def _expire(self) -> float | None:
-        """Turn away who has taken too long; seconds until the next one has."""
+        """Refuse clients that have taken too long. Return the seconds until the next one has."""
         now = monotonic()
         for greeting in [each for each in self._greetings if each.deadline <= now]:
-            reason = f"a client was turned away: {greeting.expired()}"
-            self._complaints.log(logging.WARNING, reason, reason)
+            reason = f"a client was refused: {greeting.expired()}"
+            self._refusals.log(logging.WARNING, reason, reason)
             descriptor = greeting.fileno()
             self._forget(descriptor)
             greeting.close()
-            self._turned_away(greeting)
+            self._refused(greeting)
         return min((max(0.0, each.deadline - now) for each in self._greetings), default=None)
 
-    def _turned_away(self, greeting: Greeting) -> None:
+    def _refused(self, greeting: Greeting) -> None:
         self._greetings.discard(greeting)
-        self.look_around()
+        self.schedule_cleanup()
         host = self._host()
         if greeting.single and host is not None:
-            host.lost_one()
+            host.client_lost()
 
     def _forget(self, descriptor: int) -> None:
         assert self._selector is not None
