@@ -1,6 +1,6 @@
 """More clients at once than a server's leader looks at: each has its turn, and none waits for ever.
 
-The leader keeps the connections that were active recently in a list of 64 (hot.c), so what is
+The leader keeps the connections that were active recently in a list of 64 (polled.c), so what is
 to be seen begins with the 65th.
 """
 
@@ -25,7 +25,7 @@ from tests.peers.journal import PATIENCE, Pen
 from tests.places import most_clients
 from tests.skips import cannot
 
-HOT = 64
+POLLED = 64
 PROCESSES = 4
 EACH = 20
 """Calls that the slowest client makes before the others stop."""
@@ -85,7 +85,7 @@ def serve(target: str, pen: Pen) -> None:
     station.serve(target, pen)
 
 
-@pytest.mark.parametrize("count", [HOT + 1, 150])
+@pytest.mark.parametrize("count", [POLLED + 1, 150])
 def test_no_client_of_many_waits_for_ever(distinct_meeting_target: str, count: int) -> None:
     if most_clients(distinct_meeting_target, count) < count:
         scheme = parse_target(distinct_meeting_target).scheme
@@ -154,7 +154,8 @@ class Clients:
 
 
 @pytest.fixture(
-    params=[("shm-small", HOT + 36), ("unix", HOT + 36), ("unix", 500)], ids="{0[0]}-{0[1]}".format
+    params=[("shm-small", POLLED + 36), ("unix", POLLED + 36), ("unix", 500)],
+    ids="{0[0]}-{0[1]}".format,
 )
 def clients(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Clients]:
     most_descriptors()

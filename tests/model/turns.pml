@@ -1,11 +1,11 @@
 /*
- * turns.pml - a connection with unread frames is read soon, whatever others send (hot.c, read.c).
+ * turns.pml - a connection with unread frames is read soon, whatever others send (polled.c, read.c).
  *
- * hot.pml shows that nothing is lost where there are more connections than PLACES. Here the
- * leader's round is told in full: the hot ones, then those that were in the queue when it
+ * polled.pml shows that nothing is lost where there are more connections than PLACES. Here the
+ * leader's round is told in full: the polled ones, then those that were in the queue when it
  * began (next_in_turn); it is left where the leader has what it wants, and goes on there.
  *
- * Must hold: a connection that is hot or in the queue is read within ROUNDS of these; and
+ * Must hold: a connection that is polled or in the queue is read within ROUNDS of these; and
  * when nothing can move, every frame has been read.
  */
 #ifndef ROUNDS
@@ -21,16 +21,16 @@
 #define FRAMES 3 /* of all */
 #endif
 
-#define COLD  0
+#define IDLE  0
 #define READY 1
-#define HOT   2
+#define POLLED   2
 
 byte sent, unread[CONNS], place[CONNS];
 bool armed[CONNS], rung[CONNS]; /* rung: in this epoch */
 byte waited[CONNS]; /* rounds, with frames unread */
 byte events;        /* edges of epoll's, one bit for each connection */
 
-byte hot[PLACES], nhot, asked;
+byte polled[PLACES], npolled, asked;
 byte turn, ready_turns;
 chan ready = [CONNS] of { byte };
 
@@ -62,34 +62,34 @@ inline arm(c)
 
 #define disarm(c) armed[c] = false
 
-inline cool(c)
+inline make_idle(c)
 {
 	arm(c);
 	atomic {
 		if
-		:: unread[c] == 0 -> place[c] = COLD
+		:: unread[c] == 0 -> place[c] = IDLE
 		:: else -> disarm(c)
 		fi
 	}
 }
 
-/* lr_hot_leave: the last takes its place. */
+/* lr_polled_leave: the last takes its place. */
 inline leave(at)
 {
-	cool(hot[at]);
+	make_idle(polled[at]);
 	atomic {
 		if
-		:: place[hot[at]] == COLD -> nhot--; hot[at] = hot[nhot]; hot[nhot] = 0
+		:: place[polled[at]] == IDLE -> npolled--; polled[at] = polled[npolled]; polled[npolled] = 0
 		:: else
 		fi
 	}
 }
 
-/* lr_hot_fill */
+/* lr_polled_fill */
 inline fill()
 {
 	if
-	:: len(ready) > 0 && nhot == PLACES ->
+	:: len(ready) > 0 && npolled == PLACES ->
 		atomic { at = asked; asked = (asked + 1) % PLACES };
 		if
 		:: leave(at) /* it has been silent */
@@ -100,11 +100,11 @@ inline fill()
 	atomic {
 		at = 0;
 		do
-		:: len(ready) > 0 && nhot < PLACES ->
+		:: len(ready) > 0 && npolled < PLACES ->
 			ready ? c;
-			hot[nhot] = c;
-			nhot++;
-			place[c] = HOT;
+			polled[npolled] = c;
+			npolled++;
+			place[c] = POLLED;
 			disarm(c)
 		:: else -> break
 		od;
@@ -135,7 +135,7 @@ inline next_round()
 	ready_turns = len(ready);
 	do
 	:: i < CONNS ->
-		waited[i] = (unread[i] && place[i] != COLD -> waited[i] + 1 : 0);
+		waited[i] = (unread[i] && place[i] != IDLE -> waited[i] + 1 : 0);
 		assert(waited[i] <= ROUNDS);
 		i++
 	:: else -> break
@@ -146,12 +146,12 @@ inline next_round()
 /* lr_drain; it ends early where the leader has what it wants */
 inline drain()
 {
-	left = nhot + len(ready) + 1;
+	left = npolled + len(ready) + 1;
 	do
 	:: atomic { left == 0 || got -> got = false; left = 0; c = 0; break }
 	:: atomic {
-		left > 0 && !got && turn < nhot ->
-		c = hot[turn];
+		left > 0 && !got && turn < npolled ->
+		c = polled[turn];
 		turn++;
 		left--;
 		read(c);
@@ -159,7 +159,7 @@ inline drain()
 	}
 #ifndef ONLY_PLACES
 	:: atomic {
-		left > 0 && !got && turn >= nhot && ready_turns && len(ready) > 0 ->
+		left > 0 && !got && turn >= npolled && ready_turns && len(ready) > 0 ->
 		ready ? c;
 		ready_turns--;
 		left--;
@@ -167,20 +167,20 @@ inline drain()
 		read(c);
 		got = (got && served)
 	};
-		cool(c);
+		make_idle(c);
 		atomic {
 			if
-			:: place[c] != COLD -> ready ! c
+			:: place[c] != IDLE -> ready ! c
 			:: else
 			fi
 		}
 	:: atomic {
-		left > 0 && !got && turn >= nhot && (!ready_turns || len(ready) == 0) ->
+		left > 0 && !got && turn >= npolled && (!ready_turns || len(ready) == 0) ->
 		left--;
 		next_round()
 	}
 #else
-	:: atomic { left > 0 && !got && turn >= nhot -> left--; next_round() }
+	:: atomic { left > 0 && !got && turn >= npolled -> left--; next_round() }
 #endif
 	od
 }
@@ -191,7 +191,7 @@ inline hear()
 	do
 	:: i < CONNS ->
 		if
-		:: events & (1 << i) && place[i] == COLD -> place[i] = READY; ready ! i
+		:: events & (1 << i) && place[i] == IDLE -> place[i] = READY; ready ! i
 		:: else
 		fi;
 		i++
@@ -206,17 +206,17 @@ inline sleep()
 {
 	quiet = (len(ready) == 0);
 	do
-	:: quiet && i < nhot ->
+	:: quiet && i < npolled ->
 		if
-		:: atomic { c = hot[i] }; /* it has been idle for some sleeps */
+		:: atomic { c = polled[i] }; /* it has been idle for some sleeps */
 			leave(i);
 			atomic {
-				quiet = (place[c] == COLD);
+				quiet = (place[c] == IDLE);
 				i = (quiet -> i : i + 1);
 				c = 0
 			}
-		:: arm(hot[i]);
-			atomic { quiet = (unread[hot[i]] == 0); i++ }
+		:: arm(polled[i]);
+			atomic { quiet = (unread[polled[i]] == 0); i++ }
 		fi
 	:: else -> i = 0; break
 	od;
@@ -227,7 +227,7 @@ inline sleep()
 	/* lr_awake */
 	atomic {
 		do
-		:: i < nhot -> disarm(hot[i]); i++
+		:: i < npolled -> disarm(polled[i]); i++
 		:: else -> i = 0; break
 		od;
 		quiet = false

@@ -276,8 +276,8 @@ static void expire(uint64_t call)
 	lr_leave(server);
 }
 
-/* What went cold while a thread waited for room is not armed for it when it is hot again: the
- * next thread that waits for room would not tell the leader. */
+/* A connection became idle while a thread waited for room: when it is polled again it is not
+ * armed for room, because the next thread that waits for room would not tell the leader. */
 static void room_is_asked_for_again(void)
 {
 	struct lr_conn *conn;
@@ -291,13 +291,13 @@ static void room_is_asked_for_again(void)
 	conn = server->conns[0];
 	conn->room_waiters++;
 	conn->room_need = LR_PIECE;
-	while (!conn->hot)
-		lr_conn_ready(conn), lr_hot_fill(server);
-	CHECK(lr_hot_leave(server, 0) && conn->room_armed && !conn->hot);
+	while (!conn->polled)
+		lr_conn_ready(conn), lr_polled_fill(server);
+	CHECK(lr_polled_leave(server, 0) && conn->room_armed && !conn->polled);
 	conn->room_waiters--;
 	lr_conn_ready(conn);
-	lr_hot_fill(server);
-	CHECK(conn->hot && !conn->room_armed);
+	lr_polled_fill(server);
+	CHECK(conn->polled && !conn->room_armed);
 	lr_leave(server);
 }
 

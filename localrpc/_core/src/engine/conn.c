@@ -52,7 +52,7 @@ static void fall_silent(struct lr_conn *conn)
 {
 	conn->mute = true;
 	drop_posted(conn);
-	lr_conn_ready(conn); /* a cold one hears nothing of a fault of its own */
+	lr_conn_ready(conn); /* no event tells of a fault of this side's own */
 	lr_nudge(conn->engine);
 }
 
@@ -107,7 +107,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 		conn->engine->stats.frames_out++;
 		if (conn->link->unfinished)
 			conn->engine->left_behind = true;
-		if (conn->link->unfinished && (!conn->room_armed || !conn->hot)) {
+		if (conn->link->unfinished && (!conn->room_armed || !conn->polled)) {
 			/* Whoever leads may sleep without a look at the room for the rest. */
 			lr_conn_ready(conn);
 			lr_nudge(conn->engine);
@@ -214,7 +214,7 @@ static void die_with(struct lr_conn *conn, struct lr_call *call)
 
 /*
  * The end of a connection: every call of it ends, who waits is woken. The
- * leader drops it from the hot list; the last reference closes it.
+ * leader removes it from the polled list; the last reference closes it.
  */
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 {

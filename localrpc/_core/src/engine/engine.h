@@ -5,8 +5,8 @@
  * reader thread: a thread that wants something reads the links itself, as the
  * leader; others park, each on a futex word of its own. While it leads it
  * drops the mutex to spin, to let its peer run and to sleep, and only the leader
- * peeks, consumes, arms, waits and touches the list of hot connections. Sending happens under the
- * mutex, by anyone; a peer that sleeps is rung once it is free.
+ * peeks, consumes, arms, waits and changes the list of polled connections. Any thread sends,
+ * with the mutex held; a peer that sleeps is rung after the mutex is unlocked.
  *
  * A server's leader that goes out to run a handler leaves its connections
  * armed. What then arrives rings the service thread (lr_service), which gives
@@ -22,7 +22,7 @@ enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK, EVENT_ALAR
 /* Where the leader sleeps: what a kick has to touch. */
 enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 
-#define LR_HOT 64
+#define LR_POLLED 64
 #define LR_BURST 256 /* frames of one connection before the next has its turn */
 #define LR_BURST_BYTES (256u << 10) /* or so many bytes */
 #define LR_WAKES 32
@@ -152,10 +152,10 @@ struct lr_conn {
 	struct lr_user *user; /* NULL: nobody counts */
 	struct lr_link *link;
 	uint32_t id, slot;
-	uint32_t refs; /* one of the table, one of the hot list, one per call */
+	uint32_t refs; /* one of the table, one of the polled list, one per call */
 	bool dead, eof_seen;
 	bool mute; /* nothing can be sent; what the peer has sent is still read */
-	bool hot, ready; /* hot.c; neither: cold */
+	bool polled, ready; /* polled.c; neither: idle */
 	int why; /* dead: LR_CLOSED or LR_PROTOCOL */
 	char reason[160];
 	bool faulty; /* its reason is a fault of this system's, and not the peer's end */
@@ -225,12 +225,12 @@ struct lr_engine {
 	struct lr_conn **conns;
 	uint32_t nconns;
 	struct lr_conn *gone;
-	struct lr_conn *hot[LR_HOT];
-	uint32_t nhot;
+	struct lr_conn *polled[LR_POLLED];
+	uint32_t npolled;
 	struct lr_conn *ready, **ready_last;
 	uint32_t nready;
-	uint32_t turn, ready_turns; /* who is read next: hot[turn], then so many ready ones */
-	uint32_t oldest_hot;        /* hot[oldest_hot] is asked next whether it can leave */
+	uint32_t turn, ready_turns; /* who is read next: polled[turn], then so many ready ones */
+	uint32_t oldest_polled; /* polled[oldest_polled] is the next candidate for removal */
 	uint32_t unheard;           /* frames read since epoll was asked */
 	uint32_t conn_generation;
 	struct lr_conn *dying; /* dead, and the table's reference is not gone yet */
@@ -511,22 +511,22 @@ void lr_over_memory(const struct lr_conn *conn, char *text, size_t size);
 int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
 	const char **why);
 
-/* hot.c: the leader's. */
-void lr_hot_fill(struct lr_engine *e); /* ready ones take the places there are */
-bool lr_hot_leave(struct lr_engine *e, uint32_t at); /* true: hot[at] has gone cold */
-void lr_conn_looked_at(struct lr_conn *conn); /* a ready one: cold now, or ready again */
+/* polled.c: the leader's. */
+void lr_polled_fill(struct lr_engine *e); /* ready ones take the places there are */
+bool lr_polled_leave(struct lr_engine *e, uint32_t at); /* true: polled[at] is idle now */
+void lr_conn_looked_at(struct lr_conn *conn); /* a ready one: idle now, or ready again */
 void lr_conn_bury(struct lr_engine *e); /* dead ones leave; the leader's, or nobody leads */
 
 /* read.c: the leader's. */
 int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */
 bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
 void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n);
-void lr_awake(struct lr_engine *e); /* disarm the hot connections: the leader reads them now */
+void lr_awake(struct lr_engine *e); /* disarm the polled connections: the leader reads them now */
 
 /* watch.c */
 /* The leader's questions. */
 bool lr_sleeps_on_futexes(struct lr_engine *e);
-bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the only hot one? */
+bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the only polled one? */
 void lr_watch_end(struct lr_engine *e); /* without the mutex */
 
 /* sleep.c: the leader's, without the mutex. */

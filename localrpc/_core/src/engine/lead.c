@@ -33,15 +33,15 @@ static int64_t wait_limit(const struct lr_waiter *w, int64_t deadline, bool *cut
 /* Nobody sleeps before the next read, so it is to see for itself what has come. */
 static void distrust(struct lr_engine *e)
 {
-	if (e->stats.conns > e->nhot + e->nready)
+	if (e->stats.conns > e->npolled + e->nready)
 		atomic_store(&e->look, 1);
-	for (uint32_t i = 0; i < e->nhot; i++)
-		atomic_store(&e->hot[i]->link->edge, true);
+	for (uint32_t i = 0; i < e->npolled; i++)
+		atomic_store(&e->polled[i]->link->edge, true);
 }
 
 /*
  * For a caller that does not wait, or no longer: all that has come. Epoll tells of LR_EVENTS
- * at a time, and a look that begins among the hot ones may end among the ready ones.
+ * at a time, and a look that begins among the polled ones may end among the ready ones.
  */
 static void last_look(struct lr_engine *e, struct lr_waiter *w)
 {
@@ -122,10 +122,10 @@ static void take_lead(struct lr_engine *e, struct lr_waiter *w)
 {
 	e->leader = w;
 	e->lead_count++;
-	for (uint32_t i = 0; i < e->nhot; i++) {
-		e->hot[i]->link->ops->disarm(e->hot[i]->link);
-		if (e->hot[i]->room_armed)
-			lr_conn_disarm_room(e->hot[i]);
+	for (uint32_t i = 0; i < e->npolled; i++) {
+		e->polled[i]->link->ops->disarm(e->polled[i]->link);
+		if (e->polled[i]->room_armed)
+			lr_conn_disarm_room(e->polled[i]);
 	}
 }
 
@@ -139,8 +139,8 @@ void lr_lead_out(struct lr_engine *e)
 		       atomic_load_explicit(&e->look, memory_order_relaxed);
 	bool lazy = false;
 
-	for (uint32_t i = 0; i < e->nhot; i++) {
-		struct lr_conn *conn = e->hot[i];
+	for (uint32_t i = 0; i < e->npolled; i++) {
+		struct lr_conn *conn = e->polled[i];
 		if (conn->eof_seen)
 			pending = true;
 		else if (conn->link->lazy)
@@ -239,7 +239,7 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		}
 		park(e, w);
 		if ((e->leader->wants == WANT_SERVICE && e->role == LR_SERVER) ||
-		    (w->wants == WANT_ROOM && (!w->conn->room_armed || !w->conn->hot)))
+		    (w->wants == WANT_ROOM && (!w->conn->room_armed || !w->conn->polled)))
 			lr_kick_leader(e); /* it leads only while nobody else can; it may sleep unarmed for room */
 		lr_unlock(e);
 		r = lr_futex_wait(&w->word, 0, wait_limit(w, deadline, &cut));

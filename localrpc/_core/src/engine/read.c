@@ -1,4 +1,4 @@
-/* read.c - the leader reads: hot connections, what events say of them, frames. */
+/* read.c - the leader reads: polled connections, what events say of them, frames. */
 #include "engine.h"
 
 #include <sys/socket.h>
@@ -49,14 +49,14 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 	return (frames || conn->dead) && lr_ready(e, w);
 }
 
-/* What the cold ones have to say, where the leader is too busy to sleep. */
+/* Take the events of idle connections, when the leader is too busy to sleep. */
 static void ask_epoll(struct lr_engine *e)
 {
 	struct epoll_event events[LR_EVENTS];
 	int n;
 
 	if (!atomic_exchange(&e->look, 0) &&
-	    (e->unheard < UNHEARD || e->stats.conns <= e->nhot + e->nready))
+	    (e->unheard < UNHEARD || e->stats.conns <= e->npolled + e->nready))
 		return;
 	n = lr_wait_events(e->epoll_fd, events, LR_EVENTS, 1, NULL);
 	if (n == LR_EVENTS) /* there may be more, and nobody rings for those again */
@@ -65,17 +65,17 @@ static void ask_epoll(struct lr_engine *e)
 	lr_hear(e, events, n > 0 ? n : 0);
 }
 
-/* Each has its turn: the hot ones, then as many as are ready, then the hot ones again. */
+/* Each has its turn: the polled ones, then as many as are ready, then the polled ones again. */
 static struct lr_conn *next_in_turn(struct lr_engine *e)
 {
 	struct lr_conn *conn;
 
-	if (e->turn < e->nhot)
-		return e->hot[e->turn++];
+	if (e->turn < e->npolled)
+		return e->polled[e->turn++];
 	if (e->ready_turns) {
 		e->ready_turns--;
 		if ((conn = lr_ready_pop(e))) {
-			/* Armed since it went cold: it is to ring for a new epoch when it does again. */
+			/* It was armed when it became idle: the next time it needs a new epoch. */
 			conn->link->ops->disarm(conn->link);
 			lr_conn_disarm_room(conn);
 			return conn;
@@ -92,16 +92,16 @@ int lr_drain(struct lr_engine *e, struct lr_waiter *w)
 	int count = 0;
 
 	ask_epoll(e);
-	lr_hot_fill(e);
+	lr_polled_fill(e);
 	lr_conn_bury(e);
-	for (left = e->nhot + e->nready + 1; left; left--) {
+	for (left = e->npolled + e->nready + 1; left; left--) {
 		struct lr_conn *conn = next_in_turn(e);
 		bool got;
 
 		if (!conn)
 			continue;
 		got = read_conn(e, w, conn, &count);
-		if (!conn->hot) {
+		if (!conn->polled) {
 			if (lr_conn_stuck(conn))
 				lr_conn_pump(conn);
 			lr_conn_looked_at(conn);
@@ -159,9 +159,9 @@ void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n)
 
 void lr_awake(struct lr_engine *e)
 {
-	for (uint32_t i = 0; i < e->nhot; i++) {
-		e->hot[i]->link->ops->disarm(e->hot[i]->link);
-		lr_conn_disarm_room(e->hot[i]);
+	for (uint32_t i = 0; i < e->npolled; i++) {
+		e->polled[i]->link->ops->disarm(e->polled[i]->link);
+		lr_conn_disarm_room(e->polled[i]);
 	}
 }
 
@@ -169,10 +169,10 @@ bool lr_pump(struct lr_engine *e)
 {
 	bool wanted = false;
 
-	for (uint32_t i = 0; i < e->nhot; i++)
-		if (lr_conn_stuck(e->hot[i])) {
-			lr_conn_pump(e->hot[i]);
-			wanted |= lr_conn_stuck(e->hot[i]);
+	for (uint32_t i = 0; i < e->npolled; i++)
+		if (lr_conn_stuck(e->polled[i])) {
+			lr_conn_pump(e->polled[i]);
+			wanted |= lr_conn_stuck(e->polled[i]);
 		}
 	return wanted;
 }

@@ -1,11 +1,11 @@
-/* ready.c - the queue of connections that the leader is to look at: hot.c says why. */
+/* ready.c - the queue of connections that the leader is to look at: polled.c says why. */
 #include "engine.h"
 
 void lr_conn_ready(struct lr_conn *conn)
 {
 	struct lr_engine *e = conn->engine;
 
-	if (conn->hot || conn->ready || conn->dead)
+	if (conn->polled || conn->ready || conn->dead)
 		return;
 	conn->ready = true;
 	conn->refs++; /* the queue's */

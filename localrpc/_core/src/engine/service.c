@@ -120,7 +120,7 @@ static void nap(int kick, int alarm, uint32_t in_vain, int64_t deadline)
 }
 
 /*
- * Does whoever leads see what this tells? Of a hot connection, that it has frames, and
+ * Does whoever leads see what this tells? Of a polled connection, that it has frames, and
  * before it goes out it reads what has come since its last read. Of all else only if it
  * asks epoll, which it does not while it is busy with those.
  */
@@ -135,7 +135,7 @@ static bool tell_leader(struct lr_engine *e, const struct epoll_event *event)
 	if (!conn || conn->dead)
 		return true;
 	if (kind != EVENT_BELL || event->events & (EPOLLHUP | EPOLLERR) ||
-	    !(conn->hot || conn->ready) || lr_conn_choked(conn))
+	    !(conn->polled || conn->ready) || lr_conn_choked(conn))
 		return false;
 	atomic_store(&conn->link->edge, true);
 	return true;

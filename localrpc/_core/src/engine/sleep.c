@@ -15,7 +15,7 @@
 #define SHORTEST_PAUSE 1024     /* times not to yield after a long one, which costs what a */
 #define LONGEST_PAUSE 32768     /* thousand others spare; longer if they go on */
 #define SHORT_YIELDS 4096       /* after so many the pause is halved */
-#define COLD_AFTER 8       /* sleeps without a frame */
+#define IDLE_AFTER 8       /* sleeps without a frame */
 #define SILENT (1000 * LR_MS) /* a server that always spins may sleep then */
 #define LOOK_AROUND LR_MS     /* how often who always spins asks epoll and Python */
 
@@ -36,13 +36,13 @@ int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w)
 	int64_t now, budget = 0;
 
 	now = lr_now_coarse();
-	for (uint32_t i = 0; i < e->nhot; i++)
-		if (spins_always(e, w, e->hot[i], now))
+	for (uint32_t i = 0; i < e->npolled; i++)
+		if (spins_always(e, w, e->polled[i], now))
 			return LR_SPIN_ALWAYS;
 	if (!cpu)
 		return 0;
-	for (uint32_t i = 0; i < e->nhot; i++) {
-		struct lr_conn *conn = e->hot[i];
+	for (uint32_t i = 0; i < e->npolled; i++) {
+		struct lr_conn *conn = e->polled[i];
 		uint16_t peer = atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed);
 		int64_t spin = conn->link->spin < 0 ? SPIN : conn->link->spin;
 
@@ -63,8 +63,8 @@ static bool beside_peer(const struct lr_engine *e)
 	uint16_t cpu = lr_cpu();
 	int64_t now = lr_now_coarse();
 
-	for (uint32_t i = 0; cpu && i < e->nhot; i++) {
-		const struct lr_conn *conn = e->hot[i];
+	for (uint32_t i = 0; cpu && i < e->npolled; i++) {
+		const struct lr_conn *conn = e->polled[i];
 		const struct lr_link_ops *ops = conn->link->ops;
 
 		if (conn->link->spin && now - conn->heard < LATELY &&
@@ -98,8 +98,10 @@ int lr_let_run(struct lr_engine *e)
 	bool found = false;
 
 	sched_yield();
-	for (uint32_t i = 0; i < e->nhot && !found; i++)
-		found = !lr_conn_choked(e->hot[i]) && e->hot[i]->link->ops->poll(e->hot[i]->link);
+	for (uint32_t i = 0; i < e->npolled && !found; i++) {
+		const struct lr_conn *conn = e->polled[i];
+		found = !lr_conn_choked(conn) && conn->link->ops->poll(conn->link);
+	}
 	e->yield_misses = found ? 0 : e->yield_misses + 1;
 	if (lr_now() - start > LONG_YIELD) {
 		e->yield_skip = e->yield_pause ? e->yield_pause : SHORTEST_PAUSE;
@@ -118,8 +120,8 @@ int lr_let_run(struct lr_engine *e)
 /* Does who always spins share its CPU with a peer, for all we know? */
 static bool shares_cpu(const struct lr_engine *e, uint16_t cpu)
 {
-	for (uint32_t i = 0; i < e->nhot; i++) {
-		uint16_t peer = atomic_load_explicit(&e->hot[i]->link->peer_cpu,
+	for (uint32_t i = 0; i < e->npolled; i++) {
+		uint16_t peer = atomic_load_explicit(&e->polled[i]->link->peer_cpu,
 			memory_order_relaxed);
 		if (!peer || peer == cpu)
 			return true;
@@ -134,9 +136,9 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 	uint16_t cpu = lr_cpu();
 
 	for (uint32_t turn = 1;; turn++) {
-		for (uint32_t i = 0; i < e->nhot; i++)
-			if (!lr_conn_choked(e->hot[i]) &&
-			    e->hot[i]->link->ops->poll(e->hot[i]->link)) {
+		for (uint32_t i = 0; i < e->npolled; i++)
+			if (!lr_conn_choked(e->polled[i]) &&
+			    e->polled[i]->link->ops->poll(e->polled[i]->link)) {
 				e->spin_misses = 0;
 				return 1;
 			}
@@ -174,7 +176,7 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	bool *slept)
 {
-	struct lr_futex words[LR_HOT + 1];
+	struct lr_futex words[LR_POLLED + 1];
 	sigset_t block, before, inside;
 	/* Once: a connection that comes while we sleep may set the engine's. */
 	const int signo = atomic_load_explicit(&e->signo, memory_order_relaxed);
@@ -205,12 +207,12 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	/* Epoll would tell us again what somebody saw there; nothing else will. */
 	if (where != ON_EPOLL && atomic_load(&e->look))
 		quiet = false;
-	for (uint32_t i = 0; quiet && i < e->nhot;) {
-		struct lr_conn *conn = e->hot[i];
+	for (uint32_t i = 0; quiet && i < e->npolled;) {
+		struct lr_conn *conn = e->polled[i];
 		const struct lr_link_ops *ops = conn->link->ops;
 
-		if (e->role == LR_SERVER && conn->idle_sleeps++ >= COLD_AFTER) {
-			quiet = lr_hot_leave(e, i);
+		if (e->role == LR_SERVER && conn->idle_sleeps++ >= IDLE_AFTER) {
+			quiet = lr_polled_leave(e, i);
 			if (quiet)
 				continue;
 		} else if (where != IN_LINK) {
@@ -229,7 +231,7 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 		}
 		i++;
 	}
-	if (where != ON_EPOLL && !e->nhot) { /* all have gone cold: epoll hears them, hear it */
+	if (where != ON_EPOLL && !e->npolled) { /* all are idle: only epoll reports their events */
 		where = ON_EPOLL;
 		atomic_store(&e->sleeping, where);
 	}

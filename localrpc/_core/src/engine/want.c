@@ -46,7 +46,7 @@ void lr_want_room(struct lr_waiter *w, bool wants)
 		return;
 	}
 	conn->room_waiters++;
-	lr_conn_ready(conn); /* a cold one is watched for frames, not for room */
+	lr_conn_ready(conn); /* an idle one is armed for frames, not for room */
 	if (w->amount > conn->room_need)
 		conn->room_need = (uint32_t)w->amount;
 }

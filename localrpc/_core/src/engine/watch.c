@@ -12,9 +12,9 @@
  * nudge stays in the link until it is read there.
  *
  * A leader that sleeps on futexes waits for any of several words to change: a bell
- * of each hot connection, which lies in shared memory and is the ringer's to write,
+ * of each polled connection, which lies in shared memory and is the ringer's to write,
  * and e->kicked, which is the engine's own. What only epoll tells (the peer's end, a
- * cold connection's eventfd) the watcher hears, and passes on as a kick.
+ * idle connection's eventfd) the watcher hears, and passes on as a kick.
  *
  * No wake-up is lost, pair by pair:
  *
@@ -36,7 +36,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-_Static_assert(LR_HOT + 1 <= 128, "FUTEX_WAITV_MAX");
+_Static_assert(LR_POLLED + 1 <= 128, "FUTEX_WAITV_MAX");
 
 static void kick_watcher(struct lr_engine *e)
 {
@@ -121,17 +121,17 @@ static bool is_watched(struct lr_engine *e)
 /* May the leader, which asks under the mutex, sleep on futexes? Else on epoll. */
 bool lr_sleeps_on_futexes(struct lr_engine *e)
 {
-	if (e->no_futexes || !e->nhot)
+	if (e->no_futexes || !e->npolled)
 		return false;
-	for (uint32_t i = 0; i < e->nhot; i++)
-		if (!e->hot[i]->link->futex) /* a socket, or another wake-up, beside it */
+	for (uint32_t i = 0; i < e->npolled; i++)
+		if (!e->polled[i]->link->futex) /* a socket, or another wake-up, beside it */
 			return false;
 	return is_watched(e);
 }
 
 bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline)
 {
-	struct lr_conn *conn = e->nhot == 1 ? e->hot[0] : NULL;
+	struct lr_conn *conn = e->npolled == 1 ? e->polled[0] : NULL;
 
 	if (!conn || !conn->link->ops->wait || lr_conn_stuck(conn) || lr_conn_choked(conn) ||
 	    !conn->link->ops->may_wait(conn->link))

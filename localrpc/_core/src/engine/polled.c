@@ -1,23 +1,23 @@
 /*
- * hot.c - which connections the leader looks at.
+ * polled.c - which connections the leader looks at.
  *
  * A connection is in one of three places:
  *
- *	hot	in e->hot, at most LR_HOT: looked at whenever the leader reads, and
+ *	polled	in e->polled, at most LR_POLLED: looked at whenever the leader reads, and
  *		armed only while nobody does
  *	ready	in the queue: something has come, or waits for room, and there may be no
- *		place among the hot ones. It is read in its turn, as they are
- *	cold	armed: the next frame, room or end is an event, which makes it ready
+ *		place among the polled ones. It is read in its turn, as they are
+ *	idle	armed: the next frame, room or end is an event, which makes it ready
  *
- * It goes cold only through cool(), which is to say idle and armed; so nothing that has
- * come is ever left where nobody looks and nobody rings.
+ * Only make_idle() makes a connection idle: nothing is left to read, and it is armed. So no
+ * frame is left on a connection that no thread reads and no event reports.
  */
 #include "engine.h"
 
 #define SILENT (8 * LR_MS) /* two ticks of the coarse clock: then a ready one may have its place */
 
 /* Arm it for all that could happen to it. False: something has, look at it again. */
-static bool cool(struct lr_conn *conn)
+static bool make_idle(struct lr_conn *conn)
 {
 	const struct lr_link_ops *ops = conn->link->ops;
 
@@ -31,39 +31,39 @@ static bool cool(struct lr_conn *conn)
 	return false;
 }
 
-bool lr_hot_leave(struct lr_engine *e, uint32_t at)
+bool lr_polled_leave(struct lr_engine *e, uint32_t at)
 {
-	struct lr_conn *conn = e->hot[at];
+	struct lr_conn *conn = e->polled[at];
 
-	if (!conn->dead && !cool(conn))
+	if (!conn->dead && !make_idle(conn))
 		return false;
-	e->hot[at] = e->hot[--e->nhot];
-	conn->hot = false;
+	e->polled[at] = e->polled[--e->npolled];
+	conn->polled = false;
 	lr_conn_unref(conn);
 	return true;
 }
 
 void lr_conn_looked_at(struct lr_conn *conn)
 {
-	if (!conn->dead && !cool(conn))
+	if (!conn->dead && !make_idle(conn))
 		lr_conn_ready(conn);
 	lr_conn_unref(conn); /* lr_ready_pop()'s */
 }
 
-void lr_hot_fill(struct lr_engine *e)
+void lr_polled_fill(struct lr_engine *e)
 {
 	struct lr_conn *conn;
 
-	if (e->ready && e->nhot == LR_HOT) {
+	if (e->ready && e->npolled == LR_POLLED) {
 		/* One is asked at a time, so that a look costs no more with many than with few. */
-		uint32_t at = e->oldest_hot++ % LR_HOT;
-		if (lr_now_coarse() - e->hot[at]->heard > SILENT)
-			lr_hot_leave(e, at);
+		uint32_t at = e->oldest_polled++ % LR_POLLED;
+		if (lr_now_coarse() - e->polled[at]->heard > SILENT)
+			lr_polled_leave(e, at);
 	}
-	while (e->ready && e->nhot < LR_HOT) {
+	while (e->ready && e->npolled < LR_POLLED) {
 		conn = lr_ready_pop(e);
-		e->hot[e->nhot++] = conn; /* and the queue's reference is the list's */
-		conn->hot = true;
+		e->polled[e->npolled++] = conn; /* and the queue's reference is the list's */
+		conn->polled = true;
 		conn->idle_sleeps = 0;
 		conn->link->ops->disarm(conn->link);
 		lr_conn_disarm_room(conn);
@@ -74,14 +74,14 @@ void lr_conn_bury(struct lr_engine *e)
 {
 	if (!e->dying)
 		return;
-	for (uint32_t i = 0; i < e->nhot;) {
-		struct lr_conn *conn = e->hot[i];
+	for (uint32_t i = 0; i < e->npolled;) {
+		struct lr_conn *conn = e->polled[i];
 		if (!conn->dead) {
 			i++;
 			continue;
 		}
-		e->hot[i] = e->hot[--e->nhot];
-		conn->hot = false;
+		e->polled[i] = e->polled[--e->npolled];
+		conn->polled = false;
 		lr_conn_unref(conn);
 	}
 	lr_ready_bury(e);

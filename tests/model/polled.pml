@@ -1,10 +1,10 @@
 /*
- * hot.pml - more connections than the leader has places for (hot.c, ready.c, read.c, lead.c).
+ * polled.pml - more connections than the leader has places for (polled.c, ready.c, read.c, lead.c).
  *
  * Each peer sends FRAMES frames. On the first POSTS connections a handler sends one, too:
  * it is posted if there is no room, which the peer makes once. The leader looks at PLACES
- * connections (hot), has a queue of those that have something to say (ready), and hears
- * of the others (cold) by events.
+ * connections (polled), has a queue of those that have something to say (ready), and hears
+ * of the others (idle) by events.
  *
  * data.pml and room.pml show that one connection's arming and ringing lose nothing, and
  * data.pml that threads may take turns to lead: here one leads, and memory is sequentially
@@ -25,9 +25,9 @@
 #define PLACES 1
 #endif
 
-#define COLD  0
+#define IDLE  0
 #define READY 1
-#define HOT   2
+#define POLLED   2
 
 /* The peers'. */
 byte tail[CONNS];
@@ -38,7 +38,7 @@ bool locked, kick;
 byte cursor[CONNS], place[CONNS];
 bool armed[CONNS], rung[CONNS], room_armed[CONNS], room_rung[CONNS];
 bool posted[CONNS], event[CONNS];
-chan hot = [PLACES] of { byte };
+chan polled = [PLACES] of { byte };
 chan ready = [CONNS] of { byte };
 
 proctype Peer(byte c)
@@ -66,7 +66,7 @@ proctype Peer(byte c)
 inline make_ready(c)
 {
 	if
-	:: place[c] == COLD -> place[c] = READY; ready ! c
+	:: place[c] == IDLE -> place[c] = READY; ready ! c
 	:: else
 	fi
 }
@@ -112,8 +112,8 @@ inline arm_all(c)
 }
 #define still(c) (idle && tail[c] == cursor[c])
 
-/* cool: it goes cold, or back to where it was */
-inline cool(c)
+/* make_idle: it becomes idle, or stays where it was */
+inline make_idle(c)
 {
 	arm_all(c);
 	atomic {
@@ -128,8 +128,8 @@ inline cool(c)
 		room_armed[c] = false;
 #endif
 		if
-		:: idle -> place[c] = COLD
-		:: !idle && place[c] == HOT -> disarm(c); hot ! c
+		:: idle -> place[c] = IDLE
+		:: !idle && place[c] == POLLED -> disarm(c); polled ! c
 		:: !idle && place[c] == READY -> disarm(c); ready ! c
 		fi;
 		idle = false
@@ -155,8 +155,8 @@ inline hear()
 	for (one : 0 .. CONNS - 1) {
 		if
 #ifdef FORGET_NEWCOMERS
-		:: event[one] && len(hot) < PLACES -> event[one] = false; make_ready(one)
-		:: event[one] && len(hot) == PLACES -> event[one] = false
+		:: event[one] && len(polled) < PLACES -> event[one] = false; make_ready(one)
+		:: event[one] && len(polled) == PLACES -> event[one] = false
 #else
 		:: event[one] -> event[one] = false; make_ready(one)
 #endif
@@ -165,10 +165,10 @@ inline hear()
 	}
 }
 
-#define each_hot(act)                                   \
-	n = len(hot);                                   \
+#define each_polled(act)                                   \
+	n = len(polled);                                   \
 	do                                              \
-	:: n > 0 -> hot ? one; act(one); hot ! one; n-- \
+	:: n > 0 -> polled ? one; act(one); polled ! one; n-- \
 	:: n == 0 -> break                              \
 	od
 
@@ -192,17 +192,17 @@ active proctype Leader()
 		fi;
 		one = 0
 	};
-		/* lr_hot_fill: one is asked to leave, if it has been silent for long */
+		/* lr_polled_fill: one is asked to leave, if it has been silent for long */
 		if
-		:: atomic { nempty(ready) && full(hot) -> hot ? one }; cool(one)
+		:: atomic { nempty(ready) && full(polled) -> polled ? one }; make_idle(one)
 		:: true
 		fi;
 		atomic {
 			do
-			:: nempty(ready) && nfull(hot) -> ready ? one; hot ! one; place[one] = HOT; disarm(one)
-			:: empty(ready) || full(hot) -> break
+			:: nempty(ready) && nfull(polled) -> ready ? one; polled ! one; place[one] = POLLED; disarm(one)
+			:: empty(ready) || full(polled) -> break
 			od;
-			each_hot(look_at);
+			each_polled(look_at);
 			one = 0
 		};
 		/* lr_drain: and a turn of the queue's */
@@ -214,7 +214,7 @@ active proctype Leader()
 #endif
 			look_at(one)
 		};
-			cool(one)
+			make_idle(one)
 		:: empty(ready)
 		fi;
 		one = 0;
@@ -222,7 +222,7 @@ active proctype Leader()
 		:: atomic { got || nempty(ready) -> locked = false; got = false } /* lr_breathe */
 		:: atomic { !got && empty(ready) -> locked = false };
 			atomic { !locked -> locked = true; quiet = !kick };
-			each_hot(arm_to_sleep);
+			each_polled(arm_to_sleep);
 			atomic { locked = false; one = 0; idle = false };
 			if
 			:: atomic { quiet && (kick || event[0] || event[CONNS / 2] || event[CONNS - 1]) -> skip }
@@ -231,7 +231,7 @@ active proctype Leader()
 			atomic {
 				!locked -> kick = false;
 				hear();
-				each_hot(disarm);
+				each_polled(disarm);
 				one = 0;
 				quiet = false
 			}
