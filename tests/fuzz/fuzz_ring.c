@@ -193,10 +193,10 @@ static void send_frame(void)
 	CHECK(r == 1 ? room : r == LR_CLOSED ? lied : !room);
 	CHECK(word(ours, TAIL) == (r == 1 ? before + LR_HEADER_SIZE + lr_pad8(size) : before));
 	CHECK(own->ops->sent(own) == word(ours, TAIL));
-	if (own->owes && !in_one_of(4)) {
+	if (own->ring_due && !in_one_of(4)) {
 		own->ops->ring(own);
-		own->ops->paid(own, own->owes);
-		own->owes = 0;
+		own->ops->rung(own, own->ring_due);
+		own->ring_due = 0;
 	}
 }
 

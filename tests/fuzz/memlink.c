@@ -212,7 +212,7 @@ static int mem_send(struct lr_link *link, struct lr_header *header, const struct
 		send_whole(m, f);
 	}
 	if (m->epoch & 1)
-		link->owes = m->epoch;
+		link->ring_due = m->epoch;
 	return 1;
 }
 
@@ -221,9 +221,9 @@ static void mem_ring(struct lr_link *link)
 	atomic_fetch_add(&link->bells, 1);
 }
 
-static void mem_paid(struct lr_link *link, uint64_t owed)
+static void mem_rung(struct lr_link *link, uint64_t epoch)
 {
-	if (MEM(link)->epoch == owed)
+	if (MEM(link)->epoch == epoch)
 		MEM(link)->epoch++;
 }
 
@@ -316,7 +316,7 @@ static void mem_destroy(struct lr_link *link)
 #define MEM_OPS                                                                          \
 	.peek = mem_peek, .consume = mem_consume, .poll = mem_poll, .over = mem_over,    \
 	.arm = mem_arm, .disarm = mem_disarm, .send = mem_send, .ring = mem_ring,        \
-	.paid = mem_paid, .room = mem_room, .arm_room = mem_arm_room,                    \
+	.rung = mem_rung, .room = mem_room, .arm_room = mem_arm_room,                    \
 	.disarm_room = mem_disarm_room, .sent = mem_sent, .unseen = mem_unseen,          \
 	.hang_up = mem_hang_up, .destroy = mem_destroy
 

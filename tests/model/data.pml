@@ -2,7 +2,7 @@
  * data.pml - frames one way: the sender rings, the reader sleeps (ring.c, enter.c, lead.c).
  *
  * The writing process has two threads. Each puts frames into the ring under the
- * mutex (ring_send) and rings afterwards without it (lr_unlock, pay). With STALL
+ * mutex (ring_send) and rings afterwards without it (lr_unlock, ring_now). With STALL
  * one may stop for ever at any step; with KILL the process is killed at any
  * step, and its end is seen.
  *
@@ -40,7 +40,7 @@
 
 /* The writing process. */
 bool writing; /* its mutex */
-byte tail, rung, owes, owed[2], sent;
+byte tail, rung, ring_due, due[2], sent;
 bool stalled, killed;
 byte must; /* the last frame of those that were rung for, or need not be */
 
@@ -94,12 +94,12 @@ proctype Ringer(byte me)
 #ifdef CLEAR_THEN_RING
 					/* The usual way: one flag, taken by the ringer. */
 					if
-					:: seen & 1 -> owes = seen; mem[EPOCH] = 0
+					:: seen & 1 -> ring_due = seen; mem[EPOCH] = 0
 					:: else
 					fi;
 #else
 					if
-					:: (seen & 1) && seen != rung -> owes = seen
+					:: (seen & 1) && seen != rung -> ring_due = seen
 #ifdef MARK_BEFORE_RING
 						; rung = seen; check_rung()
 #endif
@@ -108,11 +108,11 @@ proctype Ringer(byte me)
 #endif
 					seen = 0
 				}
-			:: atomic { owed[me] = owes; owes = 0; writing = false };
+			:: atomic { due[me] = ring_due; ring_due = 0; writing = false };
 				break
 			od;
 			if
-			:: owed[me] ->
+			:: due[me] ->
 				atomic { flush(WRITER); seen = load(SLEEPER) };
 				atomic {
 					if
@@ -125,10 +125,10 @@ proctype Ringer(byte me)
 				atomic {
 					!writing -> flush(WRITER);
 #if !defined(MARK_BEFORE_RING) && !defined(CLEAR_THEN_RING)
-					rung = owed[me];
+					rung = due[me];
 					check_rung();
 #endif
-					owed[me] = 0
+					due[me] = 0
 				}
 			:: else
 			fi;
@@ -162,7 +162,7 @@ inline store_epoch()
 {
 	epoch = 1 - epoch;
 	if
-	:: epoch -> outdated(rung); outdated(rang); outdated(owes); outdated(owed[0]); outdated(owed[1])
+	:: epoch -> outdated(rung); outdated(rang); outdated(ring_due); outdated(due[0]); outdated(due[1])
 	:: else
 	fi;
 	store(EPOCH, epoch)

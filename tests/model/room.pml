@@ -32,7 +32,7 @@ chan records = [SIZE] of { byte }; /* how long they are: in the ring itself */
 bool bell[2], stalled;
 
 /* The writer's. */
-byte tail, head_seen, rung, owed, room_epoch, sent, must;
+byte tail, head_seen, rung, due, room_epoch, sent, must;
 byte room_rang; /* in which room epoch a ring was completed last */
 
 /* The reader's. */
@@ -50,7 +50,7 @@ inline new_epoch()
 {
 	epoch = 1 - epoch;
 	if
-	:: epoch -> outdated(rung, 1); outdated(rang, 1); outdated(owed, 1)
+	:: epoch -> outdated(rung, 1); outdated(rang, 1); outdated(due, 1)
 	:: else
 	fi;
 	store(EPOCH, epoch);
@@ -109,12 +109,12 @@ inline disarm_room()
 	}
 }
 
-inline pay()
+inline ring_now()
 {
 	if
-	:: owed ->
+	:: due ->
 		atomic { flush(WRITER); bell[READER] = true; rang = epoch };
-		atomic { rung = owed; owed = 0; check() }
+		atomic { rung = due; due = 0; check() }
 	:: else
 	fi;
 #ifdef STALL
@@ -158,18 +158,18 @@ active proctype Writer()
 			atomic {
 				seen = load(EPOCH);
 				if
-				:: (seen & 1) && seen != rung -> owed = seen
+				:: (seen & 1) && seen != rung -> due = seen
 				:: else
 				fi;
 				seen = 0;
 				need = 0
 			};
-#ifndef PAY_LATE
-			pay()
+#ifndef RING_LATE
+			ring_now()
 #endif
 		:: atomic { sent == FRAMES -> break }
 		od;
-		pay()
+		ring_now()
 	} unless { stalled }
 }
 

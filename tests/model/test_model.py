@@ -43,7 +43,7 @@ WRONG = {
     "room BUFFERED=HEAD": "the reader's fence is missing, for room",
     "room BUFFERED=ROOM_EPOCH": "the writer's fence is missing, for room",
     "room SAME_EPOCH": "more room is asked for in the epoch that was rung",
-    "room PAY_LATE": "the owed bell is rung after the wait for room",
+    "room RING_LATE": "the peer is rung after the wait for room",
     "room MARK_BEFORE_RING": "the mark comes before the ring, for room",
     "kick BUFFERED=KICKED": "the fence of a thread that nudges the service thread is missing",
     "kick LEADER IN_LINK NO_LOOK": "a thread asleep in a link has read the nudge, and ignores it",

@@ -70,7 +70,7 @@ static void flush_posted(struct lr_conn *conn)
 			fall_silent(conn);
 			return;
 		}
-		lr_owe(conn);
+		lr_ring_later(conn);
 		conn->engine->stats.frames_out++;
 		lr_conn_count_posted(conn, out, false);
 		conn->out = out->next;
@@ -103,7 +103,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 		header.length += (uint32_t)iov[i].iov_len;
 	r = conn->link->ops->send(conn->link, &header, iov, count);
 	if (r > 0) {
-		lr_owe(conn);
+		lr_ring_later(conn);
 		conn->engine->stats.frames_out++;
 		if (conn->link->unfinished)
 			conn->engine->left_behind = true;

@@ -13,7 +13,7 @@ void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
 		return;
 	call->state &= ~(uint32_t)CALL_CREDIT_WANTED;
 	if (lr_call_post(call, LR_T_CREDIT, 0, &iov, 1) == 0) {
-		call->owed -= call->taken;
+		call->ungranted -= call->taken;
 		call->taken = 0;
 	}
 }

@@ -108,7 +108,7 @@ struct lr_call {
 	struct lr_item *status; /* came with a big message: given after it */
 
 	uint64_t outstanding; /* charged to the peer's window, not granted back */
-	uint64_t owed;        /* charged to our window, not granted back */
+	uint64_t ungranted;   /* charged to our window, not granted back */
 	uint64_t taken;       /* of that: taken by our side */
 	uint64_t sent;        /* bytes of the large message being sent that are out */
 	bool busy;            /* a thread is sending them */
@@ -244,7 +244,7 @@ struct lr_engine {
 	uint32_t workers; /* inside lr_next, leading or parked */
 	struct lr_waiter *wakes[LR_WAKES];
 	uint32_t nwakes;
-	struct lr_conn *owing; /* its reader is to be rung, once the mutex is free */
+	struct lr_conn *to_ring; /* ring its peer after the mutex is unlocked */
 
 	struct lr_call *queue, **queue_last; /* no worker has taken them yet */
 	struct lr_call *told, **told_last; /* ended, to be given by lr_service */
@@ -387,7 +387,7 @@ int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
 /* For a thread that stays inside: unlock, then wake who is to be woken. Others lr_leave(). */
 void lr_unlock(struct lr_engine *e);
 void lr_breathe(struct lr_engine *e); /* the same, if anybody is, or waits to enter; and lock again */
-void lr_owe(struct lr_conn *conn); /* after a send: its reader may have to be rung */
+void lr_ring_later(struct lr_conn *conn); /* after a send: ring the peer if link->ring_due */
 
 /* ready.c */
 void lr_conn_ready(struct lr_conn *conn); /* have the leader look at it: anyone's */

@@ -32,15 +32,15 @@ static void let_in(struct lr_engine *e, uint32_t entered)
 }
 
 /*
- * The peer's bell is rung without the mutex, and after the lead was taken: where
- * both sides share a core the kernel may well run the woken one at once, and it
- * must find neither the mutex held nor a server that nobody reads for.
+ * Ring the peer's bell without the mutex, and after the lead was taken: if both sides share
+ * a core, the kernel may run the woken thread at once. Then the mutex must be free, and
+ * a server must have a thread that reads.
  */
-static void pay(struct lr_engine *e, struct lr_conn *conn, uint64_t owed)
+static void ring_now(struct lr_engine *e, struct lr_conn *conn, uint64_t epoch)
 {
 	conn->link->ops->ring(conn->link);
 	pthread_mutex_lock(&e->lock);
-	conn->link->ops->paid(conn->link, owed);
+	conn->link->ops->rung(conn->link, epoch);
 	lr_conn_unref(conn);
 	pthread_mutex_unlock(&e->lock);
 }
@@ -48,23 +48,23 @@ static void pay(struct lr_engine *e, struct lr_conn *conn, uint64_t owed)
 void lr_unlock(struct lr_engine *e)
 {
 	struct lr_waiter *wakes[LR_WAKES];
-	struct lr_conn *owing = e->owing;
+	struct lr_conn *to_ring = e->to_ring;
 	uint32_t n = e->nwakes;
-	uint64_t owed = 0;
+	uint64_t epoch = 0;
 
 	memcpy(wakes, e->wakes, n * sizeof *wakes);
 	e->nwakes = 0;
-	if (owing) {
-		e->owing = NULL;
-		owed = owing->link->owes;
-		owing->link->owes = 0;
+	if (to_ring) {
+		e->to_ring = NULL;
+		epoch = to_ring->link->ring_due;
+		to_ring->link->ring_due = 0;
 	}
 	pthread_mutex_unlock(&e->lock);
-	/* The word may be gone by now; a wake-up of nobody is harmless. */
+	/* The waiter may be gone by now; a wake-up without a waiter is harmless. */
 	for (uint32_t i = 0; i < n; i++)
 		lr_futex_wake(&wakes[i]->word);
-	if (owing)
-		pay(e, owing, owed);
+	if (to_ring)
+		ring_now(e, to_ring, epoch);
 }
 
 void lr_breathe(struct lr_engine *e)
@@ -72,7 +72,7 @@ void lr_breathe(struct lr_engine *e)
 	uint32_t entered = atomic_load_explicit(&e->entered, memory_order_relaxed);
 	bool crowded = atomic_load_explicit(&e->entering, memory_order_relaxed);
 
-	if (!e->nwakes && !e->owing && !crowded)
+	if (!e->nwakes && !e->to_ring && !crowded)
 		return;
 	lr_unlock(e);
 	if (crowded)
@@ -80,20 +80,21 @@ void lr_breathe(struct lr_engine *e)
 	pthread_mutex_lock(&e->lock);
 }
 
-void lr_owe(struct lr_conn *conn)
+void lr_ring_later(struct lr_conn *conn)
 {
 	struct lr_engine *e = conn->engine;
 	struct lr_link *link = conn->link;
 
-	if (!link->owes || e->owing == conn)
+	if (!link->ring_due || e->to_ring == conn)
 		return;
-	if (!e->owing) {
-		e->owing = conn;
+	if (!e->to_ring) {
+		e->to_ring = conn;
 		conn->refs++;
 		return;
 	}
-	/* One is kept back at a time: who sends to many is not waiting for one. */
+	/* Only one ring is delayed at a time: a thread that sends on many connections does not
+	 * wait for the answer on one of them. */
 	link->ops->ring(link);
-	link->ops->paid(link, link->owes);
-	link->owes = 0;
+	link->ops->rung(link, link->ring_due);
+	link->ring_due = 0;
 }

@@ -114,9 +114,9 @@ int lr_check_window(struct lr_engine *e, struct lr_call *call, const struct lr_f
 {
 	uint64_t charge = (f->h.flags & LR_F_BIG ? lr_read64(f->payload) : f->h.length) + LR_OVERHEAD;
 
-	if (call->owed && call->owed + charge > e->window)
+	if (call->ungranted && call->ungranted + charge > e->window)
 		return broken(e, "messages beyond the window of %llu bytes",
 			(unsigned long long)e->window);
-	call->owed += charge;
+	call->ungranted += charge;
 	return 0;
 }

@@ -16,10 +16,10 @@ int lr_link_send(struct lr_link *link, int type, int flags, uint64_t call, const
 	struct iovec iov = {(void *)(uintptr_t)payload, len};
 	int r = link->ops->send(link, &header, &iov, 1);
 
-	if (link->owes) {
+	if (link->ring_due) {
 		link->ops->ring(link);
-		link->ops->paid(link, link->owes);
-		link->owes = 0;
+		link->ops->rung(link, link->ring_due);
+		link->ring_due = 0;
 	}
 	return r;
 }

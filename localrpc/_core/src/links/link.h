@@ -51,14 +51,14 @@ struct lr_link_ops {
 	bool (*may_wait)(const struct lr_link *link);
 	int (*wait)(struct lr_link *link);
 	void (*nudge)(struct lr_link *link); /* any thread; kept for a wait() that is to come */
-	/* 1: taken whole (the link finishes it); 0: no room; LR_CLOSED. The reader may
-	 * have to be woken for it: then link->owes says so. */
+	/* 1: taken whole (the link finishes it); 0: no room; LR_CLOSED. Sets link->ring_due
+	 * if the peer's reader has to be woken. */
 	int (*send)(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
 		int count);
-	/* Wake the reader. Any thread may, without a lock; paid() with the lock afterwards.
-	 * NULL where the kernel does it, on a socket: such a link never owes. */
+	/* Wake the peer's reader; any thread, without a lock. Then call rung() with the lock and
+	 * the epoch from ring_due. NULL if the kernel wakes it (sockets): ring_due stays 0. */
 	void (*ring)(struct lr_link *link);
-	void (*paid)(struct lr_link *link, uint64_t owed);
+	void (*rung)(struct lr_link *link, uint64_t epoch);
 	/* Would a frame of `need` payload bytes find room? Flushes what is begun. */
 	bool (*room)(struct lr_link *link, uint32_t need);
 	/* Ask to be woken when there is room. False: there is already. */
@@ -93,7 +93,7 @@ struct lr_link {
 	uint32_t stride; /* who waits for room waits for this much: one wake-up, many frames */
 	bool lazy;       /* arming costs a thread's work: not to be done for each handler */
 	bool unfinished; /* a frame was taken and is not all out: room() goes on with it */
-	uint64_t owes;   /* the epoch in which the reader sleeps and has not been rung; or 0 */
+	uint64_t ring_due; /* the epoch in which the peer's reader sleeps and is not rung yet; or 0 */
 	_Atomic(const char *) fault; /* why it is closed, if it was not the peer; or NULL */
 	_Atomic uint16_t peer_cpu;
 	_Atomic uint64_t bells; /* times we rang */

@@ -258,7 +258,7 @@ static int ring_send(struct lr_link *link, struct lr_header *header, const struc
 	atomic_store(&r->mine->tail, r->tail);
 	epoch = atomic_load(&r->theirs->epoch);
 	if ((epoch & 1) && epoch != r->rung)
-		link->owes = epoch;
+		link->ring_due = epoch;
 	return 1;
 }
 
@@ -267,9 +267,9 @@ static void ring_ring(struct lr_link *link)
 	ring_bell(RING(link));
 }
 
-static void ring_paid(struct lr_link *link, uint64_t owed)
+static void ring_rung(struct lr_link *link, uint64_t epoch)
 {
-	RING(link)->rung = owed; /* after the ring: rung means rung */
+	RING(link)->rung = epoch; /* after the ring: rung means rung */
 }
 
 static bool ring_arm_room(struct lr_link *link, uint32_t need)
@@ -328,7 +328,7 @@ static const struct lr_link_ops ring_ops = {
 	.disarm = ring_disarm,
 	.send = ring_send,
 	.ring = ring_ring,
-	.paid = ring_paid,
+	.rung = ring_rung,
 	.room = ring_room,
 	.arm_room = ring_arm_room,
 	.disarm_room = ring_disarm_room,
