@@ -47,7 +47,8 @@ static void drop_posted(struct lr_conn *conn)
 	conn->out_last = &conn->out;
 }
 
-/* What the peer said before it went is still to be read: the reader buries it. */
+/* Frames that the peer sent before it closed are still read; the reader then ends the
+ * connection. */
 static void fall_silent(struct lr_conn *conn)
 {
 	conn->mute = true;
@@ -224,8 +225,8 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	if (conn->dead)
 		return;
 	conn->dead = true;
-	conn->next_dying = e->dying;
-	e->dying = conn;
+	conn->next_dead = e->dead_conns;
+	e->dead_conns = conn;
 	if (e->role == LR_CLIENT)
 		e->over = true;
 	conn->why = why;
@@ -251,8 +252,8 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 		if (w->conn == conn)
 			lr_wake(e, w);
 	if (e->role == LR_SERVER) {
-		conn->next_gone = e->gone;
-		e->gone = conn;
+		conn->next_unreported = e->unreported;
+		e->unreported = conn;
 		conn->refs++;
 	}
 	lr_service_again(e);

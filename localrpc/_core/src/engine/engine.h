@@ -179,7 +179,7 @@ struct lr_conn {
 	uint32_t by_slot_size;
 	struct lr_name { char *text; uint32_t len; int32_t id; } *names; /* server: by number */
 	uint32_t names_size, name_bytes;
-	struct lr_conn *next_ready, *next_gone, *next_dying;
+	struct lr_conn *next_ready, *next_unreported, *next_dead;
 };
 
 /* ---- waiting (want.c, lead.c) ---- */
@@ -224,7 +224,7 @@ struct lr_engine {
 
 	struct lr_conn **conns;
 	uint32_t nconns;
-	struct lr_conn *gone;
+	struct lr_conn *unreported; /* dead, and lr_service has not said so yet */
 	struct lr_conn *polled[LR_POLLED];
 	uint32_t npolled;
 	struct lr_conn *ready, **ready_last;
@@ -233,7 +233,7 @@ struct lr_engine {
 	uint32_t oldest_polled; /* polled[oldest_polled] is the next candidate for removal */
 	uint32_t unheard;           /* frames read since epoll was asked */
 	uint32_t conn_generation;
-	struct lr_conn *dying; /* dead, and the table's reference is not gone yet */
+	struct lr_conn *dead_conns; /* dead, and the table still has its reference */
 	bool over;      /* nobody will sleep any more, once those who do are out */
 
 	char reason[160]; /* of the connection that died last, or could not be added */
@@ -393,7 +393,7 @@ void lr_ring_later(struct lr_conn *conn); /* after a send: ring the peer if link
 void lr_conn_ready(struct lr_conn *conn); /* have the leader look at it: anyone's */
 /* The leader's: */
 struct lr_conn *lr_ready_pop(struct lr_engine *e); /* its reference is the caller's; or NULL */
-void lr_ready_bury(struct lr_engine *e); /* dead ones leave the queue */
+void lr_ready_remove_dead(struct lr_engine *e);
 
 /* want.c */
 int lr_ready(struct lr_engine *e, struct lr_waiter *w);
@@ -515,7 +515,7 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 void lr_polled_fill(struct lr_engine *e); /* ready ones take the places there are */
 bool lr_polled_leave(struct lr_engine *e, uint32_t at); /* true: polled[at] is idle now */
 void lr_conn_looked_at(struct lr_conn *conn); /* a ready one: idle now, or ready again */
-void lr_conn_bury(struct lr_engine *e); /* dead ones leave; the leader's, or nobody leads */
+void lr_remove_dead(struct lr_engine *e); /* by the leader, or while no thread leads */
 
 /* read.c: the leader's. */
 int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */

@@ -97,7 +97,7 @@ void lr_close_fds(struct lr_engine *e)
  */
 static bool retire(struct lr_engine *e)
 {
-	if (e->leader || e->first || e->service_watches || e->dying || e->epoll_fd < 0)
+	if (e->leader || e->first || e->service_watches || e->dead_conns || e->epoll_fd < 0)
 		return false;
 	lr_close_fds(e);
 	return true;
@@ -107,8 +107,8 @@ void lr_leave(struct lr_engine *e)
 {
 	bool retired;
 
-	if (e->dying && !e->leader)
-		lr_conn_bury(e);
+	if (e->dead_conns && !e->leader)
+		lr_remove_dead(e);
 	if (e->left_behind && !e->leader && !e->first)
 		flush_later(e);
 	retired = e->over && retire(e);

@@ -204,9 +204,9 @@ void lr_engine_close(struct lr_engine *e)
 			lr_conn_die(e->conns[i], LR_CLOSED, "closed by this side");
 		}
 	/* Nobody will ask for these any more, and the peer waits for our end to close. */
-	while (e->gone) {
-		struct lr_conn *conn = e->gone;
-		e->gone = conn->next_gone;
+	while (e->unreported) {
+		struct lr_conn *conn = e->unreported;
+		e->unreported = conn->next_unreported;
 		lr_conn_unref(conn);
 	}
 	lr_wake_all(e);
@@ -251,15 +251,15 @@ void lr_engine_free(struct lr_engine *e)
 		pthread_mutex_lock(&e->lock);
 		while ((conn = lr_ready_pop(e)))
 			lr_conn_unref(conn);
-		while (e->gone) {
-			conn = e->gone;
-			e->gone = conn->next_gone;
+		while (e->unreported) {
+			conn = e->unreported;
+			e->unreported = conn->next_unreported;
 			lr_conn_unref(conn);
 		}
 		for (uint32_t i = 0; i < e->ncalls; i++)
 			if (e->calls[i]->life)
 				lr_call_free(e, e->calls[i]);
-		lr_conn_bury(e);
+		lr_remove_dead(e);
 		pthread_mutex_unlock(&e->lock);
 		pthread_mutex_destroy(&e->lock);
 	}

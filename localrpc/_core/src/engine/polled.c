@@ -70,9 +70,9 @@ void lr_polled_fill(struct lr_engine *e)
 	}
 }
 
-void lr_conn_bury(struct lr_engine *e)
+void lr_remove_dead(struct lr_engine *e)
 {
-	if (!e->dying)
+	if (!e->dead_conns)
 		return;
 	for (uint32_t i = 0; i < e->npolled;) {
 		struct lr_conn *conn = e->polled[i];
@@ -84,10 +84,10 @@ void lr_conn_bury(struct lr_engine *e)
 		conn->polled = false;
 		lr_conn_unref(conn);
 	}
-	lr_ready_bury(e);
-	while (e->dying) {
-		struct lr_conn *conn = e->dying;
-		e->dying = conn->next_dying;
+	lr_ready_remove_dead(e);
+	while (e->dead_conns) {
+		struct lr_conn *conn = e->dead_conns;
+		e->dead_conns = conn->next_dead;
 		/* Calls whose handlers go on keep the link, but need nothing of its system's. */
 		if (conn->link->ops->release) {
 			lr_conn_unwatch(conn);

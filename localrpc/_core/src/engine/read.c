@@ -93,7 +93,7 @@ int lr_drain(struct lr_engine *e, struct lr_waiter *w)
 
 	ask_epoll(e);
 	lr_polled_fill(e);
-	lr_conn_bury(e);
+	lr_remove_dead(e);
 	for (left = e->npolled + e->nready + 1; left; left--) {
 		struct lr_conn *conn = next_in_turn(e);
 		bool got;

@@ -30,7 +30,7 @@ struct lr_conn *lr_ready_pop(struct lr_engine *e)
 	return conn;
 }
 
-void lr_ready_bury(struct lr_engine *e)
+void lr_ready_remove_dead(struct lr_engine *e)
 {
 	for (uint32_t left = e->nready; left; left--) {
 		struct lr_conn *conn = lr_ready_pop(e);

@@ -43,8 +43,8 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 		io->call = lr_call_handle(call);
 		return LR_K_ENDED;
 	}
-	if ((conn = e->gone)) {
-		e->gone = conn->next_gone;
+	if ((conn = e->unreported)) {
+		e->unreported = conn->next_unreported;
 		io->conn = conn->id;
 		io->size = conn->why;
 		io->flags = conn->faulty;

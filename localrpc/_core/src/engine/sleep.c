@@ -202,7 +202,7 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 					       : ON_EPOLL;
 	/* SYNC no-lost-kick: partner of lr_kick_leader(). */
 	atomic_store(&e->sleeping, where);
-	if (atomic_load(&e->kicked) || e->ready || e->dying)
+	if (atomic_load(&e->kicked) || e->ready || e->dead_conns)
 		quiet = false;
 	/* Epoll would tell us again what somebody saw there; nothing else will. */
 	if (where != ON_EPOLL && atomic_load(&e->look))
