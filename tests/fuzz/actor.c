@@ -227,7 +227,7 @@ void actor_finale(struct actor *a)
 	world.fails = 0;
 	world.idle = NULL;
 	for (uint32_t i = 0; i < a->nlinks && (how & 1); i++)
-		if (a->links[i] && !a->links[i]->deaf)
+		if (a->links[i] && !a->links[i]->closed)
 			memlink_grant(a->links[i], 1 << 30);
 	if (how & 2)
 		actor_let_out(a, 0);

@@ -262,7 +262,7 @@ void act_service(struct actor *a)
 /* What the thread of leave.c does, which cannot be had here: world.c. */
 void act_flush(struct actor *a)
 {
-	struct lr_waiter w = {.wants = WANT_FLUSH, .deaf = true};
+	struct lr_waiter w = {.wants = WANT_FLUSH, .ignores_signals = true};
 	const char *outer;
 
 	if (world.depth || a->role == LR_SERVER || lr_enter(a->e) < 0)

@@ -129,7 +129,7 @@ static void mem_consume(struct lr_link *link)
 	if (f->h.type == LR_T_CREDIT && f->h.length == 8)
 		wire_granted(&m->wire, f->h.call, lr_read64(f->payload));
 	frame_free(f);
-	if (m->other && !m->other->deaf)
+	if (m->other && !m->other->closed)
 		memlink_grant(m->other, size);
 }
 
@@ -169,7 +169,7 @@ static bool mem_room(struct lr_link *link, uint32_t need)
 {
 	struct memlink *m = MEM(link);
 
-	if (m->deaf || m->eof)
+	if (m->closed || m->eof)
 		return true; /* the send that follows says so */
 	if (m->half && m->room >= 0) {
 		send_whole(m, m->half);
@@ -188,7 +188,7 @@ static int mem_send(struct lr_link *link, struct lr_header *header, const struct
 	uint8_t *flat;
 	const char *why;
 
-	if (m->deaf || m->eof)
+	if (m->closed || m->eof)
 		return LR_CLOSED;
 	mem_room(link, 0);
 	if (m->half || m->room < (m->partial && m->room > 0 ? 1 : size))
@@ -261,7 +261,7 @@ static void mem_hang_up(struct lr_link *link)
 {
 	struct memlink *m = MEM(link);
 
-	m->deaf = true;
+	m->closed = true;
 	link->unfinished = false;
 	if (m->other)
 		memlink_end(m->other);
@@ -269,7 +269,7 @@ static void mem_hang_up(struct lr_link *link)
 
 static void mem_release(struct lr_link *link)
 {
-	CHECK(MEM(link)->deaf);
+	CHECK(MEM(link)->closed);
 }
 
 /* Of what its calls were charged nothing may be left. */

@@ -27,7 +27,7 @@ struct memlink {
 	int64_t room;                    /* bytes that it still takes */
 	uint64_t sent, seen;             /* bytes; seen: by a peer that has gone */
 	uint64_t epoch;                  /* odd: the peer sleeps */
-	bool eof, garbage, deaf, armed, room_armed, partial;
+	bool eof, garbage, closed, armed, room_armed, partial;
 	int far_end; /* of sock_fd, where that is a socket */
 	struct wire wire; /* the rules for what the engine sends */
 };

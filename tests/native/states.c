@@ -53,7 +53,7 @@ static void frame(int type, int flags, const void *payload, uint32_t size)
 /* Have the engine read what has come, for nobody. */
 static void pump(void)
 {
-	struct lr_waiter nobody = {.wants = WANT_CREDIT, .io = &io, .deaf = true};
+	struct lr_waiter nobody = {.wants = WANT_CREDIT, .io = &io, .ignores_signals = true};
 	struct lr_call none = {.life = LIVE, .outstanding = UINT64_MAX / 2, .conn = conn};
 
 	nobody.call = &none; /* never ready: all is read */

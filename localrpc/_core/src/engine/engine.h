@@ -190,7 +190,7 @@ struct lr_waiter {
 	struct lr_waiter *next, *prev;
 	_Atomic uint32_t word; /* 0 parked, 1 woken */
 	bool parked, counted;
-	bool deaf; /* EINTR is not for this one */
+	bool ignores_signals; /* EINTR does not end this wait */
 	bool came_late; /* after its call's deadline: for what had arrived by then */
 	enum lr_wants wants;
 	struct lr_call *call;
@@ -549,7 +549,7 @@ void lr_close_fds(struct lr_engine *e); /* the engine's own */
 /* calls.c, send.c: 0, or why not. */
 int lr_wait_item(struct lr_engine *e, struct lr_call *call, struct lr_io *io, int64_t deadline);
 int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64_t deadline,
-	bool deaf);
+	bool ignores_signals);
 int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
 	int64_t deadline, int64_t patience);
 int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int flags);

@@ -21,7 +21,7 @@ static int64_t wait_limit(const struct lr_waiter *w, int64_t deadline, bool *cut
 	int64_t check = atomic_load_explicit(&signal_check, memory_order_relaxed), at;
 
 	*cut = false;
-	if (w->deaf || !check || !lr_is_main_thread())
+	if (w->ignores_signals || !check || !lr_is_main_thread())
 		return deadline;
 	at = lr_now() + check;
 	if (deadline && deadline <= at)
@@ -87,7 +87,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 			r = 1;
 		if (r == 0) {
 			/* Who has not spun has just come from Python. */
-			if (budget && !w->deaf && !lr_may_sleep && lr_is_main_thread()) {
+			if (budget && !w->ignores_signals && !lr_may_sleep && lr_is_main_thread()) {
 				lr_may_sleep = true;
 				r = LR_AGAIN;
 			} else {
@@ -109,7 +109,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		lr_awake(e);
 		if (lr_ready(e, w))
 			return 1;
-		if (r == LR_TIMEOUT || (r == LR_AGAIN && !w->deaf)) {
+		if (r == LR_TIMEOUT || (r == LR_AGAIN && !w->ignores_signals)) {
 			last_look(e, w);
 			return lr_ready(e, w) ? 1 : r;
 		}
@@ -232,7 +232,7 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 				break;
 			continue;
 		}
-		if (!w->deaf && !lr_may_sleep && lr_is_main_thread()) {
+		if (!w->ignores_signals && !lr_may_sleep && lr_is_main_thread()) {
 			lr_may_sleep = true;
 			r = LR_AGAIN;
 			break;
@@ -248,7 +248,7 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 			r = LR_AGAIN;
 		pthread_mutex_lock(&e->lock);
 		unpark(e, w);
-		if (r == LR_AGAIN && !w->deaf && !lr_ready(e, w))
+		if (r == LR_AGAIN && !w->ignores_signals && !lr_ready(e, w))
 			break;
 		r = 1;
 	}

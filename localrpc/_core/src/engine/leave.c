@@ -18,7 +18,7 @@
 
 static void flush(struct lr_engine *e, struct lr_conn *conn)
 {
-	struct lr_waiter w = {.wants = WANT_FLUSH, .deaf = true, .conn = conn};
+	struct lr_waiter w = {.wants = WANT_FLUSH, .ignores_signals = true, .conn = conn};
 
 	conn->refs++;
 	lr_wait(e, &w, 0);

@@ -20,9 +20,9 @@ static int wait_to_send(struct lr_engine *e, struct lr_call *call, struct lr_wai
 }
 
 int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64_t deadline,
-	bool deaf)
+	bool ignores_signals)
 {
-	struct lr_waiter w = {.wants = WANT_ROOM, .amount = need, .deaf = deaf};
+	struct lr_waiter w = {.wants = WANT_ROOM, .amount = need, .ignores_signals = ignores_signals};
 
 	/* The reader empties the ring before it waits, so that much will be free. */
 	if (w.amount < call->conn->link->stride)

@@ -68,7 +68,7 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 static bool promote(struct lr_engine *e)
 {
 	struct timespec grace = {0, HANDLER_GRACE};
-	struct lr_waiter w = {.wants = WANT_SERVICE, .deaf = true};
+	struct lr_waiter w = {.wants = WANT_SERVICE, .ignores_signals = true};
 	uint32_t count = e->lead_count;
 
 	if (e->leader) {
@@ -190,7 +190,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 
 int lr_service(struct lr_engine *e, struct lr_io *io)
 {
-	struct lr_waiter w = {.wants = WANT_SERVICE, .io = io, .deaf = true};
+	struct lr_waiter w = {.wants = WANT_SERVICE, .io = io, .ignores_signals = true};
 	int r = lr_enter(e);
 
 	if (r < 0)
