@@ -219,7 +219,7 @@ active proctype Leader()
 		fi;
 		one = 0;
 		if
-		:: atomic { got || nempty(ready) -> locked = false; got = false } /* lr_breathe */
+		:: atomic { got || nempty(ready) -> locked = false; got = false } /* lr_yield_mutex */
 		:: atomic { !got && empty(ready) -> locked = false };
 			atomic { !locked -> locked = true; quiet = !kick };
 			each_polled(arm_to_sleep);

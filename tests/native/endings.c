@@ -400,31 +400,31 @@ static void a_message_behind_the_last(void)
 	CHECK(receive_for(other) == LR_K_MESSAGES && receive_for(other) == LR_K_STATUS);
 }
 
-static atomic_bool let_in;
+static atomic_bool entered;
 
 static void *enter(void *unused)
 {
 	(void)unused;
 	CHECK(lr_enter(server) == 0);
-	atomic_store(&let_in, true);
+	atomic_store(&entered, true);
 	lr_leave(server);
 	return NULL;
 }
 
-/* Who has the mutex for long gives it to a thread that waits for it, though it wants it back. */
+/* lr_yield_mutex() lets a thread that waits for the mutex have it first. */
 static void a_thread_that_waits_to_enter(void)
 {
 	pthread_t waiting;
-	int breaths = 0;
+	int yields = 0;
 
 	connect_engines(false, true);
 	CHECK(lr_enter(server) == 0);
 	pthread_create(&waiting, NULL, enter, NULL);
 	while (!atomic_load(&server->entering))
 		sched_yield();
-	while (!atomic_load(&let_in) && breaths++ < 10000) /* a busy machine may take several */
-		lr_breathe(server);
-	CHECK(atomic_load(&let_in));
+	while (!atomic_load(&entered) && yields++ < 10000) /* a busy machine may take several */
+		lr_yield_mutex(server);
+	CHECK(atomic_load(&entered));
 	lr_leave(server);
 	pthread_join(waiting, NULL);
 }

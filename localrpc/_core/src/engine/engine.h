@@ -384,9 +384,10 @@ static inline bool lr_conn_stuck(const struct lr_conn *conn)
 
 /* enter.c */
 int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
-/* For a thread that stays inside: unlock, then wake who is to be woken. Others lr_leave(). */
+/* Unlock, then wake the threads and the peer that are due; leaving the engine is lr_leave(). */
 void lr_unlock(struct lr_engine *e);
-void lr_breathe(struct lr_engine *e); /* the same, if anybody is, or waits to enter; and lock again */
+/* lr_unlock() and lock again, if a thread or a peer is to be woken or a thread waits to enter. */
+void lr_yield_mutex(struct lr_engine *e);
 void lr_ring_later(struct lr_conn *conn); /* after a send: ring the peer if link->ring_due */
 
 /* ready.c */

@@ -3,7 +3,7 @@
 
 #include <sched.h>
 
-#define LET_IN (200 * LR_US)
+#define ENTRANT_WAIT (200 * LR_US)
 
 int lr_enter(struct lr_engine *e)
 {
@@ -19,13 +19,13 @@ int lr_enter(struct lr_engine *e)
 }
 
 /*
- * Whoever unlocks a mutex and locks it again has it before one that it woke has come to
- * run: wait for that one, if it does not take longer than it should. Without the mutex;
- * `entered` is what it was with it.
+ * A thread that unlocks a mutex and locks it again gets it before a waiting thread runs:
+ * let the waiting thread enter first, for ENTRANT_WAIT at most. Without the mutex; `entered`
+ * was read with it.
  */
-static void let_in(struct lr_engine *e, uint32_t entered)
+static void wait_for_entrant(struct lr_engine *e, uint32_t entered)
 {
-	int64_t until = lr_now() + LET_IN;
+	int64_t until = lr_now() + ENTRANT_WAIT;
 
 	while (atomic_load(&e->entering) && atomic_load(&e->entered) == entered && lr_now() < until)
 		sched_yield();
@@ -67,16 +67,16 @@ void lr_unlock(struct lr_engine *e)
 		ring_now(e, to_ring, epoch);
 }
 
-void lr_breathe(struct lr_engine *e)
+void lr_yield_mutex(struct lr_engine *e)
 {
 	uint32_t entered = atomic_load_explicit(&e->entered, memory_order_relaxed);
-	bool crowded = atomic_load_explicit(&e->entering, memory_order_relaxed);
+	bool contended = atomic_load_explicit(&e->entering, memory_order_relaxed);
 
-	if (!e->nwakes && !e->to_ring && !crowded)
+	if (!e->nwakes && !e->to_ring && !contended)
 		return;
 	lr_unlock(e);
-	if (crowded)
-		let_in(e, entered);
+	if (contended)
+		wait_for_entrant(e, entered);
 	pthread_mutex_lock(&e->lock);
 }
 

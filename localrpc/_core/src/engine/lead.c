@@ -71,7 +71,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		if (n || e->ready || atomic_load_explicit(&e->look, memory_order_relaxed)) {
 			if (deadline && lr_now_coarse() >= deadline)
 				return LR_TIMEOUT; /* others may have frames for ever */
-			lr_breathe(e);
+			lr_yield_mutex(e);
 			continue;
 		}
 		lr_unlock(e);

@@ -109,7 +109,7 @@ int lr_drain(struct lr_engine *e, struct lr_waiter *w)
 		if (got)
 			break;
 		if (atomic_load_explicit(&e->entering, memory_order_relaxed))
-			lr_breathe(e);
+			lr_yield_mutex(e);
 	}
 	return count;
 }

@@ -50,7 +50,7 @@ static void post_rest(struct lr_engine *e, struct lr_call *call, const char *msg
 		if (lr_call_post(call, LR_T_DATA, 0, &iov, 1) < 0)
 			break; /* the call is at its end, or the link, and the call with it */
 		call->sent += iov.iov_len;
-		lr_breathe(e);
+		lr_yield_mutex(e);
 	}
 	call->sent = len;
 }
@@ -102,7 +102,7 @@ int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, u
 				patience);
 		if (r == 1) {
 			call->sent += n;
-			lr_breathe(e);
+			lr_yield_mutex(e);
 			r = 0;
 		}
 		if ((call->after && call->life == FINISHING) || (patience && r == LR_TIMEOUT &&
