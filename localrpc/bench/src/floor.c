@@ -243,7 +243,7 @@ static int await_room(struct lr_link *link, uint32_t size)
 
 	if (link->ops->arm_room(link, size) && poll(fds, 4, -1) > 0) {
 		if (fds[1].revents || fds[2].revents ||
-		    (fds[0].revents && !lr_bell_hush(link)))
+		    (fds[0].revents && !lr_bell_clear(link)))
 			r = LR_CLOSED;
 	}
 	link->ops->disarm_room(link);

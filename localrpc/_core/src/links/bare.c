@@ -65,10 +65,10 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 			if (n < 0)
 				return LR_AGAIN;
 			/* A lazy link's bell is a counter, too, rung by the thread that waits for it. */
-			if (link->lazy && (fds[0].revents & POLLIN) && !lr_bell_hush(link))
+			if (link->lazy && (fds[0].revents & POLLIN) && !lr_bell_clear(link))
 				return LR_CLOSED;
 			if (link->sock_fd != link->bell_fd) {
-				if ((fds[0].revents & fds[0].events) && !lr_bell_hush(link))
+				if ((fds[0].revents & fds[0].events) && !lr_bell_clear(link))
 					return LR_CLOSED;
 				if (fds[1].revents && read(link->sock_fd, &byte, 1) <= 0)
 					ended = true;

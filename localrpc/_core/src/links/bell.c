@@ -95,7 +95,7 @@ short lr_bell_events(const struct lr_link *link)
 	return link->rung_by_read ? POLLOUT : POLLIN;
 }
 
-bool lr_bell_hush(const struct lr_link *link)
+bool lr_bell_clear(const struct lr_link *link)
 {
 	uint64_t count = 1;
 

@@ -101,8 +101,8 @@ struct lr_link {
 
 /* ---- bell.c ---- */
 
-/* For who polls a link's bell: what for, and to make it silent again; false: it cannot be. */
-short lr_bell_events(const struct lr_link *link);
-bool lr_bell_hush(const struct lr_link *link);
+/* For code that polls link->bell_fd itself. */
+short lr_bell_events(const struct lr_link *link); /* the event that poll(2) has to wait for */
+bool lr_bell_clear(const struct lr_link *link);   /* until the next ring; false: it failed */
 
 #endif

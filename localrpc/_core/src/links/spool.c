@@ -158,7 +158,7 @@ static bool has_come(struct lr_spool *s)
 	return in_batches(s) || (fstat(s->in_fd, &st) == 0 && (uint64_t)st.st_size > s->in_at);
 }
 
-static void hush(int bell)
+static void clear_bell(int bell)
 {
 	char events[4096];
 
@@ -177,7 +177,7 @@ static bool spool_arm(struct lr_medium *m)
 	struct lr_spool *s = (struct lr_spool *)m;
 
 	/* First the bell: what comes after this rings it again. */
-	hush(m->bell_fd);
+	clear_bell(m->bell_fd);
 	/* The end is renamed there after the last byte, so it is looked for first. */
 	if (has_ended(s->in_dir))
 		s->ended = true;
