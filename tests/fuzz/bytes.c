@@ -8,7 +8,7 @@
 
 #define MOST (1u << 20)
 
-/* One direction: bytes from 0 to `end`, of which `passed` have gone to the medium, and
+/* One direction: bytes from 0 to `end`, of which `passed` have gone to the byte channel, and
  * the reader has come to `at`. */
 struct lane {
 	uint8_t *bytes;

@@ -88,7 +88,7 @@ def test_every_file_is_on_a_floor(objects: dict[str, Object]) -> None:
 
 
 def test_a_floor_never_calls_one_above(objects: dict[str, Object]) -> None:
-    """The engine reaches links, and links media, through tables of functions."""
+    """The engine reaches links, and links byte channels, through tables of functions."""
     for key, called in calls_of(objects).items():
         below = FLOORS[: FLOORS.index(key.split("/")[0]) + 1]
         assert {name.split("/")[0] for name in called} <= {*below}, key

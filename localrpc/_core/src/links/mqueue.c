@@ -1,5 +1,5 @@
 /*
- * mqueue.c - a medium: two POSIX message queues, one for each direction.
+ * mqueue.c - a byte channel: two POSIX message queues, one for each direction.
  *
  * Message boundaries say nothing: a frame may span messages. An empty message is
  * the end of its direction. It may find the queue full, so the queue's mode says it,
@@ -28,7 +28,7 @@
 #define ENDED 0400 /* the mode of a queue that has its end */
 
 struct queues {
-	struct lr_medium medium; /* bell_fd: what we read; room_fd: what we write */
+	struct lr_byte_channel channel; /* bell_fd: what we read; room_fd: what we write */
 	size_t size;             /* of the largest message that fits into what we write */
 	uint8_t *scratch;        /* room for a message of either queue */
 	int pidfd;               /* the link's */
@@ -58,89 +58,89 @@ static long get(int fd, void *at, size_t room, unsigned *priority, const struct 
 }
 
 /* The leader may read while another thread hangs up: the queue stays full. */
-static void refill(struct lr_medium *m)
+static void refill(struct lr_byte_channel *ch)
 {
-	if (atomic_load(&((struct queues *)m)->hung_up))
-		put(m->bell_fd, "", 0, 0);
+	if (atomic_load(&((struct queues *)ch)->hung_up))
+		put(ch->bell_fd, "", 0, 0);
 }
 
-static bool queue_over(struct lr_medium *m)
+static bool queue_over(struct lr_byte_channel *ch)
 {
 	struct stat st;
-	return fstat(m->bell_fd, &st) == 0 && (st.st_mode & 0777) == ENDED;
+	return fstat(ch->bell_fd, &st) == 0 && (st.st_mode & 0777) == ENDED;
 }
 
 /*
  * May an end have found the queue full, so that none comes? Whatever filled it then
  * was still to be read, and the mode had been set before.
  */
-static bool has_ended_full(struct lr_medium *m)
+static bool has_ended_full(struct lr_byte_channel *ch)
 {
-	struct queues *q = (struct queues *)m;
+	struct queues *q = (struct queues *)ch;
 
 	if (q->in_a_row < q->depth)
 		return false;
-	if (queue_over(m))
+	if (queue_over(ch))
 		return true;
 	q->in_a_row = 0;
 	return false;
 }
 
-static void took_one(struct lr_medium *m)
+static void took_one(struct lr_byte_channel *ch)
 {
-	((struct queues *)m)->in_a_row++;
-	refill(m);
+	((struct queues *)ch)->in_a_row++;
+	refill(ch);
 }
 
-static ssize_t received(struct lr_medium *m, long got)
+static ssize_t received(struct lr_byte_channel *ch, long got)
 {
 	if (got > 0)
 		return got;
-	atomic_store(&((struct queues *)m)->ended, true);
+	atomic_store(&((struct queues *)ch)->ended, true);
 	return LR_CLOSED;
 }
 
-static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied)
 {
 	unsigned priority;
 	long got;
 
 	*emptied = false; /* only an empty queue says that it is empty */
 	do {
-		got = get(m->bell_fd, at, room, &priority, &now_or_not);
+		got = get(ch->bell_fd, at, room, &priority, &now_or_not);
 		if (got >= 0)
-			took_one(m);
+			took_one(ch);
 	} while (got < 0 ? errno == EINTR : priority == NUDGE);
-	if (got < 0 && errno == ETIMEDOUT && !has_ended_full(m)) {
-		((struct queues *)m)->in_a_row = 0;
+	if (got < 0 && errno == ETIMEDOUT && !has_ended_full(ch)) {
+		((struct queues *)ch)->in_a_row = 0;
 		return 0;
 	}
-	return received(m, got);
+	return received(ch, got);
 }
 
-static ssize_t queue_wait(struct lr_medium *m, uint8_t *at, size_t room)
+static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
 {
 	unsigned priority;
 	bool emptied;
 	long got;
 
-	if (has_ended_full(m))
-		return queue_read(m, at, room, &emptied);
-	got = get(m->bell_fd, at, room, &priority, NULL);
+	if (has_ended_full(ch))
+		return queue_read(ch, at, room, &emptied);
+	got = get(ch->bell_fd, at, room, &priority, NULL);
 	if (got < 0)
 		return errno == EINTR ? LR_AGAIN : LR_CLOSED;
-	took_one(m);
-	return priority == NUDGE ? 0 : received(m, got);
+	took_one(ch);
+	return priority == NUDGE ? 0 : received(ch, got);
 }
 
-static void queue_nudge(struct lr_medium *m)
+static void queue_nudge(struct lr_byte_channel *ch)
 {
-	put(m->bell_fd, "", 0, NUDGE); /* full: nobody waits for something to come */
+	put(ch->bell_fd, "", 0, NUDGE); /* full: nobody waits for something to come */
 }
 
-static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int count)
+static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, int count)
 {
-	struct queues *q = (struct queues *)m;
+	struct queues *q = (struct queues *)ch;
 	struct lr_left left = lr_left_of(iov, count);
 	size_t done = 0;
 
@@ -149,7 +149,7 @@ static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int cou
 	while (left.count) {
 		size_t size = lr_left_copy(&left, q->scratch, q->size);
 
-		if (put(m->room_fd, q->scratch, size, 0) < 0)
+		if (put(ch->room_fd, q->scratch, size, 0) < 0)
 			return done || errno == EAGAIN ? (ssize_t)done : LR_CLOSED;
 		done += size;
 		lr_left_pass(&left, size);
@@ -157,23 +157,23 @@ static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int cou
 	return (ssize_t)done;
 }
 
-static bool queue_writable(struct lr_medium *m)
+static bool queue_writable(struct lr_byte_channel *ch)
 {
-	struct pollfd p = {.fd = m->room_fd, .events = POLLOUT};
+	struct pollfd p = {.fd = ch->room_fd, .events = POLLOUT};
 	return poll(&p, 1, 0) > 0;
 }
 
-static bool queue_gone(struct lr_medium *m)
+static bool queue_gone(struct lr_byte_channel *ch)
 {
-	return lr_exited(((struct queues *)m)->pidfd);
+	return lr_exited(((struct queues *)ch)->pidfd);
 }
 
 /* mq_overview(7): reading the descriptor as a file tells of the bytes in the queue. */
-static uint64_t queue_unread(struct lr_medium *m)
+static uint64_t queue_unread(struct lr_byte_channel *ch)
 {
 	char text[128];
 	unsigned long long bytes;
-	ssize_t size = pread(m->room_fd, text, sizeof text - 1, 0);
+	ssize_t size = pread(ch->room_fd, text, sizeof text - 1, 0);
 
 	if (size <= 0)
 		return 0;
@@ -181,9 +181,9 @@ static uint64_t queue_unread(struct lr_medium *m)
 	return sscanf(text, "QSIZE:%llu", &bytes) == 1 ? bytes : 0;
 }
 
-static void queue_hang_up(struct lr_medium *m)
+static void queue_hang_up(struct lr_byte_channel *ch)
 {
-	struct queues *q = (struct queues *)m;
+	struct queues *q = (struct queues *)ch;
 	bool had_room = false;
 
 	if (q->hung_up || q->fork_generation != lr_fork_generation())
@@ -191,26 +191,26 @@ static void queue_hang_up(struct lr_medium *m)
 	q->hung_up = true;
 	if (atomic_load(&q->ended))
 		return;
-	while (put(m->bell_fd, "", 0, 0) == 0)
+	while (put(ch->bell_fd, "", 0, 0) == 0)
 		had_room = true;
-	fchmod(m->room_fd, ENDED);
-	put(m->room_fd, "", 0, 0);
+	fchmod(ch->room_fd, ENDED);
+	put(ch->room_fd, "", 0, 0);
 	if (!had_room) /* the peer may sleep until there is some, and read nothing before */
-		get(m->bell_fd, q->scratch, m->grain, NULL, &now_or_not);
+		get(ch->bell_fd, q->scratch, ch->grain, NULL, &now_or_not);
 }
 
-static void queue_close(struct lr_medium *m)
+static void queue_close(struct lr_byte_channel *ch)
 {
-	struct queues *q = (struct queues *)m;
+	struct queues *q = (struct queues *)ch;
 
-	queue_hang_up(m);
-	close(m->bell_fd);
-	close(m->room_fd);
+	queue_hang_up(ch);
+	close(ch->bell_fd);
+	close(ch->room_fd);
 	free(q->scratch);
 	free(q);
 }
 
-static const struct lr_medium_ops queue_ops = {
+static const struct lr_byte_channel_ops queue_ops = {
 	.read = queue_read,
 	.write = queue_write,
 	.wait = queue_wait,
@@ -248,12 +248,12 @@ struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us,
 		errno = saved;
 		return NULL;
 	}
-	q->medium = (struct lr_medium){.ops = &queue_ops, .bell_fd = rx_fd, .room_fd = tx_fd,
+	q->channel = (struct lr_byte_channel){.ops = &queue_ops, .bell_fd = rx_fd, .room_fd = tx_fd,
 		.grain = (uint32_t)rx.mq_msgsize};
 	q->size = (size_t)tx.mq_msgsize;
 	q->depth = rx.mq_maxmsg;
 	q->in_a_row = q->depth; /* what the greeting has taken counts, too: look at once */
 	q->pidfd = pidfd;
 	q->fork_generation = lr_fork_generation();
-	return lr_stream_new(&q->medium, pidfd, spin_us, error, error_size);
+	return lr_stream_new(&q->channel, pidfd, spin_us, error, error_size);
 }

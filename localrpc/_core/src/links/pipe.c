@@ -1,5 +1,5 @@
 /*
- * pipe.c - a medium: two pipes or FIFOs, one for each direction.
+ * pipe.c - a byte channel: two pipes or FIFOs, one for each direction.
  *
  * We keep a reading end of the pipe that we write: without a reader a write is
  * a SIGPIPE, which is the program's to handle and not ours to provoke. That the
@@ -13,16 +13,16 @@
 #include <unistd.h>
 
 struct pipes {
-	struct lr_medium medium; /* bell_fd: what we read; room_fd: what we write */
+	struct lr_byte_channel channel; /* bell_fd: what we read; room_fd: what we write */
 	int keep_fd;
 };
 
-static ssize_t pipe_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+static ssize_t pipe_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied)
 {
 	ssize_t got;
 
 	do
-		got = read(m->bell_fd, at, room);
+		got = read(ch->bell_fd, at, room);
 	while (got < 0 && errno == EINTR);
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
@@ -30,63 +30,63 @@ static ssize_t pipe_read(struct lr_medium *m, uint8_t *at, size_t room, bool *em
 	return got > 0 ? got : LR_CLOSED;
 }
 
-static ssize_t pipe_write(struct lr_medium *m, const struct iovec *iov, int count)
+static ssize_t pipe_write(struct lr_byte_channel *ch, const struct iovec *iov, int count)
 {
 	uint8_t piece[LR_SMALL];
 	size_t small;
 	ssize_t n;
 
-	if (m->room_fd < 0)
+	if (ch->room_fd < 0)
 		return LR_CLOSED;
 	small = lr_in_one_piece(iov, count, piece);
 	do
-		n = small ? write(m->room_fd, piece, small) : writev(m->room_fd, iov, count);
+		n = small ? write(ch->room_fd, piece, small) : writev(ch->room_fd, iov, count);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;
 	return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : LR_CLOSED;
 }
 
-static bool pipe_writable(struct lr_medium *m)
+static bool pipe_writable(struct lr_byte_channel *ch)
 {
-	struct pollfd p = {.fd = m->room_fd, .events = POLLOUT};
-	return m->room_fd < 0 || poll(&p, 1, 0) > 0;
+	struct pollfd p = {.fd = ch->room_fd, .events = POLLOUT};
+	return ch->room_fd < 0 || poll(&p, 1, 0) > 0;
 }
 
-static bool pipe_gone(struct lr_medium *m)
+static bool pipe_gone(struct lr_byte_channel *ch)
 {
-	struct pollfd p = {.fd = m->bell_fd};
+	struct pollfd p = {.fd = ch->bell_fd};
 	return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
 }
 
 /* A pipe takes what nobody will read, but our reading end tells what has been left there. */
-static uint64_t pipe_unread(struct lr_medium *m)
+static uint64_t pipe_unread(struct lr_byte_channel *ch)
 {
 	int bytes = 0;
 
-	return ioctl(((struct pipes *)m)->keep_fd, FIONREAD, &bytes) < 0 ? 0 : (uint64_t)bytes;
+	return ioctl(((struct pipes *)ch)->keep_fd, FIONREAD, &bytes) < 0 ? 0 : (uint64_t)bytes;
 }
 
 /* Only our writing end: a thread may be about to read from the other. */
-static void pipe_hang_up(struct lr_medium *m)
+static void pipe_hang_up(struct lr_byte_channel *ch)
 {
-	struct pipes *p = (struct pipes *)m;
+	struct pipes *p = (struct pipes *)ch;
 
-	if (m->room_fd < 0)
+	if (ch->room_fd < 0)
 		return;
-	close(m->room_fd);
+	close(ch->room_fd);
 	close(p->keep_fd);
-	m->room_fd = p->keep_fd = -1;
+	ch->room_fd = p->keep_fd = -1;
 }
 
-static void pipe_close(struct lr_medium *m)
+static void pipe_close(struct lr_byte_channel *ch)
 {
-	pipe_hang_up(m);
-	close(m->bell_fd);
-	free(m);
+	pipe_hang_up(ch);
+	close(ch->bell_fd);
+	free(ch);
 }
 
-static const struct lr_medium_ops pipe_ops = {
+static const struct lr_byte_channel_ops pipe_ops = {
 	.read = pipe_read,
 	.write = pipe_write,
 	.writable = pipe_writable,
@@ -112,8 +112,8 @@ struct lr_link *lr_pipe_open(int rx_fd, int tx_fd, int keep_fd, int pidfd, int64
 		errno = saved;
 		return NULL;
 	}
-	p->medium = (struct lr_medium){.ops = &pipe_ops, .bell_fd = rx_fd, .room_fd = tx_fd,
+	p->channel = (struct lr_byte_channel){.ops = &pipe_ops, .bell_fd = rx_fd, .room_fd = tx_fd,
 		.grain = 1};
 	p->keep_fd = keep_fd;
-	return lr_stream_new(&p->medium, pidfd, spin_us, error, error_size);
+	return lr_stream_new(&p->channel, pidfd, spin_us, error, error_size);
 }

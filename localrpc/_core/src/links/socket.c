@@ -1,4 +1,4 @@
-/* socket.c - a medium: one connected stream socket, Unix or TCP. */
+/* socket.c - a byte channel: one connected stream socket, Unix or TCP. */
 #include "stream.h"
 
 #include <fcntl.h>
@@ -9,16 +9,16 @@
 #include <unistd.h>
 
 struct sock {
-	struct lr_medium medium; /* room_fd: the same socket, watched for writing only */
+	struct lr_byte_channel channel; /* room_fd: the same socket, watched for writing only */
 	bool asks; /* TCP takes what is sent to a peer that has gone: ask before a call opens */
 };
 
-static ssize_t sock_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+static ssize_t sock_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied)
 {
 	ssize_t got;
 
 	do
-		got = recv(m->bell_fd, at, room, MSG_DONTWAIT);
+		got = recv(ch->bell_fd, at, room, MSG_DONTWAIT);
 	while (got < 0 && errno == EINTR);
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
@@ -28,7 +28,7 @@ static ssize_t sock_read(struct lr_medium *m, uint8_t *at, size_t room, bool *em
 	return got > 0 ? got : LR_CLOSED;
 }
 
-static ssize_t sock_write(struct lr_medium *m, const struct iovec *iov, int count)
+static ssize_t sock_write(struct lr_byte_channel *ch, const struct iovec *iov, int count)
 {
 	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov,
 		.msg_iovlen = (size_t)count};
@@ -37,45 +37,45 @@ static ssize_t sock_write(struct lr_medium *m, const struct iovec *iov, int coun
 	ssize_t n;
 
 	do
-		n = small ? send(m->bell_fd, piece, small, MSG_DONTWAIT | MSG_NOSIGNAL)
-			  : sendmsg(m->bell_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = small ? send(ch->bell_fd, piece, small, MSG_DONTWAIT | MSG_NOSIGNAL)
+			  : sendmsg(ch->bell_fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
 	if (n >= 0)
 		return n;
 	return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ? 0 : LR_CLOSED;
 }
 
-static bool sock_writable(struct lr_medium *m)
+static bool sock_writable(struct lr_byte_channel *ch)
 {
-	struct pollfd p = {.fd = m->bell_fd, .events = POLLOUT};
+	struct pollfd p = {.fd = ch->bell_fd, .events = POLLOUT};
 	return poll(&p, 1, 0) > 0;
 }
 
 /* Has the peer closed its end, though there may still be something of it to read? */
-static bool sock_gone(struct lr_medium *m)
+static bool sock_gone(struct lr_byte_channel *ch)
 {
 	uint8_t state = TCP_ESTABLISHED; /* the first byte of struct tcp_info */
 	socklen_t size = sizeof state;
 
-	if (!((struct sock *)m)->asks)
+	if (!((struct sock *)ch)->asks)
 		return false;
-	getsockopt(m->bell_fd, IPPROTO_TCP, TCP_INFO, &state, &size);
+	getsockopt(ch->bell_fd, IPPROTO_TCP, TCP_INFO, &state, &size);
 	return state != TCP_ESTABLISHED;
 }
 
-static void sock_hang_up(struct lr_medium *m)
+static void sock_hang_up(struct lr_byte_channel *ch)
 {
-	shutdown(m->bell_fd, SHUT_RDWR);
+	shutdown(ch->bell_fd, SHUT_RDWR);
 }
 
-static void sock_close(struct lr_medium *m)
+static void sock_close(struct lr_byte_channel *ch)
 {
-	close(m->bell_fd);
-	close(m->room_fd);
-	free(m);
+	close(ch->bell_fd);
+	close(ch->room_fd);
+	free(ch);
 }
 
-static const struct lr_medium_ops sock_ops = {
+static const struct lr_byte_channel_ops sock_ops = {
 	.read = sock_read,
 	.write = sock_write,
 	.writable = sock_writable,
@@ -100,8 +100,8 @@ struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, 
 		errno = saved;
 		return NULL;
 	}
-	s->medium = (struct lr_medium){.ops = &sock_ops, .bell_fd = fd, .room_fd = room_fd,
+	s->channel = (struct lr_byte_channel){.ops = &sock_ops, .bell_fd = fd, .room_fd = room_fd,
 		.grain = 1};
 	s->asks = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 && family != AF_UNIX;
-	return lr_stream_new(&s->medium, pidfd, spin_us, error, error_size);
+	return lr_stream_new(&s->channel, pidfd, spin_us, error, error_size);
 }

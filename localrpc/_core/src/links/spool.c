@@ -1,5 +1,5 @@
 /*
- * spool.c - a medium: files in a directory, which one side writes and the other
+ * spool.c - a byte channel: files in a directory, which one side writes and the other
  * reads and removes.
  *
  * A connection is a folder: up/ is what the client writes, down/ what the server
@@ -34,7 +34,7 @@
 #define NAME 24
 
 struct lr_spool {
-	struct lr_medium medium;
+	struct lr_byte_channel channel;
 	char *path;
 	uint32_t role, flags;
 	int record_fd;
@@ -78,9 +78,9 @@ static bool exists_number(int dir, uint64_t number)
 /* Either side may find one: the first stays. */
 static ssize_t fail(struct lr_spool *s, const char *what, int number)
 {
-	if (!atomic_load(&s->medium.fault)) {
+	if (!atomic_load(&s->channel.fault)) {
 		snprintf(s->fault, sizeof s->fault, "the spool %s: %s", what, strerror(number));
-		atomic_store(&s->medium.fault, s->fault);
+		atomic_store(&s->channel.fault, s->fault);
 	}
 	return LR_CLOSED;
 }
@@ -121,9 +121,9 @@ static int retire(struct lr_spool *s)
 	return 0;
 }
 
-static ssize_t spool_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+static ssize_t spool_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied)
 {
-	struct lr_spool *s = (struct lr_spool *)m;
+	struct lr_spool *s = (struct lr_spool *)ch;
 
 	*emptied = true; /* spool_arm() looks again */
 	for (;;) {
@@ -132,7 +132,7 @@ static ssize_t spool_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 		int r;
 
 		if (s->in_fd < 0 && (r = open_next(s)) <= 0)
-			return r < 0 || s->ended || atomic_load(&m->fault) ? LR_CLOSED : 0;
+			return r < 0 || s->ended || atomic_load(&ch->fault) ? LR_CLOSED : 0;
 		got = pread(s->in_fd, at, room < left ? room : left, (off_t)s->in_at);
 		if (got < 0)
 			return fail(s, "cannot be read", errno);
@@ -145,7 +145,7 @@ static ssize_t spool_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 		}
 		if (got)
 			return got;
-		return s->ended || atomic_load(&m->fault) ? LR_CLOSED : 0;
+		return s->ended || atomic_load(&ch->fault) ? LR_CLOSED : 0;
 	}
 }
 
@@ -172,27 +172,27 @@ static bool has_ended(int dir)
 	return exists(dir, END) || (fstat(dir, &st) == 0 && st.st_nlink == 0);
 }
 
-static bool spool_arm(struct lr_medium *m)
+static bool spool_arm(struct lr_byte_channel *ch)
 {
-	struct lr_spool *s = (struct lr_spool *)m;
+	struct lr_spool *s = (struct lr_spool *)ch;
 
 	/* First the bell: what comes after this rings it again. */
-	clear_bell(m->bell_fd);
+	clear_bell(ch->bell_fd);
 	/* The end is renamed there after the last byte, so it is looked for first. */
 	if (has_ended(s->in_dir))
 		s->ended = true;
-	return !s->ended && !has_come(s) && !atomic_load(&m->fault);
+	return !s->ended && !has_come(s) && !atomic_load(&ch->fault);
 }
 
-static bool spool_over(struct lr_medium *m)
+static bool spool_over(struct lr_byte_channel *ch)
 {
-	return has_ended(((struct lr_spool *)m)->in_dir);
+	return has_ended(((struct lr_spool *)ch)->in_dir);
 }
 
 /* A spool takes what nobody will read, so ask before a call opens. */
-static bool spool_gone(struct lr_medium *m)
+static bool spool_gone(struct lr_byte_channel *ch)
 {
-	return spool_over(m) || lr_exited(((struct lr_spool *)m)->pidfd);
+	return spool_over(ch) || lr_exited(((struct lr_spool *)ch)->pidfd);
 }
 
 /* ---- writing ---- */
@@ -243,16 +243,16 @@ static int publish(struct lr_spool *s)
 	return errno == ENOENT ? LR_CLOSED : (int)fail(s, "cannot be written", errno);
 }
 
-static ssize_t spool_write(struct lr_medium *m, const struct iovec *iov, int count)
+static ssize_t spool_write(struct lr_byte_channel *ch, const struct iovec *iov, int count)
 {
-	struct lr_spool *s = (struct lr_spool *)m;
+	struct lr_spool *s = (struct lr_spool *)ch;
 	bool batches = s->flags & LR_SPOOL_OUR_BATCHES;
 	size_t most = batches ? LR_SPOOL_BATCH : LR_SPOOL_SEGMENT;
 	struct lr_left left = lr_left_of(iov, count);
 	size_t done = 0;
 	struct iovec part[LR_MAX_IOV + 1];
 
-	if (s->hung_up || atomic_load(&m->fault))
+	if (s->hung_up || atomic_load(&ch->fault))
 		return LR_CLOSED;
 	while (left.count) {
 		ssize_t n;
@@ -276,11 +276,11 @@ static ssize_t spool_write(struct lr_medium *m, const struct iovec *iov, int cou
 	return (ssize_t)done;
 }
 
-static bool spool_writable(struct lr_medium *m)
+static bool spool_writable(struct lr_byte_channel *ch)
 {
-	struct lr_spool *s = (struct lr_spool *)m;
+	struct lr_spool *s = (struct lr_spool *)ch;
 
-	if (s->hung_up || atomic_load(&m->fault) || has_ended(s->out_dir))
+	if (s->hung_up || atomic_load(&ch->fault) || has_ended(s->out_dir))
 		return true; /* the write that follows says so */
 	if (s->flags & LR_SPOOL_OUR_BATCHES)
 		return may_begin(s, s->out_number, LR_SPOOL_BATCHES);
@@ -301,9 +301,9 @@ static const char *theirs(const struct lr_spool *s)
 	return s->role == LR_CLIENT ? "server" : "client";
 }
 
-static void spool_hang_up(struct lr_medium *m)
+static void spool_hang_up(struct lr_byte_channel *ch)
 {
-	struct lr_spool *s = (struct lr_spool *)m;
+	struct lr_spool *s = (struct lr_spool *)ch;
 	char record[PATH_MAX];
 
 	if (s->hung_up || s->fork_generation != lr_fork_generation())
@@ -332,12 +332,12 @@ static bool is_last(const struct lr_spool *s)
 	return last;
 }
 
-static void spool_close(struct lr_medium *m)
+static void spool_close(struct lr_byte_channel *ch)
 {
-	struct lr_spool *s = (struct lr_spool *)m;
+	struct lr_spool *s = (struct lr_spool *)ch;
 
 	lr_pulse_end(&s->pulse);
-	spool_hang_up(m);
+	spool_hang_up(ch);
 	if (s->fork_generation == lr_fork_generation() && is_last(s))
 		lr_spool_remove(s->path);
 	lr_close_if(s->pulse.theirs);
@@ -346,12 +346,12 @@ static void spool_close(struct lr_medium *m)
 	lr_close_if(s->in_dir);
 	lr_close_if(s->out_dir);
 	lr_close_if(s->record_fd);
-	lr_close_if(m->bell_fd);
+	lr_close_if(ch->bell_fd);
 	free(s->path);
 	free(s);
 }
 
-static const struct lr_medium_ops spool_ops = {
+static const struct lr_byte_channel_ops spool_ops = {
 	.read = spool_read,
 	.write = spool_write,
 	.writable = spool_writable,
@@ -399,7 +399,7 @@ struct lr_spool *lr_spool_open(const char *path, int role, uint32_t flags, int r
 		errno = saved;
 		return NULL;
 	}
-	s->medium = (struct lr_medium){.ops = &spool_ops, .bell_fd = bell_fd, .room_fd = -1,
+	s->channel = (struct lr_byte_channel){.ops = &spool_ops, .bell_fd = bell_fd, .room_fd = -1,
 		/* Batches are few: then frames are gathered while there is no room. */
 		.grain = flags & LR_SPOOL_OUR_BATCHES ? 4096 : 1};
 	s->role = (uint32_t)role;
@@ -415,12 +415,12 @@ int lr_spool_read(struct lr_spool *s, char *data, uint32_t room)
 	bool emptied;
 	ssize_t got;
 
-	while ((got = spool_read(&s->medium, (uint8_t *)data, room, &emptied)) == 0)
-		if (spool_arm(&s->medium))
+	while ((got = spool_read(&s->channel, (uint8_t *)data, room, &emptied)) == 0)
+		if (spool_arm(&s->channel))
 			return -EAGAIN;
 	if (got > 0)
 		return (int)got;
-	return atomic_load(&s->medium.fault) ? -EIO : 0;
+	return atomic_load(&s->channel.fault) ? -EIO : 0;
 }
 
 int lr_spool_write(struct lr_spool *s, const char *data, uint32_t size)
@@ -429,13 +429,13 @@ int lr_spool_write(struct lr_spool *s, const char *data, uint32_t size)
 	ssize_t n;
 
 	errno = EPIPE;
-	n = spool_write(&s->medium, &iov, 1);
+	n = spool_write(&s->channel, &iov, 1);
 	return n < 0 ? -errno : (int)n;
 }
 
 void lr_spool_close(struct lr_spool *s)
 {
-	spool_close(&s->medium);
+	spool_close(&s->channel);
 }
 
 struct lr_link *lr_spool_link(struct lr_spool *s, int pidfd, const struct lr_spool_pulse *pulse,
@@ -452,11 +452,11 @@ struct lr_link *lr_spool_link(struct lr_spool *s, int pidfd, const struct lr_spo
 		if (s->pulse.theirs >= 0 && (pidfd = lr_pulse_begin(&s->pulse, pulse)) < 0) {
 			int saved = errno;
 			lr_fill_error(error, error_size, "%s", strerror(saved));
-			spool_close(&s->medium);
+			spool_close(&s->channel);
 			errno = saved;
 			return NULL;
 		}
 	}
 	s->pidfd = pidfd;
-	return lr_stream_new(&s->medium, pidfd, spin_us, error, error_size);
+	return lr_stream_new(&s->channel, pidfd, spin_us, error, error_size);
 }

@@ -1,5 +1,5 @@
 /*
- * stream.c - the byte-stream link: frames one after another, on any medium
+ * stream.c - the byte-stream link: frames one after another, on any byte channel
  * that keeps bytes in order: a socket, two pipes, two message queues.
  *
  * Reading goes through a buffer. A DATA frame larger than what has come is
@@ -15,14 +15,14 @@
 
 struct stream {
 	struct lr_link link;
-	struct lr_medium *medium;
+	struct lr_byte_channel *channel;
 
 	/* The reader's. */
 	uint8_t *buffer;
 	uint32_t capacity;
 	uint32_t start, end; /* what has come and is not consumed */
 	uint32_t piece;      /* bytes that consume() takes */
-	bool drained;        /* the last read emptied the medium: new bytes give a new edge */
+	bool drained;        /* the last read emptied the byte channel: new bytes give a new edge */
 	bool guessed;        /* or so we hope, to spare a read before the next wait() */
 	_Atomic bool eof;
 	struct lr_header data; /* of the DATA frame that is given out in pieces */
@@ -37,7 +37,7 @@ struct stream {
 /* Is there room in the buffer for one more read? Else there is something to consume first. */
 static bool make_room(struct stream *s)
 {
-	uint32_t grain = s->medium->grain;
+	uint32_t grain = s->channel->grain;
 
 	if (s->start == s->end)
 		s->start = s->end = 0;
@@ -61,22 +61,22 @@ static int take(struct stream *s, ssize_t got)
 		return 0;
 	}
 	s->eof = true;
-	atomic_store(&s->link.fault, atomic_load(&s->medium->fault));
+	atomic_store(&s->link.fault, atomic_load(&s->channel->fault));
 	return LR_CLOSED;
 }
 
 static int fill(struct stream *s)
 {
-	struct lr_medium *m = s->medium;
+	struct lr_byte_channel *ch = s->channel;
 
 	if (!make_room(s))
 		return 1;
 	atomic_store(&s->link.edge, false); /* what comes after this read gives another */
 	s->guessed = false;
-	return take(s, m->ops->read(m, s->buffer + s->end, s->capacity - s->end, &s->drained));
+	return take(s, ch->ops->read(ch, s->buffer + s->end, s->capacity - s->end, &s->drained));
 }
 
-/* The last read has emptied the medium, and no edge has told of more since: spare the next. */
+/* The last read has emptied the byte channel, and no edge has told of more since: spare the next. */
 static bool is_empty(const struct stream *s)
 {
 	return s->drained && !atomic_load(&s->link.edge);
@@ -159,22 +159,22 @@ static bool stream_poll(struct lr_link *link)
 
 static bool stream_over(struct lr_link *link)
 {
-	struct lr_medium *m = STREAM(link)->medium;
-	return m->ops->over && m->ops->over(m);
+	struct lr_byte_channel *ch = STREAM(link)->channel;
+	return ch->ops->over && ch->ops->over(ch);
 }
 
 static bool stream_arm(struct lr_link *link, uint32_t sleeper)
 {
 	struct stream *s = STREAM(link);
-	struct lr_medium *m = s->medium;
+	struct lr_byte_channel *ch = s->channel;
 	struct lr_frame frame;
 	(void)sleeper;
 	if (s->eof || parse(s, &frame) != 0)
 		return false;
-	/* The edge is the medium's: there will be one if all that had come was read. */
+	/* The edge is the channel's: there will be one if all that had come was read. */
 	if ((s->guessed || !is_empty(s)) && fill(s) != 0)
 		return false;
-	if (!m->ops->arm || m->ops->arm(m))
+	if (!ch->ops->arm || ch->ops->arm(ch))
 		return s->drained;
 	atomic_store(&link->edge, true); /* something is there, whatever epoll says */
 	return false;
@@ -187,25 +187,25 @@ static void stream_disarm(struct lr_link *link)
 
 static bool stream_may_wait(const struct lr_link *link)
 {
-	const struct lr_medium *m = ((const struct stream *)link)->medium;
-	return m->ops->wait && (!m->ops->may_wait || m->ops->may_wait(m));
+	const struct lr_byte_channel *ch = ((const struct stream *)link)->channel;
+	return ch->ops->wait && (!ch->ops->may_wait || ch->ops->may_wait(ch));
 }
 
 /*
- * Whoever waited found the medium empty, as a rule, and what it got is all there
+ * Whoever waited found the byte channel empty, as a rule, and what it got is all there
  * is; and the next wait() does not mind if it was not.
  */
 static int stream_wait(struct lr_link *link)
 {
 	struct stream *s = STREAM(link);
-	struct lr_medium *m = s->medium;
+	struct lr_byte_channel *ch = s->channel;
 	struct lr_frame frame;
 	ssize_t got;
 
 	if (s->eof || parse(s, &frame) != 0 || !make_room(s))
 		return 1;
 	atomic_store(&link->edge, false);
-	got = m->ops->wait(m, s->buffer + s->end, s->capacity - s->end);
+	got = ch->ops->wait(ch, s->buffer + s->end, s->capacity - s->end);
 	if (got == 0 || got == LR_AGAIN)
 		return (int)got;
 	s->drained = s->guessed = true;
@@ -215,8 +215,8 @@ static int stream_wait(struct lr_link *link)
 
 static void stream_nudge(struct lr_link *link)
 {
-	struct lr_medium *m = STREAM(link)->medium;
-	m->ops->nudge(m);
+	struct lr_byte_channel *ch = STREAM(link)->channel;
+	ch->ops->nudge(ch);
 }
 
 static int stream_send(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
@@ -250,8 +250,8 @@ static void stream_release(struct lr_link *link)
 {
 	struct stream *s = STREAM(link);
 
-	s->medium->ops->close(s->medium);
-	s->medium = NULL;
+	s->channel->ops->close(s->channel);
+	s->channel = NULL;
 	link->bell_fd = link->sock_fd = link->room_fd = -1;
 }
 
@@ -259,7 +259,7 @@ static void stream_destroy(struct lr_link *link)
 {
 	struct stream *s = STREAM(link);
 
-	if (s->medium) {
+	if (s->channel) {
 		if (s->out.rest_len && s->fork_generation == lr_fork_generation())
 			stream_hang_up(link);
 		stream_release(link);
@@ -296,32 +296,32 @@ static const struct lr_link_ops stream_ops = {
 	.destroy = stream_destroy,
 };
 
-struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_us, char *error,
-	int error_size)
+struct lr_link *lr_stream_new(struct lr_byte_channel *channel, int pidfd, int64_t spin_us,
+	char *error, int error_size)
 {
 	struct stream *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
-	uint32_t capacity = BUFFER + medium->grain;
+	uint32_t capacity = BUFFER + channel->grain;
 
 	if (s)
 		memset(s, 0, sizeof *s);
 	if (!s || !(s->buffer = malloc(capacity))) {
 		lr_fill_error(error, error_size, "%s", strerror(ENOMEM));
 		free(s);
-		medium->ops->close(medium);
+		channel->ops->close(channel);
 		lr_close_if(pidfd);
 		errno = ENOMEM;
 		return NULL;
 	}
-	s->medium = medium;
-	s->out = (struct lr_writer){.link = &s->link, .medium = medium, .eof = &s->eof};
+	s->channel = channel;
+	s->out = (struct lr_writer){.link = &s->link, .channel = channel, .eof = &s->eof};
 	s->fork_generation = lr_fork_generation();
 	s->capacity = capacity;
 	s->link.ops = &stream_ops;
-	s->link.bell_fd = medium->bell_fd;
-	s->link.sock_fd = medium->bell_fd;
-	s->link.room_fd = medium->room_fd;
+	s->link.bell_fd = channel->bell_fd;
+	s->link.sock_fd = channel->bell_fd;
+	s->link.room_fd = channel->room_fd;
 	s->link.pidfd = pidfd;
-	s->link.lazy = medium->lazy;
+	s->link.lazy = channel->lazy;
 	s->link.piece = LR_PIECE;
 	s->link.spin = spin_us < 0 ? -1 : spin_us * LR_US;
 	return &s->link;

@@ -1,5 +1,5 @@
 /*
- * stream.h - what a byte stream is made of: a medium (socket.c, pipe.c, mqueue.c, sysv.c,
+ * stream.h - what a byte stream is made of: a byte channel (socket.c, pipe.c, mqueue.c, sysv.c,
  * spool.c), and the sending half (writer.c). The receiving half is in stream.c.
  */
 #ifndef LR_STREAM_H
@@ -7,38 +7,38 @@
 
 #include "link.h"
 
-/* ---- media: what stream.c keeps its frames on ---- */
+/* ---- byte channels: what carries the frames of stream.c ---- */
 
-struct lr_medium;
+struct lr_byte_channel;
 
-struct lr_medium_ops {
+struct lr_byte_channel_ops {
 	/* Bytes that have come, 0 for none, LR_CLOSED; *emptied: nothing is left to read. */
-	ssize_t (*read)(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied);
+	ssize_t (*read)(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied);
 	/* Bytes taken, 0 for none, LR_CLOSED. */
-	ssize_t (*write)(struct lr_medium *m, const struct iovec *iov, int count);
+	ssize_t (*write)(struct lr_byte_channel *ch, const struct iovec *iov, int count);
 	/* Is it worth calling write again? */
-	bool (*writable)(struct lr_medium *m);
+	bool (*writable)(struct lr_byte_channel *ch);
 	/* Has the peer gone, though a write would not say so? NULL: a write says so. */
-	bool (*gone)(struct lr_medium *m);
+	bool (*gone)(struct lr_byte_channel *ch);
 	/* Bytes written that a peer who has gone has certainly not read; so a write need not
 	 * ask before whether it has. NULL: that cannot be said. */
-	uint64_t (*unread)(struct lr_medium *m);
-	/* Has the peer hung up on a full medium, so that its end is not all that is there?
+	uint64_t (*unread)(struct lr_byte_channel *ch);
+	/* Has the peer hung up on a full byte channel, so that its end is not all that is there?
 	 * NULL: epoll tells, or a write. */
-	bool (*over)(struct lr_medium *m);
+	bool (*over)(struct lr_byte_channel *ch);
 	/* The reader is about to sleep; false: something is there. NULL: the kernel
 	 * makes bell_fd readable by itself. */
-	bool (*arm)(struct lr_medium *m);
+	bool (*arm)(struct lr_byte_channel *ch);
 	/* As of a link: bytes, 0, LR_AGAIN, LR_CLOSED. NULL: it cannot; may_wait: nor can it now. */
-	ssize_t (*wait)(struct lr_medium *m, uint8_t *at, size_t room);
-	bool (*may_wait)(const struct lr_medium *m);
-	void (*nudge)(struct lr_medium *m);
-	void (*hang_up)(struct lr_medium *m);
-	void (*close)(struct lr_medium *m);
+	ssize_t (*wait)(struct lr_byte_channel *ch, uint8_t *at, size_t room);
+	bool (*may_wait)(const struct lr_byte_channel *ch);
+	void (*nudge)(struct lr_byte_channel *ch);
+	void (*hang_up)(struct lr_byte_channel *ch);
+	void (*close)(struct lr_byte_channel *ch);
 };
 
-struct lr_medium {
-	const struct lr_medium_ops *ops;
+struct lr_byte_channel {
+	const struct lr_byte_channel_ops *ops;
 	int bell_fd;    /* readable when bytes have come or the peer has gone */
 	int room_fd;    /* writable when there is room; -1 after a hang_up that closed it */
 	uint32_t grain; /* read() needs this much room at least */
@@ -50,7 +50,7 @@ struct lr_medium {
 
 struct lr_writer {
 	struct lr_link *link;
-	struct lr_medium *medium;
+	struct lr_byte_channel *channel;
 	const _Atomic bool *eof; /* has the reader seen the peer's end? */
 	uint8_t *rest;
 	size_t rest_at, rest_len, rest_size;
@@ -70,8 +70,8 @@ void lr_writer_hang_up(struct lr_writer *w);
 
 /* ---- stream.c ---- */
 
-/* Takes the medium and pidfd, also when it fails: NULL with errno. */
-struct lr_link *lr_stream_new(struct lr_medium *medium, int pidfd, int64_t spin_us, char *error,
-	int error_size);
+/* Takes the byte channel and pidfd, also when it fails: NULL with errno. */
+struct lr_link *lr_stream_new(struct lr_byte_channel *channel, int pidfd, int64_t spin_us,
+	char *error, int error_size);
 
 #endif

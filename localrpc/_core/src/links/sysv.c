@@ -1,5 +1,5 @@
 /*
- * sysv.c - a medium: two System V message queues, one for each direction.
+ * sysv.c - a byte channel: two System V message queues, one for each direction.
  *
  * Such a queue is no descriptor, so nothing can be waited for beside it. While
  * a side is awake it tries without blocking. Who has nothing else to wait for
@@ -43,7 +43,7 @@ struct porter {
 };
 
 struct queues {
-	struct lr_medium medium; /* bell_fd: an eventfd of ours, rung by the porters */
+	struct lr_byte_channel channel; /* bell_fd: an eventfd of ours, rung by the porters */
 	int rx, tx;
 	size_t size; /* of the largest message we send */
 	struct porter receiver, sender;
@@ -58,7 +58,7 @@ struct queues {
 static void ring(struct queues *q)
 {
 	static const uint64_t one = 1;
-	if (write(q->medium.bell_fd, &one, sizeof one) < 0)
+	if (write(q->channel.bell_fd, &one, sizeof one) < 0)
 		return; /* its count is at the top: rung already */
 }
 
@@ -79,7 +79,7 @@ static void *carry(void *argument)
 		}
 		if (receives)
 			do
-				done = msgrcv(q->rx, p->load, q->medium.grain, 0, 0);
+				done = msgrcv(q->rx, p->load, q->channel.grain, 0, 0);
 			while (done == 0 && p->load->type == NUDGE);
 		else
 			done = msgsnd(q->tx, p->load, (size_t)p->size, 0);
@@ -121,9 +121,9 @@ static void dismiss(struct porter *p)
 	free(p->load);
 }
 
-static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *emptied)
+static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied)
 {
-	struct queues *q = (struct queues *)m;
+	struct queues *q = (struct queues *)ch;
 	struct load *load = q->in;
 	ssize_t got;
 
@@ -142,7 +142,7 @@ static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 		return got > 0 ? got : LR_CLOSED;
 	}
 	do
-		got = msgrcv(q->rx, load, m->grain, 0, IPC_NOWAIT);
+		got = msgrcv(q->rx, load, ch->grain, 0, IPC_NOWAIT);
 	while (got < 0 ? errno == EINTR : load->type == NUDGE);
 	if (got < 0 && errno == ENOMSG) {
 		*emptied = true;
@@ -154,15 +154,15 @@ static ssize_t queue_read(struct lr_medium *m, uint8_t *at, size_t room, bool *e
 	return got;
 }
 
-static bool queue_may_wait(const struct lr_medium *m)
+static bool queue_may_wait(const struct lr_byte_channel *ch)
 {
-	return atomic_load(&((const struct queues *)m)->receiver.state) == RESTING;
+	return atomic_load(&((const struct queues *)ch)->receiver.state) == RESTING;
 }
 
-static ssize_t queue_wait(struct lr_medium *m, uint8_t *at, size_t room)
+static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
 {
-	struct queues *q = (struct queues *)m;
-	ssize_t got = msgrcv(q->rx, q->in, m->grain, 0, 0);
+	struct queues *q = (struct queues *)ch;
+	ssize_t got = msgrcv(q->rx, q->in, ch->grain, 0, 0);
 
 	(void)room; /* at least the grain */
 	if (got < 0)
@@ -175,17 +175,17 @@ static ssize_t queue_wait(struct lr_medium *m, uint8_t *at, size_t room)
 	return got;
 }
 
-static void queue_nudge(struct lr_medium *m)
+static void queue_nudge(struct lr_byte_channel *ch)
 {
 	struct load nudge = {.type = NUDGE};
 
-	while (msgsnd(((struct queues *)m)->rx, &nudge, 0, IPC_NOWAIT) < 0 && errno == EINTR)
+	while (msgsnd(((struct queues *)ch)->rx, &nudge, 0, IPC_NOWAIT) < 0 && errno == EINTR)
 		; /* full: nobody waits for something to come */
 }
 
-static bool queue_arm(struct lr_medium *m)
+static bool queue_arm(struct lr_byte_channel *ch)
 {
-	struct queues *q = (struct queues *)m;
+	struct queues *q = (struct queues *)ch;
 
 	switch (atomic_load(&q->receiver.state)) {
 	case OUT:
@@ -199,9 +199,9 @@ static bool queue_arm(struct lr_medium *m)
 	return true;
 }
 
-static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int count)
+static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, int count)
 {
-	struct queues *q = (struct queues *)m;
+	struct queues *q = (struct queues *)ch;
 	struct lr_left left = lr_left_of(iov, count);
 	size_t done = 0;
 
@@ -228,26 +228,26 @@ static ssize_t queue_write(struct lr_medium *m, const struct iovec *iov, int cou
 	return (ssize_t)done;
 }
 
-static bool queue_writable(struct lr_medium *m)
+static bool queue_writable(struct lr_byte_channel *ch)
 {
-	return atomic_load(&((struct queues *)m)->sender.state) != OUT;
+	return atomic_load(&((struct queues *)ch)->sender.state) != OUT;
 }
 
 /* A queue takes what nobody will read, so ask before a call opens. */
-static bool queue_gone(struct lr_medium *m)
+static bool queue_gone(struct lr_byte_channel *ch)
 {
-	return lr_exited(((struct queues *)m)->pidfd);
+	return lr_exited(((struct queues *)ch)->pidfd);
 }
 
-static uint64_t queue_unread(struct lr_medium *m)
+static uint64_t queue_unread(struct lr_byte_channel *ch)
 {
 	struct msqid_ds ds;
-	return msgctl(((struct queues *)m)->tx, IPC_STAT, &ds) < 0 ? 0 : ds.__msg_cbytes;
+	return msgctl(((struct queues *)ch)->tx, IPC_STAT, &ds) < 0 ? 0 : ds.__msg_cbytes;
 }
 
-static void queue_hang_up(struct lr_medium *m)
+static void queue_hang_up(struct lr_byte_channel *ch)
 {
-	struct queues *q = (struct queues *)m;
+	struct queues *q = (struct queues *)ch;
 	struct timespec pause = {0, 100 * LR_US};
 	struct load end = {.type = TYPE};
 	struct msqid_ds ds;
@@ -257,8 +257,8 @@ static void queue_hang_up(struct lr_medium *m)
 		return;
 	q->hung_up = true;
 	msgctl(q->rx, IPC_RMID, NULL);
-	while (!queue_gone(m) && msgctl(q->tx, IPC_STAT, &ds) == 0 && ds.msg_qnum) {
-		if (queue_writable(m) && msgsnd(q->tx, &end, 0, IPC_NOWAIT) == 0) {
+	while (!queue_gone(ch) && msgctl(q->tx, IPC_STAT, &ds) == 0 && ds.msg_qnum) {
+		if (queue_writable(ch) && msgsnd(q->tx, &end, 0, IPC_NOWAIT) == 0) {
 			ring(q);
 			return;
 		}
@@ -270,14 +270,14 @@ static void queue_hang_up(struct lr_medium *m)
 	ring(q); /* whoever sleeps is to see the end */
 }
 
-static void queue_close(struct lr_medium *m)
+static void queue_close(struct lr_byte_channel *ch)
 {
-	struct queues *q = (struct queues *)m;
+	struct queues *q = (struct queues *)ch;
 	struct msqid_ds ds;
 
 	if (q->fork_generation == lr_fork_generation()) {
-		queue_hang_up(m);
-		if (queue_gone(m) || !queue_writable(m))
+		queue_hang_up(ch);
+		if (queue_gone(ch) || !queue_writable(ch))
 			msgctl(q->tx, IPC_RMID, NULL);
 		dismiss(&q->receiver);
 		dismiss(&q->sender);
@@ -288,14 +288,14 @@ static void queue_close(struct lr_medium *m)
 			unlink(q->record);
 	}
 	lr_close_if(q->record_fd);
-	close(m->bell_fd);
+	close(ch->bell_fd);
 	free(q->record);
 	free(q->in);
 	free(q->out);
 	free(q);
 }
 
-static const struct lr_medium_ops queue_ops = {
+static const struct lr_byte_channel_ops queue_ops = {
 	.read = queue_read,
 	.write = queue_write,
 	.writable = queue_writable,
@@ -337,7 +337,7 @@ struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int
 		errno = saved;
 		return NULL;
 	}
-	q->medium = (struct lr_medium){.ops = &queue_ops, .bell_fd = bell, .room_fd = -1,
+	q->channel = (struct lr_byte_channel){.ops = &queue_ops, .bell_fd = bell, .room_fd = -1,
 		.grain = LR_SYSV_MAX, .lazy = true};
 	q->rx = rx_id;
 	q->tx = tx_id;
@@ -346,7 +346,7 @@ struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int
 	q->record_fd = record_fd;
 	q->receiver.of = q->sender.of = q;
 	q->fork_generation = lr_fork_generation();
-	return lr_stream_new(&q->medium, pidfd, spin_us, error, error_size);
+	return lr_stream_new(&q->channel, pidfd, spin_us, error, error_size);
 }
 
 /* ---- what Python needs of System V: it has no module for it ---- */

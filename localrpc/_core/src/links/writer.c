@@ -1,8 +1,8 @@
 /*
  * writer.c - the sending half of a byte-stream link.
  *
- * A frame that has begun is ours to finish: what the medium did not take stays
- * in `rest`, and nothing else is sent before it. Where the medium keeps messages
+ * A frame that has begun is ours to finish: what the byte channel did not take stays
+ * in `rest`, and nothing else is sent before it. Where it keeps messages
  * and only a few of them, frames that find it full are gathered there, so that
  * one message carries many.
  */
@@ -16,7 +16,7 @@
 
 static ssize_t push(struct lr_writer *w, const struct iovec *iov, int count)
 {
-	ssize_t n = w->medium->ops->write(w->medium, iov, count);
+	ssize_t n = w->channel->ops->write(w->channel, iov, count);
 
 	if (n == 0)
 		w->full = true;
@@ -24,7 +24,7 @@ static ssize_t push(struct lr_writer *w, const struct iovec *iov, int count)
 		return n;
 	w->broken = true;
 	w->link->unfinished = false;
-	atomic_store(&w->link->fault, atomic_load(&w->medium->fault));
+	atomic_store(&w->link->fault, atomic_load(&w->channel->fault));
 	return LR_CLOSED;
 }
 
@@ -54,7 +54,7 @@ static bool keep(struct lr_writer *w, const struct iovec *iov, int count, size_t
 
 	if (w->rest_at + size > w->rest_size) {
 		/* Beyond one frame only where more are to follow. */
-		size_t room = w->medium->grain > 1 && size < GATHER ? GATHER : size;
+		size_t room = w->channel->grain > 1 && size < GATHER ? GATHER : size;
 		uint8_t *fresh = malloc(room);
 		if (!fresh)
 			return false;
@@ -79,10 +79,10 @@ int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct i
 	ssize_t n = 0;
 	int r = w->broken ? LR_CLOSED : flush_rest(w);
 
-	if (r < 0 || (r == 0 && (w->medium->grain == 1 || w->rest_len + total > GATHER)))
+	if (r < 0 || (r == 0 && (w->channel->grain == 1 || w->rest_len + total > GATHER)))
 		return r;
-	if (header->type == LR_T_OPEN && w->medium->ops->gone && !w->medium->ops->unread &&
-	    w->medium->ops->gone(w->medium)) {
+	if (header->type == LR_T_OPEN && w->channel->ops->gone && !w->channel->ops->unread &&
+	    w->channel->ops->gone(w->channel)) {
 		w->broken = true;
 		return LR_CLOSED;
 	}
@@ -93,7 +93,7 @@ int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct i
 		memcpy(iov + 1, given, (size_t)count * sizeof *given);
 	if (r == 1) {
 		n = push(w, iov, count + 1);
-		if (n < 0 || (n == 0 && w->medium->grain == 1))
+		if (n < 0 || (n == 0 && w->channel->grain == 1))
 			return (int)n;
 	}
 	if ((size_t)n < total && !keep(w, iov, count + 1, (size_t)n, total)) {
@@ -111,7 +111,7 @@ bool lr_writer_room(struct lr_writer *w)
 	if (w->broken)
 		return true; /* the send that follows says so */
 	if (w->full) {
-		if (!w->medium->ops->writable(w->medium))
+		if (!w->channel->ops->writable(w->channel))
 			return false;
 		w->full = false;
 	}
@@ -121,16 +121,16 @@ bool lr_writer_room(struct lr_writer *w)
 /* The peer's end alone says that it reads no more: after ours it may. */
 static uint64_t unread(struct lr_writer *w)
 {
-	struct lr_medium *m = w->medium;
+	struct lr_byte_channel *ch = w->channel;
 
 	if (w->hung_up)
 		return w->unread;
-	if (!m->ops->unread || !(*w->eof || (m->ops->gone && m->ops->gone(m))))
+	if (!ch->ops->unread || !(*w->eof || (ch->ops->gone && ch->ops->gone(ch))))
 		return 0;
-	return m->ops->unread(m);
+	return ch->ops->unread(ch);
 }
 
-/* What the medium took, the peer may have read; of what we hold back it has no whole frame. */
+/* What the byte channel took, the peer may have read; of what we hold back it has no whole frame. */
 bool lr_writer_unseen(struct lr_writer *w, uint64_t mark)
 {
 	return mark + unread(w) > w->sent - w->rest_len; /* the greeting may be unread, too */
@@ -141,7 +141,7 @@ static void linger(struct lr_writer *w)
 	int64_t until = lr_now() + LINGER;
 	struct timespec pause = {0, 100 * LR_US};
 
-	if (w->medium->ops->gone && w->medium->ops->gone(w->medium))
+	if (w->channel->ops->gone && w->channel->ops->gone(w->channel))
 		return;
 	while (flush_rest(w) == 0 && lr_now() < until)
 		nanosleep(&pause, NULL);
@@ -149,13 +149,13 @@ static void linger(struct lr_writer *w)
 
 void lr_writer_hang_up(struct lr_writer *w)
 {
-	if (w->rest_len && w->medium->grain > 1 && !w->broken && !*w->eof)
+	if (w->rest_len && w->channel->grain > 1 && !w->broken && !*w->eof)
 		linger(w);
 	w->unread = unread(w);
 	w->hung_up = true;
 	w->broken = true;
 	w->link->unfinished = false;
-	w->medium->ops->hang_up(w->medium);
-	if (w->medium->room_fd < 0)
+	w->channel->ops->hang_up(w->channel);
+	if (w->channel->room_fd < 0)
 		w->link->room_fd = -1;
 }
