@@ -1,5 +1,6 @@
 /*
- * turns.pml - a connection with unread frames is read soon, whatever others send (polled.c, read.c).
+ * turns.pml - a connection with unread frames is read soon, whatever others send (polled.c,
+ * read.c).
  *
  * polled.pml shows that nothing is lost where there are more connections than PLACES. Here the
  * leader's round is told in full: the polled ones, then those that were in the queue when it
