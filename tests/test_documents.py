@@ -14,13 +14,13 @@ import pytest
 
 import localrpc
 from localrpc.cli._group import COMMANDS, commands
-from localrpc.transports import REGISTERED
+from localrpc.transports import REGISTERED, parse_target
 from tests import pages
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-FOLDERS = (".github", "codegen", "examples", "localrpc", "proto", "tests")
+FOLDERS = (".docs", ".github", "codegen", "examples", "localrpc", "proto", "tests")
 PAGES = ["README.md"]
 for _folder in FOLDERS:
     PAGES += [str(path.relative_to(ROOT)) for path in sorted((ROOT / _folder).rglob("*.md"))]
@@ -84,7 +84,8 @@ def test_every_folder_has_a_page_that_the_front_page_leads_to() -> None:
             target = str(((ROOT / page).parent / link).resolve().relative_to(ROOT))
             if target not in reached:
                 waiting.append(target)
-    assert {page for page in PAGES if page.endswith("README.md")} <= reached
+    wanted = (page for page in PAGES if page.endswith("README.md") or page.startswith(".docs/"))
+    assert set(wanted) <= reached
 
 
 def test_the_guide_of_help_names_every_target_and_every_name_has_a_docstring() -> None:
@@ -165,6 +166,36 @@ def test_python_in_a_page_is_python(page: str) -> None:
 def test_functions_of_ours_that_a_page_calls_exist(page: str) -> None:
     called = set(re.findall(r"\blocalrpc\.([a-z_]+)\(", text_of(page)))
     assert called <= set(localrpc.__all__)
+
+
+def targets_of(page: str) -> set[str]:
+    """What a page's programs and commands dial and serve."""
+    line = r"^(?:\$ )?localrpc (?:call|list|describe|health) (\S+)"
+    found = set(re.findall(line, text_of(page), re.MULTILINE))
+    blocks = re.findall(r"^ *```python\n(.*?)```", text_of(page), re.MULTILINE | re.DOTALL)
+    for node in itertools.chain.from_iterable(
+        ast.walk(ast.parse(textwrap.dedent(block))) for block in blocks
+    ):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        opened = re.fullmatch(r"(add_(in)?secure_port|(in)?secure_channel)", node.func.attr)
+        if opened and ast.unparse(node.func.value) != "grpc":
+            found |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}
+        found |= {
+            word.value.value
+            for word in node.keywords
+            if word.arg == "target" and isinstance(word.value, ast.Constant)
+        }
+    return found
+
+
+def test_every_target_that_a_page_uses_exists() -> None:
+    used = set().union(*map(targets_of, PAGES))
+    assert {"shm:greeter", "fd:greeter", "grpc:0.0.0.0:50051", "shm:"} <= used
+    for target in used:
+        if not target.endswith(":"):  # for localrpc.testing, which makes a name
+            parse_target(target)
+        assert target.partition(":")[0] in REGISTERED, target
 
 
 def test_error_texts_that_are_explained_are_those_of_the_code() -> None:

@@ -59,6 +59,14 @@ def _module(name: str) -> Find:
     return find
 
 
+def _modules(*names: str) -> Find:
+    def find() -> str | None:
+        found = [_module(name)() for name in names]
+        return found[0] if all(found) else None
+
+    return find
+
+
 def _oldest() -> str | None:
     folder = Path(sys.prefix, "oldest")
     return str(folder) if folder.is_dir() else None
@@ -84,6 +92,7 @@ TOOLS = {
     "unshare": _debian(_program("unshare"), "util-linux"),
     "pyright": Tool(_program("pyright"), "pip install 'pyright[nodejs]'"),
     "ruff": Tool(_program("ruff"), "pip install ruff"),
+    "sphinx": Tool(_modules("sphinx", "myst_parser", "furo"), "pip install '.[docs]'"),
     "oldest dependencies": Tool(_oldest, "./tests/run installs it"),
     **{name: Tool(_module(module), "pip install '.[peers]'") for name, module in _PEERS.items()},
 }

@@ -1,0 +1,186 @@
+"""The programs and units of the guide to deployment, at other paths and as other users."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.guides.page import PATIENCE, Folder, files, wait_for
+from tests.skips import cannot, need, root_only
+
+PAGE = ".docs/guides/deploying.md"
+UNITS = ("greeter.socket", "greeter.service")
+
+# A service manager: the socket is descriptor 3, and exec keeps the pid.
+ACTIVATE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3, inheritable=True)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": sys.argv[2]}
+os.execv(sys.executable, [sys.executable, sys.argv[3]])
+"""
+
+# Another user may not be able to read these files or the interpreter's, so all is read before.
+AS_USER = """
+import os, sys
+import localrpc
+from localrpc.testing import serving
+from greeter import greeter_localrpc, greeter_pb2
+
+class Warm(greeter_localrpc.GreeterServicer):
+    def Greet(self, request, context):
+        return greeter_pb2.Greeting()
+
+uid, gid, program, folder = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+target, options = f"shm:{folder}/{os.getpid()}", [("localrpc.allow_users", uid)]
+with serving(Warm(), target=target, options=options) as channel:
+    greeter_localrpc.GreeterStub(channel).Greet(greeter_pb2.Name())
+import localrpc.drive.notify, localrpc.sync.signals
+with open(program) as file:
+    code = compile(file.read(), program, "exec")
+os.setgroups([gid])
+os.setgid(gid)
+os.setuid(uid)
+exec(code, {"__name__": "__main__"})
+"""
+SERVER, CLIENT, STRANGER, GROUP = 64001, 64002, 64003, 64010
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """The folder of the socket, which other users may enter: pytest's own are closed."""
+    with tempfile.TemporaryDirectory(prefix="lrt") as folder:
+        os.chmod(folder, 0o711)
+        yield Path(folder)
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(files(PAGE)[name])
+    return parser
+
+
+def test_a_service_with_a_socket_unit_answers_at_its_path(greeter: Folder, place: Path) -> None:
+    sockets = unit("greeter.socket")["Socket"]
+    path = sockets["ListenStream"]
+    # The group of the guide is none of this machine's.
+    greeter.write(PAGE, "server.py", greeters="root")
+    greeter.write(PAGE, "client.py", **{path: f"{place}/socket"})
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{place}/socket")
+        listening.listen()
+        fd = listening.fileno()
+        name = sockets["FileDescriptorName"]
+        server = subprocess.Popen(
+            [sys.executable, "-c", ACTIVATE, str(fd), name, "server.py"],
+            cwd=greeter.path,
+            env=greeter.environment,
+            pass_fds=[fd],
+        )
+    with server:
+        try:
+            # It waits in the socket until the server has started.
+            assert greeter.run("python client.py") == "Hello, Ada!\n"
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+
+
+def test_units_belong_together() -> None:
+    sockets, service = map(unit, UNITS)
+    program = service["Service"]["ExecStart"].rpartition("/")[2]
+    assert program == "python server.py"
+    assert (
+        f'add_insecure_port("fd:{sockets["Socket"]["FileDescriptorName"]}")'
+        in (files(PAGE)["server.py"])
+    )
+    assert service["Unit"]["Requires"] == service["Unit"]["After"] == "greeter.socket"
+    grace = re.search(r"stop_on_signals\(server, grace=(\d+)\)", files(PAGE)["server.py"])
+    assert grace is not None
+    assert int(grace[1]) < int(service["Service"]["TimeoutStopSec"])
+
+
+def started(folder: Folder, uid: int, gid: int, program: str, place: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", AS_USER, str(uid), str(gid), program, place],
+        cwd=folder.path,
+        env=folder.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@root_only
+def test_a_group_of_users_calls_another_users_server(greeter: Folder, place: Path) -> None:
+    path = f"{place}/socket"
+    os.chown(place, SERVER, SERVER)
+    # None of the guide's users is on this machine: numbers do as well.
+    greeter.write(PAGE, "own_socket.py", greeters=str(GROUP), **{"/run/greeter/socket": path})
+    greeter.write(
+        PAGE,
+        "client_of_another_user.py",
+        **{'"greeter"': f'"{SERVER}"', "/run/greeter/socket": path},
+    )
+    server = started(greeter, SERVER, SERVER, "own_socket.py", place)
+    try:
+        wait_for(Path(path), server)
+        client = started(greeter, CLIENT, GROUP, "client_of_another_user.py", place)
+        stranger = started(greeter, STRANGER, STRANGER, "client_of_another_user.py", place)
+        assert client.communicate(timeout=PATIENCE)[0] == "Hello, Ada!\n"
+        _, refused = stranger.communicate(timeout=PATIENCE)
+        assert "UNAVAILABLE" in refused
+        assert f"do not allow uid {STRANGER}" in refused
+    finally:
+        server.terminate()
+        _, said = server.communicate(timeout=PATIENCE)
+    assert server.returncode == 0, said
+
+
+@pytest.fixture
+def container() -> list[str]:
+    """What starts a program in namespaces of its own: mounts, processes, IPC, network."""
+    command = [need("unshare"), "--mount", "--ipc", "--net", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*command, "true"], capture_output=True).returncode:
+        cannot("needs the right to have namespaces, as root has it outside containers")
+    return command
+
+
+def test_containers_that_share_a_folder_share_memory(
+    greeter: Folder, place: Path, container: list[str]
+) -> None:
+    compose = files(PAGE)["compose.yaml"]
+    (serve, call) = re.findall(r"command: python (\S+) (\S+)", compose)
+    assert compose.count("sockets:/run/greeter") == 2
+    assert serve[1] == call[1] == "shm:/run/greeter/socket"
+    target = f"shm:{place}/socket"
+    greeter.write(PAGE, serve[0], call[0])
+    # A folder of its own that hides the other's names, as another file system would.
+    private = ["sh", "-c", f'mount -t tmpfs none {greeter.runtime} && exec "$@"', "sh"]
+    programs = [
+        subprocess.Popen(
+            [*container, *private, sys.executable, program, target],
+            cwd=greeter.path,
+            env=greeter.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for program in (serve[0], call[0])
+    ]
+    server, client = programs
+    try:
+        said, _ = client.communicate(timeout=PATIENCE)
+    finally:
+        server.kill()
+        server.communicate()
+    assert client.returncode == 0
+    assert said == "Hello, Ada!\nshm\n"

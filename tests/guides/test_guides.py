@@ -1,0 +1,60 @@
+"""The programs and commands of the guides, word for word."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+from tests.guides.page import Folder, commands, text_of
+from tests.libraries.needed import need
+from tests.ports import free_port
+
+
+def test_a_service_moves_from_grpcio_and_its_clients_one_by_one(folder: Folder) -> None:
+    page = ".docs/guides/coming-from-grpcio.md"
+    folder.write("README.md", "greeter.proto")
+    folder.write(page)
+    for line in commands(page):
+        folder.run(line)
+    with folder.serving("python server.py", "run/greeter.shm"):
+        assert folder.repeat(page) == 3
+
+
+def test_the_tests_of_the_guide_pass(greeter: Folder) -> None:
+    page = ".docs/guides/testing.md"
+    greeter.write(page)
+    targets = text_of(page).count("def test_") - 1  # the program's test has a target of its own
+    said = greeter.run("python -m pytest -q")
+    assert f"{3 * targets + 1} passed" in said, said
+    greeter.run("python without_pytest.py")
+
+
+def test_arrays_travel_in_one_message_in_a_stream_and_bare(folder: Folder) -> None:
+    page = ".docs/guides/large-messages.md"
+    folder.write(page)
+    for line in commands(page):
+        folder.run(line)
+    with folder.serving("python server.py", "run/arrays.shm"):
+        assert folder.repeat(page) == 1
+
+
+def test_calls_are_counted_traced_and_health_is_told(greeter: Folder) -> None:
+    need(("py-grpc-prometheus", "grpcio-health-checking", "opentelemetry-distro"))
+    page = ".docs/guides/observability.md"
+    port = str(free_port())
+    greeter.write(page, "server.py", **{"9464": port})
+    greeter.write(page, "facts.py")
+    greeter.write("README.md", "client.py")
+    with greeter.serving("python server.py", "run/greeter.shm"):
+        assert greeter.repeat(page) == 2
+        # The server has counted the call when its client has the answer, or a moment later.
+        (line,) = (line for line in commands(page) if line.startswith("opentelemetry"))
+        traced = greeter.run(line)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page_of_metrics:
+            metrics = page_of_metrics.read().decode()
+    said, _, spans = traced.partition("\n")
+    assert said == "Hello, Ada!"
+    assert json.loads(spans)["name"] == "/Greeter/Greet"
+    (counted,) = (line for line in text_of(page).splitlines() if "_handled_total{" in line)
+    name = counted.rpartition(" ")[0]
+    assert any(line.startswith(name) for line in metrics.splitlines()), metrics
