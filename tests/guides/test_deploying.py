@@ -31,6 +31,11 @@ os.execv(sys.executable, [sys.executable, sys.argv[3]])
 # Another user may not be able to read these files or the interpreter's, so all is read before.
 AS_USER = """
 import os, sys
+uid, gid, program, folder, *handed = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+if handed:
+    fd, name = handed
+    os.dup2(int(fd), 3)
+    os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": name}
 import localrpc
 from localrpc.testing import serving
 from greeter import greeter_localrpc, greeter_pb2
@@ -39,7 +44,6 @@ class Warm(greeter_localrpc.GreeterServicer):
     def Greet(self, request, context):
         return greeter_pb2.Greeting()
 
-uid, gid, program, folder = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 target, options = f"shm:{folder}/{os.getpid()}", [("localrpc.allow_users", uid)]
 with serving(Warm(), target=target, options=options) as channel:
     greeter_localrpc.GreeterStub(channel).Greet(greeter_pb2.Name())
@@ -109,15 +113,27 @@ def test_units_belong_together() -> None:
     assert int(grace[1]) < int(service["Service"]["TimeoutStopSec"])
 
 
-def started(folder: Folder, uid: int, gid: int, program: str, place: Path) -> subprocess.Popen[str]:
+def started(
+    folder: Folder, uid: int, gid: int, program: str, place: Path, *handed: object
+) -> subprocess.Popen[str]:
+    """`handed` are the number and the name of a listening socket."""
+    words = [*map(str, (uid, gid, program, place, *handed))]
     return subprocess.Popen(
-        [sys.executable, "-c", AS_USER, str(uid), str(gid), program, place],
+        [sys.executable, "-c", AS_USER, *words],
+        pass_fds=[int(word) for word in words[4:5]],
         cwd=folder.path,
         env=folder.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def hello_and_refusal(greeter: Folder, program: str, place: Path) -> tuple[str, str]:
+    """What a user of the group hears from the server, and what another one is told."""
+    client = started(greeter, CLIENT, GROUP, program, place)
+    stranger = started(greeter, STRANGER, STRANGER, program, place)
+    return client.communicate(timeout=PATIENCE)[0], stranger.communicate(timeout=PATIENCE)[1]
 
 
 @root_only
@@ -134,15 +150,35 @@ def test_a_group_of_users_calls_another_users_server(greeter: Folder, place: Pat
     server = started(greeter, SERVER, SERVER, "own_socket.py", place)
     try:
         wait_for(Path(path), server)
-        client = started(greeter, CLIENT, GROUP, "client_of_another_user.py", place)
-        stranger = started(greeter, STRANGER, STRANGER, "client_of_another_user.py", place)
-        assert client.communicate(timeout=PATIENCE)[0] == "Hello, Ada!\n"
-        _, refused = stranger.communicate(timeout=PATIENCE)
-        assert "UNAVAILABLE" in refused
-        assert f"do not allow uid {STRANGER}" in refused
+        hello, refusal = hello_and_refusal(greeter, "client_of_another_user.py", place)
     finally:
         server.terminate()
         _, said = server.communicate(timeout=PATIENCE)
+    assert hello == "Hello, Ada!\n"
+    assert f"do not allow uid {STRANGER}" in refusal
+    assert server.returncode == 0, said
+
+
+@root_only
+def test_a_group_of_users_calls_at_the_socket_of_the_unit(greeter: Folder, place: Path) -> None:
+    sockets = unit("greeter.socket")["Socket"]
+    path = f"{place}/socket"
+    greeter.write(PAGE, "server.py", greeters=str(GROUP))
+    greeter.write(PAGE, "client.py", **{sockets["ListenStream"]: path})
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        os.chown(path, 0, GROUP)
+        os.chmod(path, int(sockets["SocketMode"], 8))
+        listening.listen()
+        handed = listening.fileno(), sockets["FileDescriptorName"]
+        server = started(greeter, SERVER, SERVER, "server.py", place, *handed)
+    try:
+        hello, refusal = hello_and_refusal(greeter, "client.py", place)
+    finally:
+        server.terminate()
+        _, said = server.communicate(timeout=PATIENCE)
+    assert hello == "Hello, Ada!\n"
+    assert "Permission denied" in refusal
     assert server.returncode == 0, said
 
 
