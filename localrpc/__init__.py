@@ -109,7 +109,7 @@ __all__ = [
     "transports",
 ]
 
-# Imported when somebody asks for them: most programs do not, and grpc would come with some.
+# Imported on first use: most programs do not need them, and some of them import grpc.
 _ELSEWHERE = {
     "AddressError": "localrpc.errors",
     "AddressInUse": "localrpc.errors",

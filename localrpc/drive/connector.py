@@ -58,7 +58,7 @@ class Connector:
         self._numbers = MethodNumbers()
         self.number = self._numbers.number
         self.call_lock = _locks.RLock()
-        """Of all its calls. A finalizer of the user's may call in at any allocation."""
+        """The lock of all its calls; reentrant, because a user's finalizer may call in anywhere."""
         self._set_up()
         self.closed = False
         _connectors.add(self)

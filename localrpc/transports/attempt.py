@@ -27,7 +27,7 @@ class Attempt:
         return max(self.until - monotonic(), 0)
 
     def poll(self, poller: select.poll, most: float = math.inf) -> list[tuple[int, int]]:
-        """What `poller` tells within `most` seconds; nothing once the attempt is over."""
+        """Return the events of `poller` within `most` seconds; none once the attempt is over."""
         left = min(self.left(), most)
         if left <= 0:
             return []

@@ -1,4 +1,4 @@
-"""What a transport is: it opens a door, greets who comes, and hands the link to the core.
+"""What a transport does: it listens, connects, does the handshake, and passes the link to the core.
 
 A transport owns every descriptor until its link takes it over, and leaves none
 behind when anything fails.
@@ -20,16 +20,16 @@ from localrpc.wire.codec import Hello
 
 @dataclass(frozen=True)
 class PeerCredentials:
-    """Who is on the other side, by the kernel's word.
+    """The process at the other end, as the kernel reports it: `pid`, `uid`, `gid`, `groups`.
 
-    What it does not say is 0 for the pid, -1 for the uid and the gid, and empty for the groups.
+    Unknown values are 0 for the pid, -1 for the uid and the gid, and empty for the groups.
     """
 
     pid: int
     uid: int
     gid: int
     groups: tuple[int, ...] = field(default=(), compare=False)
-    """Groups of the process beside its gid, as far as its socket tells."""
+    """Further groups of the process, if its socket tells them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _nothing() -> None:
 
 @dataclass
 class Connection:
-    """A greeted connection. `link` owns the descriptors."""
+    """A connection after its handshake. `link` owns the descriptors."""
 
     link: Link
     facts: ConnectionFacts
@@ -65,9 +65,9 @@ class Connection:
     peer_name: str
     hello: Hello
     single: bool = False
-    """Whether its listener has nobody else to bring."""
+    """True if its listener brings no other connection."""
     security: str = "insecure"
-    """By grpcio's name for it; "local" has local credentials at the server's door."""
+    """By grpcio's name for it; "local" if the server's port has local credentials."""
     leave: Callable[[], object] = _nothing
     """Called once, when it is closed."""
 
@@ -93,21 +93,21 @@ class Admission:
     enter: Callable[[int], str | None] = _admit_all
     """Asked once for each client whose user may come at all: why it may not come now."""
     leave: Callable[[int], None] = _forget_it
-    """Told once for each that was let in: it has been turned away, or its connection has ended."""
+    """Called once for each admitted client: it has been refused, or its connection has ended."""
     security: str = "insecure"
-    """What connections are told of themselves."""
+    """The security of its connections, by grpcio's name."""
 
 
 EVERYBODY = Admission()
 
 
 class Greeting(ABC):
-    """A client that has come in and has not yet introduced itself."""
+    """A client that has connected, before the end of its handshake."""
 
     deadline: float
     """On time.monotonic()'s clock; past it, close()."""
     single = False
-    """Whether its listener has nobody else to bring."""
+    """True if its listener brings no other connection."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -141,7 +141,7 @@ class Listener(ABC):
     port: int = 1
     """What add_insecure_port() returns: the port where there is one, else grpcio's 1."""
     activated = False
-    """Whether it was left to this process by one that may wait to hear that it is ready."""
+    """True if a service manager that may wait for READY passed it to this process."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -149,13 +149,13 @@ class Listener(ABC):
 
     @abstractmethod
     def accept(self) -> list[Greeting]:
-        """Everybody who waits at the door; never blocks, never raises for one of them."""
+        """Return all clients that wait; never blocks, and never raises because of one of them."""
 
     def tidy(self) -> bool:
         """Clear up after clients that were killed before they were let in; never blocks.
 
-        Called for a while after somebody has come or gone, as long as it is true:
-        that somebody is on the way in who may be killed yet.
+        Called repeatedly for a while after a client has come or gone, as long as it returns
+        True: then a client is still connecting, and may be killed.
         """
         return False
 
@@ -168,7 +168,7 @@ class Dialer(ABC):
     """A channel's way to its server. One thread at a time dials."""
 
     single = False
-    """Whether it brings one connection and no other."""
+    """True if it brings one connection and no other."""
 
     @abstractmethod
     def dial(self, attempt: Attempt) -> Connection:
@@ -198,7 +198,7 @@ class Transport(Scheme, ABC):
     """One scheme. Stateless: one instance serves all threads."""
 
     def closed_to_others(self, address: Address) -> str | None:
-        """Why other users cannot come in there, whatever the options; None if they can."""
+        """Return why other users cannot connect there, whatever the options; None if they can."""
         return (
             f"{self.scheme}: is for one user, and the options allow others in; serve them at"
             " unix:PATH, unix-abstract:NAME, shm:/PATH or tcp:HOST:PORT"

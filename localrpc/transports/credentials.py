@@ -1,4 +1,4 @@
-"""Who is on the other side, by the kernel's word, and whether to talk to them."""
+"""Identifies the process at the other end through the kernel, and decides if it is allowed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_peer_pidfd(sock: socket.socket, peer: PeerCredentials) -> int:
 
     SO_PEERPIDFD names the very process, in whatever PID namespace it lives.
     Without it a PID in a foreign namespace is 0, and the socket's end alone
-    tells of the peer's death.
+    signals the peer's death.
     """
     try:
         pidfd = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
@@ -52,7 +52,7 @@ def open_peer_pidfd(sock: socket.socket, peer: PeerCredentials) -> int:
 
 
 def watch_peer(sock: socket.socket, peer: PeerCredentials, pid: int) -> tuple[PeerCredentials, int]:
-    """Who is at the other end of a Unix socket, and a pidfd or -1; its HELLO says `pid`.
+    """Return the peer of a Unix socket, and a pidfd or -1; its HELLO says `pid`.
 
     SO_PEERCRED names who called listen() or socketpair(), and where that process
     has passed the socket on, its end is not the connection's.
@@ -132,9 +132,9 @@ def refusal_of_client(
 
 
 def refusal_of_server(peer: PeerCredentials, options: Options) -> str | None:
-    """Why a client of this user does not talk to this peer.
+    """Return why a client of this user refuses this peer; None if it does not.
 
-    Unless localrpc.server_user says whose server it must be, root may dial whom it likes.
+    Unless localrpc.server_user names the server's user, root may dial any server.
     """
     own = os.geteuid()
     if options.server_users:
@@ -160,7 +160,7 @@ def identified(
     try:
         gid = os.stat(f"/proc/{pid}").st_gid
     except OSError:
-        gid = -1  # it is dead, and its pidfd says so
+        gid = -1  # it is dead, which its pidfd shows
     return replace(peer, pid=pid, gid=gid), pidfd
 
 
@@ -180,7 +180,7 @@ def open_pidfd_of_holder(pid: int, device: int, inode: int) -> int:
                 if (facts.st_dev, facts.st_ino) == (device, inode):
                     return pidfd
     except OSError:
-        pass  # it has gone, or belongs to somebody else
+        pass  # it has gone, or belongs to another user
     os.close(pidfd)
     return -1
 
@@ -192,6 +192,6 @@ def open_pidfd_of_sharer(pid: int, fd: int) -> int:
 
 
 def maker_of(fd: int) -> PeerCredentials:
-    """Whose a pipe or a queue is: the kernel notes who made it, but not the process."""
+    """The owner of a pipe or queue: the kernel records its user, but not the process."""
     facts = os.fstat(fd)
     return PeerCredentials(0, facts.st_uid, facts.st_gid)

@@ -1,8 +1,8 @@
-"""fd:, a socket that a parent or a service manager has left to this process.
+"""fd:, a socket that a parent or a service manager has passed to this process.
 
-A listening one serves whoever dials it; its name, if it has one, stays who made
-it. A connected one is one connection: a server's only client, a channel's only
-server. What Unix and TCP sockets are checked for, they are here.
+A listening socket serves the clients that dial it; its name, if it has one, is not removed.
+A connected socket is one connection: a server's only client, or a channel's only server.
+The sockets are checked like other Unix and TCP sockets.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class FdTransport(Transport):
         return name
 
     def closed_to_others(self, address: Address) -> str | None:
-        return None  # who has made the socket has said who can get to it
+        return None  # the creator of the socket has set its permissions
 
     def listen(
         self, address: Address, options: Options, admission: Admission = EVERYBODY
@@ -136,5 +136,5 @@ class _OnlyServer(Once[SocketMedium]):
         super().close()
 
     def forget(self) -> None:
-        """In a forked child: the greeting goes on in the parent."""
+        """Close in a forked child; the handshake continues in the parent."""
         self._sock.close()

@@ -1,9 +1,9 @@
 """file:, a spool: files in a directory that belongs to one user, and nothing else.
 
-A server's record, DIR/door, says that it lives. A client makes a folder of its own,
-DIR/TOKEN, with what it says, and renames DIR/TOKEN/knock to DIR/TOKEN.knock. spool.py
-has what lies there. Who made a file is the kernel's word for who that is; a pid is
-believed if both sides are in one PID namespace, and else heartbeats tell of a death.
+A server's record, DIR/door, shows that it lives. A client makes a folder, DIR/TOKEN, with its
+HELLO, and renames DIR/TOKEN/knock to DIR/TOKEN.knock. spool.py describes the files. The owner
+of a file identifies the user of its side; a pid is trusted if both sides are in one PID
+namespace, otherwise heartbeats show if a side lives.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class _SpoolPlace(Place):
         return self._fd
 
     def read(self) -> bytes:
-        """Every knock that lies there; the files are taken away."""
+        """Return and remove every connect request."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self._fd, 4096):
                 pass
@@ -92,7 +92,7 @@ class _SpoolPlace(Place):
                         os.unlink(os.path.join(self._path, name))
                         knocks.append(encode_knock(name.removesuffix(KNOCK)))
         if not knocks:
-            raise BlockingIOError(errno.EAGAIN, "nobody knocks")
+            raise BlockingIOError(errno.EAGAIN, "no connect request")
         return b"".join(knocks)
 
     def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
@@ -170,7 +170,7 @@ class FileTransport(Transport):
                 "after '//' the path must be absolute (write file:DIR for a relative one)"
             )
         if name and not name.strip("/"):
-            raise ValueError("the root directory is nobody's spool; name another")
+            raise ValueError("the root directory cannot be a spool; choose another")
         return name.rstrip("/")
 
     def listen(
@@ -200,11 +200,10 @@ class FileTransport(Transport):
                 pass
             except ValueError:
                 if not is_unwritten(door):
-                    reason = (
-                        f"{door} exists and is not a spool's; remove it, or use another directory"
-                    )
+                    reason = f"{door} exists and does not belong to a spool; remove it, or use"
+                    reason += " another directory"
                     raise ListenError(str(address), reason) from None
-                os.unlink(door)  # nobody is about to write it: the directory is locked
+                os.unlink(door)  # no process is about to write it: the directory is locked
             else:
                 if lives:
                     raise AddressInUse(str(address), names.IN_USE)
@@ -259,7 +258,7 @@ def _find(address: Address, path: str) -> tuple[Side, PeerCredentials]:
     except ValueError:
         if is_unwritten(door):
             raise gone(address, path) from None
-        raise unreachable(address, f"{door} is not a spool's") from None
+        raise unreachable(address, f"{door} does not belong to a spool") from None
     if not lives:
         raise gone(address, path)
     return side, PeerCredentials(0, facts.st_uid, facts.st_gid)
@@ -274,7 +273,7 @@ def _find_again(address: Address, path: str) -> None:
 
 
 def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]:
-    """A folder of our own, and who the server is. Raises ConnectError, OSError."""
+    """Make a folder and identify the server. Raises ConnectError or OSError."""
     folder = os.path.join(path, new_token())
     try:
         names.check_directory("the spool", path, create=False)

@@ -46,14 +46,14 @@ def take(body: str) -> socket.socket:
             )
         _taken[number] = inode
     sock.set_inheritable(False)
-    # For all who share it, so that a client that another process was faster to
-    # accept holds nobody up.
+    # For all processes that share it, so that accept() does not block if another process
+    # was faster.
     sock.setblocking(False)
     return sock
 
 
 def put_back(sock: socket.socket) -> None:
-    """Undo take(): the descriptor stays open, for somebody else."""
+    """Undo take(): the descriptor stays open, for another user of it."""
     with _lock:
         _taken.pop(sock.detach(), None)
 
@@ -100,7 +100,7 @@ def _for_another() -> str:
 
 
 def _inspect(number: int) -> socket.socket:
-    """A Python socket around the descriptor, which stays open whatever happens."""
+    """Yield a Python socket around the descriptor, which stays open in any case."""
     try:
         mode = os.fstat(number).st_mode
     except OSError:
@@ -143,7 +143,7 @@ def _connected(sock: socket.socket) -> bool:
 def _hint() -> str:
     count = _passed()
     if count is None:
-        return "; who starts it has to pass it on (subprocess: pass_fds)"
+        return "; the starting program has to pass it on (subprocess: pass_fds)"
     if reason := _for_another():
         return f"; {reason}"
     last = _FIRST + count - 1

@@ -69,7 +69,7 @@ class HandoverListener(Listener):
             self._close()
 
     def forget(self) -> None:
-        # Whoever held the lock is not in this process.
+        # The thread that held the lock is not in this process.
         self._lock = _locks.Lock()
         self._close()
 

@@ -29,7 +29,7 @@ _warned: set[str] = set()
 
 
 class MemoryRefused(Exception):
-    """Memory is not to be had; the connection stays on its socket."""
+    """Memory is not available; the connection stays on its socket."""
 
 
 def make_hello(options: Options, **fields: Any) -> Hello:

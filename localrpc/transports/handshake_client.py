@@ -1,4 +1,4 @@
-"""The client's half of a handshake: connect, check who is there, greet."""
+"""The client's half of a handshake: connect, identify the server, exchange HELLOs."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _HUNG_UP = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
 
 @dataclass(frozen=True)
 class ClientSide(Generic[M]):
-    """How a client gets to a server by one kind of medium, and who it finds there."""
+    """How a client connects through one kind of medium, and how it identifies the server."""
 
     connect: Callable[[Attempt], M]
     """A connected medium before that time (monotonic), or ConnectError."""
     identify: Callable[[M], PeerCredentials]
-    """Who answers; raises GreetingError when it cannot be told."""
+    """Identify the server. Raises GreetingError if that is not possible."""
     peer_name: str
     watch: Watch[M]
     objection: Callable[[PeerCredentials, Options], str | None] = refusal_of_server
-    """Why this client does not talk to that server; None if it does."""
+    """Return why this client refuses that server; None if it does not."""
     identified_late: bool = False
-    """Whether that can be told only once the server has accepted."""
+    """True if the server can be identified only once it has accepted."""
     alive: Callable[[], int | None] = lambda: None
-    """A descriptor that is readable, or in error, once nobody will answer; None: the medium's
-    own end says so."""
+    """A descriptor that is readable, or in error, once no answer will come; None if the end of
+    the medium shows that."""
 
 
 class Memory(ABC):
@@ -116,10 +116,10 @@ def _greet(
     try:
         medium.send(hello_frame(hello), memory.fds if memory else [])
     except (BrokenPipeError, ConnectionResetError):
-        pass  # It hung up on us; its HELLO, if there is one, says why.
+        pass  # It has closed the connection; its HELLO, if there is one, says why.
     with Descriptors() as fds:
         theirs = _await_hello(medium, side.alive(), attempt, fds)
-        agree(hello, theirs)  # a refusal may be believed, whoever says it
+        agree(hello, theirs)  # a refusal is trusted from any process
         if side.identified_late:
             peer = _recognise(side, medium, options)
         if memory is not None and not theirs.ring_size:

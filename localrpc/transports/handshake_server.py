@@ -1,4 +1,4 @@
-"""The server's half of a handshake: check who has come, read its HELLO, answer."""
+"""The server's half of a handshake: identify the client, read its HELLO, answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _wire = _log.logger("wire")
 
 _STRANGERS_BYTES = 4096
 _UNIMPLEMENTED = 12
-"""gRPC's status for who has come to the wrong server: nobody tries that again."""
+"""gRPC's status for a client at the wrong server: it is not retried."""
 
 
 def _describe(peer: PeerCredentials) -> str:
@@ -55,10 +55,10 @@ def _as_listened(medium: Medium, address: Address) -> str:
 
 @dataclass(frozen=True)
 class ServerSide(Generic[M]):
-    """How a server tells who has come by one kind of medium, and what becomes of it."""
+    """How a server identifies clients of one kind of medium, and makes connections of them."""
 
     identify: Callable[[M], PeerCredentials]
-    """Who has come; asked before a byte of it is believed. Raises GreetingError."""
+    """Identify the client, before a byte from it is trusted. Raises GreetingError."""
     watch: Watch[M]
     objection: Callable[[M, PeerCredentials, Options], str | None] = _objection
     """Why this client is not served; None if it is."""
@@ -69,15 +69,15 @@ class ServerSide(Generic[M]):
     dialled_as: Callable[[M, Address], str] = _as_listened
     """What a client's target would be."""
     identified_late: bool = False
-    """Whether its HELLO is read before it is asked who it is, but not believed."""
+    """True if the HELLO is read before the client is identified, without being trusted."""
     answers_http2: bool = False
-    """Whether a client of grpcio can come here, and is told in its own protocol."""
+    """True if a grpcio client can connect here, and gets an answer in its own protocol."""
     single: bool = False
-    """Whether the listener has nobody else to bring."""
+    """True if the listener brings no other connection."""
 
 
 class ServerGreeting(Greeting, Generic[M]):
-    """One client at the door."""
+    """One client during its handshake."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class ServerGreeting(Greeting, Generic[M]):
         try:
             agree(make_hello(self.options), hello)
         except GreetingError as error:
-            self._refuse(f"the client is no match: {error}")
+            self._refuse(f"the client does not match: {error}")
             raise
         _wire.log(_log.TRACE, "%s: greeted by %s, %r", self.address, peer, hello)
         return self._side.welcome(self, peer, hello)
@@ -230,12 +230,12 @@ class ServerGreeting(Greeting, Generic[M]):
         return self._side.dialled_as(self.medium, self.address)
 
     def refuse(self, reason: str) -> GreetingError:
-        """The error to raise for a HELLO that is the client's mistake; the client hears of it."""
+        """Return the error for an invalid HELLO, after telling the client."""
         self._refuse(reason)
         return GreetingError(reason)
 
     def dismiss(self) -> None:
-        # Without a look at who it is, or at its HELLO: nobody will be served.
+        # Without identifying it, or reading its HELLO: no client will be served.
         self._refuse("the server is stopping", going=True)
         self.close()
 
@@ -247,7 +247,7 @@ class ServerGreeting(Greeting, Generic[M]):
             self._admission.leave(uid)
 
     def forget(self) -> None:
-        """In a forked child: the greeting goes on in the parent."""
+        """Close in a forked child; the handshake continues in the parent."""
         self.fds.close()
         self.medium.forget()
 

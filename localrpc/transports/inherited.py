@@ -126,7 +126,7 @@ def _take() -> Ends:
     given, _given = _given, None
     if given is not None:
         return given
-    # Nobody else is to take them, least of all a child of this process.
+    # No other code may take them, least of all a child of this process.
     text = os.environ.pop(ENVIRONMENT, "")
     if not text:
         raise ValueError(_NOT_INHERITED)
@@ -144,7 +144,7 @@ def _take() -> Ends:
 
 
 class _InheritedListener(Listener):
-    """Brings the parent, once: whoever gave us the pipes may call us, whatever its user."""
+    """Brings the parent, once: the process that passed the pipes may call, whatever its user."""
 
     def __init__(
         self, address: Address, options: Options, admission: Admission, ends: Ends
@@ -213,7 +213,7 @@ class ToChild(Once[PipeMedium]):
             identify=lambda medium: maker_of(ends.rx),
             peer_name=f"unix:pid={pid}",
             objection=lambda peer, options: None,
-            # A wrapper may stand between us and who really answers.
+            # There may be a wrapper process between this one and the server.
             watch=lambda medium, peer, hello: identified(
                 peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, ends.rx)
             ),
@@ -256,7 +256,7 @@ class ToChild(Once[PipeMedium]):
                 os.eventfd_write(self._stop, 1)
 
     def forget(self) -> None:
-        """In a forked child: whoever greets is not here, and a sibling must not hold this up."""
+        """Close in a forked child: the thread in the handshake exists only in the parent."""
         self._changed = _locks.Condition()
         self._ending = ""
         self._failure = self.foreign

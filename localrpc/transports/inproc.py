@@ -66,7 +66,7 @@ class _Listener(HandoverListener):
 
 
 def connect(address: Address) -> socket.socket:
-    """Raises ConnectError when nobody listens."""
+    """Raises ConnectError if no server listens."""
     with _lock:
         listener = _listeners.get(address.body)
     if listener is not None:
@@ -108,7 +108,7 @@ class InprocTransport(Transport):
         return name
 
     def closed_to_others(self, address: Address) -> str | None:
-        return None  # no other process comes in at all
+        return None  # no other process can connect at all
 
     def listen(
         self, address: Address, options: Options, admission: Admission = EVERYBODY

@@ -22,7 +22,7 @@ _FDS_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)
 
 
 class Descriptors:
-    """Descriptors that are closed unless somebody takes them."""
+    """Descriptors that are closed unless they are taken."""
 
     def __init__(self) -> None:
         self._fds: list[int] = []
@@ -82,7 +82,7 @@ class Medium(ABC):
         """Idempotent."""
 
     def forget(self) -> None:
-        """Close in a forked child: what is shared goes on in the parent."""
+        """Close in a forked child, without affecting what the parent shares."""
         self.close()
 
     def __enter__(self) -> Medium:

@@ -1,4 +1,4 @@
-"""A well-known place to knock at, and a private pair of one-way channels for each client.
+"""A well-known place for connect requests, and a pair of one-way channels for each client.
 
 This is how unrelated processes meet over what has no accept(2): FIFOs, message
 queues (queues.py) and files. The client makes its pair, knocks with a token that names it,
@@ -34,10 +34,10 @@ _logger = _log.logger("transports")
 _MAGIC = b"localrpc"
 _KNOCK = struct.Struct("=8s16s")
 KNOCK_SIZE = _KNOCK.size
-"""Bytes of a knock: magic, token. Below PIPE_BUF, so that it is never torn."""
+"""Bytes of a connect request: magic, token. Below PIPE_BUF, so writes of it are atomic."""
 
 _PAUSE = 0.002
-"""Seconds between two looks at a full door on which nothing can be waited for."""
+"""Seconds between two tries at a full place if there is no descriptor to wait for."""
 
 
 def new_token() -> str:
@@ -49,15 +49,15 @@ def encode_knock(token: str) -> bytes:
 
 
 class Knocks:
-    """Knocks out of a run of bytes; what is none is skipped."""
+    """Extracts connect requests from bytes; other bytes are skipped."""
 
     def __init__(self) -> None:
         self._data = b""
         self.skipped = 0
-        """Bytes that were no knock."""
+        """The number of skipped bytes."""
 
     def feed(self, data: bytes) -> list[str]:
-        """The tokens of the knocks that are whole by now."""
+        """Return the tokens of the requests that are complete by now."""
         tokens = []
         self._data += data
         while len(self._data) >= KNOCK_SIZE:
@@ -117,7 +117,7 @@ def unreachable(address: Address, reason: str | None, *, passing: bool = False) 
 
 
 def absent(address: Address, place: str = "") -> ConnectError:
-    """No server is there; `place` is the whole name, where the target has less."""
+    """Return the error for a missing server; `place` is the full name, if the target has less."""
     place = place or address.body
     return unreachable(address, f"no server listens on {place}: start it, or check the name")
 
@@ -125,7 +125,7 @@ def absent(address: Address, place: str = "") -> ConnectError:
 def gone(address: Address, place: str = "", *, passing: bool = False) -> ConnectError:
     """One has been there; `passing` if it has gone since we dial."""
     place = place or address.body
-    reason = f"nobody listens on {place} any more: start the server again"
+    reason = f"no server listens on {place} any longer: start the server again"
     return unreachable(address, reason, passing=passing)
 
 
@@ -138,7 +138,7 @@ def met(owner: PeerCredentials, open_pidfd: Callable[[int], int]) -> ServerSide[
 
 
 class Place(ABC):
-    """Where knocks come in, and clients' pairs are found. Its methods never block."""
+    """Where connect requests arrive, and clients' pairs are found. Its methods never block."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -146,7 +146,7 @@ class Place(ABC):
 
     @abstractmethod
     def read(self) -> bytes:
-        """What has come in; raises BlockingIOError when nothing has."""
+        """Return the bytes that have arrived. Raises BlockingIOError if there are none."""
 
     @abstractmethod
     def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
@@ -154,9 +154,9 @@ class Place(ABC):
 
     @abstractmethod
     def sweep(self) -> bool:
-        """Remove what killed clients have left; whether there are living ones on the way in.
+        """Remove what killed clients have left. Return True if live clients are connecting.
 
-        Raises TimeoutError at once if somebody else has the directory's lock, or OSError.
+        Raises TimeoutError at once if another process has the directory's lock, or OSError.
         """
 
     @abstractmethod
@@ -169,7 +169,7 @@ class Place(ABC):
 
 
 class MeetingListener(Listener):
-    """Takes knocks at a place, which it closes."""
+    """Accepts connect requests at a place, which it owns."""
 
     def __init__(
         self, address: Address, options: Options, admission: Admission, place: Place
@@ -206,7 +206,9 @@ class MeetingListener(Listener):
                 reason = getattr(error, "strerror", None) or error
                 _logger.warning("%s: a client was refused: %s", self.address, reason)
         if self._knocks.skipped:
-            _logger.warning("%s: %d bytes that are no knock", self.address, self._knocks.skipped)
+            _logger.warning(
+                "%s: %d bytes that are not a connect request", self.address, self._knocks.skipped
+            )
             self._knocks.skipped = 0
         return greetings
 
@@ -217,7 +219,7 @@ class MeetingListener(Listener):
             try:
                 return self._place.sweep()
             except TimeoutError:
-                return True  # somebody else is at it, or is stopped: another time
+                return True  # another process is cleaning up, or stopped: another time
             except OSError:
                 return False
 
@@ -228,7 +230,7 @@ class MeetingListener(Listener):
             with contextlib.suppress(OSError):
                 self._place.sweep()
             self._place.give_back()
-            # Who has knocked and was not let in is to see an end, not to wait for one.
+            # A client that was not accepted has to see an end instead of waiting.
             while (data := self._read_last()) is not None:
                 for token in self._knocks.feed(data):
                     with contextlib.suppress(OSError, GreetingError):

@@ -53,7 +53,7 @@ class Segment:
         return self.handle
 
     def remove(self) -> None:
-        """Take the name away; whoever is attached stays so. Idempotent."""
+        """Remove the name; processes that are attached stay so. Idempotent."""
         name, self.name = self.name, ""
         if name and self.kind == "sysv":
             sysv.remove(self.handle)
@@ -61,7 +61,7 @@ class Segment:
             _unlink(name)
 
     def close(self) -> None:
-        """Give up what nobody took; idempotent."""
+        """Release memory that was not used. Idempotent."""
         self.remove()
         if not self._taken:
             os.close(self.take())
@@ -80,13 +80,13 @@ def create(kind: str, size: int) -> Segment:
 
 
 def attach(kind: str, name: str) -> Segment:
-    """What a client has created. Raises OSError, ValueError for a name that is none of ours."""
+    """Open what a client has created. Raises OSError; ValueError for an invalid name."""
     if kind == "sysv":
         if not re.fullmatch(r"0x6c72[0-9a-f]{4}", name):
-            raise ValueError(f"{name!r} is no key of a ring")
+            raise ValueError(f"{name!r} is not a key of a ring")
         return Segment(kind, sysv.find(int(name, 16)), name)
     if not (name.startswith("/") and _NAME.fullmatch(name)):
-        raise ValueError(f"{name!r} is no name of a ring")
+        raise ValueError(f"{name!r} is not a name of a ring")
     return Segment(kind, _open_posix(name, create=False), name)
 
 
@@ -108,7 +108,7 @@ def create_ring(size: int) -> int:
     """A sealed memfd of a control page and `size` bytes."""
     fd = _memfd()
     try:
-        # Without this the first touch of a page that is not to be had is a SIGBUS.
+        # Without this the first access to a page that is not available is a SIGBUS.
         os.posix_fallocate(fd, 0, CONTROL_PAGE + size)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     except BaseException:
@@ -211,7 +211,7 @@ def _abandoned_segments() -> Iterator[int]:
 
 
 def _lived_at(pid: int, moment: int) -> bool:
-    """Whether the process that has that pid now can be the one that had it then."""
+    """Return True if the process with that pid can be the one that had it then."""
     started = _started(pid)
     if started is None:
         return False

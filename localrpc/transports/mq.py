@@ -1,4 +1,4 @@
-"""mq:, POSIX message queues: one to knock at, and a pair for each connection.
+"""mq:, POSIX message queues: one for connect requests, and a pair for each connection.
 
 A queue belongs to one user (mode 0600), and who made it is the kernel's word for
 whose it is. Its name is gone as soon as both sides have opened it, and the kernel
@@ -69,7 +69,9 @@ class _Queue:
         except posix_ipc.ExistentialError:
             raise FileNotFoundError(errno.ENOENT, f"no queue {name}") from None
         except posix_ipc.PermissionsError:
-            raise PermissionError(errno.EACCES, f"the queue {name} is somebody else's") from None
+            raise PermissionError(
+                errno.EACCES, f"the queue {name} belongs to another user"
+            ) from None
         except OSError as error:
             if error.errno == errno.ENOSYS:
                 raise OSError(errno.ENOSYS, _NOT_IN_KERNEL) from None

@@ -1,7 +1,7 @@
 """Names in the file system: where they live, how they are taken, reclaimed and given back.
 
 Taking and giving back happen under a lock on the directory itself, so that no
-lock file is left behind, and nobody sees a socket between bind and listen.
+lock file is left behind, and no process sees a socket between bind and listen.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def check_path(path: str) -> None:
 def check_runtime_directory(*, create: bool) -> str:
     """The runtime directory, ours alone.
 
-    Raises DirectoryRefused when it belongs to somebody else, is open to others
+    Raises DirectoryRefused when it belongs to another user, is open to others
     or cannot be made, FileNotFoundError when it is not there and `create` is
     false.
     """
@@ -119,7 +119,7 @@ class _Directory(NamedTuple):
             raise self.refused(
                 error.errno, f"cannot be made: {error.strerror}; {self.fix_making}"
             ) from None
-        # A umask of 0777 is nobody's wish for a directory of their own.
+        # A umask of 0777 is not meant for such a directory.
         os.chmod(self.path, 0o700 | mark)
 
     def check(self, *, may_be_link: bool) -> None:
@@ -157,7 +157,7 @@ def locked(directory: str, *, patience: float | None = None) -> Iterator[None]:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # Not a blocking flock: its holder may be stopped, or no friend of ours.
+                # Not a blocking flock: its holder may be stopped, or hostile.
                 if time.monotonic() >= until:
                     raise TimeoutError(
                         errno.ETIMEDOUT,
@@ -202,12 +202,12 @@ def take(path: str, target: str, *, others: bool = False) -> tuple[socket.socket
 
 
 def _open_to_all(path: str, identity: Identity) -> None:
-    """Whatever the umask says; and not what somebody has put in the socket's place."""
+    """Set the mode despite the umask, but not of a file that has replaced the socket."""
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         facts = os.fstat(fd)
         if (facts.st_dev, facts.st_ino) != identity:
-            raise OSError(errno.EBUSY, "somebody else has taken the name meanwhile")
+            raise OSError(errno.EBUSY, "another process has taken the name meanwhile")
         os.chmod(f"/proc/self/fd/{fd}", 0o666)
     finally:
         os.close(fd)
@@ -258,7 +258,7 @@ def _clear(path: str, target: str) -> None:
     elif number != errno.ENOENT:
         raise ListenError(
             target,
-            f"{path} is somebody's socket ({os.strerror(number)}, owner uid {facts.st_uid});"
+            f"{path} is another user's socket ({os.strerror(number)}, owner uid {facts.st_uid});"
             " remove it, or use another name",
         )
 

@@ -27,7 +27,7 @@ class Once(Dialer, Generic[M]):
 
     single = True
     foreign = "it is the connection of the process from which this one was forked"
-    """What a forked child is told."""
+    """The error in a forked child."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -44,7 +44,7 @@ class Once(Dialer, Generic[M]):
         ).start()
 
     def describe(self, reason: str) -> str:
-        """The error of a call for which there is no connection any more."""
+        """Return the error of a call after the connection has been lost."""
         return reason
 
     def describe_wait(self) -> str:
@@ -52,13 +52,13 @@ class Once(Dialer, Generic[M]):
         return "the other side has not answered yet"
 
     def reason(self) -> str:
-        """Why there is no connection; the lock is held."""
+        """Return why there is no connection. Called with the lock held."""
         if self._taken:
             return "its only connection has ended"
         return self._failure or "the channel is closed"
 
     def await_reason(self, patience: float) -> None:
-        """Wait for a better reason than that there is no connection; the lock is held."""
+        """Wait for a more specific reason. Called with the lock held."""
 
     def _greet(self, side: ClientSide[M], options: Options) -> None:
         connection = failure = None

@@ -74,7 +74,7 @@ def ends(path: str, token: str) -> Ends:
 
 
 def _owner(fd: int, path: str) -> PeerCredentials:
-    """Who made a FIFO; raises GreetingError for anything else."""
+    """Return the owner of a FIFO. Raises GreetingError for anything else."""
     if not stat.S_ISFIFO(os.fstat(fd).st_mode):
         raise GreetingError(f"{path} is not a FIFO")
     return maker_of(fd)
@@ -152,7 +152,7 @@ class PipeTransport(Transport):
         return name
 
     def closed_to_others(self, address: Address) -> str | None:
-        # Who has inherited pipes has them from whoever may call.
+        # A process that has inherited pipes has them from its caller.
         return super().closed_to_others(address) if address.body else None
 
     def listen(
@@ -187,7 +187,7 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
         raise ConnectError(str(address), inherited.NO_SERVER)
     with contextlib.ExitStack() as stack:
         knocker = stack.enter_context(_knocker(address))
-        # Before it hears of us at all.
+        # Before it knows of this client.
         try:
             refusal = refusal_of_server(_owner(knocker, address.body), options)
         except GreetingError as error:
@@ -229,7 +229,7 @@ def _knocker(address: Address) -> Iterator[int]:
 def _connect(
     address: Address, knocker: int, stack: contextlib.ExitStack, attempt: Attempt
 ) -> PipeMedium:
-    """Our own two FIFOs, whose names go with `stack`, and a knock."""
+    """Make two FIFOs, whose names `stack` removes, and send a connect request."""
     token = new_token()
     both = ends(address.body, token)
     directory = os.path.dirname(address.body) or "."
@@ -276,7 +276,7 @@ def _remove(paths: list[str]) -> None:
 
 
 def _sweep(path: str) -> bool:
-    """Remove what killed clients have left; the directory is locked. Whether living ones dial."""
+    """Remove what killed clients have left; the directory is locked. True if live ones dial."""
     directory, name = os.path.split(path)
     return records.sweep(directory or ".", f"{glob.escape(name)}.*{records.SUFFIX}", _remove)
 

@@ -1,8 +1,8 @@
-"""Where clients of message queues meet their servers: mq: and sysvmq: share all but the queues.
+"""How clients of message queues find their servers: mq: and sysvmq: share all but the queues.
 
-A queue is no file that a client could find, so its name lies in the runtime
+A queue is not a file that a client could find, so its name is in the runtime
 directory, as a record. A record is written before what it names is made, and
-removed once that is gone: whatever is killed in between leaves word of itself.
+removed once that is gone, so every process that is killed in between leaves a record.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Registered:
             raise ListenError(str(address), error.strerror or str(error)) from None
 
     def give_up(self, address: Address, record: records.Record) -> None:
-        """Nobody finds the place by `record` any more, which stays until that is gone."""
+        """Hide the place: clients no longer find it by `record`, which stays until it is gone."""
         path = self.client_record(address, new_token())
         with contextlib.suppress(OSError):
             os.rename(record.path, path)
@@ -155,8 +155,8 @@ class Registered:
     def confirm(self, address: Address, place: str) -> None:
         """Raises ConnectError if the server has given up `place`, where we have just knocked.
 
-        SYNC no-lost-knock: we knock, then look at the record; the server, in
-        close(), removes the record, then looks for knocks.
+        SYNC no-lost-request: the client sends a request, then looks at the record; the
+        server, in close(), removes the record, then looks for requests.
         """
         try:
             if self.find(address)[0] == place:
@@ -246,7 +246,7 @@ class QueueDialing(ABC, Generic[Q, M]):
 
     @abstractmethod
     def _owner(self, queue: Q) -> PeerCredentials:
-        """Who made it."""
+        """Return its owner."""
 
     @abstractmethod
     def _connect(
@@ -257,4 +257,4 @@ class QueueDialing(ABC, Generic[Q, M]):
 
     @abstractmethod
     def _watch(self, medium: M, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-        """As seen(), of who answers. Raises GreetingError."""
+        """As seen(), for the server that answers. Raises GreetingError."""

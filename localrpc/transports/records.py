@@ -1,7 +1,7 @@
 """Files that say what a process has made, locked for as long as it lives.
 
 What the kernel keeps after a crash (queues, FIFOs, segments) is written down
-before it is made, so that whoever comes next can tell what is left over, and
+before it is made, so that the next process can tell what is left over, and
 remove it. A record is locked with flock(2): the lock goes with its process,
 whatever becomes of the process's number.
 """
@@ -55,14 +55,14 @@ def make(path: str, *lines: str) -> Record:
 
 
 def read(path: str) -> tuple[list[str], bool]:
-    """Its lines, and whether its process lives. Raises OSError.
+    """Return its lines, and True if its process lives. Raises OSError.
 
     A record that is being made looks dead: hold the lock of the directory.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         if (owner := os.fstat(fd).st_uid) != os.geteuid():
-            # Or anybody could have us remove what is ours.
+            # Otherwise another user could make us remove our own files.
             raise PermissionError(errno.EPERM, f"{path} belongs to uid {owner}")
         lines = os.read(fd, 65536).decode("utf-8", "replace").split("\n")
         try:

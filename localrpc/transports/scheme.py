@@ -36,12 +36,15 @@ class Offer:
     target: str
     """How it is spelled."""
     scope: Scope
+    """Between which processes it carries calls."""
     direction: str
+    """If one channel carries both directions, or one each."""
     technique: str
+    """The mechanism of the system that carries calls."""
     credentials: str
     """What each side knows of the other, and from where."""
     zero_copy: bool
-    """Whether messages get across without a copy by the kernel."""
+    """True if messages are delivered without a copy by the kernel."""
     limits: Mapping[str, int]
     """By the system's names, or localrpc's own; -1 for no limit."""
     missing: str = ""
@@ -57,7 +60,7 @@ class Offer:
 
 
 def what_is_missing(probe: Callable[[], object]) -> str:
-    """Why `probe` fails, for an Offer; empty if it does not."""
+    """Return why `probe` fails, for an Offer; empty if it does not."""
     try:
         probe()
     except OSError as error:
@@ -107,11 +110,11 @@ class Scheme:
     quality: str = ""
     """What to know before choosing it, for the benchmark's report."""
     nameless = False
-    """Whether the name may be empty."""
+    """True if the name may be empty."""
     verbatim = False
-    """Whether all of the rest is the name: nothing is decoded, and there are no options."""
+    """True if all of the rest is the name: nothing is decoded, and there are no options."""
     meets = True
-    """Whether two processes can meet at such a target."""
+    """True if two processes can connect through such a target."""
 
     @property
     def example(self) -> str:
@@ -155,7 +158,7 @@ class Scheme:
                 options[key] = known[key].parse(value)
             except ValueError as error:
                 raise AddressError(
-                    f"target {text!r}: {key}={value!r} is no value; {error}"
+                    f"target {text!r}: invalid value {value!r} for {key}; {error}"
                 ) from None
         try:
             self.combine(options)

@@ -40,14 +40,14 @@ class Holder(NamedTuple):
 
 
 def holder_of_other_end(sock: socket.socket) -> Holder | None:
-    """Who has the peer's socket; None when no process of this machine has it open.
+    """Return the owner of the peer's socket; None if no process of this machine has it open.
 
     So it is for a peer elsewhere, for one that has closed its end already, and
     for a server that has not accepted yet. Raises OSError when the kernel does
     not answer.
     """
     family = sock.family
-    # The peer's own end is the mirror image of ours.
+    # The addresses of the peer's end are those of this end, exchanged.
     local, remote = sock.getpeername(), sock.getsockname()
     ports = _PORTS.pack(local[1], remote[1])
     ends = b"".join(socket.inet_pton(family, end[0].partition("%")[0]).ljust(16, b"\0")
@@ -79,7 +79,7 @@ def inode_of_other_end(sock: socket.socket) -> int:
 
 
 def _ask(request: bytes) -> bytes | None:
-    """The kernel's answer; None when there is no such socket. Raises OSError."""
+    """Return the kernel's answer; None if there is no such socket. Raises OSError."""
     header = _NLMSG.pack(_NLMSG.size + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
     kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
     with socket.socket(socket.AF_NETLINK, kind, _NETLINK_SOCK_DIAG) as netlink:

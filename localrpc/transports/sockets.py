@@ -1,4 +1,4 @@
-"""What transports over sockets share: a listening socket, a way to dial one, and who is there."""
+"""What transports over sockets share: listening, dialling, and identifying the peer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def identify(medium: SocketMedium) -> PeerCredentials:
-    """Who is at the other end of a Unix socket."""
+    """The process at the other end of a Unix socket."""
     return peer_credentials(medium.sock)
 
 
@@ -144,7 +144,7 @@ class SocketListener(Listener):
         return greetings
 
     def _turn_away(self, error: OSError) -> bool:
-        """Whether somebody was there: without a descriptor left, accept() does not say."""
+        """Return True if a client was there: without a free descriptor, accept() does not tell."""
         if not self._starved:
             self._starved = True
             _logger.warning(
@@ -168,9 +168,9 @@ class SocketListener(Listener):
     def close(self) -> None:
         path, self._path = self._path, None
         if path is not None:
-            # Before the socket is closed: its inode must not be somebody else's.
+            # Before the socket is closed: its inode must not belong to another socket.
             names.give_back(path, self._identity)
-        # Who has connected and is still in the backlog: so many, should more keep coming.
+        # Refuse the clients in the backlog; at most so many batches, in case more keep coming.
         for _ in range(0 if self._shared else _LAST_BATCHES):
             waiting = self.accept()
             for greeting in waiting:
@@ -226,7 +226,7 @@ def _connect(name: str | bytes, address: Address, attempt: Attempt) -> socket.so
     where = name if isinstance(name, str) else f"the abstract name {os.fsdecode(name[1:])}"
     fix = {
         errno.ENOENT: f"no server listens on {where}: start it, or check the name",
-        errno.ECONNREFUSED: f"nobody listens on {where} any more: start the server again",
+        errno.ECONNREFUSED: f"no server listens on {where} any longer: start the server again",
         errno.EACCES: f"{where} is not this user's: run client and server as the same user, or"
         " let the server allow this one (localrpc.allow_users) and listen where both can get to",
         errno.EPROTOTYPE: f"{where} is another kind of socket",

@@ -89,7 +89,7 @@ class World(NamedTuple):
 
 
 def own_world() -> World:
-    """Empty texts where there is no /proc to say it."""
+    """Return them; empty texts if there is no /proc."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return World(file.read().strip(), os.readlink("/proc/self/ns/pid"))
@@ -103,7 +103,7 @@ class Side(NamedTuple):
     pid: int
     world: World
     batches: bool
-    """Whether it writes by rename."""
+    """True if it writes by rename."""
     heartbeat_ms: int
 
     @staticmethod
@@ -129,12 +129,12 @@ class Side(NamedTuple):
         return self.world.boot == other.world.boot != ""
 
     def sees(self, other: Side) -> bool:
-        """Whether a pid is the same to both."""
+        """Return True if a pid means the same process to both."""
         return self.world == other.world and self.is_near(other)
 
 
 def read_side(path: str) -> tuple[Side, bool]:
-    """A record, and whether its process lives. Raises OSError, ValueError."""
+    """Return a record, and True if its process lives. Raises OSError or ValueError."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         raise ValueError("not a file")
     lines, lives = records.read(path)
@@ -142,7 +142,7 @@ def read_side(path: str) -> tuple[Side, bool]:
 
 
 def is_unwritten(path: str) -> bool:
-    """Whether it is a record whose process was killed before it could write, or is about to."""
+    """Return True for a record whose process was killed before writing, or is about to write."""
     facts = os.lstat(path)
     return stat.S_ISREG(facts.st_mode) and facts.st_size == 0
 
@@ -157,7 +157,7 @@ def owner_of(path: str) -> PeerCredentials:
 def bell_of(
     address: Address, folder: str, *, batches: bool, other: str | None = None
 ) -> tuple[int, str]:
-    """A descriptor that tells of what comes, and how. Raises OSError."""
+    """Return a descriptor that becomes readable with news, and its kind. Raises OSError."""
     interval = INTERVAL.of(address)
     if WATCH.of(address) != "poll":
         try:
@@ -182,8 +182,8 @@ def bell_of(
 
 
 class SpoolMedium(Medium):
-    """One side of a folder; a client knocks once it has sent something, and then has `confirm`
-    raise ConnectError if nobody is there to hear it."""
+    """One side of a folder. A client sends its connect request after its first bytes, and then
+    calls `confirm`, which raises ConnectError if there is no server."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""System V message queues, as this user's: made, found and removed by key; and who waits in one.
+"""System V message queues of this user: made, found and removed by key; and a waiting thread.
 
 See sysvipc(7), svipc(7), msgop(2).
 """
@@ -88,7 +88,7 @@ def drop(queue: int) -> None:
 
 
 def remove(keys: list[str]) -> None:
-    for key in keys:  # and a server's pid, which is nobody's key
+    for key in keys:  # and a server's pid, which is not a key
         with contextlib.suppress(OSError, ValueError):
             queue = find(int(key))
             if Facts(queue).uid == os.geteuid():
@@ -141,7 +141,7 @@ def send(queue: int, data: bytes) -> None:
 
 
 class Porter:
-    """Waits at a queue on a thread of its own, and makes a descriptor readable."""
+    """Waits at a queue on a separate thread, and makes a descriptor readable."""
 
     def __init__(self, queue: int, *, rung: bool = False) -> None:
         self._queue = queue

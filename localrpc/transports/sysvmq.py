@@ -1,9 +1,9 @@
-"""sysvmq:, System V message queues: one to knock at, and a pair for each connection.
+"""sysvmq:, System V message queues: one for connect requests, and a pair for each connection.
 
 A queue is found by its key, belongs to one user (mode 0600), and outlives its
 processes: keys are written in records before the queues are made, a link removes
-its queues, and the next server what killed ones have left. Such a queue is no
-descriptor: a thread waits in msgrcv(2) for who cannot. See sysvipc(7), svipc(7).
+its queues, and the next server what killed ones have left. Such a queue is not a
+descriptor: a thread waits for it in msgrcv(2). See sysvipc(7), svipc(7).
 """
 
 from __future__ import annotations
@@ -145,8 +145,10 @@ class _SysvPlace(Place):
         came = [knock for knock in self._porter.take() if knock]  # empty: the queue is gone
         if not came:
             if self._porter.over and self._record.fd >= 0:
-                _logger.error("%s: somebody has removed its queue: nobody can come", self._address)
-            raise BlockingIOError(errno.EAGAIN, "nobody knocks")
+                _logger.error(
+                    "%s: its queue has been removed: no client can connect", self._address
+                )
+            raise BlockingIOError(errno.EAGAIN, "no connect request")
         return b"".join(knock.ljust(KNOCK_SIZE, b"\0") for knock in came)
 
     def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:

@@ -101,7 +101,7 @@ AnyOption = TargetOption[Any]
 
 
 def is_elsewhere(address: Address) -> bool:
-    """Whether the other side may be on another machine."""
+    """Return True if the other side may be on another machine."""
     return INTERFACES.of(address) == "any"
 
 

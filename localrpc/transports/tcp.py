@@ -1,9 +1,8 @@
 """tcp:, frames on a TCP connection, within this machine unless the target says otherwise.
 
-A connection within the machine has an owner at its other end, whom the kernel
-knows, so a server keeps to its own user as on every other transport. Nothing
-of the kind holds for a peer elsewhere: who opens a server to other machines
-with ?interfaces=any serves whoever reaches it.
+Of a connection within the machine the kernel knows the user at the other end, so a server
+serves its own user only, as on every other transport. Peers on other machines cannot be
+identified: with ?interfaces=any a server serves all that can reach it.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ _KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_
 
 _ELSEWHERE = (
     "is not of this machine alone; add ?interfaces=any if that is meant (nothing is encrypted"
-    " there and nobody's user is known), or use 127.0.0.1"
+    " there and no client's user is known), or use 127.0.0.1"
 )
 
 _Place = tuple[socket.AddressFamily, Any]
@@ -98,7 +97,7 @@ def prepare(sock: socket.socket, remote: str) -> None:
 
 
 def _identify(medium: SocketMedium) -> PeerCredentials:
-    """Raises GreetingError when nobody of this machine has the other end of a local connection."""
+    """Raises GreetingError if no process has the other end of a connection within the machine."""
     sock = medium.sock
     try:
         holder = holder_of_other_end(sock)
@@ -108,7 +107,7 @@ def _identify(medium: SocketMedium) -> PeerCredentials:
             raise
         holder, local = None, True
     if holder is None and local:
-        reason = "it hung up before it could be told whose it is"
+        reason = "it closed the connection before it could be identified"
         raise GreetingError(reason, quiet=True, passing=True)
     return PeerCredentials(0, holder.uid if holder else _UNKNOWN, _UNKNOWN)
 
@@ -125,7 +124,7 @@ def _watch(
 
 
 def _welcome_from_elsewhere(address: Address, peer: PeerCredentials) -> bool:
-    """Whether it has no user here to compare, and the target allows that."""
+    """True if it has no user on this machine, and the target allows that."""
     return peer.uid == _UNKNOWN and is_elsewhere(address)
 
 
@@ -164,7 +163,7 @@ def _try_loopback() -> None:
         try:
             sock.bind(("127.0.0.1", 0))
         except OSError as error:
-            reason = f"127.0.0.1 is not to be had ({error.strerror}): ip link set lo up"
+            reason = f"127.0.0.1 is not available ({error.strerror}): ip link set lo up"
             raise OSError(error.errno, reason) from None
 
 
@@ -236,7 +235,7 @@ class TcpTransport(Transport):
 def client_side(
     address: Address, connect: Callable[[Attempt], socket.socket], peer_name: str
 ) -> ClientSide[SocketMedium]:
-    """By a TCP connection, whoever has made it; `connect` returns it prepared."""
+    """Dials by TCP; `connect` returns a prepared connection, made by any code."""
     return ClientSide(
         connect=lambda attempt: SocketMedium(connect(attempt)),
         identify=_identify,
@@ -320,7 +319,7 @@ def _connect_to(family: socket.AddressFamily, place: Any, attempt: Attempt) -> s
             number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if not ready:
                 number = errno.ETIMEDOUT
-        # A port that nobody listens on may have been chosen for our own end: then TCP
+        # A port without a listener may have been chosen for our own end: then TCP
         # connects the socket to itself. Reset it: its TIME_WAIT would keep the server out.
         if number == 0 and sock.getsockname() == sock.getpeername():
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

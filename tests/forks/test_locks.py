@@ -55,7 +55,7 @@ def locks_of_the_package() -> list[Any]:
 
 @contextmanager
 def all_locks_held() -> Iterator[None]:
-    """By another thread, or by whoever had them before."""
+    """Held by another thread, or by the thread that had them before."""
     locks = locks_of_the_package()
     held, over = threading.Event(), threading.Event()
 

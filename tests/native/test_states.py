@@ -63,7 +63,7 @@ def test_what_one_side_may_send_the_other_takes_and_nothing_else(
 
 
 def test_only_the_tables_move_a_call() -> None:
-    """Whoever sets a state beside them has added a transition that nobody sees."""
+    """Code that sets a state outside the tables would add a transition that is not checked."""
     made = {"table.c": 5, "engine.h": 2}  # a new call's and a free one's; the step itself
     for path in sorted(CORE.rglob("*.[ch]")):
         count = len(re.findall(r"call->(?:life|in|out|place|words\[\w+\]) = ", path.read_text()))
@@ -130,7 +130,7 @@ def test_a_call_ends_for_its_peer_though_there_is_no_memory_to_say_how(
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def test_who_watches_a_call_is_told_though_there_is_no_memory_for_its_status(
+def test_a_watcher_is_notified_without_memory_for_the_status(
     starving: Path,
 ) -> None:
     done = subprocess.run([starving, "watched", "1"], capture_output=True, text=True, timeout=60)

@@ -416,7 +416,7 @@ def test_a_descriptor_that_is_not_a_socket_is_named(open_file: int) -> None:
 
 def test_a_closed_descriptor_is_reported_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in refusals("fd:999999"):
-        assert "descriptor 999999 is not open in this process; who starts it has to" in text
+        assert "descriptor 999999 is not open in this process; the starting program has to" in text
     monkeypatch.setenv("LISTEN_FDS", "2")
     for text in refusals("fd:999999"):
         assert f"LISTEN_PID is not set and this process is {os.getpid()}" in text

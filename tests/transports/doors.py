@@ -1,4 +1,4 @@
-"""What the tests of this folder share: a doorman, targets, and children of their own."""
+"""What the tests of this folder share: a test server (Doorman), targets, and child processes."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ else:
     sys.stdin.read()
     listener.close()
 """
-"""Listens on argv[1] until its stdin ends, or is killed; takes nobody in."""
+"""Listens on argv[1] until its stdin ends, or is killed; accepts no client."""
 
 SERVE_ONE = """
 import sys

@@ -1,4 +1,4 @@
-"""Whom a server lets in, whom a client talks to, and how many of each user at a time."""
+"""Which users a server and a channel accept, and how many connections of each user at a time."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def said_by(target: str, *pairs: tuple[str, Any], uid: int = NOBODY, groups: Any
         ([("localrpc.allow_groups", "*")], PeerCredentials(1, 9, 9), (), True),
     ],
 )
-def test_who_is_allowed_comes_in(
+def test_an_allowed_user_can_connect(
     pairs: Any, peer: PeerCredentials, more: tuple[int, ...], serves: bool
 ) -> None:
     refusal = refusal_of_client(peer, parse_options(pairs), lambda: more)
@@ -107,7 +107,7 @@ def test_a_users_groups_are_found_in_the_systems_database() -> None:
     assert list(groups_of_user(2**31 - 17)) == []
 
 
-def test_a_guest_too_many_waits_until_another_has_left() -> None:
+def test_the_quota_of_a_user_is_released_with_each_connection() -> None:
     quota = ConnectionQuota(2)
     assert quota.enter(1) is quota.enter(1) is quota.enter(2) is None
     assert "uid 1 has 2 connections" in str(quota.enter(1))
@@ -163,7 +163,7 @@ def test_a_target_that_others_cannot_get_to_is_refused(
 
 @root_only
 @every_open_scheme
-def test_an_allowed_user_comes_in_and_another_does_not(scheme: str, tmp_path: Path) -> None:
+def test_an_allowed_user_can_connect_and_another_cannot(scheme: str, tmp_path: Path) -> None:
     target = open_target(scheme, tmp_path)
     with Doorman(target, ("localrpc.allow_users", f"root, {NOBODY}")) as doorman:
         assert said_by(target) == "connected, uid 0, None"
@@ -174,7 +174,7 @@ def test_an_allowed_user_comes_in_and_another_does_not(scheme: str, tmp_path: Pa
 
 @root_only
 @pytest.mark.parametrize("scheme", ["unix", "unix-abstract", "shm"])
-def test_a_group_is_enough_be_it_first_or_further(scheme: str, tmp_path: Path) -> None:
+def test_a_primary_or_supplementary_group_is_enough(scheme: str, tmp_path: Path) -> None:
     target = open_target(scheme, tmp_path)
     with Doorman(target, ("localrpc.allow_groups", [GROUP, OTHER])):
         assert said_by(target, groups=(77, GROUP)).startswith("connected")
@@ -194,7 +194,7 @@ def test_over_tcp_the_groups_are_those_of_the_user(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def server_of(uid: int, target: str) -> Iterator[None]:
-    """A server of another user, who lets everybody in."""
+    """A server of another user, which allows all users."""
     ready, say_ready = os.pipe()
     stop, say_stop = os.pipe()
     child = os.fork()
@@ -222,7 +222,7 @@ def server_of(uid: int, target: str) -> Iterator[None]:
 
 @root_only
 @every_open_scheme
-def test_another_users_server_has_to_be_meant(scheme: str, tmp_path: Path) -> None:
+def test_another_users_server_has_to_be_named(scheme: str, tmp_path: Path) -> None:
     target = open_target(scheme, tmp_path)
     tmp_path.chmod(0o777)
     with server_of(OTHER, target):
@@ -230,7 +230,7 @@ def test_another_users_server_has_to_be_meant(scheme: str, tmp_path: Path) -> No
         meant = ("localrpc.server_user", OTHER)
         assert said_by(target, meant) == f"connected, uid {OTHER}, None"
         dial(target, meant).close()
-        dial(target).close()  # root talks to whom it likes
+        dial(target).close()  # root may dial any server
         wrong = ("localrpc.server_user", "root")
         assert f"the server belongs to uid {OTHER}, not to uid 0" in said_by(target, wrong)
 

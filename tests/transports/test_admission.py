@@ -18,7 +18,7 @@ from .doors import readable
 
 
 class Gate:
-    """Notes who has come and gone."""
+    """Records which clients have come and gone."""
 
     def __init__(self, refusal: str | None = None) -> None:
         self.refusal = refusal
@@ -39,7 +39,7 @@ def listen(gate: Gate, folder: Path) -> Listener:
 
 
 def outcome_of(listener: Listener, said: bytes) -> Connection | GreetingError:
-    """What becomes of a client that says this and hangs up."""
+    """Return what becomes of a client that sends this and closes."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(listener.address.body)
         client.sendall(said)

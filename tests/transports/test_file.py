@@ -180,7 +180,7 @@ def test_a_directory_that_is_open_to_others_is_refused(spool: str) -> None:
 
 
 @root_only
-def test_a_directory_of_somebody_elses_is_refused(spool: str) -> None:
+def test_a_directory_of_another_user_is_refused(spool: str) -> None:
     os.mkdir(spool, 0o700)
     os.chown(spool, 65534, 65534)
     with pytest.raises(ListenError, match="belongs to uid 65534"):
@@ -194,18 +194,18 @@ def test_a_name_has_one_server(spool: str) -> None:
         Doorman(f"file:{spool}")
 
 
-def test_without_a_server_it_is_said_which_one_is_missing(spool: str) -> None:
+def test_the_error_without_a_server_names_the_target(spool: str) -> None:
     with pytest.raises(ConnectError, match="no server listens on"):
         dial(f"file:{spool}")
     with listening(f"file:{spool}") as holder:
         holder.kill()
-    with pytest.raises(ConnectError, match=r"nobody listens on .* any more"):
+    with pytest.raises(ConnectError, match=r"no server listens on .* any longer"):
         dial(f"file:{spool}")
     Doorman(f"file:{spool}").close()
     assert not os.path.exists(spool)
 
 
-def test_who_waits_at_a_door_that_closes_is_told(spool: str) -> None:
+def test_a_client_waiting_at_a_closing_server_gets_an_error(spool: str) -> None:
     address = parse_target(f"file:{spool}")
     listener = transport_for("file").listen(address, Options())
     with futures.ThreadPoolExecutor(1) as pool:
@@ -216,7 +216,7 @@ def test_who_waits_at_a_door_that_closes_is_told(spool: str) -> None:
     assert not os.path.exists(spool)
 
 
-def test_who_knocks_at_a_door_that_has_just_closed_is_told(
+def test_a_connect_request_to_a_closed_server_gets_an_error(
     spool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = transport_for("file").listen(parse_target(f"file:{spool}"), Options())
@@ -227,12 +227,12 @@ def test_who_knocks_at_a_door_that_has_just_closed_is_told(
         rename(*names)
 
     monkeypatch.setattr(os, "rename", close_first)
-    with pytest.raises(ConnectError, match=r"nobody listens on .* any more"):
+    with pytest.raises(ConnectError, match=r"no server listens on .* any longer"):
         dial(f"file:{spool}", ("localrpc.connect_timeout_ms", 60_000))
     assert not os.path.exists(spool)
 
 
-def test_who_knocks_before_a_server_has_opened_its_eyes_is_heard(spool: str) -> None:
+def test_a_connect_request_before_the_server_watches_is_noticed(spool: str) -> None:
     os.mkdir(spool, 0o1700)
     Path(spool, f"{'a' * 16}.knock").touch()
     address = parse_target(f"file:{spool}")
@@ -308,29 +308,29 @@ def test_a_full_disk_ends_the_call_and_says_so(small_disk: str, query: str) -> N
     assert os.listdir(small_disk) == []
 
 
-# ---- strangers ----
+# ---- foreign files and peers ----
 
 
-def test_a_door_that_is_no_spools_is_left_alone(spool: str) -> None:
+def test_a_foreign_file_named_door_is_left_alone(spool: str) -> None:
     os.mkdir(spool, 0o700)
     Path(spool, "door").write_text("oak")
-    with pytest.raises(ListenError, match="exists and is not a spool's"):
+    with pytest.raises(ListenError, match="exists and does not belong to a spool"):
         Doorman(f"file:{spool}")
-    with pytest.raises(ConnectError, match="is not a spool's"):
+    with pytest.raises(ConnectError, match="does not belong to a spool"):
         dial(f"file:{spool}")
     assert Path(spool, "door").read_text() == "oak"
 
 
-def test_a_server_that_was_killed_before_it_wrote_its_door_is_in_nobodys_way(spool: str) -> None:
+def test_a_server_killed_before_writing_its_record_blocks_no_other(spool: str) -> None:
     os.mkdir(spool, 0o700)
     Path(spool, "door").touch()
-    with pytest.raises(ConnectError, match=r"nobody listens on .* any more"):
+    with pytest.raises(ConnectError, match=r"no server listens on .* any longer"):
         dial(f"file:{spool}")
     with Doorman(f"file:{spool}"):
         dial(f"file:{spool}").close()
 
 
-def test_a_knock_without_a_folder_and_a_damaged_record_harm_nobody(spool: str) -> None:
+def test_a_request_without_a_folder_and_a_damaged_record_do_no_harm(spool: str) -> None:
     with Doorman(f"file:{spool}") as doorman:
         Path(spool, f"{'a' * 16}.knock").touch()
         stranger = SpoolVisitor(parse_target(f"file:{spool}"))
@@ -352,7 +352,7 @@ def put_link(path: str) -> None:
 
 
 @pytest.mark.parametrize("put", [put_folder, put_link, os.mkfifo])
-def test_what_is_no_file_in_the_place_of_one_ends_the_connection(tmp_path: Path, put: Any) -> None:
+def test_an_object_that_is_not_a_regular_file_ends_the_connection(tmp_path: Path, put: Any) -> None:
     kind = Kind("file:{tmp}/spool?write=rename", wakeup="inotify")
     with pair(kind, tmp_path) as (_, server):
         (folder,) = folders(f"{tmp_path}/spool")
@@ -363,7 +363,7 @@ def test_what_is_no_file_in_the_place_of_one_ends_the_connection(tmp_path: Path,
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 100])
-def test_a_frame_that_was_cut_is_not_believed(tmp_path: Path, size: int) -> None:
+def test_a_truncated_frame_is_not_delivered(tmp_path: Path, size: int) -> None:
     with pair(Kind("file:{tmp}/spool", wakeup="inotify"), tmp_path) as (client, server):
         (folder,) = folders(f"{tmp_path}/spool")
         header = (200).to_bytes(4, "little") + bytes([MESSAGE, 1]) + bytes(10)
@@ -477,7 +477,7 @@ BEAT = "?heartbeat=50"
 
 
 @pytest.mark.usefixtures("strange_worlds")
-def test_who_beats_lives_though_it_says_nothing(tmp_path: Path) -> None:
+def test_a_heartbeat_shows_that_a_silent_peer_lives(tmp_path: Path) -> None:
     kind = Kind("file:{tmp}/spool" + BEAT, wakeup="inotify")
     with pair(kind, tmp_path) as (client, server):
         assert client.connection.peer.pid == server.connection.peer.pid == 0

@@ -1,4 +1,4 @@
-"""Who comes to the door: friends, strangers, and those who never finish their sentence."""
+"""Handshakes: clients, foreign peers, and clients that never finish their HELLO."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ RING = 1 << 20
 
 
 def connect(target: str) -> socket.socket:
-    """A plain socket to the target's door."""
+    """A plain socket connected to the target."""
     sock = places.visit(target)
     assert isinstance(sock, socket.socket)
     sock.settimeout(20)
@@ -93,7 +93,7 @@ def goes_on(doorman: Doorman, target: str) -> None:
 # ---- friends ----
 
 
-def test_both_sides_know_whom_they_talk_to(target: str) -> None:
+def test_both_sides_know_their_peer(target: str) -> None:
     with Doorman(target) as doorman:
         client = dial(target, ("grpc.primary_user_agent", "me/1"))
         server = doorman.connection()
@@ -137,7 +137,7 @@ def test_many_clients_are_taken_at_once(target: str) -> None:
             client.close()
 
 
-# ---- memory that is not to be had ----
+# ---- memory that is not available ----
 
 
 @pytest.mark.parametrize("side", ["client", "server"])
@@ -174,7 +174,7 @@ def _no_descriptor(*_: Any) -> int:
     ],
     ids=["fallocate", "memfd", "bell"],
 )
-def test_a_full_machine_is_no_reason_to_fail(
+def test_a_connection_works_without_memory_for_rings(
     module: Any,
     name: str,
     failure: Callable[..., Any],
@@ -278,7 +278,7 @@ def test_a_socket_transport_takes_no_memory(tmp_path: Path) -> None:
         goes_on(doorman, target)
 
 
-# ---- strangers ----
+# ---- foreign peers ----
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_socket_transport_takes_no_memory(tmp_path: Path) -> None:
     ],
     ids=["random", "http1", "http2", "not-hello", "version", "window"],
 )
-def test_a_stranger_is_sent_away_and_the_server_goes_on(
+def test_a_peer_with_another_protocol_is_refused_and_the_server_goes_on(
     target: str, data: bytes, words: str
 ) -> None:
     with Doorman(target) as doorman:
@@ -317,7 +317,7 @@ def _receive(sock: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("sent", [1, 15, 16, 17])
-def test_half_a_hello_holds_nobody_up(target: str, sent: int) -> None:
+def test_half_a_hello_delays_no_other_client(target: str, sent: int) -> None:
     with Doorman(target) as doorman, connect(target) as client:
         client.sendall(HELLO[:sent])
         doorman.wait_for(lambda: len(doorman.greetings) == 1)
@@ -326,7 +326,7 @@ def test_half_a_hello_holds_nobody_up(target: str, sent: int) -> None:
         assert f"after {sent} bytes" in str(doorman.error())
 
 
-def test_half_a_hello_is_given_up_in_time(target: str) -> None:
+def test_half_a_hello_times_out(target: str) -> None:
     with Doorman(target, ("localrpc.greeting_timeout_ms", 30)) as doorman:
         with connect(target) as client:
             client.sendall(HELLO[:7])
@@ -345,7 +345,7 @@ def test_a_hello_in_two_pieces_is_a_hello(tmp_path: Path) -> None:
         doorman.connection()
 
 
-def test_who_only_asks_whether_the_name_is_alive_is_not_talked_of(target: str) -> None:
+def test_a_check_for_a_live_name_is_not_logged(target: str) -> None:
     with Doorman(target) as doorman:
         connect(target).close()
         error = doorman.error()
@@ -390,13 +390,13 @@ def test_a_grpcio_server_is_recognised(grpcio_server: str, scheme: str) -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("shm:nobody", ["No such file or directory", "runtime directory", "rt does not exist"]),
+        ("shm:absent", ["No such file or directory", "runtime directory", "rt does not exist"]),
         ("unix:/nowhere/at/all", ["No such file or directory", "start it, or check the name"]),
-        ("unix-abstract:localrpc-nobody", ["Connection refused", "start the server again"]),
-        ("inproc:nobody", ["no server of this process listens on nobody: start it"]),
+        ("unix-abstract:localrpc-absent", ["Connection refused", "start the server again"]),
+        ("inproc:absent", ["no server of this process listens on absent: start it"]),
     ],
 )
-def test_nobody_listening_is_told_with_target_and_reason(target: str, words: list[str]) -> None:
+def test_a_missing_server_is_reported_with_target_and_reason(target: str, words: list[str]) -> None:
     with pytest.raises(ConnectError) as caught:
         dial(target)
     text = str(caught.value)
@@ -405,7 +405,7 @@ def test_nobody_listening_is_told_with_target_and_reason(target: str, words: lis
         assert word in text
 
 
-def test_a_dead_servers_name_is_told(named_target: str) -> None:
+def test_a_dead_servers_name_is_reported(named_target: str) -> None:
     with run_python(HOLD, named_target) as child:
         child.line()
         child.kill()
@@ -466,7 +466,7 @@ def test_a_wrong_answer_is_a_connect_error(tmp_path: Path, answer: bytes, words:
         served.result()
 
 
-# ---- who may come ----
+# ---- users ----
 
 
 @pytest.mark.parametrize(
@@ -496,7 +496,7 @@ def test_another_users_client_is_refused_before_it_is_believed(scheme: str, tmp_
 
 
 @root_only
-def test_a_socket_another_user_cannot_reach_is_told(tmp_path: Path) -> None:
+def test_a_socket_another_user_cannot_reach_is_reported(tmp_path: Path) -> None:
     target = f"unix:{reachable(tmp_path)}/socket"
     with Doorman(target):
         said = as_ordinary_user(lambda: str(dial(target)))
@@ -548,7 +548,7 @@ def test_a_server_without_descriptors_turns_clients_away_and_recovers(
 
 
 class _Starving:
-    """A listening socket that has no descriptor for the first who comes."""
+    """A listening socket without a free descriptor for the first client."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -564,7 +564,7 @@ class _Starving:
         return self._sock.accept()
 
 
-def test_a_process_that_no_descriptor_is_left_for_is_not_taken_for_a_stranger(
+def test_a_process_without_free_descriptors_is_identified(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(pid: int) -> int:
@@ -614,7 +614,7 @@ def test_connections_leave_no_descriptor(target: str) -> None:
 
 
 @pytest.mark.parametrize("come", ["waiting", "accepted"])
-def test_a_server_that_stops_tells_who_is_at_the_door(any_target: str, come: str) -> None:
+def test_a_stopping_server_notifies_waiting_clients(any_target: str, come: str) -> None:
     """In the backlog, or let in and not yet greeted: nothing is wrong with that client."""
     address = parse_target(any_target)
     listener = transport_for(address.scheme).listen(address, Options())
@@ -633,11 +633,11 @@ def test_a_server_that_stops_tells_who_is_at_the_door(any_target: str, come: str
             dialling.result(PATIENCE).close()
     assert caught.value.passing
     if come == "accepted" and address.scheme not in meetings.KINDS:
-        # Who knocks looks once more, and may find the door gone before it reads the answer.
+        # The client looks once more, and may find the server gone before it reads the answer.
         assert "it refused: the server is stopping" in str(caught.value)
 
 
-def test_a_socket_that_others_have_too_keeps_who_waits_there(tmp_path: Path) -> None:
+def test_a_socket_shared_with_other_processes_keeps_its_backlog(tmp_path: Path) -> None:
     """A service manager's: its next server is to find them."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(f"{tmp_path}/s")
@@ -654,8 +654,8 @@ def test_a_socket_that_others_have_too_keeps_who_waits_there(tmp_path: Path) -> 
                 doorman.connection()
 
 
-def test_a_process_without_descriptors_and_nobody_at_the_door_goes_on(tmp_path: Path) -> None:
-    """Without a descriptor left accept() fails before it looks whether anybody is there."""
+def test_a_process_without_descriptors_and_clients_goes_on(tmp_path: Path) -> None:
+    """Without a free descriptor accept() fails before it checks whether there is a client."""
     done = run_python(
         """
 import os, resource, socket, sys

@@ -1,4 +1,4 @@
-"""Coming in by a knock: what is one, what its token names, and doors that nobody opens."""
+"""Connect requests: their form, their tokens, and places that are full or unattended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .meetings import goes_on
 target = meetings.target
 
 
-def test_knocks_are_found_in_any_run_of_bytes() -> None:
+def test_connect_requests_are_found_in_any_bytes() -> None:
     tokens = [new_token() for _ in range(4)]
     noise = [b"", b"x", b"localrp", b"localrpc" * 2]
     run = b"".join(a + encode_knock(b) for a, b in zip(noise, tokens, strict=True))
@@ -46,14 +46,16 @@ def test_knocks_are_found_in_any_run_of_bytes() -> None:
     [b"", b"x", bytes(KNOCK_SIZE), b"\xff" * 24, b"localrpc" + b"../../etc/passwd", b"localrpc"],
     ids=["empty", "short", "zeros", "random", "path", "torn"],
 )
-def test_what_is_no_knock_is_skipped(target: str, data: bytes) -> None:
+def test_bytes_that_are_not_a_request_are_skipped(target: str, data: bytes) -> None:
     with Doorman(target) as doorman:
         with meetings.door_of(target) as door:
             door.push(data)
         goes_on(doorman, target)
 
 
-def test_a_knock_of_nobody_is_skipped(target: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_request_without_a_client_is_skipped(
+    target: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with Doorman(target) as doorman:
         with meetings.door_of(target) as door:
             for _ in range(3):
@@ -63,7 +65,7 @@ def test_a_knock_of_nobody_is_skipped(target: str, caplog: pytest.LogCaptureFixt
     assert "refused" not in caplog.text
 
 
-def test_a_flood_of_knocks_keeps_nobody_out_for_good(target: str) -> None:
+def test_a_flood_of_requests_does_not_keep_clients_out(target: str) -> None:
     with Doorman(target) as doorman:
         with meetings.door_of(target) as door:
             for _ in range(20):
@@ -71,7 +73,7 @@ def test_a_flood_of_knocks_keeps_nobody_out_for_good(target: str) -> None:
         goes_on(doorman, target)
 
 
-def test_a_message_beyond_any_knock_is_cut(tmp_path: Path) -> None:
+def test_a_message_longer_than_a_request_is_cut(tmp_path: Path) -> None:
     target = "sysvmq:door"
     with Doorman(target) as doorman:
         with meetings.door_of(target) as door:
@@ -79,10 +81,10 @@ def test_a_message_beyond_any_knock_is_cut(tmp_path: Path) -> None:
         goes_on(doorman, target)
 
 
-# ---- doors that are full, stopped or closing ----
+# ---- places that are full, stopped or closing ----
 
 
-def test_a_full_door_is_waited_for_until_the_deadline(target: str) -> None:
+def test_a_client_waits_for_room_until_its_deadline(target: str) -> None:
     address = parse_target(target)
     with listening(target) as holder:
         os.kill(holder.pid, signal.SIGSTOP)
@@ -111,7 +113,7 @@ def test_a_server_that_dies_under_a_waiting_client_is_noticed(target: str, full:
         pass
 
 
-def test_a_listener_that_closes_ends_who_has_knocked(target: str) -> None:
+def test_a_closing_listener_ends_clients_with_requests(target: str) -> None:
     address = parse_target(target)
     listener = transport_for(address.scheme).listen(address, Options())
     with futures.ThreadPoolExecutor(1) as pool:
@@ -173,7 +175,7 @@ def test_a_token_of_anything_but_fifos_is_refused(
     assert ("a client was refused" in caplog.text) is (thing != "one of two")
 
 
-def test_a_knock_without_a_hello_is_given_up_in_time(tmp_path: Path) -> None:
+def test_a_request_without_a_hello_times_out(tmp_path: Path) -> None:
     target = f"pipe:{tmp_path}/door"
     token = new_token()
     ends = meetings.fifo_ends(target, token)

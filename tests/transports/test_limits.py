@@ -24,7 +24,7 @@ from .doors import ROOT
 LARGE = 1 << 20
 PATIENCE = 60
 _USERS = 60_000 + os.getpid() % 4_000
-"""A user of this run, who has no pipe and no queue yet."""
+"""A user of this run who has no pipe and no queue yet."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def serve(target: str) -> grpc.Server:
 
 
 def fill(target: str, most: int, message: bytes = b"x") -> str:
-    """How many clients at once have their calls answered, and what the next one is told."""
+    """Return how many clients at once have their calls answered, and the next one's error."""
     server = serve(target)
     channels: list[Any] = []
     told = "no limit"
@@ -116,7 +116,9 @@ def test_a_user_without_room_for_pipes_has_small_ones(folder: str) -> None:
 
 
 @root_only
-def test_an_ordinary_user_has_15_clients_over_queues_and_is_told_of_the_limit(folder: str) -> None:
+def test_an_ordinary_user_has_15_clients_over_queues_and_an_error_names_the_limit(
+    folder: str,
+) -> None:
     said = as_fresh_user(lambda: fill("mq:door", 40))
     number, code, *words = said.split(" ", 2)
     assert int(number) >= 15
@@ -128,7 +130,7 @@ def test_an_ordinary_user_has_15_clients_over_queues_and_is_told_of_the_limit(fo
 
 
 @root_only
-def test_a_user_who_may_have_no_queues_is_told_at_the_start(folder: str) -> None:
+def test_a_user_without_queues_gets_an_error_at_the_start(folder: str) -> None:
     def start() -> str:
         resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
         serve("mq:door")

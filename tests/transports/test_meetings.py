@@ -1,4 +1,4 @@
-"""What pipe:, mq: and sysvmq: share of names, and of who is on the other side."""
+"""What pipe:, mq: and sysvmq: share: names, and the identity of the peer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .meetings import goes_on
 target = meetings.target
 
 
-def test_a_live_name_whose_door_is_full_is_never_stolen(target: str) -> None:
+def test_a_live_name_with_a_full_queue_of_requests_is_never_stolen(target: str) -> None:
     with listening(target) as holder:
         os.kill(holder.pid, signal.SIGSTOP)
         with meetings.door_of(target) as door:
@@ -49,7 +49,7 @@ def test_a_live_name_whose_door_is_full_is_never_stolen(target: str) -> None:
         holder.communicate()
 
 
-def test_nobody_listens(target: str, runtime_directory: Path) -> None:
+def test_no_server_listens(target: str, runtime_directory: Path) -> None:
     runtime_directory.mkdir(mode=0o700)
     with pytest.raises(ConnectError, match=r"no server listens on .*start it, or check the name"):
         dial(target)
@@ -75,7 +75,7 @@ def test_a_server_that_starts_under_its_clients_eyes_is_never_taken_for_dead(tar
             looker.result(20)
 
 
-def test_only_its_user_may_knock(target: str, tmp_path: Path) -> None:
+def test_only_its_user_may_send_requests(target: str, tmp_path: Path) -> None:
     with Doorman(target):
         files = [path for path in tmp_path.rglob("*") if not path.is_dir()]
         assert [path.stat().st_mode & 0o777 for path in files] == [0o600]
@@ -122,7 +122,7 @@ def test_a_folder_in_a_records_place_is_left_alone(kind: str, runtime_directory:
 
 
 @root_only
-def test_another_users_record_is_not_believed(tmp_path: Path) -> None:
+def test_another_users_record_is_not_trusted(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     os.mkfifo(mine)
     planted = tmp_path / f"door.{new_token()}{records.SUFFIX}"
@@ -134,7 +134,7 @@ def test_another_users_record_is_not_believed(tmp_path: Path) -> None:
 
 
 @root_only
-def test_another_user_is_told_whose_it_is(target: str, tmp_path: Path) -> None:
+def test_the_error_for_another_user_names_the_owner(target: str, tmp_path: Path) -> None:
     reachable(tmp_path)
     with Doorman(target):
         said = as_ordinary_user(lambda: str(dial(target)))
@@ -146,7 +146,7 @@ def test_another_user_is_told_whose_it_is(target: str, tmp_path: Path) -> None:
 
 
 @root_only
-def test_a_fifo_that_another_user_opened_to_all_is_not_talked_to(tmp_path: Path) -> None:
+def test_a_fifo_of_another_user_open_to_all_is_refused(tmp_path: Path) -> None:
     path = reachable(tmp_path) / "door"
     os.mkfifo(path)
     path.chmod(0o666)
@@ -159,7 +159,7 @@ def test_a_fifo_that_another_user_opened_to_all_is_not_talked_to(tmp_path: Path)
     assert "the server belongs to uid 65535" in said
 
 
-# ---- who it is ----
+# ---- the identity of the peer ----
 
 
 def test_each_knows_the_others_process(target: str) -> None:
@@ -213,16 +213,16 @@ def test_a_folder_that_a_client_cannot_write_is_named(
             dial(target)
 
 
-def test_a_queue_that_somebody_has_removed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_removed_queue_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     with Doorman("sysvmq:door") as doorman:
         listener = doorman.listener
         assert isinstance(listener, MeetingListener)
         assert isinstance(listener._place, sysvmq._SysvPlace)
         sysv.drop(listener._place._queue)
-        wait_until(lambda: "somebody has removed its queue" in caplog.text)
+        wait_until(lambda: "its queue has been removed" in caplog.text)
         with pytest.raises(ConnectError, match="connect failed"):
             dial("sysvmq:door")
-    assert caplog.text.count("somebody has removed") == 1
+    assert caplog.text.count("its queue has been removed") == 1
 
 
 def test_connections_leave_no_descriptor(target: str) -> None:

@@ -1,4 +1,4 @@
-"""Memory that has a name or a key: it is there for the greeting, and then no more."""
+"""Memory that has a name or a key: that exists for the handshake only."""
 
 from __future__ import annotations
 
@@ -139,11 +139,11 @@ def test_a_killed_clients_memory_is_removed_by_the_next_process(
 
 
 BAD_NAMES = [
-    ("posix", ("/passwd", "/passwd"), "is no name of a ring"),
-    ("posix", ("/../tmp/x", ""), "is no name of a ring"),
-    ("posix", ("localrpc-1-2-3-0123456789abcdef",) * 2, "is no name of a ring"),
-    ("sysv", ("0x1", "0x2"), "is no key of a ring"),
-    ("sysv", ("0x6c720", "x"), "is no key of a ring"),
+    ("posix", ("/passwd", "/passwd"), "is not a name of a ring"),
+    ("posix", ("/../tmp/x", ""), "is not a name of a ring"),
+    ("posix", ("localrpc-1-2-3-0123456789abcdef",) * 2, "is not a name of a ring"),
+    ("sysv", ("0x1", "0x2"), "is not a key of a ring"),
+    ("sysv", ("0x6c720", "x"), "is not a key of a ring"),
     ("sysv", (), "0 names instead of 2"),
     ("posix", ("/a", "/b", "/c"), "3 names instead of 2"),
     ("", ("/a", "/b"), "1 descriptors instead of 3"),

@@ -37,7 +37,7 @@ def _is_queue(fd: Path) -> bool:
         return False
 
 
-def test_who_hangs_up_after_the_peer_has_nobody_to_tell(kind: str, tmp_path: Path) -> None:
+def test_closing_after_the_peer_has_closed(kind: str, tmp_path: Path) -> None:
     with pair(KINDS[kind], tmp_path) as (client, server):
         client.hang_up()
         assert server.receive() == lib.LR_CLOSED
@@ -82,9 +82,7 @@ def test_an_end_that_found_the_queue_full_is_seen_when_the_greeting_has_read_fro
     link.close()
 
 
-def test_who_waits_for_messages_sees_an_end_that_found_the_queue_full(
-    kind: str, tmp_path: Path
-) -> None:
+def test_a_waiting_reader_sees_an_end_that_found_the_queue_full(kind: str, tmp_path: Path) -> None:
     """The reader has taken some before, and sleeps in the queue as soon as it is empty."""
     with pair(KINDS[kind], tmp_path) as (client, server):
         for taken in range(2 * _DEPTH):

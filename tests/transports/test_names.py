@@ -65,7 +65,7 @@ def test_a_directory_open_to_others_is_refused(runtime_directory: Path) -> None:
         assert word in str(caught.value)
 
 
-def test_somebody_elses_directory_is_refused(
+def test_another_users_directory_is_refused(
     runtime_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = "/"
@@ -145,7 +145,7 @@ def test_another_kind_of_socket_is_never_removed(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(path))
-        with pytest.raises(ListenError, match="is somebody's socket"):
+        with pytest.raises(ListenError, match="is another user's socket"):
             Doorman(f"unix:{path}")
         assert path.is_socket()
 
@@ -175,7 +175,7 @@ def test_a_dead_servers_name_is_reclaimed(lasting_target: str, tmp_path: Path) -
     with listening(lasting_target) as child:
         child.kill()
         child.wait()
-        with pytest.raises(ConnectError, match=r"nobody listens on .*start the server again"):
+        with pytest.raises(ConnectError, match=r"no server listens on .*start the server again"):
             dial(lasting_target)
         with Doorman(lasting_target) as doorman:
             client = dial(lasting_target)

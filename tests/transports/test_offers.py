@@ -82,7 +82,7 @@ def _lacking(number: int) -> Any:
         ("tcp:HOST:PORT", socket.socket, "bind", _lacking(errno.EADDRNOTAVAIL), "set lo up"),
     ],
 )
-def test_what_is_missing_is_told_with_the_fix(
+def test_what_is_missing_is_reported_with_the_fix(
     target: str, module: Any, name: str, lack: Any, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, name, lack)
@@ -92,7 +92,7 @@ def test_what_is_missing_is_told_with_the_fix(
 
 
 @pytest.mark.parametrize(("number", "words"), [(errno.ENOSYS, "SYSVIPC"), (errno.ENOSPC, "msgmni")])
-def test_missing_system_v_queues_are_told(
+def test_missing_system_v_queues_are_reported(
     number: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from localrpc.transports import sysv

@@ -38,7 +38,7 @@ def test_a_client_in_an_inner_namespace_connects_and_its_death_is_seen(
     with Doorman(meeting_target) as doorman, _in_a_namespace(DIAL, meeting_target) as child:
         assert child.line().startswith("connected")
         assert doorman.connection().facts.fell_back is None
-        # The pid that it says by TCP is none of ours.
+        # The pid that it says by TCP has no meaning here.
         assert (doorman.connection().peer.pid > 0) is not meeting_target.startswith("tcp:")
         child.kill()
 
@@ -127,7 +127,7 @@ def test_a_fifos_client_in_an_inner_namespace_connects_and_its_end_is_seen(tmp_p
     target = f"pipe:{tmp_path}/door"
     with Doorman(target) as doorman, _in_a_namespace(DIAL, target) as child:
         assert child.line().startswith("connected")
-        # The pid that it says is none of ours.
+        # The pid that it says has no meaning here.
         assert doorman.connection().peer == PeerCredentials(0, os.geteuid(), os.getegid())
         child.kill()
         assert End(doorman.connection()).receive() == lib.LR_CLOSED

@@ -87,7 +87,7 @@ def test_an_option_of_targets_is_read(option: AnyOption) -> None:
 
 
 def own_ancestors(kind: type) -> int:
-    """How many classes of ours stand above one, in a line."""
+    """Return how many classes of localrpc are above one, in a line."""
     ours = [base for base in kind.__bases__ if base.__module__ in MODULES]
     return max((1 + own_ancestors(base) for base in ours), default=0)
 

@@ -1,7 +1,7 @@
 """Where a sandbox or an old kernel refuses a system call that has a fallback, that is taken.
 
 A sandbox whose list is older than the call answers EPERM (container runtimes before 2020,
-service managers' filters), a kernel that has not heard of it ENOSYS, and of an option or a
+service managers' filters), a kernel that does not know it ENOSYS, and of an option or a
 flag EINVAL or ENOPROTOOPT. Each is tried alone, and all together, over every transport.
 """
 
@@ -42,7 +42,7 @@ REFUSALS = [
     (",".join((*CALLS, *PARTS)), "EPERM"),
 ]
 KINDS = [kind for kind in TARGETS if kind not in ("shm-spin", "unix-abstract")]
-# What has no socket tells of a death by a pidfd alone, and tcp: of who is there by sock_diag.
+# Transports without a socket notice a death by a pidfd alone, and tcp: identifies by sock_diag.
 CANNOT = {"pidfd_open": ("mq", "sysvmq"), "AF_NETLINK": ("tcp",)}
 
 

@@ -1,4 +1,4 @@
-"""What killed servers and clients leave of FIFOs and queues, and who clears it up."""
+"""What killed servers and clients leave of FIFOs and queues, and which process removes it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_server_that_stops_clears_up_after_killed_clients(
     assert meetings.entries(target, tmp_path) == set()
 
 
-def test_a_server_spares_who_is_on_the_way_in(target: str) -> None:
+def test_a_cleanup_spares_connecting_clients(target: str) -> None:
     address = parse_target(target)
     listener = transport_for(address.scheme).listen(address, Options())
     with futures.ThreadPoolExecutor(1) as pool:
@@ -132,12 +132,12 @@ def test_a_server_spares_who_is_on_the_way_in(target: str) -> None:
     listener.close()
 
 
-def test_a_client_that_is_killed_before_its_hello_harms_nobody(target: str, tmp_path: Path) -> None:
+def test_a_client_killed_before_its_hello_does_no_harm(target: str, tmp_path: Path) -> None:
     with Doorman(target, ("localrpc.greeting_timeout_ms", 50)) as doorman:
         outcome_of = run_python(DIE, target, "after the knock")
         with outcome_of as client:
             client.communicate()
-        # Of a System V queue's client the HELLO has come before the knock.
+        # A System V queue's client sends its HELLO before the request.
         doorman.wait_for(lambda: bool(doorman.errors or doorman.connections))
         goes_on(doorman, target)
     Doorman(target).close()

@@ -1,4 +1,4 @@
-"""What TCP alone has: ports, places elsewhere, and peers whom the kernel knows by their uid."""
+"""What only TCP has: ports, other machines, and peers that the kernel identifies by their uid."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def connected() -> tuple[socket.socket, socket.socket, socket.socket]:
     return listener, client, listener.accept()[0]
 
 
-def test_a_server_that_asks_for_port_0_is_told_which_it_got() -> None:
+def test_a_server_at_port_0_learns_its_port() -> None:
     server = localrpc.server(futures.ThreadPoolExecutor(1))
     port = server.add_insecure_port("tcp:127.0.0.1:0")
     server.start()
@@ -61,7 +61,7 @@ def test_this_machine_has_many_names(host: str) -> None:
     try:
         listener = transport_for("tcp").listen(address, Options())
     except ListenError as error:
-        cannot(f"{host} is no name of this machine: {error}")
+        cannot(f"{host} is not a name of this machine: {error}")
     port = listener.port
     listener.close()
     with Doorman(f"tcp:{host}:{port}") as doorman:
@@ -77,7 +77,7 @@ def test_a_port_in_use_is_refused(door: str) -> None:
         Doorman(door)
 
 
-def test_nobody_listens(door: str) -> None:
+def test_no_server_listens(door: str) -> None:
     with pytest.raises(ConnectError, match=r"Connection refused .*no server listens on ipv4:127"):
         dial(door)
 
@@ -99,7 +99,7 @@ def test_a_socket_that_has_met_itself_leaves_the_port_to_the_server(
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1"])
-def test_other_machines_need_a_word(host: str) -> None:
+def test_other_machines_need_an_option(host: str) -> None:
     with pytest.raises(ListenError, match=r"add \?interfaces=any if that is meant"):
         Doorman(f"tcp:{host}:0")
     with pytest.raises(ConnectError, match=r"add \?interfaces=any if that is meant"):
@@ -121,7 +121,7 @@ def test_the_host_has_to_exist() -> None:
         dial("tcp:no-such-host.invalid:1")
 
 
-def test_whose_socket_is_closed_is_nobody_and_not_root() -> None:
+def test_a_closed_socket_has_no_owner() -> None:
     listener, client, server = connected()
     with listener, server:
         assert holder_of_other_end(server) is not None
@@ -129,7 +129,7 @@ def test_whose_socket_is_closed_is_nobody_and_not_root() -> None:
         assert holder_of_other_end(server) is None
 
 
-def test_a_server_that_has_not_accepted_is_nobody_yet() -> None:
+def test_a_socket_that_is_not_accepted_has_no_owner() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with listener, socket.create_connection(listener.getsockname()) as client:
         assert holder_of_other_end(client) is None
@@ -140,11 +140,11 @@ def test_a_server_that_has_not_accepted_is_nobody_yet() -> None:
         accepted.close()
 
 
-def test_who_says_hello_and_hangs_up_harms_nobody(door: str) -> None:
+def test_a_client_that_closes_after_its_hello_does_no_harm(door: str) -> None:
     with Doorman(door) as doorman:
         with places.connect(door) as stranger:
             stranger.sendall(HELLO)
-        # Either it was gone before it could be told whose it was, or is taken in and ends.
+        # Either it was gone before it could be identified, or is accepted and ends.
         doorman.wait_for(lambda: bool(doorman.errors or doorman.connections))
         assert [type(error) for error in doorman.errors] in ([], [GreetingError])
         number = len(doorman.connections)
@@ -153,7 +153,7 @@ def test_who_says_hello_and_hangs_up_harms_nobody(door: str) -> None:
         client.close()
 
 
-def test_a_pid_that_is_a_lie_is_not_believed() -> None:
+def test_a_false_pid_is_not_trusted() -> None:
     listener, client, server = connected()
     with listener, client, server:
         holder = holder_of_other_end(server)

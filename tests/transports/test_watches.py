@@ -1,4 +1,4 @@
-"""A user who may watch nothing more with epoll: a connection ends for it, with the reason.
+"""A user without free epoll watches: a connection ends for it, with the reason.
 
 peers/watches.c is preloaded and has epoll_ctl(2) fail from a moment on.
 """
@@ -30,7 +30,7 @@ print("serving", flush=True)
 sys.stdin.read()
 server.stop(None)
 """
-# The server stands still while somebody sends more than the system keeps on the way.
+# The server stands still while a client sends more than the system keeps in transit.
 SCENE = """
 import os, signal, subprocess, sys
 import grpc, localrpc
@@ -87,7 +87,7 @@ def run(watches: str, kind: str, what: str, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp", "pipe", "mq"])
-def test_who_cannot_be_told_of_room_does_not_wait_for_it(
+def test_a_side_that_cannot_be_notified_of_room_does_not_wait(
     watches: str, kind: str, tmp_path: Path, runtime_directory: Path
 ) -> None:
     said, others = run(watches, kind, "o", tmp_path)
