@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import localrpc
 import localrpc.errors
 import localrpc.testing
 from localrpc.sync import channel, children, context, server
+from localrpc.transports import base, scheme
 
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
@@ -31,6 +33,7 @@ CLASSES = (
     server.Server,
     context.ServicerContext,
 )
+RECORDS = (base.PeerCredentials, base.ConnectionFacts, scheme.Offer)
 # Functions whose results live on, and those with state of the process: from which threads, and
 # what after a fork?
 SHARED = ("insecure_channel", "server", "instrument", "patch_grpc", "spawn_channel", "fork_channel")
@@ -101,6 +104,21 @@ def test_every_public_method_has_a_docstring(cls: type) -> None:
     names = [name for name in dir(cls) if not name.startswith("_")]
     assert [name for name in names if not inspect.getdoc(getattr(cls, name))] == []
     assert inspect.getdoc(cls)
+
+
+@pytest.mark.parametrize("cls", RECORDS, ids=lambda cls: str(cls.__name__))
+def test_every_field_of_a_result_is_explained(cls: type) -> None:
+    """In the docstring of the class, or in one of its own."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    doc = inspect.getdoc(cls) or ""
+    unexplained = []
+    for statement, following in zip(body.body, [*body.body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            own = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            if not own and f"`{statement.target.id}`" not in doc:
+                unexplained.append(statement.target.id)
+    assert unexplained == []
 
 
 def test_every_exception_has_a_docstring() -> None:
