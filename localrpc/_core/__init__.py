@@ -1,4 +1,4 @@
-"""The C core as Python sees it: `lib` and `ffi` of src/api.h, and the `Io` a call lends it."""
+"""The C core for Python: `lib` and `ffi` of src/api.h, and the `Io` that a call borrows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["Io", "ffi", "lib"]
 
 
 class Io:
-    """One thread's side of a call into the core.
+    """The buffers of one thread for calls into the core.
 
     `raw` is the `struct lr_io *`, `buf` the bytes that the core writes into:
     message i of a batch is `buf[ends[i - 1]:ends[i]]`. Slices are copies, and
@@ -42,7 +42,7 @@ class Io:
     buf: bytes
 
     def __init__(self) -> None:
-        # A bytes object nobody else knows of: the core writes into it, slices of it are
+        # The core writes into a bytes object that no other code refers to: slices of it are
         # bytes made by one copy. (A bytearray would cost a memoryview at every slice.)
         self.buf = bytes(lib.LR_SCRATCH)
         self._hold = ffi.from_buffer("char[]", self.buf)

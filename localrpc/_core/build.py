@@ -1,4 +1,4 @@
-"""Compile the C core, and the benchmark's loops in C beside it.
+"""Compiles the C core, and the benchmark's loops in C beside it.
 
 A build hook for hatchling, and a command for a source tree: `python localrpc/_core/build.py`
 compiles in place.
@@ -17,7 +17,7 @@ from typing import Any
 PACKAGE = Path(__file__).resolve().parents[1]
 CORE = PACKAGE / "_core" / "src"
 BENCH = PACKAGE / "bench" / "src"
-# Of the core's files, those that the benchmark calls: hidden symbols are not shared.
+# The files of the core that the benchmark calls: hidden symbols are not shared.
 SHARED = ("links/bare.c", "links/bell.c", "util/util.c")
 FLAGS = ["-std=gnu11", "-O2", "-g0", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
 
@@ -74,12 +74,12 @@ def _compile(builder: Any, target: Path) -> Path:
             raise BuildError(
                 f"localrpc's core could not be compiled: {error}{missing}. It needs a C compiler "
                 "and Python's headers: `apt-get install gcc python3-dev`, "
-                "`dnf install gcc python3-devel`, or your system's like."
+                "`dnf install gcc python3-devel`, or the like."
             ) from error
         target.mkdir(exist_ok=True)
-        # Some Pythons have a longer name for it, which no older one would find.
+        # Some Pythons have a longer suffix, which no older Python would find.
         place = target / f"{built.name.partition('.')[0]}.abi3.so"
-        # Replaced, never rewritten: somebody may have the old one mapped.
+        # Replaced, never rewritten: a process may have the old file mapped.
         fresh = place.with_suffix(".new")
         fresh.write_bytes(built.read_bytes())
         fresh.chmod(0o755)
@@ -95,7 +95,7 @@ except ImportError:  # compiled by hand: hatchling is only there when a wheel is
 else:
 
     class CoreBuildHook(BuildHookInterface[BuilderConfig]):
-        """Puts what is compiled into the wheel, and marks the wheel as native."""
+        """Puts the compiled modules into the wheel, and marks it as platform-dependent."""
 
         _folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -103,7 +103,7 @@ else:
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["pure_python"] = False
             if not sys.platform.startswith("linux"):
-                # Code can be generated anywhere; importing the core says what is missing.
+                # Code can be generated on any system; importing the core says what is missing.
                 build_data["tag"] = f"py3-none-{platform}"
                 return
             try:

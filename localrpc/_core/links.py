@@ -1,4 +1,4 @@
-"""Links: what the transports make of descriptors, and hand to an engine."""
+"""Links: made by transports from descriptors, and passed to an engine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ERROR_SIZE = 200
 
 
 class Link:
-    """One frame-keeping path to one peer; whoever takes it owns it."""
+    """A path that delivers whole frames to one peer; the code that takes it owns it."""
 
     __slots__ = ("_raw",)
 
@@ -43,7 +43,7 @@ class Link:
         self._raw = raw
 
     def take(self) -> Any:
-        """The `struct lr_link *`, now the caller's. Raises ValueError when it was taken."""
+        """Return the `struct lr_link *`, which the caller then owns. Raises ValueError if taken."""
         raw, self._raw = self._raw, None
         if raw is None:
             raise ValueError("this link has been taken, or closed")
@@ -51,13 +51,13 @@ class Link:
 
     @property
     def raw(self) -> Any:
-        """The `struct lr_link *`, still this object's. Raises ValueError when it was taken."""
+        """Return the `struct lr_link *`, which this object keeps. Raises ValueError if taken."""
         if self._raw is None:
             raise ValueError("this link has been taken, or closed")
         return self._raw
 
     def close(self) -> None:
-        """Close the link unless it was taken."""
+        """Close the link unless it has been taken."""
         raw, self._raw = self._raw, None
         if raw is not None:
             lib.lr_link_close(raw)
@@ -77,13 +77,12 @@ def open_ring(
     spin_us: int,
     memory: int = MEMORY_SEALED,
 ) -> Link:
-    """A ring in each direction, in the memory of `tx_fd` (ours to write) and `rx_fd`.
+    """Open a ring in each direction, in the memory of `tx_fd` (writable) and `rx_fd`.
 
-    Owns every descriptor from here on, also when it fails: ValueError when the
-    memory is not what it should be, OSError when the system refuses. `pidfd` is
-    -1 where there is none. `wake` is a signal's number, 0 for the bell, or
-    WAKE_FUTEX; `spin_us` -1 for auto and -2 for always. With MEMORY_SYSV
-    `tx_fd` and `rx_fd` are ids of segments, which are not owned.
+    Owns every descriptor from here on, even if it fails. Raises ValueError if the memory is
+    invalid, and OSError if the system refuses. `pidfd` is -1 if there is none. `wake` is a
+    signal's number, 0 for the bell, or WAKE_FUTEX; `spin_us` is -1 for auto and -2 for always.
+    With MEMORY_SYSV `tx_fd` and `rx_fd` are ids of segments, which are not owned.
     """
     if wake and wake != WAKE_FUTEX:
         try:
@@ -102,20 +101,20 @@ def open_ring(
 
 
 def open_stream(*, fd: int, pidfd: int, spin_us: int) -> Link:
-    """Frames on a connected stream socket; owns both descriptors, raises OSError."""
+    """Open a link on a connected stream socket; owns both descriptors. Raises OSError."""
     text = ffi.new("char[]", _ERROR_SIZE)
     return Link(_checked(lib.lr_stream_open(fd, pidfd, spin_us, text, _ERROR_SIZE), text))
 
 
 def open_pipe(*, rx_fd: int, tx_fd: int, keep_fd: int, pidfd: int, spin_us: int) -> Link:
-    """Frames on two pipes; `keep_fd` reads what `tx_fd` writes. Owns all, raises OSError."""
+    """Open a link on two pipes; `keep_fd` reads what `tx_fd` writes. Owns all. Raises OSError."""
     text = ffi.new("char[]", _ERROR_SIZE)
     raw = lib.lr_pipe_open(rx_fd, tx_fd, keep_fd, pidfd, spin_us, text, _ERROR_SIZE)
     return Link(_checked(raw, text))
 
 
 def open_mqueue(*, rx_fd: int, tx_fd: int, pidfd: int, spin_us: int) -> Link:
-    """Frames on two POSIX queues, `tx_fd` open both ways. Owns all, raises OSError."""
+    """Open a link on two POSIX queues; `tx_fd` is open both ways. Owns all. Raises OSError."""
     text = ffi.new("char[]", _ERROR_SIZE)
     raw = lib.lr_mqueue_open(rx_fd, tx_fd, pidfd, spin_us, text, _ERROR_SIZE)
     return Link(_checked(raw, text))
@@ -124,10 +123,10 @@ def open_mqueue(*, rx_fd: int, tx_fd: int, pidfd: int, spin_us: int) -> Link:
 def open_sysv(
     *, rx_id: int, tx_id: int, size: int, pidfd: int, record: tuple[int, str] | None, spin_us: int
 ) -> Link:
-    """Frames on two System V queues, in messages of `size` bytes at most.
+    """Open a link on two System V queues, with messages of at most `size` bytes.
 
-    Owns all, the queues too, and `record`, a file by its descriptor and path
-    that goes when they do. Raises OSError.
+    Owns all, the queues, too, and `record`, a file by its descriptor and path, which is removed
+    with them. Raises OSError.
     """
     text = ffi.new("char[]", _ERROR_SIZE)
     fd, path = record or (-1, "")
@@ -142,7 +141,7 @@ class Spool:
     """One side of a spool's folder; closed unless open_link() takes it over."""
 
     def __init__(self, path: str, *, role: int, flags: int, record_fd: int, bell_fd: int) -> None:
-        """Owns both descriptors, raises OSError."""
+        """Take over both descriptors. Raises OSError."""
         text = ffi.new("char[]", _ERROR_SIZE)
         raw = lib.lr_spool_open(
             os.fsencode(path), role, flags, record_fd, bell_fd, text, _ERROR_SIZE
@@ -150,20 +149,20 @@ class Spool:
         self._raw = _checked(raw, text)
 
     def receive(self, size: int) -> bytes:
-        """Nothing at the end. Raises BlockingIOError, OSError."""
+        """Read; empty at the end. Raises BlockingIOError or OSError."""
         self._check()
         room = ffi.new("char[]", size)
         return bytes(ffi.buffer(room, _counted(lib.lr_spool_read(self._raw, room, size))))
 
     def send(self, data: bytes) -> int:
-        """How many bytes there was room for. Raises OSError."""
+        """Write; return how many bytes there was room for. Raises OSError."""
         self._check()
         return _counted(lib.lr_spool_write(self._raw, data, len(data)))
 
     def open_link(self, *, pidfd: int, pulse: tuple[int, int] | None, spin_us: int) -> Link:
-        """With `pulse`, heartbeats at such intervals, ours and the peer's, in milliseconds.
+        """Open a link. `pulse` has the intervals of both sides' heartbeats, ours first, in ms.
 
-        The peer's may be 0: then its silence says nothing, and its lock alone tells of its end.
+        If the peer's is 0, its silence means nothing, and its lock alone shows that it has ended.
         """
         self._check()
         raw, self._raw = self._raw, None
@@ -173,7 +172,7 @@ class Spool:
         return Link(_checked(link, text))
 
     def close(self) -> None:
-        """Idempotent. In a forked child what is shared is the parent's, and stays."""
+        """Close it. Idempotent. In a forked child the parent's part stays."""
         raw, self._raw = self._raw, None
         if raw is not None:
             lib.lr_spool_close(raw)
@@ -184,7 +183,7 @@ class Spool:
 
 
 def spool_bell(folder: str, *, batches: bool, other: str | None = None, interval_ms: int) -> int:
-    """Tells of what comes in `folder` and goes in `other`; raises OSError."""
+    """Return a descriptor that signals changes in `folder` and `other`. Raises OSError."""
     out = ffi.NULL if other is None else os.fsencode(other)
     return _counted(lib.lr_spool_bell(os.fsencode(folder), batches, out, interval_ms))
 
@@ -196,7 +195,7 @@ def _counted(result: int) -> int:
 
 
 def make_bell() -> int:
-    """What wakes the sleeper of a ring, for its peer to ring. Raises OSError."""
+    """Create the bell of a ring's reader, for its peer to ring. Raises OSError."""
     return _counted(lib.lr_make_bell())
 
 
@@ -213,7 +212,7 @@ def claim_signal(signo: int) -> None:
 
 
 def futexes_work() -> bool:
-    """Whether this system lets a thread wait on several futexes (Linux 5.16, no sandbox)."""
+    """Return True if a thread can wait on several futexes (Linux 5.16, no sandbox)."""
     return bool(lib.lr_futexes_work())
 
 

@@ -1,4 +1,4 @@
-"""System V shared memory: segments by key, which Python itself does not know."""
+"""System V shared memory: segments by key, for which Python has no module."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["create", "find", "remove"]
 
 
 def create(key: int, size: int) -> int:
-    """The id of a new segment for this user alone. Raises OSError, FileExistsError among them."""
+    """Create a segment for this user alone; return its id. Raises OSError or FileExistsError."""
     return _checked(lib.lr_sysv_create(key, size))
 
 
 def find(key: int) -> int:
-    """The id of the segment of that key. Raises OSError when there is none, or not for us."""
+    """Return the id of the segment of that key. Raises OSError if it is missing or forbidden."""
     return _checked(lib.lr_sysv_find(key))
 
 
 def remove(segment: int) -> None:
-    """Gone once nobody has it attached; what is gone already is no error."""
+    """Remove a segment once no process has it attached; ignore one that is already gone."""
     lib.lr_sysv_remove(segment)
 
 
