@@ -146,7 +146,7 @@ def refusal_of_server(peer: PeerCredentials, options: Options) -> str | None:
         return None
     return (
         f"the server belongs to uid {peer.uid} and this process to uid {own}; run client and"
-        f" server as the same user, or say whose it is with the option localrpc.server_user"
+        f" server as the same user, or name the server's user with the option localrpc.server_user"
     )
 
 

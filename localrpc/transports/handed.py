@@ -106,7 +106,7 @@ def _inspect(number: int) -> socket.socket:
     except OSError:
         raise ValueError(f"descriptor {number} is not open in this process{_hint()}") from None
     if not stat.S_ISSOCK(mode):
-        what = next((what for test, what in _FILES if test(mode)), "no socket")
+        what = next((what for test, what in _FILES if test(mode)), "not a socket")
         raise ValueError(f"descriptor {number} is {what}; {_WANTED}")
     sock = socket.socket(fileno=number)
     try:

@@ -86,10 +86,10 @@ def dial(
         with contextlib.closing(side.connect(attempt)) as medium:
             return _greet(side, medium, address, options, attempt, memory, memory_refusal)
     except GreetingError as error:
-        reason = f"the greeting failed: {error}"
+        reason = f"the handshake failed: {error}"
         raise ConnectError(str(address), reason, passing=error.passing) from None
     except OSError as error:
-        reason = f"the greeting failed: {error.strerror or error}"
+        reason = f"the handshake failed: {error.strerror or error}"
         raise ConnectError(str(address), reason, passing=error.errno in _HUNG_UP) from error
     finally:
         if memory is not None:
@@ -135,7 +135,7 @@ def _greet(
             "peer_name": side.peer_name,
             "hello": theirs,
         }
-        _wire.log(_log.TRACE, "%s: greeted by %s, %r", address, peer, theirs)
+        _wire.log(_log.TRACE, "%s: handshake with %s, %r", address, peer, theirs)
         if memory is None:
             link, facts = stream_link(medium, pidfd, address, memory_refusal)
             return Connection(link, facts, **fields)
@@ -182,7 +182,7 @@ def _await_more(poller: select.poll, alive: int | None, attempt: Attempt) -> boo
     events = attempt.poll(poller)
     if not events:
         raise GreetingError(
-            "no HELLO from the server in time: it is stopped or swamped, or not a localrpc server"
+            "no HELLO from the server in time: it is stopped or busy, or not a localrpc server"
         )
     # It may have answered before it went: one more look.
     return all(fd != alive for fd, _ in events)

@@ -119,7 +119,7 @@ class ServerGreeting(Greeting, Generic[M]):
         except OSError as error:
             self.close()
             reason = error.strerror or str(error)
-            raise GreetingError(f"{self.address}: the greeting failed: {reason}") from error
+            raise GreetingError(f"{self.address}: the handshake failed: {reason}") from error
         except BaseException:
             self.close()
             raise
@@ -134,7 +134,7 @@ class ServerGreeting(Greeting, Generic[M]):
         except GreetingError as error:
             self._refuse(f"the client does not match: {error}")
             raise
-        _wire.log(_log.TRACE, "%s: greeted by %s, %r", self.address, peer, hello)
+        _wire.log(_log.TRACE, "%s: handshake with %s, %r", self.address, peer, hello)
         return self._side.welcome(self, peer, hello)
 
     def _recognise(self) -> PeerCredentials:
@@ -188,7 +188,7 @@ class ServerGreeting(Greeting, Generic[M]):
     def expired(self) -> str:
         if self._stranger is not None:
             return str(self._stranger[0])
-        return "it did not introduce itself in time"
+        return "it sent no HELLO in time"
 
     def _refuse(self, reason: str, **fields: Any) -> None:
         # A courtesy: the client may be gone, or be no friend of the protocol.
@@ -213,7 +213,7 @@ class ServerGreeting(Greeting, Generic[M]):
     ) -> Connection:
         """What has become of this client, which leaves when that is closed."""
         uid, self._entered = self._entered, None
-        assert uid is not None, "only a client that was let in becomes a connection"
+        assert uid is not None, "only an admitted client becomes a connection"
         return Connection(
             link=link,
             facts=facts,

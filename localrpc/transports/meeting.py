@@ -105,7 +105,7 @@ def knock(
         if not attempt.left():
             raise ConnectError(
                 str(address),
-                f"the server on {address.body} does not take connections: it is stopped or swamped",
+                f"the server on {address.body} does not take connections: it is stopped or busy",
             )
         events = attempt.poll(poller, math.inf if room is not None else _PAUSE)
         if any(fd != room or what & select.POLLERR for fd, what in events):

@@ -150,7 +150,7 @@ class Scheme:
             if key not in known:
                 listed = ", ".join(f"?{each}=" for each in known)
                 raise AddressError(
-                    f"target {text!r}: unknown option {key!r}; {self.scheme}: knows {listed}"
+                    f"target {text!r}: unknown option {key!r}; {self.scheme}: has {listed}"
                 )
             if key in options:
                 raise AddressError(f"target {text!r}: option {key!r} is given twice")

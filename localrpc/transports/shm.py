@@ -208,7 +208,7 @@ def _welcome(
 ) -> Connection:
     if not hello.ring_size:
         if len(client.fds):
-            raise client.refuse("it sends descriptors without saying what for")
+            raise client.refuse("it sends descriptors without offering memory")
         reason = hello.memory_refusal or "the client offered none"
         return client.connect_stream(peer, hello, reason)
     fds, names = (1, 2) if hello.memory else (3, 0)
@@ -302,9 +302,9 @@ def _consent(address: Address, kind: str, peer: PeerCredentials) -> None:
     """
     if kind != MEMORY.of(address):
         raise MemoryRefused(
-            f"{kind} memory is not sealed; a server that wants it says ?memory={kind}"
+            f"{kind} memory is not sealed; a server accepts it only with ?memory={kind}"
             if kind in memory.KINDS
-            else f"the server knows no memory of the kind {kind!r}"
+            else f"the server does not know memory of the kind {kind!r}"
         )
     if peer.uid != os.geteuid():
         raise MemoryRefused(f"{kind} memory is for processes of one user")

@@ -230,6 +230,6 @@ def _connect(name: str | bytes, address: Address, attempt: Attempt) -> socket.so
         errno.EACCES: f"{where} is not this user's: run client and server as the same user, or"
         " let the server allow this one (localrpc.allow_users) and listen where both can get to",
         errno.EPROTOTYPE: f"{where} is another kind of socket",
-        errno.EAGAIN: f"the server on {where} does not take connections: it is stopped or swamped",
+        errno.EAGAIN: f"the server on {where} does not take connections: it is stopped or busy",
     }.get(number, where)
     raise ConnectError(str(address), f"connect failed: {os.strerror(number)} ({fix})")

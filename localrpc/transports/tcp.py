@@ -201,7 +201,7 @@ class TcpTransport(Transport):
         if name and (match is None or int(match[2]) > 65535):
             raise ValueError(
                 "write host and port, as in tcp:127.0.0.1:5000, tcp:localhost:5000 or"
-                " tcp:[::1]:5000; a server that is to choose its port says 0"
+                " tcp:[::1]:5000; with port 0 the server chooses one"
             )
         return name
 
@@ -276,7 +276,7 @@ def _bind_reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return f"the host is not known: {reason}"
     if error.errno == errno.EACCES:
-        return f"{reason}: ports below 1024 are root's, use a higher one or 0"
+        return f"{reason}: ports below 1024 are reserved for root; use a higher one or 0"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{reason}: the host is not this machine"
     return reason
@@ -304,7 +304,7 @@ def _fix(error: OSError, place: Any) -> str:
     if error.errno == errno.ECONNREFUSED:
         return f"no server listens on {where}: start it, or check the port"
     if error.errno == errno.ETIMEDOUT:
-        return f"the server on {where} does not take connections: it is stopped or swamped"
+        return f"the server on {where} does not take connections: it is stopped or busy"
     return where
 
 

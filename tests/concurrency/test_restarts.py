@@ -171,7 +171,7 @@ def test_a_client_gives_up_if_every_server_is_stopping(
         turning.join()
     error: Any = caught.value
     assert error.code() is grpc.StatusCode.UNAVAILABLE
-    assert "the greeting failed" in error.details()
+    assert "the handshake failed" in error.details()
     assert len(met) == len(connector._PASSING_PAUSES) + 1
 
 
@@ -190,7 +190,7 @@ def test_without_a_next_server_a_call_fails_with_the_first_refusal(
             pass
         error: Any = calling.exception()
     assert error.code() is grpc.StatusCode.UNAVAILABLE
-    assert "the greeting failed: it closed the connection without a HELLO" in error.details()
+    assert "the handshake failed: it closed the connection without a HELLO" in error.details()
 
 
 def test_close_wakes_a_call_that_is_about_to_dial_again(

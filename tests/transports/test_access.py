@@ -226,7 +226,7 @@ def test_another_users_server_has_to_be_named(scheme: str, tmp_path: Path) -> No
     target = open_target(scheme, tmp_path)
     tmp_path.chmod(0o777)
     with server_of(OTHER, target):
-        assert "say whose it is with the option localrpc.server_user" in said_by(target)
+        assert "name the server's user with the option localrpc.server_user" in said_by(target)
         meant = ("localrpc.server_user", OTHER)
         assert said_by(target, meant) == f"connected, uid {OTHER}, None"
         dial(target, meant).close()

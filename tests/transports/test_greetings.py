@@ -244,7 +244,7 @@ def _a_file() -> int:
             "2 descriptors instead of 3",
         ),
         (list, RING, "0 descriptors instead of 3"),
-        (rings, 0, "without saying what for"),
+        (rings, 0, "descriptors without offering memory"),
     ],
 )
 def test_bad_memory_is_refused_and_the_server_goes_on(

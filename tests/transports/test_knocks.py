@@ -90,7 +90,7 @@ def test_a_client_waits_for_room_until_its_deadline(target: str) -> None:
         os.kill(holder.pid, signal.SIGSTOP)
         with meetings.door_of(target) as door:
             door.fill()
-            with pytest.raises(ConnectError, match="it is stopped or swamped"):
+            with pytest.raises(ConnectError, match="it is stopped or busy"):
                 dial(target, deadline=time.monotonic() + 0.05)
         holder.kill()
     with Doorman(str(address)) as doorman:

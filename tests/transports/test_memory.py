@@ -73,7 +73,7 @@ def test_the_memory_is_that_of_one_user(kind: str) -> None:
 def test_a_server_that_has_not_asked_for_it_gets_none(kind: str) -> None:
     with Doorman("shm:door") as doorman:
         client = dial(f"shm:door?memory={kind}")
-        said = f"{kind} memory is not sealed; a server that wants it says ?memory={kind}"
+        said = f"{kind} memory is not sealed; a server accepts it only with ?memory={kind}"
         assert client.facts.fell_back == doorman.connection().facts.fell_back == said
         assert not left_by(os.getpid(), kind)
         client.close()
