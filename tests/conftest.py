@@ -10,6 +10,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from localrpc.transports import mq, scheme_for, sysvmq
@@ -18,6 +19,12 @@ from tests.ports import free_port
 from tests.skips import pytest_configure, pytest_runtest_setup, pytest_terminal_summary
 
 __all__ = ["pytest_configure", "pytest_runtest_setup", "pytest_terminal_summary"]
+
+# No test depends on how fast the machine is, and those that run beside it.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 TARGETS = {
     "shm-eventfd": "shm:{name}?wakeup=eventfd",

@@ -6,7 +6,7 @@ import ast
 import keyword
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from localrpc_codegen.docs import docstring
 from localrpc_codegen.layout import Imports, Layout
@@ -40,7 +40,6 @@ def test_a_constant_is_never_mangled() -> None:
     assert constant_name("Plain", "__get") == "PLAIN___GET"
 
 
-@settings(deadline=None)
 @given(
     st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True) | st.sampled_from(keyword.kwlist)
 )
@@ -53,7 +52,6 @@ def test_an_attribute_can_always_be_written_and_is_never_mangled(name: str) -> N
         assert attribute == name
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1).filter(lambda text: "/" not in text))
 def test_any_folder_can_be_imported(name: str) -> None:
     assert folder_name(name).isidentifier()
@@ -65,7 +63,6 @@ def test_an_unchanged_name_takes_precedence_over_a_changed_one() -> None:
     assert Names().pick_all(spell, spell) == {"import": "import__", "import_": "import_"}
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_comment_becomes_an_equal_docstring(comment: str) -> None:
     literal = docstring(comment)
@@ -76,7 +73,6 @@ def test_any_comment_becomes_an_equal_docstring(comment: str) -> None:
     assert "".join(said.split()) == "".join(comment.split())
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='"\\ \n\ta'))
 def test_quotes_and_backslashes_do_not_end_a_docstring(comment: str) -> None:
     literal = docstring(comment)

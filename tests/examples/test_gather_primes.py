@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 SOURCE = Path(__file__).parents[2] / "examples/gather/primes.py"
@@ -30,14 +30,12 @@ primes = load()
 KNOWN = [n for n in range(2, 3000) if all(n % factor for factor in range(2, n))]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2999), st.integers(0, 3000))
 def test_a_range_holds_its_primes_and_no_others(begin: int, end: int) -> None:
     expected = [prime for prime in KNOWN if begin <= prime < end]
     assert list(primes.primes_between(begin, end)) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 2999), max_size=8), st.randoms(use_true_random=False))
 def test_the_total_is_the_same_for_any_split_and_order(
     cuts: list[int], chance: random.Random

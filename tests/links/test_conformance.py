@@ -140,9 +140,7 @@ _STEPS = st.lists(st.tuples(st.integers(0, 1), st.one_of(st.none(), _SIZES)), ma
 
 
 # The steps are drawn before the first is taken: the ends are shared by all examples.
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_STEPS)
 def test_any_mix_of_frames_comes_out_as_it_went_in(
     ends: tuple[End, End], steps: list[tuple[int, int | None]]

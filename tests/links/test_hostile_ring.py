@@ -275,7 +275,6 @@ def test_a_head_that_was_never_reached_ends_the_connection(ring: HandMade, head:
 
 @settings(
     max_examples=200,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(page=st.binary(min_size=160, max_size=160), data=st.binary(max_size=200))
@@ -292,7 +291,7 @@ def test_any_memory_gives_a_frame_nothing_or_an_error(page: bytes, data: bytes) 
 
 
 @given(tail=st.integers(0, SIZE // 8).map(lambda n: n * 8), data=st.binary(max_size=400))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_ring_content_gives_frames_or_an_error(tail: int, data: bytes) -> None:
     made = HandMade()
     try:
