@@ -25,18 +25,33 @@ def $abstractmethod(method):
     return method
 """
 
+# A client of localrpc needs nothing of grpc, which takes as long to import as all the rest of a
+# program that makes one call.
+LATER = """
+from types import $types
+
+# Imported when something in it is used: a client that calls over localrpc does not.
+class $grpc(ModuleType):
+    def __getattr__(self, name):
+        import grpc
+
+        return getattr(grpc, name)
+
+$grpc = $grpc("grpc")
+"""
+
 # `typing.get_type_hints` evaluates annotations at run time.
 GENERICS = """
-from types import GenericAlias
-
 # grpc's own take no parameters at run time, as annotations give them.
 $classes
 
 """
 
 GENERIC = """
-class $name($grpc.$base):
-    __class_getitem__ = classmethod(GenericAlias)
+class $name:
+    def __class_getitem__(cls, types):
+        $grpc.$base.register(cls)
+        return GenericAlias(cls, types)
 """
 
 STUB = """

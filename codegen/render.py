@@ -12,6 +12,7 @@ from .parts import (
     GENERIC,
     GENERICS,
     HEADER,
+    LATER,
     METHOD,
     OVERLOAD,
     RUNTIME,
@@ -157,8 +158,7 @@ class Renderer:
         home = "warnings" if self._python >= (3, 13) else "typing_extensions"
         if marked and home == "warnings":
             standard.append(self._import(home, "deprecated"))
-        third = [f"import grpc{self._as('grpc')}"]
-        third += sorted(line for line in plain if not line.startswith("from ."))
+        third = sorted(line for line in plain if not line.startswith("from ."))
         if marked and home == "typing_extensions":
             third.append(self._import(home, "deprecated"))
         own = sorted(line for line in plain if line.startswith("from ."))
@@ -169,14 +169,15 @@ class Renderer:
         callables = [arity.multicallable for arity in Arity if arity.multicallable in self._used]
         if "deprecated" in self._used and not marked and home == "warnings":
             checked.append(self._import(home, "deprecated"))
+        checked += ["", f"import grpc{self._as('grpc')}"]
         if callables:
             line = self._import("grpc", *callables)
             if 4 + len(line) > WIDTH:
                 items = line.removeprefix("from grpc import ").split(", ")
                 line = fit("from grpc import (", items, ")", indent=WIDTH)
-            checked += ["", line]
+            checked.append(line)
         if "deprecated" in self._used and not marked and home == "typing_extensions":
-            checked += [*([] if callables else [""]), self._import(home, "deprecated")]
+            checked.append(self._import(home, "deprecated"))
         return fill(
             HEADER,
             proto=here,
@@ -194,10 +195,12 @@ class Renderer:
     def _runtime_names(self, callables: list[str]) -> str:
         """Return run-time definitions of names that type checkers get from elsewhere."""
         grpc = self._name("grpc")
+        types = "GenericAlias, ModuleType" if callables else "ModuleType"
+        later = fill(LATER, grpc=grpc, types=types)
         classes = (fill(GENERIC, name=self._name(name), grpc=grpc, base=name) for name in callables)
         generics = fill(GENERICS, classes="\n".join(classes))
         rest = fill(RUNTIME, ABC=self._name("ABC"), abstractmethod=self._name("abstractmethod"))
-        return f"{generics}\n{rest}" if callables else rest
+        return "\n".join([later, *([generics] if callables else []), rest])
 
     def _as(self, name: str) -> str:
         return "" if self._name(name) == name else f" as {self._name(name)}"

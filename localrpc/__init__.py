@@ -53,7 +53,6 @@ lists transports, checks a machine, and measures: see `localrpc --help`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,6 +60,8 @@ from localrpc._later import Later
 from localrpc._version import __version__
 
 if TYPE_CHECKING:
+    from concurrent import futures
+
     import grpc
 
     from localrpc import testing as testing
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from localrpc.transports.scheme import Offer as Offer
     from localrpc.transports.scheme import Scope as Scope
 else:
+    futures = Later("concurrent.futures")
     grpc = Later("grpc")
     _channel = Later("localrpc.sync.channel")
     _children = Later("localrpc.sync.children")
@@ -185,7 +187,7 @@ def secure_channel(
 
 
 def server(
-    thread_pool: Executor,
+    thread_pool: futures.Executor,
     handlers: Sequence[grpc.GenericRpcHandler] | None = None,
     interceptors: Sequence[grpc.ServerInterceptor] | None = None,
     options: Iterable[tuple[str, Any]] | None = None,
@@ -247,7 +249,7 @@ def spawn_channel(
 def fork_channel(
     setup: Callable[[grpc.Server], object],
     *,
-    thread_pool: Callable[[], Executor] | None = None,
+    thread_pool: Callable[[], futures.Executor] | None = None,
     options: Sequence[tuple[str, Any]] | None = None,
 ) -> _children.ChildChannel:
     """Fork, serve what `setup(server)` adds in the child, and return a channel to it.

@@ -1,8 +1,7 @@
 """Modules that are imported when one of their attributes is first used.
 
-typing.get_type_hints() looks names of annotations up in the module's globals. A Later stands
-there in place of a module that is needed for annotations only, and would slow down every program
-if it were imported.
+For what a program may not need: names in annotations, which typing.get_type_hints() looks up in the
+module's globals, and whatever a call that succeeds does not use.
 """
 
 from __future__ import annotations
@@ -13,5 +12,9 @@ from typing import Any
 
 
 class Later(ModuleType):
+    """A module's functions, classes and constants; each is looked up in it once."""
+
     def __getattr__(self, name: str) -> Any:
-        return getattr(import_module(self.__name__), name)
+        found = getattr(import_module(self.__name__), name)
+        setattr(self, name, found)
+        return found

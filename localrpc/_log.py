@@ -6,17 +6,46 @@ handshake and connection.
 
 from __future__ import annotations
 
-import logging
+import sys
 from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
 
 from localrpc import _locks
+from localrpc._later import Later
+
+if TYPE_CHECKING:
+    import logging
+else:
+    logging = Later("logging")
 
 TRACE = 5
+_WARNING = 30
 
-logging.addLevelName(TRACE, "TRACE")
 
-# No NullHandler: in a program that has not set up logging, warnings go to stderr.
-_ROOT = logging.getLogger("localrpc")
+class _Logger:
+    """A logging.Logger that imports logging when it is first used.
+
+    Many programs end without a message, and logging takes longer to import than a first call.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        import logging
+
+        logging.addLevelName(TRACE, "TRACE")
+        # No NullHandler: in a program that has not set up logging, warnings go to stderr.
+        return getattr(logging.getLogger(self._name), name)
+
+    def log(self, level: int, text: str, *args: object) -> None:
+        """Without logging in the program, no level below WARNING is enabled."""
+        if level >= _WARNING or "logging" in sys.modules:
+            self.__getattr__("log")(level, text, *args, stacklevel=2)
+
+
+if "logging" in sys.modules:
+    logging.addLevelName(TRACE, "TRACE")
 
 
 class Seldom:
@@ -55,4 +84,4 @@ class Seldom:
 
 def logger(name: str) -> logging.Logger:
     """Return a logger; the name is relative: "wire" gives "localrpc.wire"."""
-    return _ROOT.getChild(name)
+    return cast("logging.Logger", _Logger(f"localrpc.{name}"))

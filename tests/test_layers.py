@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Highest first. A module may import its own floor and those below.
 FLOORS = ("sync", "drive", "transports", "wire", "_core", "base")
 BASE = {
+    "_grpc",
     "_later",
     "_locks",
     "_log",

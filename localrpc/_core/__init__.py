@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 try:
@@ -11,6 +10,8 @@ try:
 except ImportError as error:
     if not sys.platform.startswith("linux"):
         raise ImportError(f"localrpc needs Linux; this is {sys.platform}") from error
+    from pathlib import Path
+
     if (compiled := Path(__file__).with_name("_lr.abi3.so")).exists():
         raise ImportError(
             f"{compiled}, localrpc's compiled core, cannot be loaded: {error}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal as signals
 from typing import Any
 
 from localrpc._core import ffi, lib
@@ -217,6 +216,8 @@ def futexes_work() -> bool:
 
 
 def _name(signo: int) -> str:
+    import signal as signals
+
     if signo < signals.SIGRTMIN:
         return signals.Signals(signo).name
     return f"SIGRTMIN+{signo - signals.SIGRTMIN}"

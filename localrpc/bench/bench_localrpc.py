@@ -3,17 +3,48 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
-
-import grpc
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from . import bench_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
-    from collections.abc import AsyncIterator, Iterator
-    from typing import Final
+
+    import grpc
+    from grpc import (
+        UnaryUnaryMultiCallable,
+        UnaryStreamMultiCallable,
+        StreamUnaryMultiCallable,
+    )
 else:
+    from types import GenericAlias, ModuleType
+
+    # Imported when something in it is used: a client that calls over localrpc does not.
+    class grpc(ModuleType):
+        def __getattr__(self, name):
+            import grpc
+
+            return getattr(grpc, name)
+
+    grpc = grpc("grpc")
+
+    # grpc's own take no parameters at run time, as annotations give them.
+    class UnaryUnaryMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.UnaryUnaryMultiCallable.register(cls)
+            return GenericAlias(cls, types)
+
+    class UnaryStreamMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.UnaryStreamMultiCallable.register(cls)
+            return GenericAlias(cls, types)
+
+    class StreamUnaryMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.StreamUnaryMultiCallable.register(cls)
+            return GenericAlias(cls, types)
+
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object
 
@@ -30,13 +61,13 @@ BENCH_UPLOAD: Final = "/localrpc.bench.v1.Bench/Upload"
 class BenchStub:
     """Calls localrpc.bench.v1.Bench."""
 
-    Unary: grpc.UnaryUnaryMultiCallable[bench_pb2.Echo, bench_pb2.Echo]
+    Unary: UnaryUnaryMultiCallable[bench_pb2.Echo, bench_pb2.Echo]
     """Answers with its request."""
 
-    Download: grpc.UnaryStreamMultiCallable[bench_pb2.Echo, bench_pb2.Echo]
+    Download: UnaryStreamMultiCallable[bench_pb2.Echo, bench_pb2.Echo]
     """Sends its request back over and over, until the client cancels."""
 
-    Upload: grpc.StreamUnaryMultiCallable[bench_pb2.Echo, bench_pb2.Count]
+    Upload: StreamUnaryMultiCallable[bench_pb2.Echo, bench_pb2.Count]
     """Says how many messages came."""
 
     def __init__(self, channel: grpc.Channel) -> None:
@@ -176,7 +207,7 @@ def add_BenchServicer_to_server(
 ) -> None:
     """Makes `server` answer for localrpc.bench.v1.Bench with `servicer`."""
     behavior: Any = servicer
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "Unary": grpc.unary_unary_rpc_method_handler(
             behavior.Unary,
             request_deserializer=bench_pb2.Echo.FromString,

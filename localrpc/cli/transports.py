@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import sys
@@ -29,7 +28,7 @@ def transports(*, as_json: bool) -> None:
 
 def _json() -> str:
     facts = [
-        dataclasses.asdict(offer)
+        offer._asdict()
         | {"scheme": offer.scheme, "scope": offer.scope.value, "available": offer.available}
         for offer in localrpc.transports()
     ]

@@ -8,27 +8,59 @@ clock: the time is an argument, in seconds of time.monotonic().
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from localrpc.drive.texts import DEADLINE_EXCEEDED
+from localrpc._later import Later
 from localrpc.errors import ConnectError
 
-State = grpc.ChannelConnectivity
-Subscriber = Callable[[grpc.ChannelConnectivity], None]
+if TYPE_CHECKING:
+    import grpc
+
+    from localrpc.drive import texts
+else:
+    grpc = Later("grpc")
+    texts = Later("localrpc.drive.texts")
+
+Subscriber = Callable[["grpc.ChannelConnectivity"], None]
 News = list[Callable[[], Any]]
 """Calls to make, in this order, on another thread."""
 
 
-class NotReady(Exception):
-    """There is no session; the call that needed one ends with this status."""
+class State(Enum):
+    """grpc.ChannelConnectivity by the same names, which only subscribers need."""
 
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code = code
-        self.details = details
+    IDLE = auto()
+    CONNECTING = auto()
+    READY = auto()
+    TRANSIENT_FAILURE = auto()
+    SHUTDOWN = auto()
+
+    def tell(self, subscriber: Subscriber) -> None:
+        subscriber(grpc.ChannelConnectivity[self.name])
+
+
+class NotReady(Exception):
+    """There is no session, and the call that wanted one ends.
+
+    Raised with a lock held, under which nothing is imported: `ending` is asked later.
+    """
+
+    def __init__(self, failure: ConnectError | None = None, *, wanted: bool = True) -> None:
+        """`failure` is why; None: its deadline has passed, or it is not `wanted` any more."""
+        super().__init__(failure)
+        self._failure = failure
+        self._wanted = wanted
+
+    @property
+    def ending(self) -> tuple[grpc.StatusCode, str]:
+        """The call's status."""
+        if not self._wanted:
+            return texts.LOCALLY_CANCELLED
+        if self._failure is None:
+            return texts.DEADLINE_EXCEEDED
+        return grpc.StatusCode[self._failure.code], str(self._failure)
 
 
 class Backoff:
@@ -94,16 +126,13 @@ class Connectivity:
         """True if another attempt would fail for the same reason."""
         return self.failure is not None and self.failure.final
 
-    def verdict(
-        self, now: float, until: float | None, *, wait_for_ready: bool
-    ) -> tuple[grpc.StatusCode, str] | None:
-        """Return the status of a call with deadline `until` after a failure; None if it goes on."""
+    def check(self, now: float, until: float | None, *, wait_for_ready: bool) -> None:
+        """Raises NotReady if a call with deadline `until` ends with the failed attempt."""
         expired = until is not None and now >= until
         if wait_for_ready and not self.hopeless and not expired:
-            return None
-        if self.failure is None or expired:  # a passed deadline precedes every other failure
-            return DEADLINE_EXCEEDED
-        return grpc.StatusCode[self.failure.code], str(self.failure)
+            return
+        # Whatever has failed, a deadline came first.
+        raise NotReady(None if expired else self.failure)
 
     # Subscribers
 
@@ -119,7 +148,7 @@ class Connectivity:
         """Add a subscriber, which is called with the present state first, then with each change."""
         self._subscribers.append((callback, [self.state]))
         self._wanted |= try_to_connect
-        return [partial(callback, self.state)]
+        return [partial(self.state.tell, callback)]
 
     def unsubscribe(self, callback: Subscriber) -> None:
         for index, (known, _) in enumerate(self._subscribers):
@@ -156,5 +185,5 @@ class Connectivity:
         for callback, told in self._subscribers:
             if told[0] is not state:
                 told[0] = state
-                news.append(partial(callback, state))
+                news.append(partial(state.tell, callback))
         return news

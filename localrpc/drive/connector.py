@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-
-import grpc
+from typing import TYPE_CHECKING
 
 from localrpc import _locks
+from localrpc._later import Later
 from localrpc.address import Address
 from localrpc.drive.callback_queue import CallbackQueue
 from localrpc.drive.connectivity import Backoff, Connectivity, NotReady, Subscriber
@@ -21,11 +21,17 @@ from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.naming import MethodNumbers
 from localrpc.drive.reading import failure
 from localrpc.drive.session import Session
-from localrpc.drive.texts import DEADLINE_EXCEEDED, LOCALLY_CANCELLED, SOCKET_CLOSED
 from localrpc.errors import ConnectError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
 from localrpc.transports import Attempt, Connection, Dialer, transport_for
+
+if TYPE_CHECKING:
+    import grpc
+
+    from localrpc.drive import texts
+else:
+    texts = Later("localrpc.drive.texts")
 
 _TICK = 0.001
 """Seconds by which a wait may end early."""
@@ -94,23 +100,20 @@ class Connector:
                 if session is not None:
                     return session
                 if not wanted():
-                    raise NotReady(*LOCALLY_CANCELLED)
+                    raise NotReady(wanted=False)
                 if state.dialling:
                     self._wait(until)
                     if not state.dialling and self._session is None and state.failure is not None:
                         # The attempt that this call waited for failed, so this call fails with it.
-                        ending = state.verdict(monotonic(), until, wait_for_ready=wait_for_ready)
-                        if ending is not None:
-                            raise NotReady(*ending)
+                        state.check(monotonic(), until, wait_for_ready=wait_for_ready)
                     continue
                 self._news.post(*state.begin())
             session = self._dial(until)
             if session is not None:
                 return session
             with self._changed:
-                ending = state.verdict(monotonic(), until, wait_for_ready=wait_for_ready)
-                if ending is not None and not self.closed:
-                    raise NotReady(*ending)
+                if not self.closed:
+                    state.check(monotonic(), until, wait_for_ready=wait_for_ready)
                 if not wanted():
                     continue
                 pause = monotonic() + backoff.next()
@@ -145,7 +148,7 @@ class Connector:
         if left is None or left > 0:
             self._changed.wait(patience(left))
         elif expired_is_error:
-            raise NotReady(*DEADLINE_EXCEEDED)
+            raise NotReady
 
     def _dial(self, until: float | None) -> Session | None:
         """Make one attempt, for which state.begin() has chosen this thread."""
@@ -252,7 +255,7 @@ class Connector:
         """Return how a call ends for a negative `result` of the core, which `session` gave."""
         code, details = failure(result, size, self.options.max_receive, closed=self.closed)
         if session is not None and (
-            result == lib.LR_PROTOCOL or (details == SOCKET_CLOSED[1] and session.faulty())
+            result == lib.LR_PROTOCOL or (details == texts.SOCKET_CLOSED[1] and session.faulty())
         ):
             details = f"{self.address}: {session.reason()}"
         return code, details

@@ -7,21 +7,30 @@ the first wait would stop all greenlets, without any message.
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 from localrpc.errors import Unsupported
 
 
-class _Library(NamedTuple):
-    name: str
-    module: str
-    asks: str
-    """Its function that tells whether a module is patched."""
-    patches: str
-    vital: tuple[str, ...]
-    """The modules that localrpc relies on, as the arguments of `patches`."""
-    modules: dict[str, str]
-    """Modules that `asks` knows by another name."""
+class _Library:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        asks: str,
+        patches: str,
+        vital: tuple[str, ...],
+        modules: dict[str, str],
+    ) -> None:
+        self.name = name
+        self.module = module
+        self.asks = asks
+        """Its function that tells whether a module is patched."""
+        self.patches = patches
+        self.vital = vital
+        """The modules that localrpc relies on, as the arguments of `patches`."""
+        self.modules = modules
+        """Modules that `asks` knows by another name."""
 
 
 _LIBRARIES = (

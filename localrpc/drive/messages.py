@@ -7,11 +7,16 @@ code are logged, as grpcio does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from localrpc import _log
-from localrpc.drive import texts
-from localrpc.drive.texts import Ending
+from localrpc._later import Later
+
+if TYPE_CHECKING:
+    from localrpc.drive import texts
+    from localrpc.drive.texts import Ending
+else:
+    texts = Later("localrpc.drive.texts")
 
 _logger = _log.logger("channel")
 
@@ -32,7 +37,7 @@ def serialize(request: Any, function: Serializer) -> tuple[Any, Ending | None]:
 def unserializable() -> Ending:
     """Return how the call ends for the exception being handled, after logging it."""
     _logger.exception("Exception serializing message!")
-    return Ending(*texts.BAD_REQUEST)
+    return texts.Ending(*texts.BAD_REQUEST)
 
 
 def check(message: Any, limit: int) -> Ending | None:
@@ -42,14 +47,14 @@ def check(message: Any, limit: int) -> Ending | None:
     anything but bytes and None.
     """
     if message is None:
-        return Ending(*texts.BAD_REQUEST)
+        return texts.Ending(*texts.BAD_REQUEST)
     if not isinstance(message, bytes):
         raise TypeError(
             f"Argument 'message' has incorrect type (expected bytes, got {type(message).__name__})"
         )
     if len(message) > limit >= 0:
         code, details = texts.sent_too_large("CLIENT", len(message), limit)
-        return Ending(code, details, texts.debug_text(code, details))
+        return texts.Ending(code, details, texts.debug_text(code, details))
     return None
 
 
@@ -71,4 +76,4 @@ def deserialize(message: bytes, function: Deserializer) -> tuple[Any, bool]:
 def unreadable() -> Ending:
     """Return how the call ends for the exception being handled, after logging it."""
     _logger.exception("Exception deserializing message!")
-    return Ending(*texts.BAD_RESPONSE)
+    return texts.Ending(*texts.BAD_RESPONSE)

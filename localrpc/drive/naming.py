@@ -8,12 +8,14 @@ number of methods that a gateway uses is not limited.
 from __future__ import annotations
 
 import struct
-
-import grpc
+from typing import TYPE_CHECKING
 
 from localrpc import _locks
 from localrpc._core import lib
 from localrpc.wire.frames import NAME_MAX
+
+if TYPE_CHECKING:
+    import grpc
 
 NUMBERS = int(lib.LR_MAX_NAMES)
 BYTES = int(lib.LR_MAX_NAME_BYTES)
@@ -52,9 +54,11 @@ def in_open(method: str, head: bytes) -> bytes:
 def unsendable(method: str) -> tuple[grpc.StatusCode, str] | None:
     """Return how a call ends, as in grpcio, if its method's name cannot be sent to a server."""
     size = len(method.encode())
+    if 0 < size <= NAME_MAX:
+        return None
+    import grpc
+
     if not size:
         return grpc.StatusCode.CANCELLED, "CANCELLED"
-    if size > NAME_MAX:
-        text = f"the method name is too long: {size} bytes, the limit is {NAME_MAX}"
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, text
-    return None
+    text = f"the method name is too long: {size} bytes, the limit is {NAME_MAX}"
+    return grpc.StatusCode.RESOURCE_EXHAUSTED, text

@@ -5,14 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from time import monotonic_ns
+from typing import TYPE_CHECKING
 
+from localrpc._later import Later
 from localrpc.drive import naming
-from localrpc.drive.call import ClientCall
 from localrpc.drive.connectivity import NotReady
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
 from localrpc.drive.session import Session
-from localrpc.drive.texts import CHANNEL_CLOSED, debug_text
+
+if TYPE_CHECKING:
+    from localrpc.drive import texts
+    from localrpc.drive.call import ClientCall
+else:
+    texts = Later("localrpc.drive.texts")
 
 ATTEMPTS = 8
 """How often a call that no server has seen is tried before it fails."""
@@ -83,8 +89,7 @@ class _Opening:
             try:
                 session = attempts.session(call.deadline, call.running)
             except NotReady as reason:
-                debug = debug_text(reason.code, reason.details)
-                call.end(reason.code, reason.details, debug=debug)
+                call.end(*reason.ending, debug=texts.debug_text(*reason.ending))
                 return
             if session is None:
                 break
@@ -95,7 +100,7 @@ class _Opening:
             if not attempts.unseen(session, result):
                 break
         code, details = connector.failure(result)
-        call.end(code, details, debug=debug_text(code, details))
+        call.end(code, details, debug=texts.debug_text(code, details))
 
     def again(self, call: ClientCall, session: Session) -> None:
         """Try again, because the server has not seen the call. Raises ChannelClosed."""
@@ -149,6 +154,6 @@ def open_later(call: ClientCall, start: Callable[[], None]) -> None:
         try:
             start()
         except ChannelClosed:
-            call.end(*CHANNEL_CLOSED)
+            call.end(*texts.CHANNEL_CLOSED)
 
     threading.Thread(target=run, name="localrpc-start", daemon=True).start()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from localrpc.drive import texts
+from localrpc._later import Later
 from localrpc.drive.core import blank, borrow, ffi, idle_ios, lib
+
+if TYPE_CHECKING:
+    import grpc
+
+    from localrpc.drive import texts
+else:
+    grpc = Later("grpc")
+    texts = Later("localrpc.drive.texts")
 
 
 def receive(engine: Any, call: int, deadline: int) -> tuple[int, Any]:

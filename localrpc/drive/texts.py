@@ -107,6 +107,9 @@ def debug_text(code: grpc.StatusCode, details: str) -> str:
     return f"{code.name}:{details}" if details else code.name
 
 
+DEADLINE_DEBUG = debug_text(*DEADLINE_EXCEEDED)
+
+
 def refusal(error: InvalidMetadata) -> tuple[grpc.StatusCode, str]:
     """Return how a call with metadata that cannot be sent ends, on either side."""
     if isinstance(error, OversizedMetadata):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
+from localrpc import _grpc
+from localrpc._later import Later
 from localrpc.address import Address
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.options import parse_options
@@ -15,6 +15,14 @@ from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
 from localrpc.sync.unary import UnaryUnary
 from localrpc.transports import parse_target
 from localrpc.transports.base import ConnectionFacts, Dialer
+
+if TYPE_CHECKING:
+    import grpc
+
+    _Base = grpc.Channel
+else:
+    grpc = Later("grpc")
+    _Base = _grpc.base("Channel")
 
 _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
@@ -40,7 +48,7 @@ def open_channel(
     return Channel(address, options)
 
 
-class Methods(grpc.Channel):
+class Methods(_Base):
     """The methods of a channel without its other properties: the object to instrument."""
 
     def __init__(self, connector: Connector) -> None:

@@ -6,9 +6,14 @@ They are applied when a channel or server is created, and cost nothing per call.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import grpc
+from localrpc._later import Later
+
+if TYPE_CHECKING:
+    import grpc
+else:
+    grpc = Later("grpc")
 
 from localrpc import _locks
 

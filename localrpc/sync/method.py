@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from localrpc.drive import messages, naming, opening, texts
-from localrpc.drive.call import ClientCall
+from localrpc._later import Later
+from localrpc.drive import messages, naming, opening
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import deadline_of
 from localrpc.errors import InvalidMetadata
 from localrpc.metadata import USER_AGENT
-from localrpc.sync.outcome import inactive, raised
 from localrpc.wire import codec
+
+# What a call that blocks and succeeds does without.
+if TYPE_CHECKING:
+    import grpc
+
+    from localrpc.drive import call as calls
+    from localrpc.drive import texts
+    from localrpc.sync import outcome
+else:
+    grpc = Later("grpc")
+    calls = Later("localrpc.drive.call")
+    texts = Later("localrpc.drive.texts")
+    outcome = Later("localrpc.sync.outcome")
 
 _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
@@ -42,13 +52,13 @@ class Method:
         """Serialize without a size check: blocking calls check the result, and so does _begin()."""
         message, refused = messages.serialize(request, self._serializer)
         if refused is not None:
-            raise raised(refused)
+            raise outcome.raised(refused)
         return checked(message, -1)
 
     def _head(self, metadata: _Metadata, credentials: Any) -> bytes:
         if credentials is not None:
             code, details = texts.NO_CREDENTIALS
-            raise inactive(code, details, texts.debug_text(code, details))
+            raise outcome.inactive(code, details, texts.debug_text(code, details))
         if metadata is None:
             return b""
         if type(metadata) is not tuple:
@@ -66,8 +76,8 @@ class Method:
         *,
         streams: bool,
         blocking: bool = False,
-        then: Callable[[ClientCall], None] | None = None,
-    ) -> ClientCall:
+        then: Callable[[calls.ClientCall], None] | None = None,
+    ) -> calls.ClientCall:
         """Return a call that has begun, or has already failed.
 
         `then` runs once it is open. Only a `blocking` call waits here for a connection.
@@ -75,7 +85,7 @@ class Method:
         connector = self._connector
         if connector.closed:
             raise ValueError("Cannot invoke RPC: Channel closed!")
-        call = ClientCall(
+        call = calls.ClientCall(
             connector,
             self._name,
             None if streams else self._deserializer,
@@ -114,7 +124,7 @@ class Method:
             if wait_for_ready and not blocking and connector.peek() is None:
                 opening.open_later(call, start)
             elif timeout is not None and not timeout > 0:
-                call.end(*texts.DEADLINE_EXCEEDED, debug=DEADLINE_DEBUG)
+                call.end(*texts.DEADLINE_EXCEEDED, debug=texts.DEADLINE_DEBUG)
             else:
                 start()
         except ChannelClosed:
@@ -129,8 +139,5 @@ def checked(message: Any, limit: int) -> bytes:
     """
     refused = messages.check(message, limit)
     if refused is not None:
-        raise raised(refused)
+        raise outcome.raised(refused)
     return message if type(message) is bytes else bytes(message)
-
-
-DEADLINE_DEBUG = texts.debug_text(*texts.DEADLINE_EXCEEDED)

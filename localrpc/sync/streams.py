@@ -4,26 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from localrpc.drive import texts
-from localrpc.drive.call import ClientCall
-from localrpc.drive.sending import RequestSender
-from localrpc.sync.call import (
-    _MultiThreadedRendezvous,
-    failure,
-    finished,
-)
+from localrpc import _grpc
+from localrpc._later import Later
 from localrpc.sync.method import Method
+
+# A stub makes the objects of all its methods, and a program may call none of these.
+if TYPE_CHECKING:
+    import grpc
+
+    from localrpc.drive import call as calls
+    from localrpc.drive import sending, texts
+    from localrpc.sync import call as rendezvous
+
+    _UnaryStream = grpc.UnaryStreamMultiCallable[Any, Any]
+    _StreamUnary = grpc.StreamUnaryMultiCallable[Any, Any]
+    _StreamStream = grpc.StreamStreamMultiCallable[Any, Any]
+else:
+    grpc = Later("grpc")
+    calls = Later("localrpc.drive.call")
+    sending = Later("localrpc.drive.sending")
+    texts = Later("localrpc.drive.texts")
+    rendezvous = Later("localrpc.sync.call")
+    _UnaryStream = _grpc.base("UnaryStreamMultiCallable")
+    _StreamUnary = _grpc.base("StreamUnaryMultiCallable")
+    _StreamStream = _grpc.base("StreamStreamMultiCallable")
 
 _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
 _Metadata = Any
 
 
-class UnaryStream(Method, grpc.UnaryStreamMultiCallable):  # type: ignore[type-arg]
+class UnaryStream(Method, _UnaryStream):
     def __call__(
         self,
         request: Any,
@@ -35,15 +48,17 @@ class UnaryStream(Method, grpc.UnaryStreamMultiCallable):  # type: ignore[type-a
     ) -> Any:
         message = self._message(request)
         call = self._begin(timeout, metadata, credentials, wait_for_ready, message, streams=True)
-        return _MultiThreadedRendezvous(call, self._deserializer)
+        return rendezvous._MultiThreadedRendezvous(call, self._deserializer)
 
 
 class _RequestStream(Method):
-    def _send(self, requests: Iterator[Any], call: ClientCall, *, inline: bool = False) -> None:
-        RequestSender(call, requests, self._serializer, self._max_send).start(inline=inline)
+    def _send(
+        self, requests: Iterator[Any], call: calls.ClientCall, *, inline: bool = False
+    ) -> None:
+        sending.RequestSender(call, requests, self._serializer, self._max_send).start(inline=inline)
 
 
-class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg]
+class StreamUnary(_RequestStream, _StreamUnary):
     def __call__(
         self,
         request_iterator: Iterator[Any],
@@ -54,7 +69,7 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
         compression: Any = None,
     ) -> Any:
         call = self._block(request_iterator, timeout, metadata, credentials, wait_for_ready)
-        return finished(call.state)
+        return rendezvous.finished(call.state)
 
     def with_call(
         self,
@@ -66,7 +81,7 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
         compression: Any = None,
     ) -> tuple[Any, grpc.Call]:
         call = self._block(request_iterator, timeout, metadata, credentials, wait_for_ready)
-        return finished(call.state), _MultiThreadedRendezvous(call)
+        return rendezvous.finished(call.state), rendezvous._MultiThreadedRendezvous(call)
 
     def future(
         self,
@@ -78,7 +93,7 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
         compression: Any = None,
     ) -> Any:
         send = partial(self._send, request_iterator)
-        return _MultiThreadedRendezvous(
+        return rendezvous._MultiThreadedRendezvous(
             self._begin(
                 timeout, metadata, credentials, wait_for_ready, None, streams=False, then=send
             )
@@ -91,7 +106,7 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
         metadata: _Metadata,
         credentials: Any,
         wait_for_ready: bool | None,
-    ) -> ClientCall:
+    ) -> calls.ClientCall:
         if self._connector.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
         send = partial(self._send, requests, inline=True)
@@ -105,11 +120,11 @@ class StreamUnary(_RequestStream, grpc.StreamUnaryMultiCallable):  # type: ignor
             call.end(*texts.LOCALLY_CANCELLED, cancelled=True)
             raise
         if call.state.code is not grpc.StatusCode.OK:
-            raise failure(call.state)
+            raise rendezvous.failure(call.state)
         return call
 
 
-class StreamStream(_RequestStream, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]
+class StreamStream(_RequestStream, _StreamStream):
     def __call__(
         self,
         request_iterator: Iterator[Any],
@@ -123,4 +138,4 @@ class StreamStream(_RequestStream, grpc.StreamStreamMultiCallable):  # type: ign
         call = self._begin(
             timeout, metadata, credentials, wait_for_ready, None, streams=True, then=send
         )
-        return _MultiThreadedRendezvous(call, self._deserializer)
+        return rendezvous._MultiThreadedRendezvous(call, self._deserializer)

@@ -8,13 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
-import grpc
-
-from localrpc import status
-from localrpc.drive import messages, naming, texts
-from localrpc.drive.call import ClientCall
+from localrpc import _grpc
+from localrpc._later import Later
+from localrpc.drive import messages, naming
 from localrpc.drive.connectivity import NotReady
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import LONGEST, NULL, Io, borrow, deadline_of, idle_ios, lib
@@ -22,20 +20,35 @@ from localrpc.drive.opening import Attempts
 from localrpc.drive.session import Session
 from localrpc.errors import InvalidMetadata, RemoteProtocolError
 from localrpc.metadata import Pairs
-from localrpc.sync.call import (
-    _MultiThreadedRendezvous,
-    finished,
-)
-from localrpc.sync.method import DEADLINE_DEBUG, Method, checked
-from localrpc.sync.outcome import _InactiveRpcError, inactive, raised
+from localrpc.sync.method import Method, checked
 from localrpc.wire import codec
+
+# What a call that blocks and succeeds does without.
+if TYPE_CHECKING:
+    import grpc
+
+    from localrpc import status
+    from localrpc.drive import call as calls
+    from localrpc.drive import texts
+    from localrpc.sync import call as rendezvous
+    from localrpc.sync import outcome
+
+    _Base = grpc.UnaryUnaryMultiCallable[Any, Any]
+else:
+    grpc = Later("grpc")
+    status = Later("localrpc.status")
+    calls = Later("localrpc.drive.call")
+    texts = Later("localrpc.drive.texts")
+    rendezvous = Later("localrpc.sync.call")
+    outcome = Later("localrpc.sync.outcome")
+    _Base = _grpc.base("UnaryUnaryMultiCallable")
 
 _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
 _Metadata = Any
 
 # Initial and trailing metadata of a call that ended with OK, or the call.
-_Said = tuple[Pairs, Pairs] | ClientCall
+_Said = Union[tuple[Pairs, Pairs], "calls.ClientCall"]
 _NOTHING: tuple[Pairs, Pairs] = ((), ())
 
 _lr_unary = lib.lr_unary
@@ -47,7 +60,7 @@ def _as_it_is(message: Any) -> Any:
     return message
 
 
-class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
+class UnaryUnary(Method, _Base):
     """`_session` is the session of the last call. Each call reads it once, because another
     thread's call may replace it at any moment."""
 
@@ -84,7 +97,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             try:
                 message = self._serialize(request)
             except Exception:
-                raise raised(messages.unserializable()) from None
+                raise outcome.raised(messages.unserializable()) from None
             if type(message) is not bytes or len(message) > self._limit:
                 message = checked(message, self._max_send)
             deadline = 0 if timeout is None else monotonic_ns() + int(timeout * 1e9)
@@ -101,9 +114,9 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
                 try:
                     response = self._deserialize(answer)
                 except Exception:
-                    raise raised(messages.unreadable()) from None
+                    raise outcome.raised(messages.unreadable()) from None
                 if response is None:
-                    raise inactive(*texts.BAD_RESPONSE)
+                    raise outcome.inactive(*texts.BAD_RESPONSE)
                 return response
             return self._settle(session, io, length, message, deadline, wait_for_ready)
         return self._invoke(request, timeout, metadata, credentials, wait_for_ready)[0]
@@ -118,9 +131,9 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         compression: Any = None,
     ) -> tuple[Any, grpc.Call]:
         response, said = self._invoke(request, timeout, metadata, credentials, wait_for_ready)
-        if not isinstance(said, ClientCall):
-            said = ClientCall.over(self._name, response, *said)
-        return response, _MultiThreadedRendezvous(said)
+        if not isinstance(said, calls.ClientCall):
+            said = calls.ClientCall.over(self._name, response, *said)
+        return response, rendezvous._MultiThreadedRendezvous(said)
 
     def future(
         self,
@@ -132,7 +145,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         compression: Any = None,
     ) -> Any:
         message = self._message(request)
-        return _MultiThreadedRendezvous(
+        return rendezvous._MultiThreadedRendezvous(
             self._begin(timeout, metadata, credentials, wait_for_ready, message, streams=False)
         )
 
@@ -146,7 +159,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     ) -> tuple[Any, _Said]:
         """Make the call; return the response, and its metadata or its call."""
         if self._unsendable:
-            raise inactive(*self._unsendable, texts.debug_text(*self._unsendable))
+            raise outcome.inactive(*self._unsendable, texts.debug_text(*self._unsendable))
         message = checked(self._message(request), self._max_send)
         if self._connector.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
@@ -154,9 +167,9 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         try:
             head = self._head(metadata, credentials)
         except InvalidMetadata as error:
-            raise inactive(*texts.refusal(error), "") from None
+            raise outcome.inactive(*texts.refusal(error), "") from None
         if timeout is not None and not timeout > 0:
-            raise inactive(*texts.DEADLINE_EXCEEDED, DEADLINE_DEBUG)
+            raise outcome.inactive(*texts.DEADLINE_EXCEEDED, texts.DEADLINE_DEBUG)
         attempts = Attempts(self._connector, wait_for_ready=bool(wait_for_ready))
         return self._attempt(attempts, message, head, deadline)
 
@@ -172,11 +185,11 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             try:
                 following = attempts.session(deadline)
             except NotReady as reason:
-                debug = texts.debug_text(reason.code, reason.details)
-                raise inactive(reason.code, reason.details, debug) from None
+                debug = texts.debug_text(*reason.ending)
+                raise outcome.inactive(*reason.ending, debug) from None
             except ChannelClosed:  # closed after the call had begun
                 debug = texts.debug_text(*texts.CHANNEL_CLOSED)
-                raise inactive(*texts.CHANNEL_CLOSED, debug) from None
+                raise outcome.inactive(*texts.CHANNEL_CLOSED, debug) from None
             if following is None:
                 break
             session = following
@@ -245,7 +258,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             return self._whole(io)
         handle = io.raw.call
         idle_ios.append(io)
-        call = ClientCall(
+        call = calls.ClientCall(
             self._connector, self._name, self._deserializer, deadline=deadline, streams=False
         )
         if length == lib.LR_SLOW:
@@ -258,7 +271,7 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
         else:
             code, details = self._connector.failure(length, 0, session)
             call.end(code, details, debug=texts.debug_text(code, details))
-        return finished(call.state), call
+        return rendezvous.finished(call.state), call
 
     def _whole(self, io: Io) -> tuple[Any, _Said]:
         """Return the answer in `io` with all its metadata; raise it if it is an error."""
@@ -271,14 +284,14 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
             initial = codec.decode_metadata(headers)
             code, details, trailing = codec.decode_trailer(trailer)
         except RemoteProtocolError as error:
-            raise inactive(grpc.StatusCode.INTERNAL, str(error)) from None
+            raise outcome.inactive(grpc.StatusCode.INTERNAL, str(error)) from None
         refused = self._too_much(headers, initial, trailer, (code, details, trailing))
         if refused:
-            raise inactive(*refused, texts.debug_text(*refused))
+            raise outcome.inactive(*refused, texts.debug_text(*refused))
         if code:
             status_code = status.code_of(code)
             debug = texts.debug_text(status_code, details)
-            raise _InactiveRpcError(status_code, details, initial, trailing, debug)
+            raise outcome._InactiveRpcError(status_code, details, initial, trailing, debug)
         return None if message is None else self._response(message), (initial, trailing)
 
     def _too_much(
@@ -296,5 +309,5 @@ class UnaryUnary(Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg
     def _response(self, message: bytes) -> Any:
         response, fault = messages.deserialize(message, self._deserializer)
         if fault:
-            raise inactive(*texts.BAD_RESPONSE)
+            raise outcome.inactive(*texts.BAD_RESPONSE)
         return response

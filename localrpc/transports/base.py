@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from localrpc._core.links import Link
 from localrpc.address import Address
@@ -18,8 +18,7 @@ from localrpc.transports.scheme import Scheme
 from localrpc.wire.codec import Hello
 
 
-@dataclass(frozen=True)
-class PeerCredentials:
+class PeerCredentials(NamedTuple):
     """The process at the other end, as the kernel reports it: `pid`, `uid`, `gid`, `groups`.
 
     Unknown values are 0 for the pid, -1 for the uid and the gid, and empty for the groups.
@@ -28,12 +27,20 @@ class PeerCredentials:
     pid: int
     uid: int
     gid: int
-    groups: tuple[int, ...] = field(default=(), compare=False)
-    """Further groups of the process, if its socket tells them."""
+    groups: tuple[int, ...] = ()
+    """Further groups of the process, if its socket tells them. Not compared."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PeerCredentials) and self[:3] == other[:3]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:3])
 
 
-@dataclass(frozen=True)
-class ConnectionFacts:
+class ConnectionFacts(NamedTuple):
     """How a connection really travels.
 
     A shm: connection stays on its socket where there is no shared memory: then `fell_back` says
@@ -55,21 +62,32 @@ def _nothing() -> None:
     pass
 
 
-@dataclass
 class Connection:
     """A connection after its handshake. `link` owns the descriptors."""
 
-    link: Link
-    facts: ConnectionFacts
-    peer: PeerCredentials
-    peer_name: str
-    hello: Hello
-    single: bool = False
-    """True if its listener brings no other connection."""
-    security: str = "insecure"
-    """By grpcio's name for it; "local" if the server's port has local credentials."""
-    leave: Callable[[], object] = _nothing
-    """Called once, when it is closed."""
+    def __init__(
+        self,
+        link: Link,
+        facts: ConnectionFacts,
+        peer: PeerCredentials,
+        peer_name: str,
+        hello: Hello,
+        *,
+        single: bool = False,
+        security: str = "insecure",
+        leave: Callable[[], object] = _nothing,
+    ) -> None:
+        self.link = link
+        self.facts = facts
+        self.peer = peer
+        self.peer_name = peer_name
+        self.hello = hello
+        self.single = single
+        """True if its listener brings no other connection."""
+        self.security = security
+        """By grpcio's name for it; "local" if the server's port has local credentials."""
+        self.leave = leave
+        """Called once, when it is closed."""
 
     def close(self) -> None:
         """Idempotent; a link that an engine has taken over is that engine's to close."""
@@ -86,8 +104,7 @@ def _forget_it(uid: int) -> None:
     pass
 
 
-@dataclass(frozen=True)
-class Admission:
+class Admission(NamedTuple):
     """On what terms a listener's clients become connections."""
 
     enter: Callable[[int], str | None] = _admit_all

@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from localrpc.options import Options
 from localrpc.transports.base import PeerCredentials
@@ -63,7 +62,7 @@ def watch_peer(sock: socket.socket, peer: PeerCredentials, pid: int) -> tuple[Pe
     if not inode:
         return peer, open_peer_pidfd(sock, peer)
     found, pidfd = identified(
-        replace(peer, pid=0),
+        peer._replace(pid=0),
         pid,
         lambda pid: open_pidfd_of_holder(pid, device, inode),
     )
@@ -161,7 +160,7 @@ def identified(
         gid = os.stat(f"/proc/{pid}").st_gid
     except OSError:
         gid = -1  # it is dead, which its pidfd shows
-    return replace(peer, pid=pid, gid=gid), pidfd
+    return peer._replace(pid=pid, gid=gid), pidfd
 
 
 def open_pidfd_of_holder(pid: int, device: int, inode: int) -> int:

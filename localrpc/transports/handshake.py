@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from localrpc import _log
@@ -47,7 +46,7 @@ def reachable_by_signal(peer: PeerCredentials, hello: Hello) -> PeerCredentials:
     """`peer` with a pid of 0 if it counts threads otherwise: in another PID namespace,
     where its number of a thread could be that of another one here; or it was forked
     after another process had listened."""
-    return peer if hello.pid == peer.pid else replace(peer, pid=0)
+    return peer if hello.pid == peer.pid else peer._replace(pid=0)
 
 
 def warn_fell_back(address: Address, reason: str) -> None:

@@ -7,7 +7,6 @@ import errno
 import select
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic
 
 from localrpc import _log
@@ -28,23 +27,33 @@ _wire = _log.logger("wire")
 _HUNG_UP = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
 
 
-@dataclass(frozen=True)
 class ClientSide(Generic[M]):
     """How a client connects through one kind of medium, and how it identifies the server."""
 
-    connect: Callable[[Attempt], M]
-    """A connected medium before that time (monotonic), or ConnectError."""
-    identify: Callable[[M], PeerCredentials]
-    """Identify the server. Raises GreetingError if that is not possible."""
-    peer_name: str
-    watch: Watch[M]
-    objection: Callable[[PeerCredentials, Options], str | None] = refusal_of_server
-    """Return why this client refuses that server; None if it does not."""
-    identified_late: bool = False
-    """True if the server can be identified only once it has accepted."""
-    alive: Callable[[], int | None] = lambda: None
-    """A descriptor that is readable, or in error, once no answer will come; None if the end of
-    the medium shows that."""
+    def __init__(
+        self,
+        *,
+        connect: Callable[[Attempt], M],
+        identify: Callable[[M], PeerCredentials],
+        peer_name: str,
+        watch: Watch[M],
+        objection: Callable[[PeerCredentials, Options], str | None] = refusal_of_server,
+        identified_late: bool = False,
+        alive: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.connect = connect
+        """A connected medium before that time (monotonic), or ConnectError."""
+        self.identify = identify
+        """Identify the server. Raises GreetingError if that is not possible."""
+        self.peer_name = peer_name
+        self.watch = watch
+        self.objection = objection
+        """Return why this client refuses that server; None if it does not."""
+        self.identified_late = identified_late
+        """True if the server can be identified only once it has accepted."""
+        self.alive = alive
+        """A descriptor that is readable, or in error, once no answer will come; None if the
+        end of the medium shows that."""
 
 
 class Memory(ABC):

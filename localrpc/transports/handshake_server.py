@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeAlias
 
@@ -53,27 +52,39 @@ def _as_listened(medium: Medium, address: Address) -> str:
     return str(address)
 
 
-@dataclass(frozen=True)
 class ServerSide(Generic[M]):
     """How a server identifies clients of one kind of medium, and makes connections of them."""
 
-    identify: Callable[[M], PeerCredentials]
-    """Identify the client, before a byte from it is trusted. Raises GreetingError."""
-    watch: Watch[M]
-    objection: Callable[[M, PeerCredentials, Options], str | None] = _objection
-    """Why this client is not served; None if it is."""
-    welcome: Welcome[M] = lambda greeting, peer, hello: stay(greeting, peer, hello)
-    """Answers with our HELLO and makes the connection; `greeting.fds` are the client's."""
-    peer_name: Callable[[PeerCredentials], str] = peer_name
-    """What a handler's context.peer() says."""
-    dialled_as: Callable[[M, Address], str] = _as_listened
-    """What a client's target would be."""
-    identified_late: bool = False
-    """True if the HELLO is read before the client is identified, without being trusted."""
-    answers_http2: bool = False
-    """True if a grpcio client can connect here, and gets an answer in its own protocol."""
-    single: bool = False
-    """True if the listener brings no other connection."""
+    def __init__(
+        self,
+        *,
+        identify: Callable[[M], PeerCredentials],
+        watch: Watch[M],
+        objection: Callable[[M, PeerCredentials, Options], str | None] = _objection,
+        welcome: Welcome[M] = lambda greeting, peer, hello: stay(greeting, peer, hello),
+        peer_name: Callable[[PeerCredentials], str] = peer_name,
+        dialled_as: Callable[[M, Address], str] = _as_listened,
+        identified_late: bool = False,
+        answers_http2: bool = False,
+        single: bool = False,
+    ) -> None:
+        self.identify = identify
+        """Identify the client, before a byte from it is trusted. Raises GreetingError."""
+        self.watch = watch
+        self.objection = objection
+        """Why this client is not served; None if it is."""
+        self.welcome = welcome
+        """Answers with our HELLO and makes the connection; `greeting.fds` are the client's."""
+        self.peer_name = peer_name
+        """What a handler's context.peer() says."""
+        self.dialled_as = dialled_as
+        """What a client's target would be."""
+        self.identified_late = identified_late
+        """True if the HELLO is read before the client is identified, without being trusted."""
+        self.answers_http2 = answers_http2
+        """True if a grpcio client can connect here, and gets an answer in its own protocol."""
+        self.single = single
+        """True if the listener brings no other connection."""
 
 
 class ServerGreeting(Greeting, Generic[M]):

@@ -32,7 +32,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _MFD_NOEXEC_SEAL = 8
 
 # PID namespace, pid and start of the process that made it, then a random number.
-_NAME = re.compile(r"/?localrpc-(\d+)-(\d+)-(\d+)-[0-9a-f]{16}")
+_NAME = r"/?localrpc-(\d+)-(\d+)-(\d+)-[0-9a-f]{16}"
 _KEY_PREFIX = 0x6C72
 _POSIX_FOLDER = "/dev/shm"  # where shm_open() of both C libraries has it
 _SYSV_TABLE = "/proc/sysvipc/shm"
@@ -85,7 +85,7 @@ def attach(kind: str, name: str) -> Segment:
         if not re.fullmatch(r"0x6c72[0-9a-f]{4}", name):
             raise ValueError(f"{name!r} is not a key of a ring")
         return Segment(kind, sysv.find(int(name, 16)), name)
-    if not (name.startswith("/") and _NAME.fullmatch(name)):
+    if not (name.startswith("/") and re.fullmatch(_NAME, name)):
         raise ValueError(f"{name!r} is not a name of a ring")
     return Segment(kind, _open_posix(name, create=False), name)
 
@@ -166,7 +166,7 @@ def _abandoned_names() -> Iterator[str]:
     except OSError:
         return
     for name in names:
-        parts = _NAME.fullmatch(name)
+        parts = re.fullmatch(_NAME, name)
         # A process of another PID namespace may live, for all that can be seen here.
         if parts is None or parts[1] != ours or _started(int(parts[2])) == int(parts[3]):
             continue

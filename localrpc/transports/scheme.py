@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from localrpc.address import Address, split_options, unquote
 from localrpc.errors import AddressError
@@ -26,8 +25,7 @@ class Scope(Enum):
     NETWORK = "any machines"
 
 
-@dataclass(frozen=True)
-class Offer:
+class Offer(NamedTuple):
     """A kind of target, and what this machine has for it now.
 
     The words are for people: the documentation and `localrpc transports` show them.
@@ -70,8 +68,7 @@ def what_is_missing(probe: Callable[[], object]) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """One kind of a scheme's targets."""
 
     form: str

@@ -7,7 +7,6 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 
 from localrpc import _log
 from localrpc.address import Address
@@ -47,7 +46,7 @@ def watch(medium: SocketMedium, peer: PeerCredentials, hello: Hello) -> tuple[Pe
 def _identify_client(medium: SocketMedium) -> PeerCredentials:
     peer = identify(medium)
     try:
-        return replace(peer, groups=peer_groups(medium.sock))
+        return peer._replace(groups=peer_groups(medium.sock))
     except OSError:  # a sandbox does not let us ask
         return peer
 

@@ -17,6 +17,8 @@ SPIN_ALWAYS = -2
 _SPIN_MAX_US = 1_000_000
 _MILLISECONDS_MAX = 60_000
 
+_PLAIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
+
 T = TypeVar("T")
 
 
@@ -109,8 +111,9 @@ def is_elsewhere(address: Address) -> bool:
 
 
 def check_characters(body: str) -> None:
-    if bad := re.search(r"[\x00-\x1f\x7f]", body):
-        raise ValueError(f"the character {bad.group()!r} is not allowed in a name")
+    for character in body:
+        if character < " " or character == "\x7f":
+            raise ValueError(f"the character {character!r} is not allowed in a name")
 
 
 def check_length(body: str, what: str) -> None:
@@ -140,7 +143,7 @@ def socket_path(body: str) -> str:
 def plain_name(body: str, hint: str = "") -> str:
     """A name in the runtime directory."""
     body = body.removeprefix("//")
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", body) and body:
+    if body.strip(_PLAIN) or body.startswith((".", "-")):
         raise ValueError(
             "a name is made of letters, digits, '.', '-' and '_' and does not begin with"
             f" '.' or '-'{hint}"

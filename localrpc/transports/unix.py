@@ -7,7 +7,7 @@ from functools import partial
 
 from localrpc.address import Address
 from localrpc.options import Options
-from localrpc.transports import limits, names
+from localrpc.transports import names
 from localrpc.transports.base import (
     EVERYBODY,
     Admission,
@@ -31,6 +31,8 @@ _CREDENTIALS = "pid, uid, gid, groups: SO_PEERCRED, SO_PEERGROUPS"
 
 
 def _limits() -> dict[str, int]:
+    from localrpc.transports import limits
+
     return {
         "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
         "name bytes": SUN_PATH_MAX,

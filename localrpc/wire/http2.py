@@ -7,7 +7,6 @@ GOAWAY alone it would connect again and again until the call's deadline.
 from __future__ import annotations
 
 import struct
-from urllib.parse import quote
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -88,6 +87,8 @@ class Answerer:
         return answer
 
     def _answer(self, stream: int) -> bytes:
+        from urllib.parse import quote
+
         fields = (
             b"\x88"  # :status 200, from the static table
             + _field("content-type", "application/grpc")

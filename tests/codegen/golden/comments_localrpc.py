@@ -5,20 +5,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, overload
 
-import grpc
-
 from . import comments_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
 
+    import grpc
     from grpc import UnaryUnaryMultiCallable
 else:
-    from types import GenericAlias
+    from types import GenericAlias, ModuleType
+
+    # Imported when something in it is used: a client that calls over localrpc does not.
+    class grpc(ModuleType):
+        def __getattr__(self, name):
+            import grpc
+
+            return getattr(grpc, name)
+
+    grpc = grpc("grpc")
 
     # grpc's own take no parameters at run time, as annotations give them.
-    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class UnaryUnaryMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.UnaryUnaryMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object

@@ -7,13 +7,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator as _AsyncIterator, Iterator as _Iterator
 from typing import TYPE_CHECKING, Any as _Any, Final as _Final, overload as _overload
 
-import grpc as _grpc
-
 from . import collisions_pb2 as names_collisions_pb2
 
 if TYPE_CHECKING:
     from abc import ABC as _ABC, abstractmethod as _abstractmethod
 
+    import grpc as _grpc
     from grpc import (
         UnaryUnaryMultiCallable,
         UnaryStreamMultiCallable,
@@ -21,17 +20,32 @@ if TYPE_CHECKING:
     )
     from typing_extensions import deprecated as _deprecated
 else:
-    from types import GenericAlias
+    from types import GenericAlias, ModuleType
+
+    # Imported when something in it is used: a client that calls over localrpc does not.
+    class _grpc(ModuleType):
+        def __getattr__(self, name):
+            import grpc
+
+            return getattr(grpc, name)
+
+    _grpc = _grpc("grpc")
 
     # grpc's own take no parameters at run time, as annotations give them.
-    class UnaryUnaryMultiCallable(_grpc.UnaryUnaryMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class UnaryUnaryMultiCallable:
+        def __class_getitem__(cls, types):
+            _grpc.UnaryUnaryMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
-    class UnaryStreamMultiCallable(_grpc.UnaryStreamMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class UnaryStreamMultiCallable:
+        def __class_getitem__(cls, types):
+            _grpc.UnaryStreamMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
-    class StreamStreamMultiCallable(_grpc.StreamStreamMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class StreamStreamMultiCallable:
+        def __class_getitem__(cls, types):
+            _grpc.StreamStreamMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     _ABC = object

@@ -6,14 +6,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final, overload
 
-import grpc
-
 from . import keywords_pb2
 from . import types_pb2
 
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
 
+    import grpc
     from grpc import (
         UnaryUnaryMultiCallable,
         UnaryStreamMultiCallable,
@@ -21,20 +20,37 @@ if TYPE_CHECKING:
         StreamStreamMultiCallable,
     )
 else:
-    from types import GenericAlias
+    from types import GenericAlias, ModuleType
+
+    # Imported when something in it is used: a client that calls over localrpc does not.
+    class grpc(ModuleType):
+        def __getattr__(self, name):
+            import grpc
+
+            return getattr(grpc, name)
+
+    grpc = grpc("grpc")
 
     # grpc's own take no parameters at run time, as annotations give them.
-    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class UnaryUnaryMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.UnaryUnaryMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
-    class UnaryStreamMultiCallable(grpc.UnaryStreamMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class UnaryStreamMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.UnaryStreamMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
-    class StreamUnaryMultiCallable(grpc.StreamUnaryMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class StreamUnaryMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.StreamUnaryMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
-    class StreamStreamMultiCallable(grpc.StreamStreamMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class StreamStreamMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.StreamStreamMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final, overload
 
-import grpc
-
 from . import both_pb2
 from .a import thing_pb2
 from .b import thing_pb2 as b_thing_pb2
@@ -15,16 +13,30 @@ from .b import thing_pb2 as b_thing_pb2
 if TYPE_CHECKING:
     from abc import ABC, abstractmethod
 
+    import grpc
     from grpc import UnaryUnaryMultiCallable, UnaryStreamMultiCallable
 else:
-    from types import GenericAlias
+    from types import GenericAlias, ModuleType
+
+    # Imported when something in it is used: a client that calls over localrpc does not.
+    class grpc(ModuleType):
+        def __getattr__(self, name):
+            import grpc
+
+            return getattr(grpc, name)
+
+    grpc = grpc("grpc")
 
     # grpc's own take no parameters at run time, as annotations give them.
-    class UnaryUnaryMultiCallable(grpc.UnaryUnaryMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class UnaryUnaryMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.UnaryUnaryMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
-    class UnaryStreamMultiCallable(grpc.UnaryStreamMultiCallable):
-        __class_getitem__ = classmethod(GenericAlias)
+    class UnaryStreamMultiCallable:
+        def __class_getitem__(cls, types):
+            grpc.UnaryStreamMultiCallable.register(cls)
+            return GenericAlias(cls, types)
 
     # A servicer may leave methods out: they answer UNIMPLEMENTED.
     ABC = object
