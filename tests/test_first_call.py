@@ -40,7 +40,10 @@ HEAVY = {
 """Libraries, each of which takes a millisecond or more to import."""
 
 OURS = {
-    "localrpc": {"_grpc", "_later", "_log", "_version", "address", "errors", "metadata", "options"},
+    "localrpc": {
+        *("_grpc", "_later", "_locks", "_log", "_version", "address", "errors", "metadata"),
+        "options",
+    },
     "localrpc._core": {"_lr", "_lr.lib", "links"},
     "localrpc.drive": {
         *("callback_queue", "connectivity", "connector", "core", "finalizers", "greenlets"),

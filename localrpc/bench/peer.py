@@ -50,6 +50,10 @@ class Client(ABC):
         """As `unary`, for bytes that are not serialized."""
         raise UnsupportedScenario
 
+    def program(self, size: int) -> Call:
+        """Starts Python with a program that makes one such call as `unary` makes, and ends."""
+        raise UnsupportedScenario
+
     def chat(self, size: int) -> AbstractContextManager[Call]:
         """Exchange one message each way on one stream, which ends on leaving."""
         raise UnsupportedScenario

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import compileall
+import os
 import queue
 import re
+import shutil
+import subprocess
+import sys
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -40,6 +45,9 @@ CHAT = f"/{RAW}/Chat"
 class RpcPeer(Peer):
     """A peer with gRPC's API, called through a generated stub and servicer."""
 
+    library: str
+    """Whose insecure_channel() its programs use."""
+
     @abstractmethod
     def target(self, directory: Path, server: str) -> str: ...
 
@@ -66,11 +74,15 @@ class RpcPeer(Peer):
             yield
 
     def connect(self, directory: Path) -> Client:
-        return RpcClient(lambda server: self.channel(self.target(directory, server)))
+        target = partial(self.target, directory)
+        program = partial(_program, self.library, directory, target("plain"))
+        return RpcClient(lambda server: self.channel(target(server)), program)
 
 
 class GrpcioPeer(RpcPeer):
     """grpcio over a Unix socket, or over TCP."""
+
+    library = "grpc"
 
     def __init__(self, scheme: str = "unix") -> None:
         self._scheme = scheme
@@ -104,6 +116,8 @@ def port_of(directory: Path, name: str) -> int:
 class LocalrpcPeer(RpcPeer):
     """localrpc over one of its transports; `query` is the options of its target."""
 
+    library = "localrpc"
+
     def __init__(self, scheme: str, query: str = "") -> None:
         self._scheme = scheme
         self._query = f"?{query}" if query else ""
@@ -131,8 +145,9 @@ class LocalrpcPeer(RpcPeer):
 
 
 class RpcClient(Client):
-    def __init__(self, dial: Callable[[str], grpc.Channel]) -> None:
+    def __init__(self, dial: Callable[[str], grpc.Channel], program: Callable[[int], Call]) -> None:
         self._dial = dial
+        self._program = program
         self._channels = ExitStack()
         self._channel = self._open("plain")
         self._stub = BenchStub(self._channel)
@@ -164,6 +179,11 @@ class RpcClient(Client):
         payload = noise(size)
         method: Any = self._channel.unary_unary(ECHO)
         return checked(self.driver, partial(method, payload), payload)
+
+    def program(self, size: int) -> Call:
+        call = self._program(size)
+        self.driver.once(call)
+        return call
 
     @contextmanager
     def chat(self, size: int) -> Iterator[Call]:
@@ -280,6 +300,35 @@ def _call_dressed(method: Any, request: bench_pb2.Echo) -> object:
     if len(call.trailing_metadata()) < len(PAIRS):
         raise RuntimeError("the server's metadata did not arrive")
     return response
+
+
+# `stubs` is a package of its own, because importing localrpc.bench would import localrpc.
+PROGRAM = """
+import sys
+import {library}
+from stubs.bench_localrpc import BenchStub
+from stubs.bench_pb2 import Echo
+
+request = Echo(payload=bytes(int(sys.argv[2])))
+with {library}.insecure_channel(sys.argv[1]) as channel:
+    answer = BenchStub(channel).Unary(request, timeout=10)
+sys.exit(answer != request)
+"""
+
+
+def _program(library: str, directory: Path, target: str, size: int) -> Call:
+    folder = directory / f"program-{os.getpid()}-{library}"
+    stubs = folder / "stubs"
+    stubs.mkdir(parents=True, exist_ok=True)
+    for name in ("bench_localrpc.py", "bench_pb2.py"):
+        shutil.copy(Path(__file__).with_name(name), stubs)
+    compileall.compile_dir(stubs, quiet=1)
+    program = folder / "program.py"
+    program.write_text(PROGRAM.format(library=library))
+    command = [sys.executable, str(program), target, str(size)]
+    # What it imports is compiled once, not with each start.
+    env = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return partial(subprocess.run, command, check=True, env=env)
 
 
 def _stop(server: grpc.Server) -> None:

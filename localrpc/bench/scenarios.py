@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -140,6 +141,26 @@ class Connect(Scenario):
 
 
 @dataclass(frozen=True)
+class Start(Scenario):
+    """A whole program: Python starts, makes one call, and ends."""
+
+    size: int
+    unit = "program"
+
+    @property
+    def beside(self) -> float:
+        return super().beside + 0.5  # its modules are compiled once
+
+    def measure(self, client: Client, slice_: Slice) -> Sample:
+        program = client.program(self.size)
+        watch, cpu = Stopwatch(slice_.server), _children_cpu()
+        taken = client.driver.repeat(program, slice_.seconds)
+        cpu = _children_cpu() - cpu
+        sample = watch.sample(len(taken))
+        return _with_latencies(replace(sample, client_cpu=sample.client_cpu + cpu), [taken])
+
+
+@dataclass(frozen=True)
 class Clients(Scenario):
     """Many clients of one server that call in turn: what each idle client costs the others."""
 
@@ -229,6 +250,11 @@ def _with_latencies(sample: Sample, taken: list[list[int]]) -> Sample:
     for one in taken:
         latencies.update(one)
     return replace(sample, latencies=latencies)
+
+
+def _children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _lasting(seconds: float) -> Callable[[], bool]:
@@ -326,6 +352,7 @@ MORE = _named(
     Chat("chat", "bidirectional streaming, 64 B, one answer each", 64),
     Idle("idle", "unary, 64 B, after 20 ms of silence", 64, 0.02),
     Connect("connect", "connect, one call of 64 B, close", 64),
+    Start("start", "a program that starts, makes one call of 64 B, ends", 64),
     Beside("beside-large", "unary, 64 B, beside another client's 64 MiB", 64, 64 * MIB),
 )
 

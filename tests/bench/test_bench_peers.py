@@ -63,6 +63,15 @@ def test_a_peer_has_samples_of_all_that_it_can_do(peers: list[str]) -> None:
         assert measured(results, peer) == {scenario.name for scenario in scenarios}
 
 
+def test_a_start_is_a_program_of_its_own() -> None:
+    results = run(["unix", "shm", "grpcio"], [KNOWN["start"]])
+    assert results.failures == {}
+    for peer in ("unix", "shm", "grpcio"):
+        sample = results.rounds["start"][0].samples[peer]
+        # No Python starts with less: the program's processor time is counted.
+        assert sample.client_cpu > 0.002 * sample.calls
+
+
 def test_floors_know_bytes_alone_and_protobuf_messages_alone() -> None:
     results = run(LINKS, [KNOWN["raw"], KNOWN["unary"]])
     assert results.failures == {}
