@@ -38,7 +38,7 @@ def test_arrays_travel_in_one_message_in_a_stream_and_bare(folder: Folder) -> No
         assert folder.repeat(page) == 1
 
 
-def test_calls_are_counted_traced_and_health_is_told(greeter: Folder) -> None:
+def test_the_recipes_for_metrics_traces_and_health_work(greeter: Folder) -> None:
     need(("py-grpc-prometheus", "grpcio-health-checking", "opentelemetry-distro"))
     page = ".docs/guides/observability.md"
     port = str(free_port())
