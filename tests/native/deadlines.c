@@ -11,14 +11,14 @@
 #define CALLS 100
 #define ROUNDS 20000
 
-static struct lr_engine engine = {.told_last = &engine.told};
+static struct lr_engine engine = {.ended_last = &engine.ended};
 static struct lr_call calls[CALLS];
 static int64_t deadlines[CALLS]; /* of a watched one; 0 none */
 static uint32_t order[CALLS], count; /* who is to be told */
 
 static void check(void)
 {
-	const struct lr_call *call = engine.told;
+	const struct lr_call *call = engine.ended;
 	int64_t next = 0;
 	uint32_t watched = 0;
 
@@ -31,21 +31,21 @@ static void check(void)
 			next = deadlines[i];
 	}
 	CHECK(watched == engine.nwatched && lr_next_deadline(&engine) == next);
-	for (uint32_t i = 0; i < count; i++, call = call->next_told)
-		CHECK(call == &calls[order[i]] && *call->at_told == call);
-	CHECK(!call && !*engine.told_last);
+	for (uint32_t i = 0; i < count; i++, call = call->next_ended)
+		CHECK(call == &calls[order[i]] && *call->at_ended == call);
+	CHECK(!call && !*engine.ended_last);
 }
 
 static void told(uint32_t which)
 {
 	uint32_t at = 0;
 
-	if (!calls[which].at_told) {
-		lr_told_push(&engine, &calls[which]);
+	if (!calls[which].at_ended) {
+		lr_ended_push(&engine, &calls[which]);
 		order[count++] = which;
 		return;
 	}
-	lr_told_drop(&engine, &calls[which]);
+	lr_ended_drop(&engine, &calls[which]);
 	while (order[at] != which)
 		at++;
 	memmove(&order[at], &order[at + 1], (--count - at) * sizeof *order);

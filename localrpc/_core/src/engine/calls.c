@@ -288,7 +288,7 @@ int lr_watch(struct lr_engine *e, uint64_t handle, int64_t deadline)
 	if (!call) {
 		r = LR_GONE;
 	} else if (!(call->state & CALL_WATCHED) &&
-		   ((call->state & CALL_TOLD) || call->life != LIVE ||
+		   ((call->state & CALL_REPORTED) || call->life != LIVE ||
 			   (deadline && lr_now() >= deadline))) {
 		r = LR_ENDED;
 	} else {

@@ -5,11 +5,11 @@ static bool end_here(struct lr_engine *e, struct lr_call *call, enum lr_event ev
 	const char *text, uint32_t len)
 {
 	struct iovec iov[2] = {{&code, sizeof code}, {(void *)(uintptr_t)text, len}};
-	bool told = call->life != LIVE && call->life != FINISHING;
+	bool over = call->life != LIVE && call->life != FINISHING;
 
 	if (lr_call_step(call, event) != 1)
 		return true;
-	if (!told)
+	if (!over)
 		lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, iov, 2);
 	return lr_call_ended_here(e, call);
 }

@@ -82,7 +82,7 @@ static void flush_posted(struct lr_conn *conn)
 }
 
 /* A server that stops may wait for this alone. */
-static void tell_if_sent(struct lr_conn *conn)
+static void report_if_sent(struct lr_conn *conn)
 {
 	if (conn->engine->draining && !lr_conn_unsent(conn))
 		lr_service_again(conn->engine);
@@ -116,7 +116,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 	} else if (r < 0) {
 		fall_silent(conn);
 	}
-	tell_if_sent(conn);
+	report_if_sent(conn);
 	return r;
 }
 
@@ -144,7 +144,7 @@ void lr_conn_pump(struct lr_conn *conn)
 		conn->link->ops->room(conn->link, 0);
 	if (conn->out)
 		flush_posted(conn);
-	tell_if_sent(conn);
+	report_if_sent(conn);
 	if (!conn->room_waiters || conn->out)
 		return;
 	if (!conn->dead && !conn->link->ops->room(conn->link, conn->room_need))

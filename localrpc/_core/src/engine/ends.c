@@ -44,10 +44,10 @@ bool lr_call_missed(const struct lr_call *call)
 	return w && !w->came_late && call->conn->engine->role == LR_CLIENT && lr_call_late(call);
 }
 
-static void tell(struct lr_engine *e, struct lr_call *call)
+static void report_end(struct lr_engine *e, struct lr_call *call)
 {
 	lr_call_unwatch(e, call);
-	lr_told_push(e, call);
+	lr_ended_push(e, call);
 	lr_service_again(e);
 }
 
@@ -55,8 +55,8 @@ bool lr_call_ended(struct lr_engine *e, struct lr_call *call)
 {
 	lr_wake(e, call->receiver);
 	lr_wake(e, call->sender);
-	if ((call->state & CALL_WATCHED) && !(call->state & CALL_TOLD))
-		tell(e, call);
+	if ((call->state & CALL_WATCHED) && !(call->state & CALL_REPORTED))
+		report_end(e, call);
 	if (call->place != DEFERRED)
 		return true;
 	lr_call_release(e, call);

@@ -84,7 +84,7 @@ enum lr_event {
 enum {
 	CALL_UNARY = 1 << 0,      /* lr_unary waits: the answer goes straight into its io */
 	CALL_WATCHED = 1 << 1,
-	CALL_TOLD = 1 << 2,       /* K_ENDED was given, or is queued */
+	CALL_REPORTED = 1 << 2,       /* K_ENDED was given, or is queued */
 	CALL_CREDIT_WANTED = 1 << 3,
 	CALL_ASKED_CREDIT = 1 << 4,
 	CALL_UNSEEN = 1 << 5,
@@ -119,7 +119,7 @@ struct lr_call {
 	struct lr_waiter *receiver, *sender;
 	uint32_t inside; /* threads that wait for something of this call */
 	struct lr_call *next; /* free or queued */
-	struct lr_call *next_told, **at_told; /* in e->told; it may be queued at once */
+	struct lr_call *next_ended, **at_ended; /* in e->ended; it may be queued at once */
 	struct lr_item *opened; /* while queued: metadata and message */
 	int32_t method;
 	uint32_t number; /* 0: its OPEN named the method, and `name` is that, unless we know it */
@@ -208,7 +208,7 @@ struct lr_engine {
 	pthread_mutex_t lock;
 	_Atomic uint32_t entering, entered; /* threads that wait for it; grows as they get it */
 	bool closed, stopping, refusing, going;
-	bool drained_told, draining; /* it waits until all is sent: tell the service thread */
+	bool drained_reported, draining; /* it waits until all is sent: tell the service thread */
 	bool rewatch; /* the service thread is to reckon its deadline again */
 	uint32_t yields, service_yields;
 	bool service_watches; /* a server's: the service thread hears events, or is about to */
@@ -247,7 +247,7 @@ struct lr_engine {
 	struct lr_conn *to_ring; /* ring its peer after the mutex is unlocked */
 
 	struct lr_call *queue, **queue_last; /* no worker has taken them yet */
-	struct lr_call *told, **told_last; /* ended, to be given by lr_service */
+	struct lr_call *ended, **ended_last; /* ended, to be given by lr_service */
 	struct lr_watched { int64_t deadline; struct lr_call *call; } *watched; /* deadlines.c */
 	uint32_t nwatched, watched_size;
 
@@ -431,8 +431,8 @@ void lr_queue_push(struct lr_engine *e, struct lr_call *call);
 void lr_queue_hold(struct lr_engine *e, struct lr_conn *conn);
 void lr_queue_resume(struct lr_engine *e, struct lr_conn *conn);
 struct lr_call *lr_queue_pop(struct lr_engine *e);
-void lr_told_push(struct lr_engine *e, struct lr_call *call);
-void lr_told_drop(struct lr_engine *e, struct lr_call *call);
+void lr_ended_push(struct lr_engine *e, struct lr_call *call);
+void lr_ended_drop(struct lr_engine *e, struct lr_call *call);
 
 /* ends.c. False: the call had no owner and was freed. */
 bool lr_call_ended(struct lr_engine *e, struct lr_call *call);

@@ -26,7 +26,7 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 	e->user_bytes = UINT64_MAX;
 	e->fork_generation = lr_fork_generation();
 	e->queue_last = &e->queue;
-	e->told_last = &e->told;
+	e->ended_last = &e->ended;
 	e->ready_last = &e->ready;
 	pthread_mutex_init(&e->lock, NULL);
 	e->watch_epoll = e->watch_kick = -1;

@@ -20,7 +20,7 @@ static bool unsent(const struct lr_engine *e)
 /* Has a server that stops no call left, and has every client taken all of its answers? */
 static bool drained(struct lr_engine *e)
 {
-	bool over = e->refusing && e->live == 0 && !e->drained_told;
+	bool over = e->refusing && e->live == 0 && !e->drained_reported;
 
 	e->draining = over && unsent(e); /* lr_conn_put() and lr_conn_pump() tell when that changes */
 	return over && !e->draining;
@@ -36,10 +36,10 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 	e->rewatch = false;
 	while ((call = lr_overdue(e))) {
 		lr_call_unwatch(e, call);
-		lr_told_push(e, call);
+		lr_ended_push(e, call);
 	}
-	if ((call = e->told)) {
-		lr_told_drop(e, call);
+	if ((call = e->ended)) {
+		lr_ended_drop(e, call);
 		io->call = lr_call_handle(call);
 		return LR_K_ENDED;
 	}
@@ -54,7 +54,7 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 		return LR_K_CONN_CLOSED;
 	}
 	if (drained(e)) {
-		e->drained_told = true;
+		e->drained_reported = true;
 		return LR_K_DRAINED;
 	}
 	if (e->service_yields) {

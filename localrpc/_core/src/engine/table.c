@@ -82,8 +82,8 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 		conn->by_slot[slot] = NULL;
 	if (call->state & CALL_WATCHED)
 		lr_call_unwatch(e, call);
-	if (call->at_told)
-		lr_told_drop(e, call);
+	if (call->at_ended)
+		lr_ended_drop(e, call);
 	while ((item = lr_item_pop(call)))
 		lr_item_free(conn, item);
 	if (call->status)
@@ -275,19 +275,19 @@ struct lr_call *lr_queue_pop(struct lr_engine *e)
 	return call;
 }
 
-void lr_told_push(struct lr_engine *e, struct lr_call *call)
+void lr_ended_push(struct lr_engine *e, struct lr_call *call)
 {
-	call->state |= CALL_TOLD;
-	call->next_told = NULL;
-	call->at_told = e->told_last;
-	*e->told_last = call;
-	e->told_last = &call->next_told;
+	call->state |= CALL_REPORTED;
+	call->next_ended = NULL;
+	call->at_ended = e->ended_last;
+	*e->ended_last = call;
+	e->ended_last = &call->next_ended;
 }
 
-void lr_told_drop(struct lr_engine *e, struct lr_call *call)
+void lr_ended_drop(struct lr_engine *e, struct lr_call *call)
 {
-	*call->at_told = call->next_told;
-	*(call->next_told ? &call->next_told->at_told : &e->told_last) = call->at_told;
-	call->next_told = NULL;
-	call->at_told = NULL;
+	*call->at_ended = call->next_ended;
+	*(call->next_ended ? &call->next_ended->at_ended : &e->ended_last) = call->at_ended;
+	call->next_ended = NULL;
+	call->at_ended = NULL;
 }
