@@ -14,17 +14,17 @@ void lr_conn_end(struct lr_conn *conn)
 void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool more)
 {
 	uint64_t cost = lr_cost(sizeof *out + out->header.length);
-	bool choked;
+	bool throttled;
 
 	if (more)
 		lr_conn_charge(conn, &conn->posted, cost);
 	else
 		lr_conn_refund(conn, &conn->posted, cost);
-	choked = conn->posted >= LR_MAX_POSTED;
-	if (choked == atomic_load_explicit(&conn->choked, memory_order_relaxed))
+	throttled = conn->posted >= LR_MAX_POSTED;
+	if (throttled == atomic_load_explicit(&conn->throttled, memory_order_relaxed))
 		return;
-	atomic_store_explicit(&conn->choked, choked, memory_order_relaxed);
-	if (choked) {
+	atomic_store_explicit(&conn->throttled, throttled, memory_order_relaxed);
+	if (throttled) {
 		lr_queue_hold(conn->engine, conn);
 		return;
 	}
@@ -49,9 +49,9 @@ static void drop_posted(struct lr_conn *conn)
 
 /* Frames that the peer sent before it closed are still read; the reader then ends the
  * connection. */
-static void fall_silent(struct lr_conn *conn)
+static void stop_sending(struct lr_conn *conn)
 {
-	conn->mute = true;
+	conn->send_failed = true;
 	drop_posted(conn);
 	lr_conn_ready(conn); /* no event tells of a fault of this side's own */
 	lr_nudge(conn->engine);
@@ -68,7 +68,7 @@ static void flush_posted(struct lr_conn *conn)
 		if (r == 0)
 			return;
 		if (r < 0) {
-			fall_silent(conn);
+			stop_sending(conn);
 			return;
 		}
 		lr_ring_later(conn);
@@ -96,7 +96,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 
 	if (conn->out)
 		flush_posted(conn);
-	if (conn->dead || conn->mute)
+	if (conn->dead || conn->send_failed)
 		return LR_CLOSED;
 	if (conn->out)
 		return 0;
@@ -114,7 +114,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 			lr_nudge(conn->engine);
 		}
 	} else if (r < 0) {
-		fall_silent(conn);
+		stop_sending(conn);
 	}
 	report_if_sent(conn);
 	return r;
@@ -126,12 +126,12 @@ static uint32_t wanted_room(const struct lr_conn *conn)
 	return conn->out ? conn->out->header.length : conn->room_need;
 }
 
-/* A choked one does not read, so it has to ask for the peer's end. True: that has come. */
+/* A throttled one does not read, so it has to ask for the peer's end. True: that has come. */
 bool lr_conn_look_over(struct lr_conn *conn)
 {
 	const struct lr_link_ops *ops = conn->link->ops;
 
-	if (lr_conn_choked(conn) && ops->over)
+	if (lr_conn_throttled(conn) && ops->over)
 		conn->eof_seen = ops->over(conn->link);
 	return conn->eof_seen;
 }

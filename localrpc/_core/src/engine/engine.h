@@ -29,7 +29,7 @@ enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 #define LR_IN_VAIN 8 /* so often in a row, and it is taken for a habit */
 #define LR_EVENTS 32 /* taken from epoll at once */
 #define LR_LONGEST (300000000000 * LR_MS) /* ten years: a longer timeout is none */
-#define LR_MAX_POSTED (1u << 20)       /* answers that a peer leaves unread, then it is choked */
+#define LR_MAX_POSTED (1u << 20)       /* answers that a peer leaves unread, then it is throttled */
 #define LR_OUTSIDE 16384 /* bytes that are worth to unlock the mutex for, and lock it again */
 
 /* ---- calls (table.c) ---- */
@@ -154,7 +154,7 @@ struct lr_conn {
 	uint32_t id, slot;
 	uint32_t refs; /* one of the table, one of the polled list, one per call */
 	bool dead, eof_seen;
-	bool mute; /* nothing can be sent; what the peer has sent is still read */
+	bool send_failed; /* nothing can be sent; what the peer has sent is still read */
 	bool polled, ready; /* polled.c; neither: idle */
 	int why; /* dead: LR_CLOSED or LR_PROTOCOL */
 	char reason[160];
@@ -170,9 +170,9 @@ struct lr_conn {
 	bool last_said;     /* client: and has said so, in its last GOAWAY */
 	struct lr_out *out, **out_last;
 	uint64_t posted;       /* the list out */
-	struct lr_call *held, **held_last; /* queued calls of a choked one: no worker takes them */
+	struct lr_call *held, **held_last; /* queued calls of a throttled one: no worker takes them */
 	uint32_t nheld;
-	_Atomic bool choked;   /* it does not read what we posted: we do not read what it sends */
+	_Atomic bool throttled;   /* it does not read what we posted: we do not read what it sends */
 	uint32_t room_waiters, room_need;
 	bool room_armed;
 	struct lr_call **by_slot; /* server: the peer's slot -> call */
@@ -365,9 +365,9 @@ static inline uint64_t lr_cost(uint64_t size)
  * A peer that leaves its answers unread gets no more of them: we stop reading
  * its frames until it has taken some. Its end is still seen.
  */
-static inline bool lr_conn_choked(const struct lr_conn *conn)
+static inline bool lr_conn_throttled(const struct lr_conn *conn)
 {
-	return atomic_load_explicit(&conn->choked, memory_order_relaxed) && !conn->eof_seen;
+	return atomic_load_explicit(&conn->throttled, memory_order_relaxed) && !conn->eof_seen;
 }
 
 /* Is something of it to be sent, and no thread waits for that? On a client leave.c sees to it. */

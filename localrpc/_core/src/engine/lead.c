@@ -145,7 +145,7 @@ void lr_lead_out(struct lr_engine *e)
 			pending = true;
 		else if (conn->link->lazy)
 			lazy = true;
-		else if (!conn->link->ops->arm(conn->link, 0) && !lr_conn_choked(conn))
+		else if (!conn->link->ops->arm(conn->link, 0) && !lr_conn_throttled(conn))
 			pending = true;
 		if (lr_conn_stuck(conn) && !lr_conn_arm_room(conn))
 			pending = true;

@@ -25,7 +25,7 @@ static bool make_idle(struct lr_conn *conn)
 		lr_conn_disarm_room(conn);
 	else if (!lr_conn_arm_room(conn))
 		return false;
-	if ((ops->arm(conn->link, 0) || lr_conn_choked(conn)) && !lr_conn_look_over(conn))
+	if ((ops->arm(conn->link, 0) || lr_conn_throttled(conn)) && !lr_conn_look_over(conn))
 		return true;
 	ops->disarm(conn->link);
 	return false;

@@ -21,7 +21,7 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 	struct lr_frame frame;
 	int r = 0;
 
-	while (!conn->dead && !lr_conn_choked(conn) && frames < LR_BURST && bytes < LR_BURST_BYTES &&
+	while (!conn->dead && !lr_conn_throttled(conn) && frames < LR_BURST && bytes < LR_BURST_BYTES &&
 	       (r = ops->peek(conn->link, &frame)) == 1) {
 		const char *why = "";
 
@@ -148,7 +148,7 @@ void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n)
 		if (kind == EVENT_SOCKET)
 			peer_socket(conn);
 		else if (kind == EVENT_PIDFD || (events[i].events & EPOLLHUP))
-			conn->eof_seen = true; /* also by a choked one, which nobody reads */
+			conn->eof_seen = true; /* also by a throttled one, which nobody reads */
 		else
 			lr_conn_look_over(conn);
 		/* Whoever took the edge may be gone before it reads. */

@@ -124,7 +124,7 @@ static bool begun(const struct lr_call *call)
 
 /*
  * A message that nobody shall wait for: the peer may read nothing at present, and who
- * sends may have others to tell. Well before the peer is choked for it.
+ * sends may have others to tell. Well before the peer is throttled for it.
  */
 static bool may_post(const struct lr_call *call, int flags, bool big)
 {

@@ -135,7 +135,7 @@ static bool tell_leader(struct lr_engine *e, const struct epoll_event *event)
 	if (!conn || conn->dead)
 		return true;
 	if (kind != EVENT_BELL || event->events & (EPOLLHUP | EPOLLERR) ||
-	    !(conn->polled || conn->ready) || lr_conn_choked(conn))
+	    !(conn->polled || conn->ready) || lr_conn_throttled(conn))
 		return false;
 	atomic_store(&conn->link->edge, true);
 	return true;

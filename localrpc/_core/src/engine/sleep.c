@@ -100,7 +100,7 @@ int lr_let_run(struct lr_engine *e)
 	sched_yield();
 	for (uint32_t i = 0; i < e->npolled && !found; i++) {
 		const struct lr_conn *conn = e->polled[i];
-		found = !lr_conn_choked(conn) && conn->link->ops->poll(conn->link);
+		found = !lr_conn_throttled(conn) && conn->link->ops->poll(conn->link);
 	}
 	e->yield_misses = found ? 0 : e->yield_misses + 1;
 	if (lr_now() - start > LONG_YIELD) {
@@ -137,7 +137,7 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 
 	for (uint32_t turn = 1;; turn++) {
 		for (uint32_t i = 0; i < e->npolled; i++)
-			if (!lr_conn_choked(e->polled[i]) &&
+			if (!lr_conn_throttled(e->polled[i]) &&
 			    e->polled[i]->link->ops->poll(e->polled[i]->link)) {
 				e->spin_misses = 0;
 				return 1;
@@ -226,7 +226,7 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 					atomic_load(conn->link->futex), true);
 			}
 			armed = ops->arm(conn->link, how);
-			quiet = (armed || lr_conn_choked(conn)) && lr_conn_arm_room(conn) &&
+			quiet = (armed || lr_conn_throttled(conn)) && lr_conn_arm_room(conn) &&
 				!lr_conn_look_over(conn);
 		}
 		i++;

@@ -213,7 +213,7 @@ void lr_queue_push(struct lr_engine *e, struct lr_call *call)
 	lr_call_step(call, QUEUE);
 	call->next = NULL;
 	lr_conn_charge(conn, &conn->queued, CALL_COST);
-	if (lr_conn_choked(conn)) {
+	if (lr_conn_throttled(conn)) {
 		*conn->held_last = call;
 		conn->held_last = &call->next;
 		conn->nheld++;
