@@ -205,9 +205,9 @@ static void look(struct lr_link *link)
 			link->ops->over(link);
 		break;
 	default:
-		/* A thread that has nudged itself does not sleep. */
+		/* A thread that has interrupted itself does not sleep. */
 		if (link->ops->wait && link->ops->may_wait(link)) {
-			link->ops->nudge(link);
+			link->ops->interrupt(link);
 			CHECK(link->ops->wait(link) >= LR_CLOSED);
 		}
 	}

@@ -89,7 +89,7 @@ static bool oddity(uint8_t which)
 	case 0: /* an end in the middle */
 		put((const uint8_t *)"", 0, posix ? 0 : 1);
 		return true;
-	case 1: /* a nudge that is not ours */
+	case 1: /* an interrupt that is not ours */
 		put((const uint8_t *)"", 0, 2);
 		return false;
 	case 2:

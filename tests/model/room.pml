@@ -5,7 +5,7 @@
  * for at least as much as its record needs (ring_arm_room); while it waits it may
  * be told to ask for more. The reader rings when its head has come to room_at
  * (ring_consume). Each side has one bell, sticky, and what rings it without
- * need (a frame the other way, a kick) is the nudge.
+ * need (a frame the other way, a kick) is the interrupt.
  *
  * Must hold: room_rung is the room epoch, odd, only after a ring in that epoch,
  * and likewise for rung; and when nothing can move, everything has been sent and
@@ -205,7 +205,7 @@ active proctype Reader()
 	od
 }
 
-#ifdef NUDGE
+#ifdef INTERRUPT
 active proctype Nudge()
 {
 	bell[WRITER] = true

@@ -32,7 +32,7 @@ void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool m
 	/* What it sent meanwhile was left where it lay, and no edge tells of it again. */
 	atomic_store(&conn->link->edge, true);
 	lr_conn_ready(conn);
-	lr_nudge(conn->engine);
+	lr_request_read(conn->engine);
 }
 
 static void drop_posted(struct lr_conn *conn)
@@ -54,7 +54,7 @@ static void stop_sending(struct lr_conn *conn)
 	conn->send_failed = true;
 	drop_posted(conn);
 	lr_conn_ready(conn); /* no event tells of a fault of this side's own */
-	lr_nudge(conn->engine);
+	lr_request_read(conn->engine);
 }
 
 static void flush_posted(struct lr_conn *conn)
@@ -111,7 +111,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 		if (conn->link->unfinished && (!conn->room_armed || !conn->polled)) {
 			/* Whoever leads may sleep without a look at the room for the rest. */
 			lr_conn_ready(conn);
-			lr_nudge(conn->engine);
+			lr_request_read(conn->engine);
 		}
 	} else if (r < 0) {
 		stop_sending(conn);
@@ -258,5 +258,5 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	}
 	lr_service_again(e);
 	/* Let whoever leads drop it, and the table's reference with it. */
-	lr_nudge(e);
+	lr_request_read(e);
 }

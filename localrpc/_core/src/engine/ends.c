@@ -66,7 +66,7 @@ bool lr_call_ended(struct lr_engine *e, struct lr_call *call)
 bool lr_call_ended_here(struct lr_engine *e, struct lr_call *call)
 {
 	if (e->leader && (e->leader == call->receiver || e->leader == call->sender))
-		lr_nudge(e);
+		lr_request_read(e);
 	return lr_call_ended(e, call);
 }
 

@@ -268,8 +268,8 @@ struct lr_engine {
 	int watch_epoll, watch_kick; /* a client's thread that watches for its leader: watch.c */
 	pthread_t watcher;
 	bool watched_by_thread, no_watcher, watch_over, no_futexes;
-	int64_t nudge_at;   /* the watcher's to do then, 0: never */
-	int64_t watch_until; /* when it looks at that again, 0: never */
+	int64_t wake_leader_at; /* when the watcher kicks the leader, 0: never */
+	int64_t watch_until;    /* when the watcher checks that again, 0: never */
 	bool left_behind; /* something may wait for room: whoever leaves last sees to it */
 	pthread_t flusher;
 	bool flushes, flush_over;
@@ -334,9 +334,9 @@ void lr_wake(struct lr_engine *e, struct lr_waiter *w);
 void lr_wake_worker(struct lr_engine *e);
 void lr_wake_all(struct lr_engine *e);
 void lr_kick_leader(struct lr_engine *e);
-void lr_nudge(struct lr_engine *e); /* somebody must look at the connections */
+void lr_request_read(struct lr_engine *e); /* wake one thread, to read the connections */
 void lr_service_ring(struct lr_engine *e);
-void lr_service_alarm(struct lr_engine *e); /* somebody must look, but only if it takes long */
+void lr_service_alarm(struct lr_engine *e); /* ring it later, unless a leader is back by then */
 void lr_service_again(struct lr_engine *e); /* lr_service looks for events again */
 
 /* deadlines.c */

@@ -166,7 +166,7 @@ static int64_t add(struct lr_engine *e, struct lr_link *link, uint64_t peer_wind
 	if (link->signo)
 		atomic_store_explicit(&e->signo, link->signo, memory_order_relaxed);
 	lr_conn_ready(conn);
-	lr_nudge(e);
+	lr_request_read(e);
 	id = conn->id; /* outside the mutex it may have ended already, and be freed */
 	lr_leave(e);
 	return id;

@@ -29,7 +29,7 @@ static void append(struct lr_conn *conn, struct lr_out *out)
 	lr_conn_count_posted(conn, out, true);
 	conn->engine->left_behind = true;
 	lr_conn_ready(conn);
-	lr_nudge(conn->engine);
+	lr_request_read(conn->engine);
 }
 
 /* A call ends without its other frames (lr_call_post()); without these nothing is left but the end

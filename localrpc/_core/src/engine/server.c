@@ -257,7 +257,7 @@ void lr_yield(struct lr_engine *e)
 	if (w)
 		lr_wake(e, w);
 	else if (e->leader)
-		lr_nudge(e);
+		lr_request_read(e);
 	lr_leave(e);
 }
 

@@ -256,7 +256,7 @@ void lr_queue_resume(struct lr_engine *e, struct lr_conn *conn)
 	conn->nheld = 0;
 	lr_wake_worker(e);
 	if (!e->leader)
-		lr_nudge(e);
+		lr_request_read(e);
 }
 
 struct lr_call *lr_queue_pop(struct lr_engine *e)

@@ -42,7 +42,7 @@ void lr_kick_leader(struct lr_engine *e)
 		lr_futex_wake(&e->kicked);
 		break;
 	case IN_LINK:
-		e->slept_in->ops->nudge(e->slept_in);
+		e->slept_in->ops->interrupt(e->slept_in);
 		break;
 	case ON_EPOLL:
 		if (write(e->kick_fd, &one, sizeof one) < 0)
@@ -94,7 +94,7 @@ void lr_service_again(struct lr_engine *e)
 			lr_wake(e, w);
 }
 
-void lr_nudge(struct lr_engine *e)
+void lr_request_read(struct lr_engine *e)
 {
 	if (e->leader)
 		lr_kick_leader(e);

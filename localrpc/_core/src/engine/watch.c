@@ -9,7 +9,7 @@
  * over, and only a deadline before that wakes it.
  *
  * SYNC no-lost-kick holds for who sleeps in a link as for who sleeps on epoll: a
- * nudge stays in the link until it is read there.
+ * interrupt stays in the link until it is read there.
  *
  * A leader that sleeps on futexes waits for any of several words to change: a bell
  * of each polled connection, which lies in shared memory and is the ringer's to write,
@@ -46,18 +46,18 @@ static void kick_watcher(struct lr_engine *e)
 		return; /* full: kicked already */
 }
 
-/* What the leader is to be told, and until when there is nothing more. */
+/* Kick the leader after an event or at its deadline; set when to check again. */
 static void look(struct lr_engine *e, bool heard)
 {
-	bool late = e->nudge_at && lr_now() >= e->nudge_at;
+	bool late = e->wake_leader_at && lr_now() >= e->wake_leader_at;
 
 	if (late)
-		e->nudge_at = 0;
+		e->wake_leader_at = 0;
 	if (heard)
 		atomic_store(&e->look, 1);
 	if (e->leader && (heard || late))
 		lr_kick_leader(e);
-	e->watch_until = e->nudge_at;
+	e->watch_until = e->wake_leader_at;
 }
 
 static void *watch(void *arg)
@@ -141,7 +141,7 @@ bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline)
 	e->slept_in = conn->link;
 	if (e->role == LR_SERVER)
 		return true;
-	e->nudge_at = deadline;
+	e->wake_leader_at = deadline;
 	if (deadline && (!e->watch_until || deadline < e->watch_until)) {
 		e->watch_until = deadline;
 		kick_watcher(e);

@@ -45,12 +45,13 @@ struct lr_link_ops {
 	/* Announce that the reader sleeps. False: something is there, do not. */
 	bool (*arm)(struct lr_link *link, uint32_t sleeper);
 	void (*disarm)(struct lr_link *link);
-	/* Sleep in what the link is made of, without arm(), until something comes, and take
-	 * it in; where that is cheaper than to ask the kernel first. 1 something may be
-	 * there, 0 nudge(), LR_AGAIN a signal. NULL: no link of this kind can. */
+	/* Block in the link's own receive call until bytes come, and take them: without arm(),
+	 * if that is cheaper than epoll. 1: there may be a frame; 0: interrupt() ended the wait;
+	 * LR_AGAIN: a signal. NULL: links of this kind cannot. */
 	bool (*may_wait)(const struct lr_link *link);
 	int (*wait)(struct lr_link *link);
-	void (*nudge)(struct lr_link *link); /* any thread; kept for a wait() that is to come */
+	/* End a wait(); any thread. If none is in progress, the next wait() returns at once. */
+	void (*interrupt)(struct lr_link *link);
 	/* 1: taken whole (the link finishes it); 0: no room; LR_CLOSED. Sets link->ring_due
 	 * if the peer's reader has to be woken. */
 	int (*send)(struct lr_link *link, struct lr_header *header, const struct iovec *iov,

@@ -9,7 +9,7 @@
  *
  * The descriptor that we read blocks, so that the reader can wait in the queue; who
  * will not wait says so with a time that is over. A message handed to who waits wakes
- * nobody who polls. A nudge is an empty message of its own priority, to ourselves.
+ * nobody who polls. An interrupt is an empty message of its own priority, to ourselves.
  *
  * The calls are made by number, because they are in another library before
  * glibc 2.34.
@@ -24,8 +24,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define NUDGE 2    /* the priority of a nudge */
-#define ENDED 0400 /* the mode of a queue that has its end */
+#define INTERRUPT 2 /* the priority of an interrupt */
+#define ENDED 0400  /* the mode of a queue that has its end */
 
 struct queues {
 	struct lr_byte_channel channel; /* bell_fd: what we read; room_fd: what we write */
@@ -110,7 +110,7 @@ static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, 
 		got = get(ch->bell_fd, at, room, &priority, &now_or_not);
 		if (got >= 0)
 			took_one(ch);
-	} while (got < 0 ? errno == EINTR : priority == NUDGE);
+	} while (got < 0 ? errno == EINTR : priority == INTERRUPT);
 	if (got < 0 && errno == ETIMEDOUT && !has_ended_full(ch)) {
 		((struct queues *)ch)->in_a_row = 0;
 		return 0;
@@ -130,12 +130,12 @@ static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
 	if (got < 0)
 		return errno == EINTR ? LR_AGAIN : LR_CLOSED;
 	took_one(ch);
-	return priority == NUDGE ? 0 : received(ch, got);
+	return priority == INTERRUPT ? 0 : received(ch, got);
 }
 
-static void queue_nudge(struct lr_byte_channel *ch)
+static void queue_interrupt(struct lr_byte_channel *ch)
 {
-	put(ch->bell_fd, "", 0, NUDGE); /* full: nobody waits for something to come */
+	put(ch->bell_fd, "", 0, INTERRUPT); /* full: nobody waits for something to come */
 }
 
 static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, int count)
@@ -214,7 +214,7 @@ static const struct lr_byte_channel_ops queue_ops = {
 	.read = queue_read,
 	.write = queue_write,
 	.wait = queue_wait,
-	.nudge = queue_nudge,
+	.interrupt = queue_interrupt,
 	.writable = queue_writable,
 	.gone = queue_gone,
 	.unread = queue_unread,

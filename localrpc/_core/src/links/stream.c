@@ -213,10 +213,10 @@ static int stream_wait(struct lr_link *link)
 	return 1;
 }
 
-static void stream_nudge(struct lr_link *link)
+static void stream_interrupt(struct lr_link *link)
 {
 	struct lr_byte_channel *ch = STREAM(link)->channel;
-	ch->ops->nudge(ch);
+	ch->ops->interrupt(ch);
 }
 
 static int stream_send(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
@@ -284,7 +284,7 @@ static const struct lr_link_ops stream_ops = {
 	.disarm = stream_disarm,
 	.may_wait = stream_may_wait,
 	.wait = stream_wait,
-	.nudge = stream_nudge,
+	.interrupt = stream_interrupt,
 	.send = stream_send,
 	.room = stream_room,
 	.arm_room = stream_arm_room,

@@ -32,7 +32,7 @@ struct lr_byte_channel_ops {
 	/* As of a link: bytes, 0, LR_AGAIN, LR_CLOSED. NULL: it cannot; may_wait: nor can it now. */
 	ssize_t (*wait)(struct lr_byte_channel *ch, uint8_t *at, size_t room);
 	bool (*may_wait)(const struct lr_byte_channel *ch);
-	void (*nudge)(struct lr_byte_channel *ch);
+	void (*interrupt)(struct lr_byte_channel *ch);
 	void (*hang_up)(struct lr_byte_channel *ch);
 	void (*close)(struct lr_byte_channel *ch);
 };

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define TYPE 1
-#define NUDGE 2 /* the type of an empty message to ourselves, to whoever waits in the queue */
+#define INTERRUPT 2 /* the type of an empty message to ourselves, to whoever waits in the queue */
 
 enum { RESTING, OUT, BACK, DISMISSED };
 
@@ -80,7 +80,7 @@ static void *carry(void *argument)
 		if (receives)
 			do
 				done = msgrcv(q->rx, p->load, q->channel.grain, 0, 0);
-			while (done == 0 && p->load->type == NUDGE);
+			while (done == 0 && p->load->type == INTERRUPT);
 		else
 			done = msgsnd(q->tx, p->load, (size_t)p->size, 0);
 		if (done < 0 && errno == EINTR)
@@ -143,7 +143,7 @@ static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, 
 	}
 	do
 		got = msgrcv(q->rx, load, ch->grain, 0, IPC_NOWAIT);
-	while (got < 0 ? errno == EINTR : load->type == NUDGE);
+	while (got < 0 ? errno == EINTR : load->type == INTERRUPT);
 	if (got < 0 && errno == ENOMSG) {
 		*emptied = true;
 		return 0;
@@ -167,7 +167,7 @@ static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
 	(void)room; /* at least the grain */
 	if (got < 0)
 		return errno == EINTR ? LR_AGAIN : LR_CLOSED;
-	if (q->in->type == NUDGE)
+	if (q->in->type == INTERRUPT)
 		return 0;
 	if (got == 0)
 		return LR_CLOSED;
@@ -175,11 +175,11 @@ static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
 	return got;
 }
 
-static void queue_nudge(struct lr_byte_channel *ch)
+static void queue_interrupt(struct lr_byte_channel *ch)
 {
-	struct load nudge = {.type = NUDGE};
+	struct load interrupt = {.type = INTERRUPT};
 
-	while (msgsnd(((struct queues *)ch)->rx, &nudge, 0, IPC_NOWAIT) < 0 && errno == EINTR)
+	while (msgsnd(((struct queues *)ch)->rx, &interrupt, 0, IPC_NOWAIT) < 0 && errno == EINTR)
 		; /* full: nobody waits for something to come */
 }
 
@@ -304,7 +304,7 @@ static const struct lr_byte_channel_ops queue_ops = {
 	.arm = queue_arm,
 	.wait = queue_wait,
 	.may_wait = queue_may_wait,
-	.nudge = queue_nudge,
+	.interrupt = queue_interrupt,
 	.hang_up = queue_hang_up,
 	.close = queue_close,
 };
