@@ -175,7 +175,7 @@ static void read_frame(struct lr_link *link)
 	} else if (r == LR_CLOSED) {
 		CHECK((ended && want == 0) || odd || hung_up);
 	} else {
-		/* A look may be too short, but no thread sleeps then: a porter brings what comes, or
+		/* A look may be too short, but no thread sleeps then: a helper brings what comes, or
 		 * arming sees it. */
 		CHECK(r == 0);
 		if (want && !odd && !hung_up && !link->lazy)

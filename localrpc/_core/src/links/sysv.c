@@ -1,19 +1,18 @@
 /*
  * sysv.c - a byte channel: two System V message queues, one for each direction.
  *
- * Such a queue is no descriptor, so nothing can be waited for beside it. While
- * a side is awake it tries without blocking. Who has nothing else to wait for
- * sleeps in msgrcv(2); who has, sends a porter out before it sleeps: a thread that
- * blocks in msgrcv(2) and rings an eventfd with what it got. A message that finds
- * the queue full is left to a second one, in msgsnd(2). Each has one load, which
- * belongs to it while it is OUT and to us otherwise:
+ * Such a queue is not a descriptor, so a thread cannot wait for it and for something else.
+ * While a side is awake it tries without blocking. A thread that waits for nothing else
+ * sleeps in msgrcv(2). Any other starts a helper thread before it sleeps, which blocks in
+ * msgrcv(2) and rings an eventfd when it has a message. If the queue is full, a second
+ * helper sends the message with msgsnd(2). Each helper has one message, which belongs to
+ * the helper while it is BUSY and to the link otherwise:
  *
- *	RESTING -> OUT (we send it) -> BACK (it got something, or is done) -> RESTING
+ *	IDLE -> BUSY (the link gives it a task) -> DONE (it has received) -> IDLE
  *
- * An empty message is the end of its direction, and so is a queue that is gone.
- * Who hangs up removes the queue it reads, so that the peer's sends fail, and the
- * other unless something in it is still to be read: then that is the peer's to
- * remove.
+ * The sender goes from BUSY to IDLE. An empty message is the end of its direction, and so is
+ * a removed queue. A side that hangs up removes the queue it reads, so that the peer's sends
+ * fail, and the other queue too unless it still holds messages: then the peer removes it.
  */
 #include "stream.h"
 
@@ -24,30 +23,30 @@
 #include <unistd.h>
 
 #define TYPE 1
-#define INTERRUPT 2 /* the type of an empty message to ourselves, to whoever waits in the queue */
+#define INTERRUPT 2 /* the type of an empty message to ourselves, which ends a wait */
 
-enum { RESTING, OUT, BACK, DISMISSED };
+enum { IDLE, BUSY, DONE, STOPPED };
 
-struct load {
+struct message {
 	long type;
 	uint8_t data[];
 };
 
-struct porter {
+struct helper {
 	struct queues *of;
 	_Atomic uint32_t state;
-	bool hired;
+	bool started;
 	pthread_t thread;
-	struct load *load;
-	ssize_t size; /* of the load; receiver: negative when the queue is gone */
+	struct message *message;
+	ssize_t size; /* of the message; receiver: negative when the queue is gone */
 };
 
 struct queues {
-	struct lr_byte_channel channel; /* bell_fd: an eventfd of ours, rung by the porters */
+	struct lr_byte_channel channel; /* bell_fd: an eventfd of ours, rung by the helpers */
 	int rx, tx;
 	size_t size; /* of the largest message we send */
-	struct porter receiver, sender;
-	struct load *in, *out; /* ours: the reader's without a lock, the writer's */
+	struct helper receiver, sender;
+	struct message *in, *out; /* ours: the reader's without a lock, the writer's */
 	bool hung_up;
 	int pidfd; /* the link's */
 	uint32_t fork_generation;
@@ -62,101 +61,101 @@ static void ring(struct queues *q)
 		return; /* its count is at the top: rung already */
 }
 
-static void *carry(void *argument)
+static void *run_helper(void *argument)
 {
-	struct porter *p = argument;
+	struct helper *p = argument;
 	struct queues *q = p->of;
 	bool receives = p == &q->receiver;
 	uint32_t state;
 	ssize_t done;
 
 	for (;;) {
-		uint32_t out = OUT;
-		while ((state = atomic_load(&p->state)) != OUT) {
-			if (state == DISMISSED)
+		uint32_t out = BUSY;
+		while ((state = atomic_load(&p->state)) != BUSY) {
+			if (state == STOPPED)
 				return NULL;
 			lr_futex_wait(&p->state, state, 0);
 		}
 		if (receives)
 			do
-				done = msgrcv(q->rx, p->load, q->channel.grain, 0, 0);
-			while (done == 0 && p->load->type == INTERRUPT);
+				done = msgrcv(q->rx, p->message, q->channel.grain, 0, 0);
+			while (done == 0 && p->message->type == INTERRUPT);
 		else
-			done = msgsnd(q->tx, p->load, (size_t)p->size, 0);
+			done = msgsnd(q->tx, p->message, (size_t)p->size, 0);
 		if (done < 0 && errno == EINTR)
-			continue; /* the load is still to be carried */
+			continue; /* the message is still to be sent or received */
 		p->size = done;
-		/* SYNC no-lost-load: state, then the bell; who is about to sleep on the
-		 * bell looks at the state first, in queue_arm() and queue_writable(). */
-		if (!atomic_compare_exchange_strong(&p->state, &out, receives ? BACK : RESTING))
+		/* SYNC no-lost-message: we store the state, then ring; a thread that is about to
+		 * sleep on the bell loads the state first, in queue_arm() and queue_writable(). */
+		if (!atomic_compare_exchange_strong(&p->state, &out, receives ? DONE : IDLE))
 			return NULL;
 		ring(q);
 	}
 }
 
-static bool hire(struct porter *p)
+static bool start_helper(struct helper *p)
 {
-	if (p->hired)
+	if (p->started)
 		return true;
-	if (!p->load && !(p->load = malloc(sizeof *p->load + LR_SYSV_MAX)))
+	if (!p->message && !(p->message = malloc(sizeof *p->message + LR_SYSV_MAX)))
 		return false;
-	p->hired = lr_start_thread(&p->thread, carry, p, 64 << 10) == 0;
-	return p->hired;
+	p->started = lr_start_thread(&p->thread, run_helper, p, 64 << 10) == 0;
+	return p->started;
 }
 
-static void send_out(struct porter *p)
+static void give_task(struct helper *p)
 {
-	atomic_store(&p->state, OUT);
+	atomic_store(&p->state, BUSY);
 	lr_futex_wake(&p->state);
 }
 
-/* The queue it waits at has been removed, or it rests. */
-static void dismiss(struct porter *p)
+/* The queue that it blocks on has been removed, or it is idle. */
+static void stop_helper(struct helper *p)
 {
-	if (p->hired) {
-		atomic_store(&p->state, DISMISSED);
+	if (p->started) {
+		atomic_store(&p->state, STOPPED);
 		lr_futex_wake(&p->state);
 		pthread_join(p->thread, NULL);
 	}
-	free(p->load);
+	free(p->message);
 }
 
 static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied)
 {
 	struct queues *q = (struct queues *)ch;
-	struct load *load = q->in;
+	struct message *message = q->in;
 	ssize_t got;
 
 	(void)room; /* at least the grain */
 	*emptied = false;
 	switch (atomic_load(&q->receiver.state)) {
-	case OUT:
-		*emptied = true; /* whatever comes, it brings, with a ring */
+	case BUSY:
+		*emptied = true; /* the helper receives the next message, and rings */
 		return 0;
-	case BACK:
-		load = q->receiver.load;
+	case DONE:
+		message = q->receiver.message;
 		got = q->receiver.size;
 		if (got > 0)
-			memcpy(at, load->data, (size_t)got);
-		atomic_store(&q->receiver.state, RESTING);
+			memcpy(at, message->data, (size_t)got);
+		atomic_store(&q->receiver.state, IDLE);
 		return got > 0 ? got : LR_CLOSED;
 	}
 	do
-		got = msgrcv(q->rx, load, ch->grain, 0, IPC_NOWAIT);
-	while (got < 0 ? errno == EINTR : load->type == INTERRUPT);
+		got = msgrcv(q->rx, message, ch->grain, 0, IPC_NOWAIT);
+	while (got < 0 ? errno == EINTR : message->type == INTERRUPT);
 	if (got < 0 && errno == ENOMSG) {
 		*emptied = true;
 		return 0;
 	}
 	if (got <= 0)
 		return LR_CLOSED;
-	memcpy(at, load->data, (size_t)got);
+	memcpy(at, message->data, (size_t)got);
 	return got;
 }
 
 static bool queue_may_wait(const struct lr_byte_channel *ch)
 {
-	return atomic_load(&((const struct queues *)ch)->receiver.state) == RESTING;
+	return atomic_load(&((const struct queues *)ch)->receiver.state) == IDLE;
 }
 
 static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
@@ -177,10 +176,10 @@ static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
 
 static void queue_interrupt(struct lr_byte_channel *ch)
 {
-	struct load interrupt = {.type = INTERRUPT};
+	struct message interrupt = {.type = INTERRUPT};
 
 	while (msgsnd(((struct queues *)ch)->rx, &interrupt, 0, IPC_NOWAIT) < 0 && errno == EINTR)
-		; /* full: nobody waits for something to come */
+		; /* full: no thread waits for a message */
 }
 
 static bool queue_arm(struct lr_byte_channel *ch)
@@ -188,14 +187,14 @@ static bool queue_arm(struct lr_byte_channel *ch)
 	struct queues *q = (struct queues *)ch;
 
 	switch (atomic_load(&q->receiver.state)) {
-	case OUT:
+	case BUSY:
 		return true;
-	case BACK:
+	case DONE:
 		return false;
 	}
-	if (!hire(&q->receiver))
-		return false; /* no thread to be had: go on without sleep */
-	send_out(&q->receiver);
+	if (!start_helper(&q->receiver))
+		return false; /* no thread could be started: go on without sleep */
+	give_task(&q->receiver);
 	return true;
 }
 
@@ -207,7 +206,7 @@ static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, 
 
 	if (q->hung_up)
 		return LR_CLOSED;
-	while (left.count && atomic_load(&q->sender.state) != OUT) {
+	while (left.count && atomic_load(&q->sender.state) != BUSY) {
 		size_t size = lr_left_copy(&left, q->out->data, q->size);
 		long r;
 
@@ -215,10 +214,10 @@ static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, 
 		do
 			r = msgsnd(q->tx, q->out, size, IPC_NOWAIT);
 		while (r < 0 && errno == EINTR);
-		if (r < 0 && errno == EAGAIN && hire(&q->sender)) {
-			memcpy(q->sender.load, q->out, sizeof *q->out + size);
+		if (r < 0 && errno == EAGAIN && start_helper(&q->sender)) {
+			memcpy(q->sender.message, q->out, sizeof *q->out + size);
 			q->sender.size = (ssize_t)size;
-			send_out(&q->sender);
+			give_task(&q->sender);
 		} else if (r < 0) {
 			return done || errno == EAGAIN ? (ssize_t)done : LR_CLOSED;
 		}
@@ -230,10 +229,10 @@ static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, 
 
 static bool queue_writable(struct lr_byte_channel *ch)
 {
-	return atomic_load(&((struct queues *)ch)->sender.state) != OUT;
+	return atomic_load(&((struct queues *)ch)->sender.state) != BUSY;
 }
 
-/* A queue takes what nobody will read, so ask before a call opens. */
+/* A queue takes messages that no process will read, so check before a call opens. */
 static bool queue_gone(struct lr_byte_channel *ch)
 {
 	return lr_exited(((struct queues *)ch)->pidfd);
@@ -249,7 +248,7 @@ static void queue_hang_up(struct lr_byte_channel *ch)
 {
 	struct queues *q = (struct queues *)ch;
 	struct timespec pause = {0, 100 * LR_US};
-	struct load end = {.type = TYPE};
+	struct message end = {.type = TYPE};
 	struct msqid_ds ds;
 	int patience = 200;
 
@@ -267,7 +266,7 @@ static void queue_hang_up(struct lr_byte_channel *ch)
 		nanosleep(&pause, NULL);
 	}
 	msgctl(q->tx, IPC_RMID, NULL);
-	ring(q); /* whoever sleeps is to see the end */
+	ring(q); /* wake a sleeping thread of this side, so that it sees the end */
 }
 
 static void queue_close(struct lr_byte_channel *ch)
@@ -279,11 +278,11 @@ static void queue_close(struct lr_byte_channel *ch)
 		queue_hang_up(ch);
 		if (queue_gone(ch) || !queue_writable(ch))
 			msgctl(q->tx, IPC_RMID, NULL);
-		dismiss(&q->receiver);
-		dismiss(&q->sender);
-		/* While the peer has something to read, the record is for whoever finds
-		 * it dead. We remove our queue, then look at the peer's; it does the
-		 * same: at least one of us sees both gone. */
+		stop_helper(&q->receiver);
+		stop_helper(&q->sender);
+		/* While the peer has messages to read, keep the record: a process that finds the
+		 * peer dead needs it to remove the queue. Each side removes its own queue, then
+		 * looks at the other's, so at least one side sees that both are removed. */
 		if (q->record && msgctl(q->tx, IPC_STAT, &ds) < 0)
 			unlink(q->record);
 	}
@@ -349,7 +348,7 @@ struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int
 	return lr_stream_new(&q->channel, pidfd, spin_us, error, error_size);
 }
 
-/* ---- what Python needs of System V: it has no module for it ---- */
+/* ---- System V queues for Python, which has no module for them ---- */
 
 int lr_msgget(int key, int create)
 {
@@ -368,7 +367,7 @@ int lr_msgctl_stat(int id, struct lr_msgq *facts)
 
 	if (msgctl(id, IPC_STAT, &ds) < 0)
 		return -errno;
-	/* Who made it: the owner is what msgctl(2) has last been told. */
+	/* The creator: the owner can be changed with msgctl(2). */
 	facts->uid = ds.msg_perm.cuid;
 	facts->gid = ds.msg_perm.cgid;
 	facts->mode = ds.msg_perm.mode;
@@ -379,31 +378,31 @@ int lr_msgctl_stat(int id, struct lr_msgq *facts)
 
 int lr_msgsnd(int id, const char *data, uint32_t size)
 {
-	struct load *load = malloc(sizeof *load + size);
+	struct message *message = malloc(sizeof *message + size);
 	int r;
 
-	if (!load)
+	if (!message)
 		return -ENOMEM;
-	load->type = TYPE;
-	memcpy(load->data, data, size);
-	r = msgsnd(id, load, size, IPC_NOWAIT) < 0 ? -errno : 0;
-	free(load);
+	message->type = TYPE;
+	memcpy(message->data, data, size);
+	r = msgsnd(id, message, size, IPC_NOWAIT) < 0 ? -errno : 0;
+	free(message);
 	return r;
 }
 
 int lr_msgrcv(int id, char *data, uint32_t room, int wait)
 {
-	struct load *load = malloc(sizeof *load + room);
+	struct message *message = malloc(sizeof *message + room);
 	ssize_t got;
 
-	if (!load)
+	if (!message)
 		return -ENOMEM;
-	/* Cut what is too long: it would stay, and nobody get past it. */
-	got = msgrcv(id, load, room, 0, MSG_NOERROR | (wait ? 0 : IPC_NOWAIT));
+	/* Cut a message that is too long: otherwise it would block the queue. */
+	got = msgrcv(id, message, room, 0, MSG_NOERROR | (wait ? 0 : IPC_NOWAIT));
 	if (got < 0)
 		got = -errno;
 	else
-		memcpy(data, load->data, (size_t)got);
-	free(load);
+		memcpy(data, message->data, (size_t)got);
+	free(message);
 	return (int)got;
 }
