@@ -50,7 +50,7 @@ byte cursor, epoch, said, rang; /* rang: in which epoch a ring was completed las
 bool bell1, bell2, eof1, eof2; /* edges in the two epoll sets */
 bool asleep1;                  /* a thread sleeps in the first */
 bool pending[4];               /* the signal, by thread */
-bool work, kick, look, eof_seen, closed, changed;
+bool work, kick, check_epoll, eof_seen, closed, changed;
 byte leader, queue, first;
 bool parked[3], woken[3];
 
@@ -218,7 +218,7 @@ inline pass_on()
 #endif
 	atomic {
 		if
-		:: !quiet || queue || look || eof_seen -> work = true
+		:: !quiet || queue || check_epoll || eof_seen -> work = true
 		:: else
 		fi;
 		leave()
@@ -236,8 +236,8 @@ inline pass_on()
 inline wait(me)
 {
 	if
-	:: atomic { look -> look = false; bell1 = false }
-	:: atomic { !look && !reading -> reading = true; pending[me] = false };
+	:: atomic { check_epoll -> check_epoll = false; bell1 = false }
+	:: atomic { !check_epoll && !reading -> reading = true; pending[me] = false };
 		if
 		:: kick -> reading = false
 		:: atomic { !kick -> skip };
@@ -333,7 +333,7 @@ next:
 		bell2 = false;
 		eof2 = false;
 		work = false;
-		look = true;
+		check_epoll = true;
 		if
 		:: leader != NO_THREAD -> goto next
 		:: else -> changed = false

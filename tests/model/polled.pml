@@ -149,7 +149,7 @@ inline look_at(c)
 	fi
 }
 
-/* lr_hear: a connection without a place is looked at in the queue. */
+/* lr_take_events: a connection without a place is looked at in the queue. */
 inline hear()
 {
 	for (one : 0 .. CONNS - 1) {

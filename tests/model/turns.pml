@@ -186,7 +186,7 @@ inline drain()
 	od
 }
 
-/* lr_hear */
+/* lr_take_events */
 inline hear()
 {
 	do
@@ -225,7 +225,7 @@ inline sleep()
 	:: quiet -> atomic { events -> hear() }
 	:: else
 	fi;
-	/* lr_awake */
+	/* lr_disarm_polled */
 	atomic {
 		do
 		:: i < npolled -> disarm(polled[i]); i++

@@ -238,7 +238,7 @@ static void two_answers_before_the_end(void)
 	close(peer);
 	event.data.u64 = (uint64_t)client->conns[0]->id << 8 | EVENT_BELL;
 	CHECK(lr_enter(client) == 0);
-	lr_hear(client, &event, 1);
+	lr_take_events(client, &event, 1);
 	lr_leave(client);
 	for (int i = 0; i < 2; i++)
 		CHECK(receive_for(calls[i]) == LR_K_STATUS);

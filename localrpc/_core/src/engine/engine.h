@@ -160,7 +160,7 @@ struct lr_conn {
 	char reason[160];
 	bool faulty; /* its reason is a fault of this system's, and not the peer's end */
 	uint64_t peer_window;
-	int64_t heard;      /* coarse time of the last frame */
+	int64_t last_frame_at;      /* coarse time of the last frame */
 	uint32_t idle_sleeps;
 	/* What it makes us keep, in bytes of memory: lr_cost(). */
 	uint64_t queued;    /* what its calls have not taken */
@@ -231,7 +231,7 @@ struct lr_engine {
 	uint32_t nready;
 	uint32_t turn, ready_turns; /* who is read next: polled[turn], then so many ready ones */
 	uint32_t oldest_polled; /* polled[oldest_polled] is the next candidate for removal */
-	uint32_t unheard;           /* frames read since epoll was asked */
+	uint32_t frames_since_epoll;           /* frames read since epoll was asked */
 	uint32_t conn_generation;
 	struct lr_conn *dead_conns; /* dead, and the table still has its reference */
 	bool over;      /* nobody will sleep any more, once those who do are out */
@@ -262,8 +262,8 @@ struct lr_engine {
 	_Atomic int signo; /* the leader reads it before it has the mutex */
 	uint32_t spin_misses;
 	uint32_t yield_misses, yield_pause, yield_skip, short_yields;
-	int64_t looked_around; /* the leader's, when it always spins */
-	_Atomic uint32_t kicked, sleeping, look;
+	int64_t last_epoll_check; /* the leader's, when it always spins */
+	_Atomic uint32_t kicked, sleeping, check_epoll;
 	struct lr_link *slept_in;    /* by the leader that sleeps IN_LINK */
 	int watch_epoll, watch_kick; /* a client's thread that watches for its leader: watch.c */
 	pthread_t watcher;
@@ -521,8 +521,8 @@ void lr_remove_dead(struct lr_engine *e); /* by the leader, or while no thread l
 /* read.c: the leader's. */
 int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */
 bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
-void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n);
-void lr_awake(struct lr_engine *e); /* disarm the polled connections: the leader reads them now */
+void lr_take_events(struct lr_engine *e, const struct epoll_event *events, int n);
+void lr_disarm_polled(struct lr_engine *e); /* disarm the polled connections: the leader reads them now */
 
 /* watch.c */
 /* The leader's questions. */

@@ -31,10 +31,10 @@ static int64_t wait_limit(const struct lr_waiter *w, int64_t deadline, bool *cut
 }
 
 /* Nobody sleeps before the next read, so it is to see for itself what has come. */
-static void distrust(struct lr_engine *e)
+static void assume_data(struct lr_engine *e)
 {
 	if (e->stats.conns > e->npolled + e->nready)
-		atomic_store(&e->look, 1);
+		atomic_store(&e->check_epoll, 1);
 	for (uint32_t i = 0; i < e->npolled; i++)
 		atomic_store(&e->polled[i]->link->edge, true);
 }
@@ -43,15 +43,15 @@ static void distrust(struct lr_engine *e)
  * For a caller that does not wait, or no longer: all that has come. Epoll tells of LR_EVENTS
  * at a time, and a look that begins among the polled ones may end among the ready ones.
  */
-static void last_look(struct lr_engine *e, struct lr_waiter *w)
+static void read_everything(struct lr_engine *e, struct lr_waiter *w)
 {
 	uint32_t rounds = (uint32_t)(e->stats.conns / LR_EVENTS) + 2;
 
-	distrust(e);
+	assume_data(e);
 	do
 		lr_drain(e, w);
 	while (!lr_ready(e, w) && --rounds &&
-		(e->ready || atomic_load_explicit(&e->look, memory_order_relaxed)));
+		(e->ready || atomic_load_explicit(&e->check_epoll, memory_order_relaxed)));
 }
 
 /* Read for everybody until w has what it wants. */
@@ -68,7 +68,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		tx_wanted = lr_pump(e);
 		if (lr_ready(e, w))
 			return 1;
-		if (n || e->ready || atomic_load_explicit(&e->look, memory_order_relaxed)) {
+		if (n || e->ready || atomic_load_explicit(&e->check_epoll, memory_order_relaxed)) {
 			if (deadline && lr_now_coarse() >= deadline)
 				return LR_TIMEOUT; /* others may have frames for ever */
 			lr_yield_mutex(e);
@@ -82,7 +82,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		else if (!lr_may_sleep && !tx_wanted && lr_may_let_run(e))
 			budget = 1, r = lr_let_run(e);
 		if (r == LR_AGAIN)
-			atomic_store(&e->look, 1);
+			atomic_store(&e->check_epoll, 1);
 		if (r == LR_AGAIN && !lr_is_main_thread())
 			r = 1;
 		if (r == 0) {
@@ -105,12 +105,12 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		e->stats.spins += budget > 0;
 		e->stats.sleeps += slept;
 		atomic_store(&e->kicked, 0);
-		lr_hear(e, events, n > 0 ? n : 0);
-		lr_awake(e);
+		lr_take_events(e, events, n > 0 ? n : 0);
+		lr_disarm_polled(e);
 		if (lr_ready(e, w))
 			return 1;
 		if (r == LR_TIMEOUT || (r == LR_AGAIN && !w->ignores_signals)) {
-			last_look(e, w);
+			read_everything(e, w);
 			return lr_ready(e, w) ? 1 : r;
 		}
 	}
@@ -136,7 +136,7 @@ static void take_lead(struct lr_engine *e, struct lr_waiter *w)
 void lr_lead_out(struct lr_engine *e)
 {
 	bool pending = e->queue || e->ready ||
-		       atomic_load_explicit(&e->look, memory_order_relaxed);
+		       atomic_load_explicit(&e->check_epoll, memory_order_relaxed);
 	bool lazy = false;
 
 	for (uint32_t i = 0; i < e->npolled; i++) {
@@ -217,7 +217,7 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		if (deadline == 1 || (deadline && lr_now() >= deadline)) {
 			if (!e->leader) {
 				take_lead(e, w);
-				last_look(e, w);
+				read_everything(e, w);
 				lr_pump(e);
 				leave_lead(e);
 			}

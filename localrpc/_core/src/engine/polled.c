@@ -57,7 +57,7 @@ void lr_polled_fill(struct lr_engine *e)
 	if (e->ready && e->npolled == LR_POLLED) {
 		/* One is asked at a time, so that a look costs no more with many than with few. */
 		uint32_t at = e->oldest_polled++ % LR_POLLED;
-		if (lr_now_coarse() - e->polled[at]->heard > SILENT)
+		if (lr_now_coarse() - e->polled[at]->last_frame_at > SILENT)
 			lr_polled_leave(e, at);
 	}
 	while (e->ready && e->npolled < LR_POLLED) {

@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define UNHEARD 64 /* frames, and epoll is asked what the others have */
+#define FRAMES_PER_EPOLL 64 /* frames, and epoll is asked what the others have */
 
 /* A batch is being filled: what has come already goes with it. */
 static bool takes_more(const struct lr_waiter *w)
@@ -34,7 +34,7 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 		ops->consume(conn->link);
 		e->stats.frames_in++;
 		if (!frames++)
-			conn->heard = lr_now_coarse();
+			conn->last_frame_at = lr_now_coarse();
 		bytes += frame.h.length;
 		conn->idle_sleeps = 0;
 		if (lr_ready(e, w) && !takes_more(w))
@@ -45,7 +45,7 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 	else if (!conn->dead && (r < 0 || (r == 0 && conn->eof_seen)))
 		lr_conn_end(conn);
 	*count += (int)frames + conn->dead; /* an end is something, too: look again */
-	e->unheard += frames;
+	e->frames_since_epoll += frames;
 	return (frames || conn->dead) && lr_ready(e, w);
 }
 
@@ -55,14 +55,14 @@ static void ask_epoll(struct lr_engine *e)
 	struct epoll_event events[LR_EVENTS];
 	int n;
 
-	if (!atomic_exchange(&e->look, 0) &&
-	    (e->unheard < UNHEARD || e->stats.conns <= e->npolled + e->nready))
+	if (!atomic_exchange(&e->check_epoll, 0) &&
+	    (e->frames_since_epoll < FRAMES_PER_EPOLL || e->stats.conns <= e->npolled + e->nready))
 		return;
 	n = lr_wait_events(e->epoll_fd, events, LR_EVENTS, 1, NULL);
 	if (n == LR_EVENTS) /* there may be more, and nobody rings for those again */
-		atomic_store(&e->look, 1);
-	e->unheard = 0;
-	lr_hear(e, events, n > 0 ? n : 0);
+		atomic_store(&e->check_epoll, 1);
+	e->frames_since_epoll = 0;
+	lr_take_events(e, events, n > 0 ? n : 0);
 }
 
 /* Each has its turn: the polled ones, then as many as are ready, then the polled ones again. */
@@ -128,7 +128,7 @@ static void peer_socket(struct lr_conn *conn)
 		conn->eof_seen = true;
 }
 
-void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n)
+void lr_take_events(struct lr_engine *e, const struct epoll_event *events, int n)
 {
 	uint64_t count;
 
@@ -157,7 +157,7 @@ void lr_hear(struct lr_engine *e, const struct epoll_event *events, int n)
 	}
 }
 
-void lr_awake(struct lr_engine *e)
+void lr_disarm_polled(struct lr_engine *e)
 {
 	for (uint32_t i = 0; i < e->npolled; i++) {
 		e->polled[i]->link->ops->disarm(e->polled[i]->link);

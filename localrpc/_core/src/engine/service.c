@@ -75,7 +75,7 @@ static bool promote(struct lr_engine *e)
 		/* It reads, or rings again when it goes out. */
 		switch (atomic_load(&e->sleeping)) {
 		case IN_LINK: /* what comes there it has */
-			if (!atomic_load(&e->look))
+			if (!atomic_load(&e->check_epoll))
 				return false;
 			break;
 		case ON_FUTEXES:
@@ -181,7 +181,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 				    sizeof count) < 0)
 				continue; /* taken back meanwhile */
 			if (!tell_leader(e, &events[i]))
-				atomic_store(&e->look, 1);
+				atomic_store(&e->check_epoll, 1);
 		}
 		if (work || n > 0)
 			e->service_in_vain = promote(e) ? 0 : e->service_in_vain + 1;

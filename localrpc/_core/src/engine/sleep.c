@@ -17,7 +17,7 @@
 #define SHORT_YIELDS 4096       /* after so many the pause is halved */
 #define IDLE_AFTER 8       /* sleeps without a frame */
 #define SILENT (1000 * LR_MS) /* a server that always spins may sleep then */
-#define LOOK_AROUND LR_MS     /* how often who always spins asks epoll and Python */
+#define EPOLL_CHECK LR_MS     /* how often who always spins asks epoll and Python */
 
 /*
  * ?wakeup=spin: a client's thread that awaits something of a call spins until
@@ -27,7 +27,7 @@ static bool spins_always(const struct lr_engine *e, const struct lr_waiter *w,
 	const struct lr_conn *conn, int64_t now)
 {
 	return conn->link->spin == LR_SPIN_ALWAYS && w->wants != WANT_SERVICE &&
-	       (e->role == LR_CLIENT || now - conn->heard < SILENT);
+	       (e->role == LR_CLIENT || now - conn->last_frame_at < SILENT);
 }
 
 int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w)
@@ -46,7 +46,7 @@ int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w)
 		uint16_t peer = atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed);
 		int64_t spin = conn->link->spin < 0 ? SPIN : conn->link->spin;
 
-		if (peer && peer != cpu && now - conn->heard < LATELY && spin > budget)
+		if (peer && peer != cpu && now - conn->last_frame_at < LATELY && spin > budget)
 			budget = spin;
 	}
 	if (budget && e->spin_misses >= SPIN_MISSES && (e->spin_misses++ & 7))
@@ -55,7 +55,7 @@ int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w)
 }
 
 /*
- * Does a peer whom we have heard of late run on this CPU, so that spinning only keeps
+ * Does a peer whom we have last_frame_at of late run on this CPU, so that spinning only keeps
  * it away? Who sleeps in the link has no more to do for a sleep than for a look.
  */
 static bool beside_peer(const struct lr_engine *e)
@@ -67,7 +67,7 @@ static bool beside_peer(const struct lr_engine *e)
 		const struct lr_conn *conn = e->polled[i];
 		const struct lr_link_ops *ops = conn->link->ops;
 
-		if (conn->link->spin && now - conn->heard < LATELY &&
+		if (conn->link->spin && now - conn->last_frame_at < LATELY &&
 		    atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed) == cpu &&
 		    !(ops->may_wait && ops->may_wait(conn->link)))
 			return true;
@@ -143,7 +143,7 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 				return 1;
 			}
 		if (atomic_load_explicit(&e->kicked, memory_order_relaxed) ||
-		    atomic_load_explicit(&e->look, memory_order_relaxed))
+		    atomic_load_explicit(&e->check_epoll, memory_order_relaxed))
 			return 1;
 		lr_relax();
 		if (turn & 15)
@@ -157,8 +157,8 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 			/* Whoever is to answer may wait for this very CPU. */
 			if (now - start > SPIN || shares_cpu(e, lr_cpu()))
 				sched_yield();
-			if (now - e->looked_around > LOOK_AROUND) {
-				e->looked_around = now;
+			if (now - e->last_epoll_check > EPOLL_CHECK) {
+				e->last_epoll_check = now;
 				return LR_AGAIN;
 			}
 			if (tx_wanted)
@@ -205,7 +205,7 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	if (atomic_load(&e->kicked) || e->ready || e->dead_conns)
 		quiet = false;
 	/* Epoll would tell us again what somebody saw there; nothing else will. */
-	if (where != ON_EPOLL && atomic_load(&e->look))
+	if (where != ON_EPOLL && atomic_load(&e->check_epoll))
 		quiet = false;
 	for (uint32_t i = 0; quiet && i < e->npolled;) {
 		struct lr_conn *conn = e->polled[i];

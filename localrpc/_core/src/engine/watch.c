@@ -25,9 +25,9 @@
  *			its own lock, does not let the sleeper in. An older ring only
  *			ends the sleep early.
  *	a kick		SYNC no-lost-kick, as before; and the kernel compares kicked.
- *	epoll		who hears an event stores look, then kicks, under the mutex;
- *			the leader, under the mutex, loads look after it said that it
- *			sleeps on futexes. Who leads next finds look set too.
+ *	epoll		a thread that takes an event stores check_epoll, then kicks, with
+ *			the mutex; the leader, with the mutex, loads check_epoll after it
+ *			stored that it sleeps on futexes. The next leader sees it, too.
  *	the watcher	a server's leader sleeps so only while service_watches, which
  *			lr_service clears with a kick before it leaves its set.
  */
@@ -47,15 +47,15 @@ static void kick_watcher(struct lr_engine *e)
 }
 
 /* Kick the leader after an event or at its deadline; set when to check again. */
-static void look(struct lr_engine *e, bool heard)
+static void kick_if_due(struct lr_engine *e, bool event)
 {
 	bool late = e->wake_leader_at && lr_now() >= e->wake_leader_at;
 
 	if (late)
 		e->wake_leader_at = 0;
-	if (heard)
-		atomic_store(&e->look, 1);
-	if (e->leader && (heard || late))
+	if (event)
+		atomic_store(&e->check_epoll, 1);
+	if (e->leader && (event || late))
 		lr_kick_leader(e);
 	e->watch_until = e->wake_leader_at;
 }
@@ -68,12 +68,12 @@ static void *watch(void *arg)
 
 	for (;;) {
 		int n = lr_wait_events(e->watch_epoll, events, 2, until, NULL);
-		bool heard = false;
+		bool event = false;
 		uint64_t count;
 
 		for (int i = 0; i < n; i++)
 			if (events[i].data.u64 != EVENT_KICK)
-				heard = true;
+				event = true;
 			else if (read(e->watch_kick, &count, sizeof count) < 0)
 				continue;
 		pthread_mutex_lock(&e->lock);
@@ -81,7 +81,7 @@ static void *watch(void *arg)
 			pthread_mutex_unlock(&e->lock);
 			return NULL;
 		}
-		look(e, heard);
+		kick_if_due(e, event);
 		until = e->watch_until;
 		pthread_mutex_unlock(&e->lock);
 	}

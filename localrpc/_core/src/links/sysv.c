@@ -70,7 +70,7 @@ static void *run_helper(void *argument)
 	ssize_t done;
 
 	for (;;) {
-		uint32_t out = BUSY;
+		uint32_t busy = BUSY;
 		while ((state = atomic_load(&p->state)) != BUSY) {
 			if (state == STOPPED)
 				return NULL;
@@ -87,7 +87,7 @@ static void *run_helper(void *argument)
 		p->size = done;
 		/* SYNC no-lost-message: we store the state, then ring; a thread that is about to
 		 * sleep on the bell loads the state first, in queue_arm() and queue_writable(). */
-		if (!atomic_compare_exchange_strong(&p->state, &out, receives ? DONE : IDLE))
+		if (!atomic_compare_exchange_strong(&p->state, &busy, receives ? DONE : IDLE))
 			return NULL;
 		ring(q);
 	}
