@@ -124,8 +124,8 @@ static const char *of_connection(struct wire *w, const struct lr_header *h,
 	uint32_t number;
 
 	if (h->type == LR_T_GOAWAY) {
-		w->last_said = h->flags & LR_F_END;
-		return w->last_said && h->length != 8 ? "a last GOAWAY without its number" : NULL;
+		w->last_goaway_came = h->flags & LR_F_END;
+		return w->last_goaway_came && h->length != 8 ? "a last GOAWAY without its number" : NULL;
 	}
 	number = lr_read32(payload);
 	w->name_bytes += h->length - 4;
@@ -146,7 +146,7 @@ const char *wire_check(struct wire *w, const struct lr_header *h, const uint8_t 
 
 	if (why)
 		return why;
-	if (w->last_said)
+	if (w->last_goaway_came)
 		return "a frame after the last GOAWAY";
 	if (!h->call)
 		return of_connection(w, h, payload);

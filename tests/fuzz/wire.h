@@ -20,7 +20,7 @@ struct wire {
 	uint32_t used;
 	uint8_t methods[LR_MAX_NAMES / 8];
 	uint32_t name_bytes;
-	bool last_said;
+	bool last_goaway_came;
 };
 
 /* NULL, or what is wrong with the frame. */

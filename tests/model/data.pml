@@ -8,7 +8,7 @@
  *
  * The reading process is a server: two workers take turns to lead, a handler
  * may never come back, and the service thread promotes a parked worker or leads
- * itself (lr_wait, lr_sleep, lr_lead_out, promote). The bell is an edge in two
+ * itself (lr_wait, lr_sleep, lr_lead_arm, promote). The bell is an edge in two
  * epoll sets, the leader's first; with SIGNAL it is a signal to the thread that
  * armed. That lr_service_ring and lr_kick_leader lose nothing is taken for
  * granted here: kick.pml has them.
@@ -214,7 +214,7 @@ inline pass_on()
 	atomic { wake_first(); leave() }
 #else
 #ifndef LEAD_OUT_UNARMED
-	arm(NO_THREAD); /* lr_lead_out */
+	arm(NO_THREAD); /* lr_lead_arm */
 #endif
 	atomic {
 		if

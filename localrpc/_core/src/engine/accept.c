@@ -86,7 +86,7 @@ static int place(struct lr_conn *conn, struct lr_call *call, uint64_t wire,
 }
 
 /* A queued or just opened call, into the hands of a worker. */
-static void hand_over(struct lr_call *call, struct lr_io *io, const uint8_t *data, uint32_t head,
+static void give_to_worker(struct lr_call *call, struct lr_io *io, const uint8_t *data, uint32_t head,
 	uint64_t size)
 {
 	io->call = lr_call_handle(call);
@@ -121,11 +121,11 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 		else if (call->method < 0)
 			call->method = call->conn->names[call->number].id;
 		if (opened) {
-			hand_over(call, io, opened->data, opened->count, opened->size);
+			give_to_worker(call, io, opened->data, opened->count, opened->size);
 			call->opened = NULL;
 			lr_item_free(call->conn, opened);
 		} else {
-			hand_over(call, io, NULL, 0, 0); /* deferred: Python knows the rest */
+			give_to_worker(call, io, NULL, 0, 0); /* deferred: Python knows the rest */
 		}
 		return 1;
 	}
@@ -142,7 +142,7 @@ static void post_reset(struct lr_conn *conn, uint64_t call, int flags, uint32_t 
 	lr_conn_post(conn, LR_T_RESET, flags, call, iov, 2);
 }
 
-static void turn_away(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call, int flags,
+static void reject_call(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call, int flags,
 	uint32_t code, const char *text)
 {
 	post_reset(conn, call->wire, flags, code, text);
@@ -184,7 +184,7 @@ static bool refuse(struct lr_engine *e, struct lr_conn *conn, struct lr_call *ca
 			(long long)user->uid, (long long)e->user_calls);
 	else
 		return false;
-	turn_away(e, conn, call, e->refusing ? LR_F_UNSEEN : 0, e->refusing ? 14 : 8, text);
+	reject_call(e, conn, call, e->refusing ? LR_F_UNSEEN : 0, e->refusing ? 14 : 8, text);
 	return true;
 }
 
@@ -239,7 +239,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		call->method = conn->names[number].id;
 	else if (!name_call(e, call, f->payload + 20, from - 20)) {
 		lr_over_memory(conn, text, sizeof text);
-		turn_away(e, conn, call, 0, 8, text);
+		reject_call(e, conn, call, 0, 8, text);
 		return 0;
 	}
 	/* From now on, and not from when a worker has time for it. */
@@ -262,7 +262,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		r = lr_message(e, call, f, at, why);
 		if (r == LR_NOMEM) {
 			lr_over_memory(conn, text, sizeof text);
-			turn_away(e, conn, call, 0, 8, text);
+			reject_call(e, conn, call, 0, 8, text);
 			return 0;
 		}
 		if (r < 0) {
@@ -282,16 +282,16 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	else
 		at = f->h.length;
 	if (w && w->wants == WANT_CALL && w->io->kind == 0 && !e->queue && at - from <= w->io->cap) {
-		hand_over(call, w->io, f->payload + from, head, at - from);
+		give_to_worker(call, w->io, f->payload + from, head, at - from);
 		return 0;
 	}
 	if (!lr_conn_may_queue(conn, at - from + sizeof *call)) {
 		lr_over_memory(conn, text, sizeof text);
-		turn_away(e, conn, call, 0, 8, text);
+		reject_call(e, conn, call, 0, 8, text);
 		return 0;
 	}
 	if (!(call->opened = lr_item_new(conn, LR_K_CALL, f->payload + from, at - from))) {
-		turn_away(e, conn, call, 0, 8, no_memory);
+		reject_call(e, conn, call, 0, 8, no_memory);
 		return 0;
 	}
 	call->opened->count = head;

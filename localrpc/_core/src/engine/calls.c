@@ -108,7 +108,7 @@ static void copy_outside(struct lr_engine *e, void *to, const void *from, uint64
 }
 
 /* The leader may be copying into the memory that is to change hands: some microseconds. */
-static struct lr_item *first_at_rest(struct lr_engine *e, struct lr_call *call)
+static struct lr_item *first_not_busy(struct lr_engine *e, struct lr_call *call)
 {
 	while (call->first && call->first->busy) {
 		lr_unlock(e);
@@ -130,7 +130,7 @@ static int keep(struct lr_engine *e, struct lr_call *call, struct lr_waiter *w, 
 	struct lr_item *item;
 
 	for (;;) {
-		item = first_at_rest(e, call);
+		item = first_not_busy(e, call);
 		if (w->amount || !item || item->kind != LR_K_BIG || item->mem != dest) {
 			free(own);
 			return w->amount == 1;
@@ -190,7 +190,7 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 	w.came_late = lr_call_late(call);
 	call->receiver = &w;
 	lr_call_hold(call);
-	item = first_at_rest(e, call);
+	item = first_not_busy(e, call);
 	if (!item || item->kind != LR_K_BIG) {
 		r = LR_ENDED; /* a reset has taken it away meanwhile */
 	} else if (item == call->big) {

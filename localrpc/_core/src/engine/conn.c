@@ -107,7 +107,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 		lr_ring_later(conn);
 		conn->engine->stats.frames_out++;
 		if (conn->link->unfinished)
-			conn->engine->left_behind = true;
+			conn->engine->unsent_left = true;
 		if (conn->link->unfinished && (!conn->room_armed || !conn->polled)) {
 			/* Whoever leads may sleep without a look at the room for the rest. */
 			lr_conn_ready(conn);
@@ -203,7 +203,7 @@ void lr_conn_disarm_room(struct lr_conn *conn)
 	link->ops->disarm_room(link);
 }
 
-static void die_with(struct lr_conn *conn, struct lr_call *call)
+static void end_with_link(struct lr_conn *conn, struct lr_call *call)
 {
 	if (!call->life || call->conn != conn || lr_call_step(call, LINK_DIED) != 1)
 		return;
@@ -243,11 +243,11 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	 * and again must not have the calls of all others walked each time. */
 	if (e->role == LR_CLIENT)
 		for (uint32_t i = 0; i < e->ncalls; i++)
-			die_with(conn, e->calls[i]);
+			end_with_link(conn, e->calls[i]);
 	else
 		for (uint32_t i = 0; i < conn->by_slot_size; i++)
 			if (conn->by_slot[i])
-				die_with(conn, conn->by_slot[i]);
+				end_with_link(conn, conn->by_slot[i]);
 	for (struct lr_waiter *w = e->first; w; w = w->next)
 		if (w->conn == conn)
 			lr_wake(e, w);

@@ -162,7 +162,7 @@ static int on_goaway(struct lr_engine *e, struct lr_conn *conn, const struct lr_
 			*why = "a last GOAWAY frame that counts more calls than there were";
 			return LR_PROTOCOL;
 		}
-		conn->last_said = true;
+		conn->last_goaway_came = true;
 	}
 	e->going = true;
 	lr_service_again(e);

@@ -27,7 +27,7 @@ bool lr_call_unseen(const struct lr_call *call)
 		return true;
 	if (call->life != DEAD || !call->mark)
 		return false;
-	if (conn->last_said)
+	if (conn->last_goaway_came)
 		return call->ordinal > conn->begun;
 	return conn->link->ops->unseen(conn->link, call->mark);
 }

@@ -26,7 +26,7 @@ enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 #define LR_BURST 256 /* frames of one connection before the next has its turn */
 #define LR_BURST_BYTES (256u << 10) /* or so many bytes */
 #define LR_WAKES 32
-#define LR_IN_VAIN 8 /* so often in a row, and it is taken for a habit */
+#define LR_USELESS_WAKES 8 /* so often in a row, and it is taken for a habit */
 #define LR_EVENTS 32 /* taken from epoll at once */
 #define LR_LONGEST (300000000000 * LR_MS) /* ten years: a longer timeout is none */
 #define LR_MAX_POSTED (1u << 20)       /* answers that a peer leaves unread, then it is throttled */
@@ -167,7 +167,7 @@ struct lr_conn {
 	uint64_t named;     /* its methods' names */
 	uint64_t opens;     /* OPEN frames, sent or received */
 	uint64_t begun;     /* up to which of them the server has taken them up */
-	bool last_said;     /* client: and has said so, in its last GOAWAY */
+	bool last_goaway_came;     /* client: and has said so, in its last GOAWAY */
 	struct lr_out *out, **out_last;
 	uint64_t posted;       /* the list out */
 	struct lr_call *held, **held_last; /* queued calls of a throttled one: no worker takes them */
@@ -209,7 +209,7 @@ struct lr_engine {
 	_Atomic uint32_t entering, entered; /* threads that wait for it; grows as they get it */
 	bool closed, stopping, refusing, going;
 	bool drained_reported, draining; /* it waits until all is sent: tell the service thread */
-	bool rewatch; /* the service thread is to reckon its deadline again */
+	bool recheck_deadlines; /* the service thread is to reckon its deadline again */
 	uint32_t yields, service_yields;
 	bool service_watches; /* a server's: the service thread hears events, or is about to */
 
@@ -258,7 +258,7 @@ struct lr_engine {
 	int service_epoll, service_kick; /* the server's service thread sleeps here */
 	int service_alarm; /* a timer, for handlers beside links that are not armed meanwhile */
 	bool alarm_set;
-	uint32_t service_in_vain; /* wake-ups in a row for which there was nothing to do */
+	uint32_t useless_wakes; /* wake-ups in a row for which there was nothing to do */
 	_Atomic int signo; /* the leader reads it before it has the mutex */
 	uint32_t spin_misses;
 	uint32_t yield_misses, yield_pause, yield_skip, short_yields;
@@ -270,7 +270,7 @@ struct lr_engine {
 	bool watched_by_thread, no_watcher, watch_over, no_futexes;
 	int64_t wake_leader_at; /* when the watcher kicks the leader, 0: never */
 	int64_t watch_until;    /* when the watcher checks that again, 0: never */
-	bool left_behind; /* something may wait for room: whoever leaves last sees to it */
+	bool unsent_left; /* something may wait for room: whoever leaves last sees to it */
 	pthread_t flusher;
 	bool flushes, flush_over;
 	_Atomic uint32_t flush_wanted;
@@ -532,15 +532,15 @@ void lr_watch_end(struct lr_engine *e); /* without the mutex */
 
 /* sleep.c: the leader's, without the mutex. */
 int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w);
-bool lr_may_let_run(struct lr_engine *e);
-int lr_let_run(struct lr_engine *e);
+bool lr_may_yield_cpu(struct lr_engine *e);
+int lr_yield_cpu(struct lr_engine *e);
 int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted);
 int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline, bool *slept);
 
 /* lead.c: waiting drops the mutex. */
 extern _Thread_local bool lr_may_sleep; /* lead.c's own, but for tests/fuzz */
 int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline);
-void lr_lead_out(struct lr_engine *e);
+void lr_lead_arm(struct lr_engine *e);
 
 /* leave.c */
 void lr_leave(struct lr_engine *e); /* unlock, and see to what whoever is last inside has to */

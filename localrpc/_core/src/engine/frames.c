@@ -101,7 +101,7 @@ int lr_check_frame(struct lr_engine *e, const struct lr_conn *conn, const struct
 		return broken(e, "a %s frame of a call", rule->name);
 	if (f->h.type == LR_T_GOAWAY && (f->h.flags & LR_F_END) && f->h.length != 8)
 		return broken(e, "a last GOAWAY frame of %u bytes", f->h.length);
-	if (conn->last_said)
+	if (conn->last_goaway_came)
 		return broken(e, "a %s frame after the last GOAWAY", rule->name);
 	return rule->has_message ? check_message(e, rule, f) : 0;
 }

@@ -79,8 +79,8 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		budget = lr_may_sleep ? 0 : lr_spin_budget(e, w);
 		if (budget)
 			r = lr_spin(e, budget, deadline, tx_wanted);
-		else if (!lr_may_sleep && !tx_wanted && lr_may_let_run(e))
-			budget = 1, r = lr_let_run(e);
+		else if (!lr_may_sleep && !tx_wanted && lr_may_yield_cpu(e))
+			budget = 1, r = lr_yield_cpu(e);
 		if (r == LR_AGAIN)
 			atomic_store(&e->check_epoll, 1);
 		if (r == LR_AGAIN && !lr_is_main_thread())
@@ -133,7 +133,7 @@ static void take_lead(struct lr_engine *e, struct lr_waiter *w)
  * Nobody reads a server's links now: leave them armed, so that the next frame
  * rings the service thread; ring it ourselves for what is there already.
  */
-void lr_lead_out(struct lr_engine *e)
+void lr_lead_arm(struct lr_engine *e)
 {
 	bool pending = e->queue || e->ready ||
 		       atomic_load_explicit(&e->check_epoll, memory_order_relaxed);
@@ -168,7 +168,7 @@ static void pass_on(struct lr_engine *e, bool got_work)
 	struct lr_waiter *next = e->first;
 
 	if (e->role == LR_SERVER && (got_work || !next)) {
-		lr_lead_out(e);
+		lr_lead_arm(e);
 		return;
 	}
 	/* A thread that waits for its own answer rather than the background one. */

@@ -50,7 +50,7 @@ static void *run(void *arg)
 
 static void flush_later(struct lr_engine *e)
 {
-	e->left_behind = false;
+	e->unsent_left = false;
 	if (e->role != LR_CLIENT || !e->conns[0] || !lr_conn_unsent(e->conns[0]))
 		return;
 	if (!e->flushes && lr_start_thread(&e->flusher, run, e, STACK) == 0) {
@@ -58,7 +58,7 @@ static void flush_later(struct lr_engine *e)
 		pthread_setname_np(e->flusher, "localrpc-flush");
 	}
 	if (!e->flushes)
-		e->left_behind = true; /* no thread could be started: the next thread to leave tries again */
+		e->unsent_left = true; /* no thread could be started: the next thread to leave tries again */
 	else if (!atomic_exchange(&e->flush_wanted, 1))
 		lr_futex_wake(&e->flush_wanted);
 }
@@ -109,7 +109,7 @@ void lr_leave(struct lr_engine *e)
 
 	if (e->dead_conns && !e->leader)
 		lr_remove_dead(e);
-	if (e->left_behind && !e->leader && !e->first)
+	if (e->unsent_left && !e->leader && !e->first)
 		flush_later(e);
 	retired = e->over && retire(e);
 	lr_unlock(e);

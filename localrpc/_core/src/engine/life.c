@@ -184,7 +184,7 @@ int64_t lr_engine_admit(struct lr_engine *e, struct lr_link *link, uint64_t peer
 }
 
 /* A server's last word, for the calls whose frames we read too late, or never. */
-static void say_last(struct lr_conn *conn)
+static void send_last_goaway(struct lr_conn *conn)
 {
 	struct iovec iov = {&conn->begun, sizeof conn->begun};
 
@@ -200,7 +200,7 @@ void lr_engine_close(struct lr_engine *e)
 	for (uint32_t i = 0; i < e->nconns; i++)
 		if (e->conns[i]) {
 			lr_conn_pump(e->conns[i]); /* what can still go, goes */
-			say_last(e->conns[i]);
+			send_last_goaway(e->conns[i]);
 			lr_conn_die(e->conns[i], LR_CLOSED, "closed by this side");
 		}
 	/* Nobody will ask for these any more, and the peer waits for our end to close. */

@@ -27,7 +27,7 @@ static void append(struct lr_conn *conn, struct lr_out *out)
 	*conn->out_last = out;
 	conn->out_last = &out->next;
 	lr_conn_count_posted(conn, out, true);
-	conn->engine->left_behind = true;
+	conn->engine->unsent_left = true;
 	lr_conn_ready(conn);
 	lr_request_read(conn->engine);
 }

@@ -14,14 +14,14 @@ static int next_call(struct lr_engine *e, struct lr_io *io, bool wait)
 	if (wait && e->yields && !e->stopping) {
 		e->yields--;
 		if (!e->leader)
-			lr_lead_out(e);
+			lr_lead_arm(e);
 		return LR_K_YIELD;
 	}
 	e->workers++;
 	if (e->queue && !e->stopping && lr_take_call(e, io)) {
 		r = LR_K_CALL;
 		if (!e->leader)
-			lr_lead_out(e);
+			lr_lead_arm(e);
 	}
 	while (!r) {
 		r = lr_wait(e, &w, wait ? 0 : 1);

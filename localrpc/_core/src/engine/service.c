@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #define HANDLER_GRACE (100 * LR_US) /* for a leader that is out, before another is promoted */
-#define NAP (250 * LR_US)           /* between two wake-ups, after LR_IN_VAIN in vain */
+#define NAP (250 * LR_US)           /* between two wake-ups, after LR_USELESS_WAKES in vain */
 #define LONG_NAP LR_MS              /* and after four times as many */
 
 static bool unsent(const struct lr_engine *e)
@@ -33,7 +33,7 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 
 	if (e->closed)
 		return LR_K_STOP;
-	e->rewatch = false;
+	e->recheck_deadlines = false;
 	while ((call = lr_overdue(e))) {
 		lr_call_unwatch(e, call);
 		lr_ended_push(e, call);
@@ -104,11 +104,11 @@ static bool promote(struct lr_engine *e)
  * leader was always there, or back in time, that is a waste of what may be the
  * only core: hear of frames once in a while only, and of all else at once.
  */
-static void nap(int kick, int alarm, uint32_t in_vain, int64_t deadline)
+static void nap(int kick, int alarm, uint32_t useless_wakes, int64_t deadline)
 {
 	struct pollfd others[2] = {
 		{.fd = kick, .events = POLLIN}, {.fd = alarm, .events = POLLIN}};
-	int64_t ns = in_vain < 4 * LR_IN_VAIN ? NAP : LONG_NAP;
+	int64_t ns = useless_wakes < 4 * LR_USELESS_WAKES ? NAP : LONG_NAP;
 	struct timespec pause;
 
 	if (deadline && deadline - lr_now() < ns)
@@ -151,20 +151,20 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 		bool work;
 		int64_t deadline;
 		int alarm;
-		uint32_t in_vain;
+		uint32_t useless_wakes;
 
 		if ((kind = service_event(e, io)))
 			return kind;
 		deadline = lr_next_deadline(e);
-		in_vain = e->service_in_vain;
+		useless_wakes = e->useless_wakes;
 		alarm = e->service_alarm; /* a connection that needs one may come meanwhile */
 		lr_leave(e);
 		/* SYNC no-lost-service: partner of lr_service_ring(). */
 		atomic_store(&e->service_sleeping, 1);
 		n = 0;
 		work = atomic_exchange(&e->service_work, 0);
-		if (!work && in_vain >= LR_IN_VAIN)
-			nap(e->service_kick, alarm, in_vain, deadline);
+		if (!work && useless_wakes >= LR_USELESS_WAKES)
+			nap(e->service_kick, alarm, useless_wakes, deadline);
 		if (!work)
 			n = lr_wait_events(e->service_epoll, events, LR_EVENTS, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
@@ -184,7 +184,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 				atomic_store(&e->check_epoll, 1);
 		}
 		if (work || n > 0)
-			e->service_in_vain = promote(e) ? 0 : e->service_in_vain + 1;
+			e->useless_wakes = promote(e) ? 0 : e->useless_wakes + 1;
 	}
 }
 

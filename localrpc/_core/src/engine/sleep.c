@@ -75,7 +75,7 @@ static bool beside_peer(const struct lr_engine *e)
 	return false;
 }
 
-bool lr_may_let_run(struct lr_engine *e)
+bool lr_may_yield_cpu(struct lr_engine *e)
 {
 	if (!beside_peer(e))
 		return false;
@@ -92,7 +92,7 @@ bool lr_may_let_run(struct lr_engine *e)
  * costs. Where others use this CPU too they get it for as long as they like, while
  * who sleeps is let in before them: do it seldom there. 1 something is there, 0 not.
  */
-int lr_let_run(struct lr_engine *e)
+int lr_yield_cpu(struct lr_engine *e)
 {
 	int64_t start = lr_now();
 	bool found = false;

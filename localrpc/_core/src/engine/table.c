@@ -132,7 +132,7 @@ struct lr_item *lr_item_new(struct lr_conn *conn, uint32_t kind, const void *dat
 	return item;
 }
 
-static void let_go(struct lr_conn *conn, struct lr_item *item)
+static void free_message_memory(struct lr_conn *conn, struct lr_item *item)
 {
 	if (item->mem && !item->lent) {
 		lr_conn_refund(conn, &conn->queued, lr_cost(item->size));
@@ -146,7 +146,7 @@ void lr_item_free(struct lr_conn *conn, struct lr_item *item)
 	uint64_t bytes = sizeof *item;
 
 	if (item->kind == LR_K_BIG)
-		let_go(conn, item);
+		free_message_memory(conn, item);
 	else
 		bytes += item->size;
 	lr_conn_refund(conn, &conn->queued, lr_cost(bytes));

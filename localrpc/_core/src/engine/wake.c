@@ -77,14 +77,14 @@ void lr_service_alarm(struct lr_engine *e)
 	/* To set a timer can take longer than a call does: once, not for each handler. */
 	if (e->alarm_set)
 		return;
-	if (e->service_in_vain >= LR_IN_VAIN)
+	if (e->useless_wakes >= LR_USELESS_WAKES)
 		soon.it_value.tv_nsec = LONGER_PATIENCE;
 	e->alarm_set = timerfd_settime(e->service_alarm, 0, &soon, NULL) == 0;
 }
 
 void lr_service_again(struct lr_engine *e)
 {
-	e->rewatch = true;
+	e->recheck_deadlines = true;
 	if (e->role == LR_SERVER)
 		lr_service_ring(e);
 	if (e->leader && e->leader->wants == WANT_SERVICE)

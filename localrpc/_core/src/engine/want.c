@@ -22,9 +22,9 @@ int lr_ready(struct lr_engine *e, struct lr_waiter *w)
 		return w->io->kind || e->queue || e->stopping || e->closed || e->yields;
 	case WANT_SERVICE:
 		if (e->role == LR_SERVER) /* leads only while no worker can */
-			return e->first || e->rewatch || e->ended || e->unreported || e->closed ||
+			return e->first || e->recheck_deadlines || e->ended || e->unreported || e->closed ||
 			       e->service_yields;
-		return e->ended || e->rewatch || e->closed || e->service_yields ||
+		return e->ended || e->recheck_deadlines || e->closed || e->service_yields ||
 		       !e->conns[0] || e->conns[0]->dead;
 	case WANT_FLUSH:
 		return !lr_conn_unsent(w->conn);

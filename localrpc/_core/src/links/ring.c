@@ -67,7 +67,7 @@ struct ring {
 	uint64_t head_seen;
 	uint64_t rung;
 	uint64_t room_epoch;
-	uint32_t cpu_said;
+	uint32_t cpu_stored;
 	struct side *mine;
 	uint8_t *tx;
 };
@@ -173,11 +173,11 @@ static bool ring_poll(struct lr_link *link)
 	return atomic_load_explicit(&r->theirs->tail, memory_order_acquire) != r->cursor;
 }
 
-static void say_cpu(struct ring *r)
+static void store_cpu(struct ring *r)
 {
 	uint32_t cpu = lr_cpu();
-	if (cpu != r->cpu_said) {
-		r->cpu_said = cpu;
+	if (cpu != r->cpu_stored) {
+		r->cpu_stored = cpu;
 		atomic_store_explicit(&r->mine->cpu, cpu, memory_order_relaxed);
 	}
 }
@@ -252,7 +252,7 @@ static int ring_send(struct lr_link *link, struct lr_header *header, const struc
 			memcpy(at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;
 	}
-	say_cpu(r);
+	store_cpu(r);
 	r->tail += record;
 	/* SYNC no-lost-wakeup: partner of ring_arm(). */
 	atomic_store(&r->mine->tail, r->tail);
