@@ -35,7 +35,7 @@ struct load { /* System V has a word before each message */
 struct way {
 	int how, rx, tx;
 	size_t piece; /* the most that goes out at once */
-	size_t grain; /* a read needs this much room at least */
+	size_t min_read; /* a read needs at least this much room */
 	struct load load;
 };
 
@@ -47,14 +47,14 @@ static bool prepare(struct way *w, int how, int rx, int tx)
 	w->rx = rx;
 	w->tx = tx;
 	w->piece = LARGEST;
-	w->grain = 1;
+	w->min_read = 1;
 	if (how == LR_FLOOR_SYSV) {
-		w->piece = w->grain = LR_SYSV_MAX;
+		w->piece = w->min_read = LR_SYSV_MAX;
 	} else if (how == LR_FLOOR_MQUEUE) {
 		if (syscall(SYS_mq_getsetattr, rx, NULL, &in) < 0 ||
 		    syscall(SYS_mq_getsetattr, tx, NULL, &out) < 0)
 			return false;
-		w->grain = (size_t)in.mq_msgsize;
+		w->min_read = (size_t)in.mq_msgsize;
 		w->piece = (size_t)out.mq_msgsize;
 	}
 	return true;
@@ -112,13 +112,13 @@ struct message {
 
 static bool make_room(struct message *m, size_t room)
 {
-	uint8_t *fresh;
+	uint8_t *grown;
 
 	if (room <= m->room)
 		return true;
-	if (!(fresh = realloc(m->at, room)))
+	if (!(grown = realloc(m->at, room)))
 		return false;
-	m->at = fresh;
+	m->at = grown;
 	m->room = room;
 	return true;
 }
@@ -130,7 +130,7 @@ static int collect(struct way *w, struct message *m)
 
 	m->size = sizeof(uint32_t);
 	while (have < m->size) {
-		size_t enough = m->size + w->grain;
+		size_t enough = m->size + w->min_read;
 		ssize_t got;
 
 		if (!make_room(m, enough > ROOM ? enough : ROOM))
@@ -292,16 +292,16 @@ int lr_link_echo(struct lr_link *link, struct lr_io *io)
 
 	while ((r = await_frame(link, io)) == 1) {
 		uint32_t len = (uint32_t)io->call;
-		char *fresh;
+		char *grown;
 
 		if (io->call > LARGEST) {
 			r = LR_PROTOCOL;
 		} else if (io->size == len) {
 			r = lr_link_put(link, (const char *)io->buf, len);
-		} else if (!(fresh = realloc(large, len))) {
+		} else if (!(grown = realloc(large, len))) {
 			r = LR_NOMEM;
 		} else {
-			large = fresh;
+			large = grown;
 			r = collect_frames(link, io, large, len);
 			if (r == 1)
 				r = lr_link_put(link, large, len);

@@ -196,7 +196,7 @@ static void queue_hang_up(struct lr_byte_channel *ch)
 	fchmod(ch->room_fd, ENDED);
 	put(ch->room_fd, "", 0, 0);
 	if (!had_room) /* the peer may sleep until there is some, and read nothing before */
-		get(ch->bell_fd, q->scratch, ch->grain, NULL, &now_or_not);
+		get(ch->bell_fd, q->scratch, ch->min_read, NULL, &now_or_not);
 }
 
 static void queue_close(struct lr_byte_channel *ch)
@@ -249,7 +249,7 @@ struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us,
 		return NULL;
 	}
 	q->channel = (struct lr_byte_channel){.ops = &queue_ops, .bell_fd = rx_fd, .room_fd = tx_fd,
-		.grain = (uint32_t)rx.mq_msgsize};
+		.min_read = (uint32_t)rx.mq_msgsize};
 	q->size = (size_t)tx.mq_msgsize;
 	q->depth = rx.mq_maxmsg;
 	q->in_a_row = q->depth; /* what the greeting has taken counts, too: look at once */

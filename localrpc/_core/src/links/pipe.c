@@ -113,7 +113,7 @@ struct lr_link *lr_pipe_open(int rx_fd, int tx_fd, int keep_fd, int pidfd, int64
 		return NULL;
 	}
 	p->channel = (struct lr_byte_channel){.ops = &pipe_ops, .bell_fd = rx_fd, .room_fd = tx_fd,
-		.grain = 1};
+		.min_read = 1};
 	p->keep_fd = keep_fd;
 	return lr_stream_new(&p->channel, pidfd, spin_us, error, error_size);
 }

@@ -101,7 +101,7 @@ struct lr_link *lr_stream_open(int fd, int pidfd, int64_t spin_us, char *error, 
 		return NULL;
 	}
 	s->channel = (struct lr_byte_channel){.ops = &sock_ops, .bell_fd = fd, .room_fd = room_fd,
-		.grain = 1};
+		.min_read = 1};
 	s->asks = getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) == 0 && family != AF_UNIX;
 	return lr_stream_new(&s->channel, pidfd, spin_us, error, error_size);
 }

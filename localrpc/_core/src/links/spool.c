@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 #define END "end"
-#define FRESH "new" /* a batch that is being written */
+#define UNPUBLISHED "new" /* a batch that is being written */
 #define NAME 24
 
 struct lr_spool {
@@ -209,7 +209,7 @@ static bool may_begin(struct lr_spool *s, uint64_t next, uint64_t most)
 static int open_out(struct lr_spool *s)
 {
 	bool batches = s->flags & LR_SPOOL_OUR_BATCHES;
-	char name[NAME] = FRESH;
+	char name[NAME] = UNPUBLISHED;
 
 	if (s->out_fd >= 0 && s->out_at == LR_SPOOL_SEGMENT) {
 		close(s->out_fd);
@@ -238,7 +238,7 @@ static int publish(struct lr_spool *s)
 	name_of(name, s->out_number++);
 	close(s->out_fd);
 	s->out_fd = -1;
-	if (renameat(s->out_dir, FRESH, s->out_dir, name) == 0)
+	if (renameat(s->out_dir, UNPUBLISHED, s->out_dir, name) == 0)
 		return 0;
 	return errno == ENOENT ? LR_CLOSED : (int)fail(s, "cannot be written", errno);
 }
@@ -401,7 +401,7 @@ struct lr_spool *lr_spool_open(const char *path, int role, uint32_t flags, int r
 	}
 	s->channel = (struct lr_byte_channel){.ops = &spool_ops, .bell_fd = bell_fd, .room_fd = -1,
 		/* Batches are few: then frames are gathered while there is no room. */
-		.grain = flags & LR_SPOOL_OUR_BATCHES ? 4096 : 1};
+		.min_read = flags & LR_SPOOL_OUR_BATCHES ? 4096 : 1};
 	s->role = (uint32_t)role;
 	s->flags = flags;
 	s->record_fd = record_fd;

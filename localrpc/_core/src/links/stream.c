@@ -37,16 +37,16 @@ struct stream {
 /* Is there room in the buffer for one more read? Else there is something to consume first. */
 static bool make_room(struct stream *s)
 {
-	uint32_t grain = s->channel->grain;
+	uint32_t min_read = s->channel->min_read;
 
 	if (s->start == s->end)
 		s->start = s->end = 0;
-	else if (s->capacity - s->end < grain || s->start > s->capacity / 2) {
+	else if (s->capacity - s->end < min_read || s->start > s->capacity / 2) {
 		memmove(s->buffer, s->buffer + s->start, s->end - s->start);
 		s->end -= s->start;
 		s->start = 0;
 	}
-	return s->capacity - s->end >= grain;
+	return s->capacity - s->end >= min_read;
 }
 
 /* What a read gave. 1 something came, 0 nothing there, LR_CLOSED. */
@@ -300,7 +300,7 @@ struct lr_link *lr_stream_new(struct lr_byte_channel *channel, int pidfd, int64_
 	char *error, int error_size)
 {
 	struct stream *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
-	uint32_t capacity = BUFFER + channel->grain;
+	uint32_t capacity = BUFFER + channel->min_read;
 
 	if (s)
 		memset(s, 0, sizeof *s);

@@ -41,7 +41,7 @@ struct lr_byte_channel {
 	const struct lr_byte_channel_ops *ops;
 	int bell_fd;    /* readable when bytes have come or the peer has gone */
 	int room_fd;    /* writable when there is room; -1 after a hang_up that closed it */
-	uint32_t grain; /* read() needs this much room at least */
+	uint32_t min_read; /* read() needs at least this much room */
 	bool lazy;      /* arm() has work done by another thread */
 	_Atomic(const char *) fault; /* why it is LR_CLOSED, if not because of the peer; or NULL */
 };

@@ -78,7 +78,7 @@ static void *run_helper(void *argument)
 		}
 		if (receives)
 			do
-				done = msgrcv(q->rx, p->message, q->channel.grain, 0, 0);
+				done = msgrcv(q->rx, p->message, q->channel.min_read, 0, 0);
 			while (done == 0 && p->message->type == INTERRUPT);
 		else
 			done = msgsnd(q->tx, p->message, (size_t)p->size, 0);
@@ -126,7 +126,7 @@ static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, 
 	struct message *message = q->in;
 	ssize_t got;
 
-	(void)room; /* at least the grain */
+	(void)room; /* at least the min_read */
 	*emptied = false;
 	switch (atomic_load(&q->receiver.state)) {
 	case BUSY:
@@ -141,7 +141,7 @@ static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, 
 		return got > 0 ? got : LR_CLOSED;
 	}
 	do
-		got = msgrcv(q->rx, message, ch->grain, 0, IPC_NOWAIT);
+		got = msgrcv(q->rx, message, ch->min_read, 0, IPC_NOWAIT);
 	while (got < 0 ? errno == EINTR : message->type == INTERRUPT);
 	if (got < 0 && errno == ENOMSG) {
 		*emptied = true;
@@ -161,9 +161,9 @@ static bool queue_may_wait(const struct lr_byte_channel *ch)
 static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
 {
 	struct queues *q = (struct queues *)ch;
-	ssize_t got = msgrcv(q->rx, q->in, ch->grain, 0, 0);
+	ssize_t got = msgrcv(q->rx, q->in, ch->min_read, 0, 0);
 
-	(void)room; /* at least the grain */
+	(void)room; /* at least the min_read */
 	if (got < 0)
 		return errno == EINTR ? LR_AGAIN : LR_CLOSED;
 	if (q->in->type == INTERRUPT)
@@ -337,7 +337,7 @@ struct lr_link *lr_sysv_open(int rx_id, int tx_id, uint32_t size, int pidfd, int
 		return NULL;
 	}
 	q->channel = (struct lr_byte_channel){.ops = &queue_ops, .bell_fd = bell, .room_fd = -1,
-		.grain = LR_SYSV_MAX, .lazy = true};
+		.min_read = LR_SYSV_MAX, .lazy = true};
 	q->rx = rx_id;
 	q->tx = tx_id;
 	q->size = size;

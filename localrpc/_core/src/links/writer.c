@@ -54,14 +54,14 @@ static bool keep(struct lr_writer *w, const struct iovec *iov, int count, size_t
 
 	if (w->rest_at + size > w->rest_size) {
 		/* Beyond one frame only where more are to follow. */
-		size_t room = w->channel->grain > 1 && size < GATHER ? GATHER : size;
-		uint8_t *fresh = malloc(room);
-		if (!fresh)
+		size_t room = w->channel->min_read > 1 && size < GATHER ? GATHER : size;
+		uint8_t *grown = malloc(room);
+		if (!grown)
 			return false;
 		if (w->rest_len)
-			memcpy(fresh, w->rest + w->rest_at, w->rest_len);
+			memcpy(grown, w->rest + w->rest_at, w->rest_len);
 		free(w->rest);
-		w->rest = fresh;
+		w->rest = grown;
 		w->rest_at = 0;
 		w->rest_size = room;
 	}
@@ -79,7 +79,7 @@ int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct i
 	ssize_t n = 0;
 	int r = w->broken ? LR_CLOSED : flush_rest(w);
 
-	if (r < 0 || (r == 0 && (w->channel->grain == 1 || w->rest_len + total > GATHER)))
+	if (r < 0 || (r == 0 && (w->channel->min_read == 1 || w->rest_len + total > GATHER)))
 		return r;
 	if (header->type == LR_T_OPEN && w->channel->ops->gone && !w->channel->ops->unread &&
 	    w->channel->ops->gone(w->channel)) {
@@ -93,7 +93,7 @@ int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct i
 		memcpy(iov + 1, given, (size_t)count * sizeof *given);
 	if (r == 1) {
 		n = push(w, iov, count + 1);
-		if (n < 0 || (n == 0 && w->channel->grain == 1))
+		if (n < 0 || (n == 0 && w->channel->min_read == 1))
 			return (int)n;
 	}
 	if ((size_t)n < total && !keep(w, iov, count + 1, (size_t)n, total)) {
@@ -149,7 +149,7 @@ static void linger(struct lr_writer *w)
 
 void lr_writer_hang_up(struct lr_writer *w)
 {
-	if (w->rest_len && w->channel->grain > 1 && !w->broken && !*w->eof)
+	if (w->rest_len && w->channel->min_read > 1 && !w->broken && !*w->eof)
 		linger(w);
 	w->unread = unread(w);
 	w->hung_up = true;
