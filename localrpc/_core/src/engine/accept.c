@@ -1,4 +1,4 @@
-/* accept.c - a client's own frames: methods are named, calls begin and find a worker. */
+/* accept.c - frames that only a client sends: method names, and calls that begin. */
 #include "engine.h"
 
 /* The number that lr_intern() gave a name, or -1. */
@@ -85,7 +85,7 @@ static int place(struct lr_conn *conn, struct lr_call *call, uint64_t wire,
 	return 0;
 }
 
-/* A queued or just opened call, into the hands of a worker. */
+/* Give a queued or just opened call to a worker. */
 static void give_to_worker(struct lr_call *call, struct lr_io *io, const uint8_t *data, uint32_t head,
 	uint64_t size)
 {
@@ -112,7 +112,7 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 	while ((call = lr_queue_pop(e))) {
 		struct lr_item *opened = call->opened;
 		lr_call_expired(e, call);
-		if (call->life != LIVE) { /* while it waited */
+		if (call->life != LIVE) { /* it ended while it was queued */
 			lr_call_release(e, call);
 			continue;
 		}
@@ -125,7 +125,7 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 			call->opened = NULL;
 			lr_item_free(call->conn, opened);
 		} else {
-			give_to_worker(call, io, NULL, 0, 0); /* deferred: Python knows the rest */
+			give_to_worker(call, io, NULL, 0, 0); /* deferred: Python has the rest */
 		}
 		return 1;
 	}
@@ -149,7 +149,7 @@ static void reject_call(struct lr_engine *e, struct lr_conn *conn, struct lr_cal
 	lr_call_free(e, call);
 }
 
-/* What a client is told of something that its user cannot have kept any more. */
+/* The text for a client whose user may not have more memory kept. */
 void lr_over_memory(const struct lr_conn *conn, char *text, size_t size)
 {
 	const struct lr_user *user = conn->user;
@@ -164,7 +164,7 @@ void lr_over_memory(const struct lr_conn *conn, char *text, size_t size)
 		snprintf(text, size, "%s", no_memory);
 }
 
-/* Whether the call is one too many, or too late: then its client is told, and it is gone. */
+/* Refuse the call if its user has too many, or the server shuts down. True: the call is freed. */
 static bool refuse(struct lr_engine *e, struct lr_conn *conn, struct lr_call *call)
 {
 	const struct lr_user *user = conn->user;
@@ -188,7 +188,7 @@ static bool refuse(struct lr_engine *e, struct lr_conn *conn, struct lr_call *ca
 	return true;
 }
 
-/* The method of a call whose OPEN named it; the name is kept for lr_call_method(). */
+/* Find the method of a call whose OPEN named it; keep the name for lr_call_method(). */
 static bool name_call(struct lr_engine *e, struct lr_call *call, const uint8_t *text, uint32_t len)
 {
 	call->method = known(e, text, len);
@@ -242,7 +242,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		reject_call(e, conn, call, 0, 8, text);
 		return 0;
 	}
-	/* From now on, and not from when a worker has time for it. */
+	/* From now on, and not from when a worker takes it. */
 	if (timeout >= 0 && timeout < LR_LONGEST / LR_US)
 		call->deadline = lr_now() + timeout * LR_US;
 	call->open_flags = f->h.flags & (LR_F_MESSAGE | LR_F_END | LR_F_BIG);
@@ -253,7 +253,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		conn->begun = conn->opens;
 	if (refuse(e, conn, call))
 		return 0;
-	if (lr_call_expired(e, call)) { /* it came too late to begin */
+	if (lr_call_expired(e, call)) { /* it came after its deadline */
 		lr_call_free(e, call);
 		return 0;
 	}
@@ -276,7 +276,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	}
 	if (f->h.flags & LR_F_END)
 		lr_call_step(call, f->h.flags & LR_F_BIG ? GOT_BIG_END : GOT_END);
-	/* What a worker gets: metadata, and a message that came whole. */
+	/* The worker gets the metadata, and a message that came whole. */
 	if ((f->h.flags & LR_F_BIG) || (call->state & CALL_TOO_LARGE))
 		at = from + head;
 	else

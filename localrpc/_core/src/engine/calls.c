@@ -1,9 +1,9 @@
-/* calls.c - what either side does with a call: receive, cancel, release, watch. */
+/* calls.c - functions for either side of a call: receive, cancel, release, watch. */
 #include "engine.h"
 
 #include <sched.h>
 
-/* What is there already: a kind, an error, or 0. */
+/* Take what has arrived: a kind, an error, or 0. */
 static int take(struct lr_engine *e, struct lr_call *call, struct lr_io *io)
 {
 	struct lr_item *item = call->first;
@@ -107,7 +107,7 @@ static void copy_outside(struct lr_engine *e, void *to, const void *from, uint64
 	pthread_mutex_lock(&e->lock);
 }
 
-/* The leader may be copying into the memory that is to change hands: some microseconds. */
+/* Wait until the leader does not copy into the first item's memory: some microseconds. */
 static struct lr_item *first_not_busy(struct lr_engine *e, struct lr_call *call)
 {
 	while (call->first && call->first->busy) {
@@ -119,8 +119,8 @@ static struct lr_item *first_not_busy(struct lr_engine *e, struct lr_call *call)
 }
 
 /*
- * The message is not whole, and its memory is lent no longer: keep what has come. 1: it is
- * whole now; 0: kept, or a reset has taken it away. More may come while we copy.
+ * The message is not whole, and the caller takes its memory back: keep the bytes that have
+ * come. 1: it is whole now; 0: kept, or a reset removed it. More may come during the copy.
  */
 static int keep(struct lr_engine *e, struct lr_call *call, struct lr_waiter *w, uint8_t *dest,
 	uint64_t size)
@@ -152,7 +152,7 @@ static int keep(struct lr_engine *e, struct lr_call *call, struct lr_waiter *w, 
 	return 0;
 }
 
-/* The rest of the message that is coming, straight into `dest`. 1: it is whole there. */
+/* Receive the rest of the message directly into `dest`. 1: all of it is there. */
 static int fill_rest(struct lr_engine *e, struct lr_call *call, struct lr_waiter *w, uint8_t *dest,
 	int64_t deadline)
 {
@@ -175,7 +175,7 @@ static int fill_rest(struct lr_engine *e, struct lr_call *call, struct lr_waiter
 	return r < 0 ? r : LR_ENDED;
 }
 
-/* The message at the head of the inbox, into memory of Python's. */
+/* Copy the message at the head of the inbox into the caller's memory. */
 static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64_t size,
 	int64_t deadline)
 {
@@ -192,14 +192,14 @@ static int fill(struct lr_engine *e, struct lr_call *call, uint8_t *dest, uint64
 	lr_call_hold(call);
 	item = first_not_busy(e, call);
 	if (!item || item->kind != LR_K_BIG) {
-		r = LR_ENDED; /* a reset has taken it away meanwhile */
+		r = LR_ENDED; /* a reset has removed it meanwhile */
 	} else if (item == call->big) {
 		r = fill_rest(e, call, &w, dest, deadline);
-		item = call->first; /* a reset may have come behind the message, and taken it */
+		item = call->first; /* a reset may have come after the message, and removed it */
 		if (r == 1 && item && item->kind == LR_K_BIG && item->mem == dest)
 			lr_item_free(call->conn, lr_item_pop(call));
 	} else {
-		item = lr_item_pop(call); /* ours: a reset would free it */
+		item = lr_item_pop(call); /* no longer in the queue: a reset would free it */
 		copy_outside(e, dest, item->mem, size);
 		lr_item_free(call->conn, item);
 	}
@@ -310,7 +310,7 @@ int lr_call_method(struct lr_engine *e, uint64_t handle, char *name, int size)
 	call = lr_call_get(e, handle);
 	r = LR_GONE;
 	if (call && (call->number || call->name)) {
-		/* One that came with its name may be on a connection where no name has a number. */
+		/* A call that named its method may be on a connection without numbers for names. */
 		const struct lr_name *n = call->name ? NULL : &call->conn->names[call->number];
 		uint32_t len = n ? n->len : (uint32_t)call->name->size;
 		r = (int)len <= size ? (int)len : LR_INVALID;

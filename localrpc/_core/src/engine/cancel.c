@@ -1,4 +1,4 @@
-/* cancel.c - this side ends a call: its owner, or its deadline; and the peer is told. */
+/* cancel.c - end a call from this side, by its owner or its deadline, and tell the peer. */
 #include "engine.h"
 
 static bool end_here(struct lr_engine *e, struct lr_call *call, enum lr_event event, uint32_t code,
@@ -24,7 +24,7 @@ bool lr_call_expired(struct lr_engine *e, struct lr_call *call)
 	return true;
 }
 
-/* After a server's deadline nothing but that is said, whatever its handler makes of it. */
+/* After a server's deadline the call ends with that status, whatever the handler asks for. */
 bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
 	uint32_t len)
 {

@@ -1,4 +1,4 @@
-/* client.c - opening calls, and the unary call in one piece. */
+/* client.c - opening calls, and the unary call in one function. */
 #include "engine.h"
 
 struct open_head {
@@ -31,14 +31,14 @@ int lr_method(struct lr_engine *e, uint32_t number, const char *name, uint32_t l
 	return r == LR_CLOSED ? LR_UNSENT : r;
 }
 
-/* A message that has no place in the frame: it is long, or a method's name stands there. */
+/* True if the message does not fit into the frame: it is long, or the method's name is there. */
 static bool goes_big(uint32_t head_len, uint64_t msg_len)
 {
 	return msg_len > LR_INLINE ||
 	       (msg_len && sizeof(struct open_head) + head_len + msg_len > LR_MAX_CONTROL);
 }
 
-/* The OPEN frame: 1, 0 (no room), or an error. */
+/* Send the OPEN frame: 1, 0 (no room), or an error. */
 static int put_open(struct lr_call *call, uint32_t method, const char *head, uint32_t head_len,
 	int64_t timeout_us, const char *msg, uint64_t msg_len, int flags)
 {
@@ -95,7 +95,7 @@ static int open_call(struct lr_engine *e, struct lr_io *io, struct lr_call **out
 	while ((r = put_open(call, method, head, head_len, timeout_us, msg, msg_len, flags)) == 0) {
 		r = lr_wait_room(e, call, open_size(head_len, msg, msg_len), deadline, false);
 		if (r < 0) {
-			/* Nothing has been sent: begin again, or never. */
+			/* Nothing has been sent: the caller may begin again. */
 			if (r != LR_GONE)
 				lr_call_free(e, call);
 			io->call = 0;
@@ -112,7 +112,7 @@ static int open_call(struct lr_engine *e, struct lr_io *io, struct lr_call **out
 	return 0;
 }
 
-/* It is too late for it. */
+/* The deadline has passed. */
 static void give_up(struct lr_engine *e, struct lr_call *call)
 {
 	lr_call_cancel(e, call, 4, NULL, 0);
@@ -141,7 +141,7 @@ int lr_open(struct lr_engine *e, struct lr_io *io, uint32_t method, const char *
 		if (r == LR_TIMEOUT) {
 			give_up(e, call);
 		} else if (r != LR_AGAIN && r != LR_GONE) {
-			r = 0; /* how the call ended is for lr_recv to say */
+			r = 0; /* lr_recv says how the call ended */
 		}
 	}
 	lr_leave(e);
@@ -180,7 +180,7 @@ static int64_t wait_unary(struct lr_engine *e, struct lr_io *io, struct lr_call 
 
 	if (r == LR_AGAIN || r == LR_TIMEOUT || r == LR_GONE)
 		return finish_unary(e, io, call, r);
-	/* Otherwise it has ended while we sent, and the answer says how. */
+	/* Otherwise the call ended while we sent, and the answer says how. */
 	return finish_unary(e, io, call, lr_wait_item(e, call, io, deadline));
 }
 

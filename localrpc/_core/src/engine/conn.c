@@ -1,7 +1,7 @@
-/* conn.c - one connection: sending on its link, what is posted there, room, its end. */
+/* conn.c - one connection: sending on its link, posted frames, waiting for room, its end. */
 #include "engine.h"
 
-/* The link says that it is closed. */
+/* The link is closed. */
 void lr_conn_end(struct lr_conn *conn)
 {
 	const char *fault = atomic_load(&conn->link->fault);
@@ -29,7 +29,7 @@ void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool m
 		return;
 	}
 	lr_queue_resume(conn->engine, conn);
-	/* What it sent meanwhile was left where it lay, and no edge tells of it again. */
+	/* Frames that came meanwhile were not read, and no edge will report them again. */
 	atomic_store(&conn->link->edge, true);
 	lr_conn_ready(conn);
 	lr_request_read(conn->engine);
@@ -53,7 +53,7 @@ static void stop_sending(struct lr_conn *conn)
 {
 	conn->send_failed = true;
 	drop_posted(conn);
-	lr_conn_ready(conn); /* no event tells of a fault of this side's own */
+	lr_conn_ready(conn); /* no event reports a failure of this side's own */
 	lr_request_read(conn->engine);
 }
 
@@ -81,7 +81,7 @@ static void flush_posted(struct lr_conn *conn)
 	}
 }
 
-/* A server that stops may wait for this alone. */
+/* A server that stops may wait for this only. */
 static void report_if_sent(struct lr_conn *conn)
 {
 	if (conn->engine->draining && !lr_conn_unsent(conn))
@@ -109,7 +109,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 		if (conn->link->unfinished)
 			conn->engine->unsent_left = true;
 		if (conn->link->unfinished && (!conn->room_armed || !conn->polled)) {
-			/* Whoever leads may sleep without a look at the room for the rest. */
+			/* The leader may sleep without watching for room for the rest. */
 			lr_conn_ready(conn);
 			lr_request_read(conn->engine);
 		}
@@ -120,13 +120,13 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 	return r;
 }
 
-/* What we wait for to have room: the first posted frame, or the largest wish. */
+/* The room that is needed: for the first posted frame, or the largest that a thread waits for. */
 static uint32_t wanted_room(const struct lr_conn *conn)
 {
 	return conn->out ? conn->out->header.length : conn->room_need;
 }
 
-/* A throttled one does not read, so it has to ask for the peer's end. True: that has come. */
+/* A throttled connection is not read, so ask for the peer's end. True: it has come. */
 bool lr_conn_look_over(struct lr_conn *conn)
 {
 	const struct lr_link_ops *ops = conn->link->ops;
@@ -156,7 +156,7 @@ void lr_conn_pump(struct lr_conn *conn)
 		}
 }
 
-/* Register for room events. If that fails the connection must end: it would never be woken. */
+/* Register for room events. If that fails, end the connection: it would never be woken. */
 static bool watch_room(struct lr_conn *conn)
 {
 	struct lr_engine *e = conn->engine;
@@ -174,7 +174,7 @@ static bool watch_room(struct lr_conn *conn)
 	return true;
 }
 
-/* Ask to be woken when there is room. False: there is, or the connection has ended. */
+/* Ask to be woken when there is room. False: there is room, or the connection has ended. */
 bool lr_conn_arm_room(struct lr_conn *conn)
 {
 	struct lr_link *link = conn->link;
@@ -214,8 +214,8 @@ static void end_with_link(struct lr_conn *conn, struct lr_call *call)
 }
 
 /*
- * The end of a connection: every call of it ends, who waits is woken. The
- * leader removes it from the polled list; the last reference closes it.
+ * End a connection: end each of its calls, and wake the threads that wait. The leader
+ * removes it from the polled list; the last reference closes it.
  */
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 {
@@ -234,11 +234,11 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	vsnprintf(conn->reason, sizeof conn->reason, format, args);
 	va_end(args);
 	memcpy(e->reason, conn->reason, sizeof e->reason);
-	/* Calls that are not yet released keep the link; the peer need not wait for them. */
+	/* Calls that are not yet released keep the link, but the peer need not wait for them. */
 	lr_conn_disarm_room(conn);
 	conn->link->ops->hang_up(conn->link);
 	drop_posted(conn);
-	lr_queue_resume(e, conn); /* to be dropped by whoever takes them */
+	lr_queue_resume(e, conn); /* the threads that take them drop them */
 	/* A client's engine has one connection. A server's has many, and one that ends again
 	 * and again must not have the calls of all others walked each time. */
 	if (e->role == LR_CLIENT)
@@ -257,6 +257,6 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 		conn->refs++;
 	}
 	lr_service_again(e);
-	/* Let whoever leads drop it, and the table's reference with it. */
+	/* Have the leader remove it, and the table's reference with it. */
 	lr_request_read(e);
 }

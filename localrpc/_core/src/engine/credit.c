@@ -1,7 +1,7 @@
-/* credit.c - a call's windows: asking the peer for credit, granting it back. */
+/* credit.c - a call's windows: asking the peer for credit, and granting it. */
 #include "engine.h"
 
-/* Our side took messages: grant their bytes back, half a window at a time. */
+/* Our side took messages: grant their bytes, half a window at a time. */
 void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
 {
 	struct iovec iov = {&call->taken, sizeof call->taken};
@@ -18,7 +18,7 @@ void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge)
 	}
 }
 
-/* Say that we are stuck, so that less than half a window is granted too. */
+/* Tell the peer that we wait for credit, so that it grants less than half a window, too. */
 void lr_ask_credit(struct lr_call *call)
 {
 	uint64_t nothing = 0;

@@ -1,6 +1,6 @@
 /*
- * deadlines.c - the watched calls: a binary heap, the earliest deadline on top. Each knows
- * its place in it, so that one of many is changed, or leaves, in as few steps as one is found.
+ * deadlines.c - the watched calls: a binary heap, the earliest deadline on top. Each call
+ * knows its index, so that changing or removing one takes O(log n) steps.
  */
 #include "engine.h"
 
@@ -12,7 +12,7 @@ static void put(struct lr_engine *e, uint32_t at, struct lr_watched entry)
 	entry.call->watched_at = at;
 }
 
-/* The place `at` is free: `entry` goes there, or as far up or down as it belongs. */
+/* Put `entry` into the free place `at`, or as far up or down as it belongs. */
 static void settle(struct lr_engine *e, uint32_t at, struct lr_watched entry)
 {
 	uint32_t next;

@@ -1,7 +1,7 @@
-/* dispatch.c - what a frame does. Under the mutex, by the leader. */
+/* dispatch.c - apply a frame to its call. By the leader, with the mutex. */
 #include "engine.h"
 
-/* Where the peer may send what it has sent, `event` moves the call: 1; 0: it is late. */
+/* Apply `event` to the call: 1; 0: it has no effect any more; LR_PROTOCOL: not allowed, *why. */
 static int on_event(struct lr_call *call, enum lr_event event, const char **why)
 {
 	int r = lr_call_step(call, event);
@@ -33,7 +33,7 @@ static int ended_by_status(struct lr_engine *e, struct lr_call *call, const void
 	return r;
 }
 
-/* The whole answer of a unary call, into the hands of who waits. False: it does not fit. */
+/* Give the whole answer of a unary call to the waiting thread. False: it does not fit. */
 static bool answer_whole(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
 	uint32_t trailer)
 {
@@ -87,7 +87,7 @@ static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_
 		r = lr_message(e, call, f, 4 + trailer, why);
 		if (r < 0)
 			return r;
-		if (f->h.flags & LR_F_BIG) { /* the status waits for its message */
+		if (f->h.flags & LR_F_BIG) { /* the status takes effect after its message */
 			call->status = lr_item_new(call->conn, LR_K_STATUS, f->payload + 4, trailer);
 			return call->status ? 0 : LR_NOMEM;
 		}
@@ -102,11 +102,11 @@ static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, cons
 
 	if (lr_call_missed(call))
 		lr_call_step(call, EXPIRE);
-	/* A reset overtakes what was not taken yet, but at the client not the messages. */
+	/* On a server a reset removes what was not taken yet; a client keeps its messages. */
 	if (e->role == LR_SERVER)
 		while ((item = lr_item_pop(call)))
 			lr_item_free(call->conn, item);
-	if (call->big) /* never to be whole */
+	if (call->big) /* it will never be whole */
 		lr_item_drop_last(call);
 	if ((item = lr_item_new(call->conn, LR_K_RESET, text, len))) {
 		item->count = code;
@@ -133,7 +133,7 @@ static int on_credit(struct lr_engine *e, struct lr_call *call, const struct lr_
 {
 	uint64_t bytes = lr_read64(f->payload);
 
-	if (bytes == 0) { /* the sender is stuck: grant what has been taken, however little */
+	if (bytes == 0) { /* the sender waits for credit: grant what has been taken, however little */
 		call->state |= CALL_CREDIT_WANTED;
 		lr_call_took(e, call, 0);
 		return 0;
@@ -148,7 +148,7 @@ static int on_credit(struct lr_engine *e, struct lr_call *call, const struct lr_
 		if (lr_has_credit(call, call->sender->amount))
 			lr_wake(e, call->sender);
 		else
-			lr_ask_credit(call); /* not enough yet: it is still stuck */
+			lr_ask_credit(call); /* not enough yet: it still waits */
 	}
 	return 0;
 }
@@ -169,7 +169,7 @@ static int on_goaway(struct lr_engine *e, struct lr_conn *conn, const struct lr_
 	return 0;
 }
 
-/* The call ends, and the others of its connection go on. */
+/* The call ends; the others of its connection go on. */
 static void no_memory_for(struct lr_engine *e, struct lr_call *call)
 {
 	static const char text[] = "this process has no memory for a message of the call's";
@@ -180,10 +180,10 @@ static void no_memory_for(struct lr_engine *e, struct lr_call *call)
 	if (e->role == LR_SERVER) {
 		lr_over_memory(call->conn, limit, sizeof limit);
 		lr_call_cancel(e, call, code, limit, (uint32_t)strlen(limit));
-	} else if (lr_call_step(call, GOT_RESET) == 1) { /* as if the server had said so */
+	} else if (lr_call_step(call, GOT_RESET) == 1) { /* as if the server had reset it */
 		lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, iov, 2);
 		reset(e, call, code, text, sizeof text - 1);
-	} else { /* it has ended: by the status that there is no memory for */
+	} else { /* it has ended, by the status that there is no memory for */
 		lr_call_ended(e, call);
 	}
 }
@@ -221,7 +221,7 @@ static int on_call_frame(struct lr_engine *e, struct lr_call *call, const struct
 		return r == 1 ? lr_deliver(e, call, LR_K_HEADERS, f->payload, f->h.length) : r;
 	case LR_T_DATA:
 		if (f->h.length == 0)
-			return 0; /* it says nothing */
+			return 0; /* it has no effect */
 		r = on_event(call, GOT_DATA, why);
 		return r == 1 ? lr_on_data(e, call, f, why) : r;
 	case LR_T_CREDIT:
@@ -260,7 +260,7 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 	default:
 		call = call_by_wire(e, conn, f->h.call);
 		if (!call)
-			return 0; /* late: it has ended here */
+			return 0; /* the call has ended here */
 		r = on_call_frame(e, call, f, why);
 	}
 	if (r == LR_NOMEM && call) {

@@ -1,4 +1,4 @@
-/* ends.c - a call has ended: who is told, and when it is freed. */
+/* ends.c - a call has ended: reporting it, and freeing the call. */
 #include "engine.h"
 
 void lr_call_hold(struct lr_call *call)
@@ -6,7 +6,7 @@ void lr_call_hold(struct lr_call *call)
 	call->inside++;
 }
 
-/* False: the call was released meanwhile, and is gone. */
+/* False: the call was released meanwhile, and is freed. */
 bool lr_call_unhold(struct lr_engine *e, struct lr_call *call)
 {
 	if (--call->inside || call->place != RELEASED)
@@ -16,8 +16,8 @@ bool lr_call_unhold(struct lr_engine *e, struct lr_call *call)
 }
 
 /*
- * Has no handler seen it, for sure? A server that ends in order says how far it came;
- * what one that was killed has not read, the link knows.
+ * Is it certain that no handler has seen the call? A server that stops in order says how many
+ * calls it took up; for one that was killed, the link knows what it has not read.
  */
 bool lr_call_unseen(const struct lr_call *call)
 {
@@ -33,9 +33,9 @@ bool lr_call_unseen(const struct lr_call *call)
 }
 
 /*
- * A client's thread that waits for a call has read all that had come when its deadline
- * passed: what it reads later came too late. Where nobody waited, what is in the link is
- * taken for what came in time: a server sends nothing else.
+ * A thread that waits for a client's call has read everything that had come when the deadline
+ * passed, so a frame that it reads later came too late. If no thread waited, frames in the
+ * link count as in time: a server sends nothing after the deadline.
  */
 bool lr_call_missed(const struct lr_call *call)
 {
@@ -70,11 +70,11 @@ bool lr_call_ended_here(struct lr_engine *e, struct lr_call *call)
 	return lr_call_ended(e, call);
 }
 
-/* Free a call that has ended and whose owner is done with it; waiting threads are woken first. */
+/* Free a call that has ended and that its owner has released; wake waiting threads first. */
 void lr_call_release(struct lr_engine *e, struct lr_call *call)
 {
 	if (lr_call_step(call, RELEASE) != 1)
-		return; /* queued: whoever takes it from there frees it */
+		return; /* queued: the thread that takes it from the queue frees it */
 	if (call->inside)
 		lr_call_ended_here(e, call);
 	else

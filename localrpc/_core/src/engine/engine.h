@@ -1,46 +1,47 @@
 /*
- * engine.h - one engine for every transport: who reads, who waits, who is woken.
+ * engine.h - one engine for every transport: reading, waiting and waking.
  *
- * One mutex guards everything here but the words marked _Atomic. There is no
- * reader thread: a thread that wants something reads the links itself, as the
- * leader; others park, each on a futex word of its own. While it leads it
- * drops the mutex to spin, to let its peer run and to sleep, and only the leader
- * peeks, consumes, arms, waits and changes the list of polled connections. Any thread sends,
- * with the mutex held; a peer that sleeps is rung after the mutex is unlocked.
+ * One mutex guards everything here except the members marked _Atomic. There is no
+ * reader thread: a thread that waits for something becomes the leader and reads the links
+ * itself; other threads park, each on a futex word of its own. The leader unlocks the mutex
+ * while it spins, yields the CPU to its peer or sleeps. Only the leader peeks, consumes,
+ * arms, waits and changes the list of polled connections. Any thread sends, with the mutex
+ * held; a peer that sleeps is rung after the mutex is unlocked.
  *
- * A server's leader that goes out to run a handler leaves its connections
- * armed. What then arrives rings the service thread (lr_service), which gives
- * the leader a moment and promotes a parked thread if it does not come back.
+ * When a server's leader leaves to run a handler, its connections stay armed. The next
+ * frame then rings the service thread (lr_service), which waits a moment for the leader
+ * and wakes a parked thread to lead if it does not come back.
  */
 #ifndef LR_ENGINE_H
 #define LR_ENGINE_H
 
 #include "../links/link.h"
 
-/* What an event of the epoll sets says, beside the connection's id. */
+/* The kind of an event of the epoll sets; the rest of its data is the connection's id. */
 enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK, EVENT_ALARM };
-/* Where the leader sleeps: what a kick has to touch. */
+/* Where the leader sleeps, which decides how a kick wakes it. */
 enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 
 #define LR_POLLED 64
-#define LR_BURST 256 /* frames of one connection before the next has its turn */
-#define LR_BURST_BYTES (256u << 10) /* or so many bytes */
+#define LR_BURST 256 /* frames of one connection, then the next has its turn */
+#define LR_BURST_BYTES (256u << 10) /* or this many bytes */
 #define LR_WAKES 32
-#define LR_USELESS_WAKES 8 /* so often in a row, and it is taken for a habit */
+#define LR_USELESS_WAKES 8 /* this many in a row, and the service thread waits longer */
 #define LR_EVENTS 32 /* taken from epoll at once */
-#define LR_LONGEST (300000000000 * LR_MS) /* ten years: a longer timeout is none */
-#define LR_MAX_POSTED (1u << 20)       /* answers that a peer leaves unread, then it is throttled */
-#define LR_OUTSIDE 16384 /* bytes that are worth to unlock the mutex for, and lock it again */
+#define LR_LONGEST (300000000000 * LR_MS) /* ten years: a longer timeout counts as none */
+/* bytes of answers left unread: then the peer is throttled */
+#define LR_MAX_POSTED (1u << 20)
+#define LR_OUTSIDE 16384 /* bytes from which a copy is made without the mutex */
 
 /* ---- calls (table.c) ---- */
 
-/* Something a call's owner has not taken yet. */
+/* Something that the call's owner has not taken yet. */
 struct lr_item {
 	struct lr_item *next;
 	uint32_t kind;
 	uint32_t count; /* K_RESET: the status code; K_CALL: bytes of metadata */
 	uint64_t size;  /* bytes of data; K_BIG: of the message */
-	/* K_BIG only, which has no data: where the bytes go, how many have come. */
+	/* K_BIG only, which has no data: where the bytes go, and how many have come. */
 	uint8_t *mem;
 	uint64_t got;
 	bool lent; /* mem belongs to the thread inside lr_fill */
@@ -49,8 +50,9 @@ struct lr_item {
 };
 
 /*
- * Where a call stands: state.c has the tables. Its life, and how it has ended; what the peer
- * has sent; what this side has sent; and who has it. 0 stands for none, in each.
+ * The state of a call; state.c has the tables. `life`: live, or how it ended; `in`: what the
+ * peer has sent; `out`: what this side has sent; `place`: which list or owner has the call.
+ * 0 means none, in each.
  */
 enum {
 	LIVE = 1,
@@ -67,9 +69,9 @@ enum { IN_START = 1, IN_OPEN, IN_BIG, IN_BIG_END, IN_BIG_STATUS, IN_HALF, LR_INS
 enum { OUT_START = 1, OUT_OPEN, OUT_BIG, OUT_BIG_END, OUT_HALF, LR_OUTS };
 enum { OWNED = 1, QUEUED, DEFERRED, RELEASED, LR_PLACES };
 
-/* What can happen to a call. WHOLE: the last byte of a large message. BIG_END: a large message
- * behind which there is no other; STATUS_BIG: behind which the status takes effect. STATUS_WITH:
- * it carries a message. STATUS_AFTER: it waits for the end of a large one. */
+/* The events of a call. WHOLE: the last byte of a large message. BIG_END: a large message that
+ * is the last; STATUS_BIG: a status that takes effect after its large message. STATUS_WITH: a
+ * status with a message. STATUS_AFTER: a status that waits for the end of a large message. */
 enum lr_event {
 	GOT_HEADERS, GOT_MESSAGE, GOT_BIG, GOT_BIG_END, GOT_DATA, GOT_WHOLE, GOT_END,
 	GOT_STATUS, GOT_STATUS_BIG, GOT_CREDIT,
@@ -80,7 +82,7 @@ enum lr_event {
 	LR_CALL_EVENTS
 };
 
-/* Of a call: what its tables do not need to know. */
+/* Flags of a call that the tables do not need. */
 enum {
 	CALL_UNARY = 1 << 0,      /* lr_unary waits: the answer goes straight into its io */
 	CALL_WATCHED = 1 << 1,
@@ -104,13 +106,13 @@ struct lr_call {
 
 	struct lr_item *first, **last;
 	struct lr_item *big;    /* the message that DATA frames bring now */
-	uint64_t skip;          /* DATA bytes to throw away: its message was too large */
-	struct lr_item *status; /* came with a big message: given after it */
+	uint64_t skip;          /* DATA bytes to discard: their message was too large */
+	struct lr_item *status; /* came with a large message: delivered after it */
 
 	uint64_t outstanding; /* charged to the peer's window, not granted back */
 	uint64_t ungranted;   /* charged to our window, not granted back */
-	uint64_t taken;       /* of that: taken by our side */
-	uint64_t sent;        /* bytes of the large message being sent that are out */
+	uint64_t taken;       /* of `ungranted`: taken by our side */
+	uint64_t sent;        /* bytes of the large message being sent that are sent */
 	bool busy;            /* a thread is sending them */
 	struct lr_out *after; /* the STATUS that follows them */
 	uint64_t mark;        /* link position after OPEN */
@@ -119,14 +121,15 @@ struct lr_call {
 	struct lr_waiter *receiver, *sender;
 	uint32_t inside; /* threads that wait for something of this call */
 	struct lr_call *next; /* free or queued */
-	struct lr_call *next_ended, **at_ended; /* in e->ended; it may be queued at once */
+	struct lr_call *next_ended, **at_ended; /* in e->ended; the call may be queued as well */
 	struct lr_item *opened; /* while queued: metadata and message */
 	int32_t method;
-	uint32_t number; /* 0: its OPEN named the method, and `name` is that, unless we know it */
+	/* 0: its OPEN named the method; `name` has that name, if it is not interned */
+	uint32_t number;
 	struct lr_item *name;
 	uint32_t open_flags;
-	int64_t deadline; /* a server's: of what was left when OPEN came */
-	uint32_t watched_at; /* its place among the watched, if CALL_WATCHED */
+	int64_t deadline; /* a server's: computed when OPEN came */
+	uint32_t watched_at; /* its index in e->watched, if CALL_WATCHED */
 	uint64_t refused_size;
 };
 
@@ -138,41 +141,41 @@ struct lr_out {
 	uint8_t data[];
 };
 
-/* Who is at the other end of some connections of a server's: limits are counted for each. */
+/* The user of some connections of a server: limits are counted per user. */
 struct lr_user {
 	struct lr_user *next;
 	int64_t uid;
 	int64_t calls;   /* not yet released */
-	int64_t waiting; /* of them: queued for a worker, and not held */
+	int64_t waiting; /* of these, queued for a worker and not held */
 	uint64_t kept;   /* bytes queued and posted, and names, of all its connections */
 };
 
 struct lr_conn {
 	struct lr_engine *engine;
-	struct lr_user *user; /* NULL: nobody counts */
+	struct lr_user *user; /* NULL: not counted */
 	struct lr_link *link;
 	uint32_t id, slot;
-	uint32_t refs; /* one of the table, one of the polled list, one per call */
+	uint32_t refs; /* one for the table, one for the polled list, one per call */
 	bool dead, eof_seen;
-	bool send_failed; /* nothing can be sent; what the peer has sent is still read */
+	bool send_failed; /* nothing can be sent; frames from the peer are still read */
 	bool polled, ready; /* polled.c; neither: idle */
 	int why; /* dead: LR_CLOSED or LR_PROTOCOL */
 	char reason[160];
-	bool faulty; /* its reason is a fault of this system's, and not the peer's end */
+	bool faulty; /* `reason` is a failure of this system, not the peer's end */
 	uint64_t peer_window;
 	int64_t last_frame_at;      /* coarse time of the last frame */
 	uint32_t idle_sleeps;
-	/* What it makes us keep, in bytes of memory: lr_cost(). */
-	uint64_t queued;    /* what its calls have not taken */
-	uint64_t named;     /* its methods' names */
+	/* Bytes of memory kept for this connection: lr_cost(). */
+	uint64_t queued;    /* items that its calls have not taken */
+	uint64_t named;     /* names of its methods */
 	uint64_t opens;     /* OPEN frames, sent or received */
-	uint64_t begun;     /* up to which of them the server has taken them up */
-	bool last_goaway_came;     /* client: and has said so, in its last GOAWAY */
+	uint64_t begun;     /* how many of these the server has accepted */
+	bool last_goaway_came;     /* a client's: `begun` is from the server's last GOAWAY */
 	struct lr_out *out, **out_last;
-	uint64_t posted;       /* the list out */
-	struct lr_call *held, **held_last; /* queued calls of a throttled one: no worker takes them */
+	uint64_t posted;       /* of the list `out` */
+	struct lr_call *held, **held_last; /* queued calls while throttled: no worker takes them */
 	uint32_t nheld;
-	_Atomic bool throttled;   /* it does not read what we posted: we do not read what it sends */
+	_Atomic bool throttled;   /* it does not read its answers: we do not read its frames */
 	uint32_t room_waiters, room_need;
 	bool room_armed;
 	struct lr_call **by_slot; /* server: the peer's slot -> call */
@@ -191,7 +194,7 @@ struct lr_waiter {
 	_Atomic uint32_t word; /* 0 parked, 1 woken */
 	bool parked, counted;
 	bool ignores_signals; /* EINTR does not end this wait */
-	bool came_late; /* after its call's deadline: for what had arrived by then */
+	bool came_late; /* after its call's deadline: takes only what had arrived by then */
 	enum lr_wants wants;
 	struct lr_call *call;
 	struct lr_conn *conn;
@@ -206,20 +209,22 @@ struct lr_engine {
 	uint32_t fork_generation;
 
 	pthread_mutex_t lock;
-	_Atomic uint32_t entering, entered; /* threads that wait for it; grows as they get it */
+	/* threads that wait for the mutex; counts each that got it */
+	_Atomic uint32_t entering, entered;
 	bool closed, stopping, refusing, going;
-	bool drained_reported, draining; /* it waits until all is sent: tell the service thread */
-	bool recheck_deadlines; /* the service thread is to reckon its deadline again */
+	/* it waits until everything is sent: then tell the service thread */
+	bool drained_reported, draining;
+	bool recheck_deadlines; /* the service thread has to compute its deadline again */
 	uint32_t yields, service_yields;
-	bool service_watches; /* a server's: the service thread hears events, or is about to */
+	bool service_watches; /* a server's: the service thread waits for events, or is about to */
 
 	struct lr_call **calls;
 	uint32_t ncalls;
 	struct lr_call *free_calls;
 	int64_t live;
-	int64_t open; /* of these, how many have no handler that runs */
-	struct lr_user *users; /* as many as ever came: they stay */
-	int64_t user_calls, user_waiting; /* the most each may have, -1: any number */
+	int64_t open; /* of these, without a running handler */
+	struct lr_user *users; /* every user that ever connected: never freed before the engine */
+	int64_t user_calls, user_waiting; /* the most for each user, -1: any number */
 	uint64_t user_bytes;
 
 	struct lr_conn **conns;
@@ -229,16 +234,16 @@ struct lr_engine {
 	uint32_t npolled;
 	struct lr_conn *ready, **ready_last;
 	uint32_t nready;
-	uint32_t turn, ready_turns; /* who is read next: polled[turn], then so many ready ones */
+	uint32_t turn, ready_turns; /* next to be read: polled[turn], then this many ready ones */
 	uint32_t oldest_polled; /* polled[oldest_polled] is the next candidate for removal */
-	uint32_t frames_since_epoll;           /* frames read since epoll was asked */
+	uint32_t frames_since_epoll;           /* frames read since the leader checked epoll */
 	uint32_t conn_generation;
 	struct lr_conn *dead_conns; /* dead, and the table still has its reference */
-	bool over;      /* nobody will sleep any more, once those who do are out */
+	bool over;      /* no thread will start to sleep any more */
 
 	char reason[160]; /* of the connection that died last, or could not be added */
-	char broken[120]; /* what frames.c found */
-	bool faulty;      /* that was its link's fault, and not the peer's end */
+	char broken[120]; /* what is wrong with a frame: frames.c */
+	bool faulty;      /* that was a failure of its link, not the peer's end */
 
 	struct lr_waiter *leader, *first, *last;
 	uint32_t workers; /* inside lr_next, leading or parked */
@@ -247,7 +252,7 @@ struct lr_engine {
 	struct lr_conn *to_ring; /* ring its peer after the mutex is unlocked */
 
 	struct lr_call *queue, **queue_last; /* no worker has taken them yet */
-	struct lr_call *ended, **ended_last; /* ended, to be given by lr_service */
+	struct lr_call *ended, **ended_last; /* for lr_service to report */
 	struct lr_watched { int64_t deadline; struct lr_call *call; } *watched; /* deadlines.c */
 	uint32_t nwatched, watched_size;
 
@@ -256,38 +261,40 @@ struct lr_engine {
 
 	int epoll_fd, kick_fd;       /* the leader sleeps here */
 	int service_epoll, service_kick; /* the server's service thread sleeps here */
-	int service_alarm; /* a timer, for handlers beside links that are not armed meanwhile */
+	int service_alarm; /* a timer, for handlers on links that are not armed meanwhile */
 	bool alarm_set;
-	uint32_t useless_wakes; /* wake-ups in a row for which there was nothing to do */
-	_Atomic int signo; /* the leader reads it before it has the mutex */
+	uint32_t useless_wakes; /* wake-ups in a row with nothing to do */
+	_Atomic int signo; /* the leader reads it without the mutex */
 	uint32_t spin_misses;
 	uint32_t yield_misses, yield_pause, yield_skip, short_yields;
-	int64_t last_epoll_check; /* the leader's, when it always spins */
+	int64_t last_epoll_check; /* when the leader last checked, if it always spins */
 	_Atomic uint32_t kicked, sleeping, check_epoll;
-	struct lr_link *slept_in;    /* by the leader that sleeps IN_LINK */
-	int watch_epoll, watch_kick; /* a client's thread that watches for its leader: watch.c */
+	struct lr_link *slept_in;    /* the link that the leader sleeps in, if IN_LINK */
+	/* a client's thread that waits for events for its leader: watch.c */
+	int watch_epoll, watch_kick;
 	pthread_t watcher;
 	bool watched_by_thread, no_watcher, watch_over, no_futexes;
 	int64_t wake_leader_at; /* when the watcher kicks the leader, 0: never */
 	int64_t watch_until;    /* when the watcher checks that again, 0: never */
-	bool unsent_left; /* something may wait for room: whoever leaves last sees to it */
+	/* something may wait for room: the last thread to leave arranges for it */
+	bool unsent_left;
 	pthread_t flusher;
 	bool flushes, flush_over;
 	_Atomic uint32_t flush_wanted;
 	_Atomic uint32_t service_work, service_sleeping;
-	uint32_t lead_count; /* grows whenever the lead is taken or left */
+	uint32_t lead_count; /* grows each time the lead is taken or left */
 
 	struct lr_stats stats;
 };
 
-/* state.c. An entry of 0 refuses, LR_LATE has no effect; else it is the next state. */
+/* state.c. An entry of 0 refuses; LR_LATE: no effect; otherwise the next state. */
 enum { WORD_LIFE, WORD_IN, WORD_OUT, WORD_PLACE };
 #define LR_LATE 255
 #define LR_MOST_STATES 7
 extern const uint8_t lr_life[LR_LIVES][LR_CALL_EVENTS];
 extern const uint8_t lr_words[4][LR_MOST_STATES][LR_CALL_EVENTS];
 int lr_call_refuses(const struct lr_call *call, enum lr_event event, uint8_t life, uint8_t next);
-int lr_call_why(const struct lr_call *call); /* LR_: nothing more can be sent; 0 it can */
+int lr_call_why(const struct lr_call *call); /* LR_: why nothing more can be sent; 0: it can */
 
 static inline int lr_word_of(enum lr_event event)
 {
@@ -295,7 +302,7 @@ static inline int lr_word_of(enum lr_event event)
 	       event >= PUT_HEADERS ? WORD_OUT : WORD_LIFE;
 }
 
-/* May this happen to the call now? 1; 0: it has no effect any more; or why it is refused, and
+/* Is the event allowed? 1; 0: it has no effect any more; otherwise why it is refused:
  * LR_PROTOCOL is the peer's fault. */
 static inline int lr_call_may(const struct lr_call *call, enum lr_event event)
 {
@@ -308,7 +315,7 @@ static inline int lr_call_may(const struct lr_call *call, enum lr_event event)
 	return lr_call_refuses(call, event, life, next);
 }
 
-/* The same, and then it has happened. */
+/* The same, and apply the event if it is allowed. */
 static inline int lr_call_step(struct lr_call *call, enum lr_event event)
 {
 	int word = lr_word_of(event), r = lr_call_may(call, event);
@@ -323,10 +330,9 @@ static inline int lr_call_step(struct lr_call *call, enum lr_event event)
 }
 
 /*
- * The files, lowest first: each calls only what is declared above its own part
- * (tests/native/test_graph.py). What is to be done further down is returned, or left in the
- * engine for lr_leave(). All functions are for a thread with the mutex, unless they say
- * otherwise.
+ * The files, lowest first: each calls only functions declared above its own part
+ * (tests/native/test_graph.py). Work for a file further down is returned, or left in the
+ * engine for lr_leave(). The caller holds the mutex, unless the comment says otherwise.
  */
 
 /* wake.c */
@@ -343,40 +349,42 @@ void lr_service_again(struct lr_engine *e); /* lr_service looks for events again
 int lr_call_watch(struct lr_engine *e, struct lr_call *call, int64_t deadline); /* 0: never */
 void lr_call_unwatch(struct lr_engine *e, struct lr_call *call); /* it is CALL_WATCHED */
 int64_t lr_next_deadline(const struct lr_engine *e); /* 0: none */
-struct lr_call *lr_overdue(const struct lr_engine *e); /* one whose deadline has passed, or NULL */
+/* a call whose deadline has passed, or NULL */
+struct lr_call *lr_overdue(const struct lr_engine *e);
 
 /* audit.c */
-uint64_t lr_audit(const struct lr_engine *e); /* bytes that are kept and not charged, or charged and not kept */
+/* bytes kept and not charged, or charged and not kept */
+uint64_t lr_audit(const struct lr_engine *e);
 
 /* ref.c */
 struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id);
 void lr_conn_unref(struct lr_conn *conn);
-void lr_conn_unwatch(struct lr_conn *conn); /* take it out of the sets of epoll */
-bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size); /* an item of so many bytes */
+void lr_conn_unwatch(struct lr_conn *conn); /* remove it from the epoll sets */
+bool lr_conn_may_queue(const struct lr_conn *conn, uint64_t size); /* an item of `size` bytes */
 void lr_conn_charge(struct lr_conn *conn, uint64_t *which, uint64_t cost);
 void lr_conn_refund(struct lr_conn *conn, uint64_t *which, uint64_t cost);
-/* What malloc(size) takes: its header and rounding. */
+/* What malloc(size) takes, with its header and rounding. */
 static inline uint64_t lr_cost(uint64_t size)
 {
 	return size + 16;
 }
 
 /*
- * A peer that leaves its answers unread gets no more of them: we stop reading
- * its frames until it has taken some. Its end is still seen.
+ * Is the peer leaving its answers unread? Then we do not read its frames until it has read
+ * some answers. Its end is still seen.
  */
 static inline bool lr_conn_throttled(const struct lr_conn *conn)
 {
 	return atomic_load_explicit(&conn->throttled, memory_order_relaxed) && !conn->eof_seen;
 }
 
-/* Is something of it to be sent, and no thread waits for that? On a client leave.c sees to it. */
+/* Are there frames or parts of frames to send? On a client leave.c sends them at the latest. */
 static inline bool lr_conn_unsent(const struct lr_conn *conn)
 {
 	return !conn->dead && (conn->out || conn->link->unfinished);
 }
 
-/* Is there something that only room on the link can move? */
+/* Is there something that waits for room on the link? */
 static inline bool lr_conn_stuck(const struct lr_conn *conn)
 {
 	return conn->room_waiters || lr_conn_unsent(conn);
@@ -391,9 +399,9 @@ void lr_yield_mutex(struct lr_engine *e);
 void lr_ring_later(struct lr_conn *conn); /* after a send: ring the peer if link->ring_due */
 
 /* ready.c */
-void lr_conn_ready(struct lr_conn *conn); /* have the leader look at it: anyone's */
-/* The leader's: */
-struct lr_conn *lr_ready_pop(struct lr_engine *e); /* its reference is the caller's; or NULL */
+void lr_conn_ready(struct lr_conn *conn); /* have the leader read it; any thread may */
+/* Only for the leader: */
+struct lr_conn *lr_ready_pop(struct lr_engine *e); /* the caller gets its reference; NULL: none */
 void lr_ready_remove_dead(struct lr_engine *e);
 
 /* want.c */
@@ -406,7 +414,7 @@ static inline bool lr_has_credit(const struct lr_call *call, uint64_t charge)
 	return call->outstanding == 0 || call->outstanding + charge <= call->conn->peer_window;
 }
 
-/* A unary call that has got no more than its initial metadata yet. */
+/* Has a unary call got nothing but its initial metadata? */
 static inline bool lr_only_headers(const struct lr_call *call)
 {
 	return (call->state & CALL_UNARY) && call->first->kind == LR_K_HEADERS &&
@@ -418,12 +426,12 @@ struct lr_call *lr_call_new(struct lr_engine *e, struct lr_conn *conn);
 struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle);
 uint64_t lr_call_handle(const struct lr_call *call);
 void lr_call_free(struct lr_engine *e, struct lr_call *call);
-void lr_table_free(struct lr_engine *e); /* the memory of all calls, none of which is live */
+void lr_table_free(struct lr_engine *e); /* free the memory of all calls, none of which is live */
 /* An item is charged to its connection from lr_item_new() to lr_item_free(), and so is the
- * memory for a large message, while the item has it. */
+ * memory for a large message, as long as the item owns it. */
 struct lr_item *lr_item_new(struct lr_conn *conn, uint32_t kind, const void *data, uint64_t size);
 void lr_item_free(struct lr_conn *conn, struct lr_item *item);
-bool lr_item_hold(struct lr_conn *conn, struct lr_item *item); /* get the memory */
+bool lr_item_hold(struct lr_conn *conn, struct lr_item *item); /* allocate that memory */
 void lr_item_append(struct lr_call *call, struct lr_item *item);
 struct lr_item *lr_item_pop(struct lr_call *call);
 void lr_item_drop_last(struct lr_call *call);
@@ -436,15 +444,16 @@ void lr_ended_drop(struct lr_engine *e, struct lr_call *call);
 
 /* ends.c. False: the call had no owner and was freed. */
 bool lr_call_ended(struct lr_engine *e, struct lr_call *call);
-/* The same by a thread that is not the leader, which may be waiting for this call. */
+/* The same, by a thread that is not the leader; the leader may wait for this call. */
 bool lr_call_ended_here(struct lr_engine *e, struct lr_call *call);
-bool lr_call_missed(const struct lr_call *call); /* a client's: did it pass while it waited? */
+/* a client's: did its deadline pass while a thread waited? */
+bool lr_call_missed(const struct lr_call *call);
 void lr_call_release(struct lr_engine *e, struct lr_call *call);
 void lr_call_hold(struct lr_call *call);
-bool lr_call_unhold(struct lr_engine *e, struct lr_call *call); /* false: it is gone */
+bool lr_call_unhold(struct lr_engine *e, struct lr_call *call); /* false: the call was freed */
 bool lr_call_unseen(const struct lr_call *call);
 
-/* The coarse clock lags by a tick, and costs a fifth of the other. */
+/* The coarse clock lags by up to a tick, and takes a fifth of the time. */
 #define LR_COARSE_LAG (20 * LR_MS)
 
 /* Has its deadline passed? */
@@ -457,37 +466,40 @@ static inline bool lr_call_late(const struct lr_call *call)
 /* conn.c */
 int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* 1, 0 no room, LR_CLOSED */
-/* One frame more, or less, is posted on it. */
+/* Account for one posted frame more, or less. */
 void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool more);
-void lr_conn_pump(struct lr_conn *conn);     /* send what is posted, wake who waits for room */
+/* send posted frames, wake threads that wait for room */
+void lr_conn_pump(struct lr_conn *conn);
 bool lr_conn_look_over(struct lr_conn *conn);
 bool lr_conn_arm_room(struct lr_conn *conn);
 void lr_conn_disarm_room(struct lr_conn *conn);
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-void lr_conn_end(struct lr_conn *conn); /* the same, for what its link says */
-/* Why a connection cannot be: ENOSPC is fs.epoll.max_user_watches. */
+void lr_conn_end(struct lr_conn *conn); /* the same, when its link is closed */
+/* Why a connection cannot be added: ENOSPC means fs.epoll.max_user_watches. */
 #define LR_UNWATCHED "the kernel does not watch its descriptors: %s"
 
 /* post.c */
 int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call,
 	const struct iovec *iov, int count); /* never waits: 0, LR_CLOSED, LR_NOMEM */
-void lr_conn_post_made(struct lr_conn *conn, struct lr_out *out); /* the same; it takes `out` over */
+/* the same; takes ownership of `out` */
+void lr_conn_post_made(struct lr_conn *conn, struct lr_out *out);
 struct lr_out *lr_out_new(int type, int flags, uint64_t call, const struct iovec *iov, int count);
 
 /* cancel.c. False: the call had no owner and was freed. */
 bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, const char *text,
 	uint32_t len);
-bool lr_call_expired(struct lr_engine *e, struct lr_call *call); /* is it late? Then it ends */
-/* A frame that the call's peer waits for. Without memory for it the call ends, for both sides,
- * and LR_NOMEM is returned. The call may be gone then, if it has no owner. */
+/* has its deadline passed? Then end it */
+bool lr_call_expired(struct lr_engine *e, struct lr_call *call);
+/* Send or queue a frame of the call. Without memory for it the call ends on both sides and
+ * LR_NOMEM is returned; a call without an owner is freed then. */
 int lr_call_post(struct lr_call *call, int type, int flags, const struct iovec *iov, int count);
 
 /* credit.c */
 void lr_call_took(struct lr_engine *e, struct lr_call *call, uint64_t charge);
 void lr_ask_credit(struct lr_call *call);
 
-/* message.c: a frame, or a part of it, is brought to the call's owner. */
+/* message.c: bring a message, or a part of one, to the call's owner. */
 int lr_deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, const void *data,
 	uint64_t size);
 int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *frame,
@@ -496,11 +508,11 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	const char **why);
 int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool big);
 
-/* frames.c: 0, or LR_PROTOCOL and e->broken says what is wrong. */
+/* frames.c: 0, or LR_PROTOCOL with the reason in e->broken. */
 int lr_check_frame(struct lr_engine *e, const struct lr_conn *conn, const struct lr_frame *f);
 int lr_check_window(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f);
 
-/* accept.c: the server's. */
+/* accept.c: a server's. */
 int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
 	const char **why);
 int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
@@ -508,46 +520,47 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 int lr_take_call(struct lr_engine *e, struct lr_io *io);
 void lr_over_memory(const struct lr_conn *conn, char *text, size_t size);
 
-/* dispatch.c: a frame's effect. 0, or LR_PROTOCOL or LR_NOMEM with *why. */
+/* dispatch.c: apply a frame. 0, or LR_PROTOCOL or LR_NOMEM with *why. */
 int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame *frame,
 	const char **why);
 
-/* polled.c: the leader's. */
-void lr_polled_fill(struct lr_engine *e); /* ready ones take the places there are */
+/* polled.c: only for the leader. */
+void lr_polled_fill(struct lr_engine *e); /* move ready ones to free places in the list */
 bool lr_polled_leave(struct lr_engine *e, uint32_t at); /* true: polled[at] is idle now */
-void lr_conn_looked_at(struct lr_conn *conn); /* a ready one: idle now, or ready again */
+/* a ready one was read: it is idle now, or ready again */
+void lr_conn_looked_at(struct lr_conn *conn);
 void lr_remove_dead(struct lr_engine *e); /* by the leader, or while no thread leads */
 
-/* read.c: the leader's. */
-int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how much happened */
-bool lr_pump(struct lr_engine *e); /* is anything still stuck for room? */
+/* read.c: only for the leader. */
+int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how many frames and ends were read */
+bool lr_pump(struct lr_engine *e); /* does anything still wait for room? */
 void lr_take_events(struct lr_engine *e, const struct epoll_event *events, int n);
-void lr_disarm_polled(struct lr_engine *e); /* disarm the polled connections: the leader reads them now */
+void lr_disarm_polled(struct lr_engine *e); /* the leader reads them now */
 
 /* watch.c */
-/* The leader's questions. */
+/* Only for the leader. */
 bool lr_sleeps_on_futexes(struct lr_engine *e);
-bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* the only polled one? */
+bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* in its only polled one */
 void lr_watch_end(struct lr_engine *e); /* without the mutex */
 
-/* sleep.c: the leader's, without the mutex. */
+/* sleep.c: only for the leader, without the mutex. */
 int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w);
 bool lr_may_yield_cpu(struct lr_engine *e);
 int lr_yield_cpu(struct lr_engine *e);
 int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted);
 int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline, bool *slept);
 
-/* lead.c: waiting drops the mutex. */
-extern _Thread_local bool lr_may_sleep; /* lead.c's own, but for tests/fuzz */
+/* lead.c: waiting unlocks the mutex meanwhile. */
+extern _Thread_local bool lr_may_sleep; /* of lead.c; tests/fuzz sets it */
 int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline);
 void lr_lead_arm(struct lr_engine *e);
 
 /* leave.c */
-void lr_leave(struct lr_engine *e); /* unlock, and see to what whoever is last inside has to */
+void lr_leave(struct lr_engine *e); /* unlock; the last thread inside also cleans up */
 void lr_flush_end(struct lr_engine *e); /* without the mutex */
-void lr_close_fds(struct lr_engine *e); /* the engine's own */
+void lr_close_fds(struct lr_engine *e); /* close the engine's own descriptors */
 
-/* calls.c, send.c: 0, or why not. */
+/* calls.c, send.c: 0, or an error. */
 int lr_wait_item(struct lr_engine *e, struct lr_call *call, struct lr_io *io, int64_t deadline);
 int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64_t deadline,
 	bool ignores_signals);
@@ -555,6 +568,6 @@ int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, u
 	int64_t deadline, int64_t patience);
 int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int flags);
 
-/* client.c, server.c, service.c and life.c have no more than the functions of api.h. */
+/* client.c, server.c, service.c and life.c have only the functions of api.h. */
 
 #endif

@@ -1,4 +1,4 @@
-/* enter.c - the mutex: taking it, giving it back, and what is done once it is free. */
+/* enter.c - locking and unlocking the mutex, and what is done after it is unlocked. */
 #include "engine.h"
 
 #include <sched.h>

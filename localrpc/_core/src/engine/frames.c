@@ -1,6 +1,6 @@
 /*
- * frames.c - which frames there are: the rules of PROTOCOL.md that a frame keeps or breaks
- * by itself. In what order they may come is for state.c, what they do for dispatch.c.
+ * frames.c - the rules of PROTOCOL.md for a single frame. The order of frames is checked
+ * by state.c, their effect is in dispatch.c.
  */
 #include "engine.h"
 
@@ -8,16 +8,16 @@ enum { CLIENT = 1 << LR_CLIENT, SERVER = 1 << LR_SERVER, BOTH = CLIENT | SERVER 
 
 struct rule {
 	const char *name;
-	uint8_t from;     /* who sends it */
-	uint8_t flags;    /* that it may carry */
-	bool of_call;     /* or of the connection: then its call is 0 */
+	uint8_t from;     /* the roles that send it */
+	uint8_t flags;    /* the flags that it may carry */
+	bool of_call;     /* otherwise of the connection, and its call is 0 */
 	bool has_message; /* the payload ends with a message part */
 	uint32_t least, most; /* bytes of payload */
 };
 
 #define PARTS (LR_F_MESSAGE | LR_F_BIG)
 
-/* HELLO is not here: it belongs to the greeting, and comes never again. */
+/* HELLO is not here: it belongs to the handshake, and never comes again. */
 static const struct rule rules[] = {
 	[LR_T_METHOD] = {"METHOD", CLIENT, 0, false, false, 5, 4 + LR_MAX_NAME},
 	[LR_T_OPEN] = {"OPEN", CLIENT, PARTS | LR_F_END, true, true, 16, LR_MAX_CONTROL},
@@ -41,7 +41,7 @@ static int __attribute__((format(printf, 2, 3))) broken(struct lr_engine *e, con
 	return LR_PROTOCOL;
 }
 
-/* The part of the payload that comes before the message: its length is in it. */
+/* Check the part of the payload before the message, which contains its own length. */
 static int check_block(struct lr_engine *e, const struct rule *rule, const struct lr_frame *f,
 	uint32_t *fixed)
 {
@@ -49,7 +49,7 @@ static int check_block(struct lr_engine *e, const struct rule *rule, const struc
 	uint32_t block = f->h.type == LR_T_MESSAGE ? 0 : lr_read32(length), limit = LR_MAX_BLOCK;
 
 	if (f->h.type == LR_T_OPEN && lr_read32(f->payload) == 0)
-		limit += 4 + LR_MAX_NAME; /* the method's name is in there */
+		limit += 4 + LR_MAX_NAME; /* the method's name is in the block */
 	if (block > f->h.length - rule->least)
 		return broken(e, "a %s frame of %u bytes with a block of %u", rule->name,
 			f->h.length, block);
@@ -107,8 +107,8 @@ int lr_check_frame(struct lr_engine *e, const struct lr_conn *conn, const struct
 }
 
 /*
- * A message frame of a call. Its sender has been granted back no more than we have granted,
- * so it never counts less as outstanding than we do here.
+ * A message frame of a call. The sender counts a byte as outstanding until our grant arrives,
+ * so it never counts fewer than we do here.
  */
 int lr_check_window(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f)
 {

@@ -1,8 +1,8 @@
 /* lead.c - waiting: leading, parking, and passing the lead on. engine.h says how it works. */
 #include "engine.h"
 
-/* The main thread returns to Python once before it sleeps: a signal that came
- * while it span has its handler run then, instead of after the sleep. */
+/* The main thread returns to Python once before it sleeps: the handler of a signal that came
+ * while it was spinning runs then, instead of after the sleep. */
 _Thread_local bool lr_may_sleep;
 
 static _Atomic int64_t signal_check;
@@ -13,8 +13,8 @@ void lr_signal_check(int64_t ns)
 }
 
 /*
- * Until when a wait may last. The kernel may hand a signal to another thread,
- * or just before we sleep: Python runs its handler once the main thread comes by.
+ * The moment until which a wait may last. The kernel may deliver a signal to another thread,
+ * or just before we sleep: Python runs its handler when the main thread returns.
  */
 static int64_t wait_limit(const struct lr_waiter *w, int64_t deadline, bool *cut)
 {
@@ -30,7 +30,7 @@ static int64_t wait_limit(const struct lr_waiter *w, int64_t deadline, bool *cut
 	return at;
 }
 
-/* Nobody sleeps before the next read, so it is to see for itself what has come. */
+/* No thread sleeps before the next read, so it must check everything itself. */
 static void assume_data(struct lr_engine *e)
 {
 	if (e->stats.conns > e->npolled + e->nready)
@@ -40,8 +40,8 @@ static void assume_data(struct lr_engine *e)
 }
 
 /*
- * For a caller that does not wait, or no longer: all that has come. Epoll tells of LR_EVENTS
- * at a time, and a look that begins among the polled ones may end among the ready ones.
+ * For a caller that does not wait, or no longer: read everything that has come. Epoll returns
+ * LR_EVENTS events at a time, and one pass may stop among the ready connections.
  */
 static void read_everything(struct lr_engine *e, struct lr_waiter *w)
 {
@@ -54,7 +54,7 @@ static void read_everything(struct lr_engine *e, struct lr_waiter *w)
 		(e->ready || atomic_load_explicit(&e->check_epoll, memory_order_relaxed)));
 }
 
-/* Read for everybody until w has what it wants. */
+/* Read for all threads until w has what it waits for. */
 static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 {
 	struct epoll_event events[LR_EVENTS];
@@ -70,7 +70,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 			return 1;
 		if (n || e->ready || atomic_load_explicit(&e->check_epoll, memory_order_relaxed)) {
 			if (deadline && lr_now_coarse() >= deadline)
-				return LR_TIMEOUT; /* others may have frames for ever */
+				return LR_TIMEOUT; /* the frames of others may never end */
 			lr_yield_mutex(e);
 			continue;
 		}
@@ -86,7 +86,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		if (r == LR_AGAIN && !lr_is_main_thread())
 			r = 1;
 		if (r == 0) {
-			/* Who has not spun has just come from Python. */
+			/* A thread that has not spun has just come from Python. */
 			if (budget && !w->ignores_signals && !lr_may_sleep && lr_is_main_thread()) {
 				lr_may_sleep = true;
 				r = LR_AGAIN;
@@ -130,8 +130,8 @@ static void take_lead(struct lr_engine *e, struct lr_waiter *w)
 }
 
 /*
- * Nobody reads a server's links now: leave them armed, so that the next frame
- * rings the service thread; ring it ourselves for what is there already.
+ * No thread reads a server's links now: leave them armed, so that the next frame rings the
+ * service thread; ring it ourselves if something has come already.
  */
 void lr_lead_arm(struct lr_engine *e)
 {
@@ -162,7 +162,7 @@ static void leave_lead(struct lr_engine *e)
 	e->lead_count++;
 }
 
-/* Nobody leads: a parked thread takes over, or the service thread is told. */
+/* No thread leads: a parked thread takes over, or the service thread is rung. */
 static void pass_on(struct lr_engine *e, bool got_work)
 {
 	struct lr_waiter *next = e->first;
@@ -171,7 +171,7 @@ static void pass_on(struct lr_engine *e, bool got_work)
 		lr_lead_arm(e);
 		return;
 	}
-	/* A thread that waits for its own answer rather than the background one. */
+	/* Prefer a thread that waits for its own answer to the background thread. */
 	while (next && next->wants == WANT_SERVICE && next->next)
 		next = next->next;
 	lr_wake(e, next);
@@ -203,7 +203,7 @@ static void unpark(struct lr_engine *e, struct lr_waiter *w)
 }
 
 /*
- * Wait, under the mutex, until w has what it wants: 1, LR_TIMEOUT or LR_AGAIN.
+ * Wait, with the mutex, until w has what it waits for: 1, LR_TIMEOUT or LR_AGAIN.
  * Every way out passes the lead on if nobody has it.
  */
 int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
@@ -240,7 +240,8 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		park(e, w);
 		if ((e->leader->wants == WANT_SERVICE && e->role == LR_SERVER) ||
 		    (w->wants == WANT_ROOM && (!w->conn->room_armed || !w->conn->polled)))
-			lr_kick_leader(e); /* it leads only while nobody else can; it may sleep unarmed for room */
+			/* the service thread leads only if no other can; the leader may not watch for room */
+			lr_kick_leader(e);
 		lr_unlock(e);
 		r = lr_futex_wait(&w->word, 0, wait_limit(w, deadline, &cut));
 		lr_may_sleep = r == LR_TIMEOUT && cut;
