@@ -1,4 +1,7 @@
-/* audit.c - recounts what an engine keeps, to check the charges of its users and connections. Under the mutex. */
+/*
+ * audit.c - count again what an engine keeps, to check what its users and connections are
+ * charged. With the mutex.
+ */
 #include "engine.h"
 
 static uint64_t cost_of(const struct lr_item *item)

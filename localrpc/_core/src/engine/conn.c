@@ -239,8 +239,8 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	conn->link->ops->hang_up(conn->link);
 	drop_posted(conn);
 	lr_queue_resume(e, conn); /* the threads that take them drop them */
-	/* A client's engine has one connection. A server's has many, and one that ends again
-	 * and again must not have the calls of all others walked each time. */
+	/* A client's engine has one connection. A server has many: walk only the calls of this
+	 * one, so that a client that reconnects again and again costs the others nothing. */
 	if (e->role == LR_CLIENT)
 		for (uint32_t i = 0; i < e->ncalls; i++)
 			end_with_link(conn, e->calls[i]);

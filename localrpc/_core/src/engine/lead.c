@@ -203,8 +203,8 @@ static void unpark(struct lr_engine *e, struct lr_waiter *w)
 }
 
 /*
- * Wait, with the mutex, until w has what it waits for: 1, LR_TIMEOUT or LR_AGAIN.
- * Every way out passes the lead on if nobody has it.
+ * Wait, with the mutex, until w has what it waits for: 1, LR_TIMEOUT or LR_AGAIN. If no
+ * thread leads when it returns, the lead is passed on.
  */
 int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 {

@@ -1,19 +1,18 @@
 /*
- * leave.c - a thread leaves the engine, and may be the last one inside: then it removes dead
- * connections, and closes the descriptors of an engine that is over.
+ * leave.c - a thread leaves the engine. The last one inside removes dead connections, and
+ * closes the descriptors of an engine that has been closed or whose connection is dead.
  *
- * What such a thread of a client's has left behind is sent by another, the flush thread.
- * A frame that was taken is ours to finish, and there may be no room for the end of it,
- * or for one that is posted. While a thread waits in the engine, it sends that
- * as soon as there is room. Where the last one leaves before, this thread does: it
- * is made when it is needed first, and sleeps until it is needed again. A server has its
- * service thread for this.
+ * Frames that a client's last thread leaves unsent are sent by the flush thread. A frame that
+ * the link has taken must be finished, and there may be no room for the rest of it, or for
+ * a posted frame. While a thread waits in the engine, it sends them as soon as there is room.
+ * If the last thread leaves before, the flush thread waits instead: it is started when it is
+ * first needed, and sleeps until it is needed again. On a server the service thread does this.
  */
 #include "engine.h"
 
 #include <time.h>
 
-#define GRACE (200 * LR_US) /* for a thread that comes back at once, as who sends a stream does */
+#define GRACE (200 * LR_US) /* for a thread that comes back at once, like one that sends a stream */
 #define STACK (256u << 10)
 
 static void flush(struct lr_engine *e, struct lr_conn *conn)
@@ -40,7 +39,7 @@ static void *run(void *arg)
 			pthread_mutex_unlock(&e->lock);
 			return NULL;
 		}
-		/* Before the look: what is left behind from here on is said anew. */
+		/* Before the check: frames left unsent from here on set it again. */
 		atomic_store(&e->flush_wanted, 0);
 		if (e->conns[0] && lr_conn_unsent(e->conns[0]))
 			flush(e, e->conns[0]);
@@ -63,7 +62,7 @@ static void flush_later(struct lr_engine *e)
 		lr_futex_wake(&e->flush_wanted);
 }
 
-/* As lr_watch_end(); it may be this thread itself that is the last one out of an engine. */
+/* Like lr_watch_end(); the flush thread itself may be the last one to leave an engine. */
 void lr_flush_end(struct lr_engine *e)
 {
 	if (!e->flushes || e->fork_generation != lr_fork_generation())
@@ -91,9 +90,9 @@ void lr_close_fds(struct lr_engine *e)
 }
 
 /*
- * Who is done with an engine may hold it for long, in a cycle that Python has
- * not collected yet; its descriptors go when the last thread that slept is out.
- * From then on whatever anybody could wait for is there: the connections are dead.
+ * A closed engine may stay in memory for long, in a cycle that Python has not collected yet;
+ * its descriptors are closed when the last thread that slept leaves. No wait can begin after
+ * that, because the connections are dead.
  */
 static bool retire(struct lr_engine *e)
 {

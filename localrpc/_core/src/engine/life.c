@@ -1,4 +1,4 @@
-/* life.c - engines: making them, ending them, looking at them. */
+/* life.c - engines: creating, closing, freeing and inspecting them. */
 #include "engine.h"
 
 #include <sys/eventfd.h>
@@ -167,7 +167,7 @@ static int64_t add(struct lr_engine *e, struct lr_link *link, uint64_t peer_wind
 		atomic_store_explicit(&e->signo, link->signo, memory_order_relaxed);
 	lr_conn_ready(conn);
 	lr_request_read(e);
-	id = conn->id; /* outside the mutex it may have ended already, and be freed */
+	id = conn->id; /* after unlocking it may have ended already, and be freed */
 	lr_leave(e);
 	return id;
 }
@@ -183,7 +183,7 @@ int64_t lr_engine_admit(struct lr_engine *e, struct lr_link *link, uint64_t peer
 	return add(e, link, peer_window, &uid);
 }
 
-/* A server's last word, for the calls whose frames we read too late, or never. */
+/* The last GOAWAY says which calls the server took up, for those it read too late or never. */
 static void send_last_goaway(struct lr_conn *conn)
 {
 	struct iovec iov = {&conn->begun, sizeof conn->begun};
@@ -199,11 +199,11 @@ void lr_engine_close(struct lr_engine *e)
 	e->closed = e->over = true;
 	for (uint32_t i = 0; i < e->nconns; i++)
 		if (e->conns[i]) {
-			lr_conn_pump(e->conns[i]); /* what can still go, goes */
+			lr_conn_pump(e->conns[i]); /* send what there is room for */
 			send_last_goaway(e->conns[i]);
 			lr_conn_die(e->conns[i], LR_CLOSED, "closed by this side");
 		}
-	/* Nobody will ask for these any more, and the peer waits for our end to close. */
+	/* lr_service will not report these any more, and the peer waits for our end to close. */
 	while (e->unreported) {
 		struct lr_conn *conn = e->unreported;
 		e->unreported = conn->next_unreported;
@@ -224,8 +224,8 @@ static void drop_links(struct lr_engine *e)
 }
 
 /*
- * In a forked child: close our numbers of what is the parent's. Not if one of its
- * threads was at work in there: nothing is sure then, and lr_engine_free() will.
+ * In a forked child: close this process's copies of the parent's descriptors. Not if another
+ * thread held the mutex during the fork: the state is unknown then, and lr_engine_free() does.
  */
 void lr_engine_disown(struct lr_engine *e)
 {
@@ -235,7 +235,7 @@ void lr_engine_disown(struct lr_engine *e)
 	pthread_mutex_unlock(&e->lock);
 }
 
-/* No thread is inside, and none will come. */
+/* No thread is inside, and none will enter. */
 void lr_engine_free(struct lr_engine *e)
 {
 	struct lr_conn *conn;
@@ -275,7 +275,7 @@ void lr_engine_free(struct lr_engine *e)
 	free(e->conns);
 	free(e->watched);
 	if (e->fork_generation != lr_fork_generation())
-		lr_watch_end(e); /* its numbers; in its own process it has ended before */
+		lr_watch_end(e); /* close its descriptors; in its own process it has ended before */
 	lr_close_fds(e);
 	free(e);
 }

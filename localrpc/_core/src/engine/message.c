@@ -1,10 +1,10 @@
 /*
- * message.c - what a frame brings to its call's owner: a message, whole or in pieces,
- * or what else there is to say. Under the mutex, by the leader.
+ * message.c - bring the content of a frame to its call's owner: a message, whole or in
+ * pieces, or anything else. By the leader, with the mutex.
  */
 #include "engine.h"
 
-/* Into its hands if it waits, else queued. */
+/* Into the waiting thread's lr_io if there is one, otherwise into the queue. */
 int lr_deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, const void *data,
 	uint64_t size)
 {
@@ -13,7 +13,7 @@ int lr_deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, const v
 	struct lr_item *item;
 
 	if (call->state & CALL_TOO_LARGE)
-		return 0; /* what follows a refused message is not for this call's owner */
+		return 0; /* the owner gets nothing that follows a refused message */
 	if (io && !call->first && !(call->state & CALL_UNARY)) {
 		if (kind == LR_K_MESSAGES && (io->kind == 0 || io->kind == kind) &&
 		    io->count < LR_BATCH && io->fill + size <= io->cap) {
@@ -54,7 +54,7 @@ int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool 
 	return 0;
 }
 
-/* A message begins, or comes whole, at the end of a frame's payload. */
+/* A message, or the beginning of a large one, at the end of a frame's payload. */
 int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
 	uint32_t at, const char **why)
 {
@@ -85,7 +85,7 @@ int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	return 0;
 }
 
-/* The last byte has come: what takes effect behind the message does so now. */
+/* The last byte has come: what follows the message takes effect now. */
 static int whole(struct lr_engine *e, struct lr_call *call)
 {
 	struct lr_item *status = call->status;
@@ -114,9 +114,9 @@ static int whole(struct lr_engine *e, struct lr_call *call)
 }
 
 /*
- * Others are not to wait for the mutex while a large piece is copied. Only the leader, which
- * this is, takes frames or frees links; and who has lent the memory, or would free
- * it, waits until it is not `busy`, or leaves the call to the last one inside.
+ * Copy a large piece without the mutex, so that other threads do not wait for it. Only the
+ * leader, which runs this, consumes frames or frees links; a thread that has lent the memory
+ * or would free it waits while it is `busy`, or leaves the call to the last thread inside.
  */
 static int copy_outside(struct lr_engine *e, struct lr_call *call, const uint8_t *data,
 	uint64_t size)
@@ -149,7 +149,7 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 		call->skip -= size;
 		return call->skip == 0 ? whole(e, call) : 0;
 	}
-	if (!big) /* its reader was refused the memory, and the call has ended for it */
+	if (!big) /* its reader could not get the memory, and the call has ended on this side */
 		return 0;
 	if (size > big->size - big->got) {
 		*why = "more DATA than was said";

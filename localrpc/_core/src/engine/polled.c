@@ -1,12 +1,12 @@
 /*
- * polled.c - which connections the leader looks at.
+ * polled.c - which connections the leader reads.
  *
- * A connection is in one of three places:
+ * A connection is in one of three states:
  *
- *	polled	in e->polled, at most LR_POLLED: looked at whenever the leader reads, and
- *		armed only while nobody does
+ *	polled	in e->polled, at most LR_POLLED: read whenever the leader reads, and armed
+ *		only while no thread reads
  *	ready	in the queue: something has come, or waits for room, and there may be no
- *		place among the polled ones. It is read in its turn, as they are
+ *		place in e->polled. It has its turn to be read, like the polled ones
  *	idle	armed: the next frame, room or end is an event, which makes it ready
  *
  * Only make_idle() makes a connection idle: nothing is left to read, and it is armed. So no
@@ -14,9 +14,9 @@
  */
 #include "engine.h"
 
-#define SILENT (8 * LR_MS) /* two ticks of the coarse clock: then a ready one may have its place */
+#define SILENT (8 * LR_MS) /* two ticks of the coarse clock: then a ready one may take its place */
 
-/* Arm it for all that could happen to it. False: something has, look at it again. */
+/* Arm it for frames, room and the end. False: one of them has come, read it again. */
 static bool make_idle(struct lr_conn *conn)
 {
 	const struct lr_link_ops *ops = conn->link->ops;
@@ -47,7 +47,7 @@ void lr_conn_looked_at(struct lr_conn *conn)
 {
 	if (!conn->dead && !make_idle(conn))
 		lr_conn_ready(conn);
-	lr_conn_unref(conn); /* lr_ready_pop()'s */
+	lr_conn_unref(conn); /* the reference of lr_ready_pop() */
 }
 
 void lr_polled_fill(struct lr_engine *e)
@@ -55,14 +55,14 @@ void lr_polled_fill(struct lr_engine *e)
 	struct lr_conn *conn;
 
 	if (e->ready && e->npolled == LR_POLLED) {
-		/* One is asked at a time, so that a look costs no more with many than with few. */
+		/* Check one at a time, so that a pass takes no longer with many than with few. */
 		uint32_t at = e->oldest_polled++ % LR_POLLED;
 		if (lr_now_coarse() - e->polled[at]->last_frame_at > SILENT)
 			lr_polled_leave(e, at);
 	}
 	while (e->ready && e->npolled < LR_POLLED) {
 		conn = lr_ready_pop(e);
-		e->polled[e->npolled++] = conn; /* and the queue's reference is the list's */
+		e->polled[e->npolled++] = conn; /* the list takes over the queue's reference */
 		conn->polled = true;
 		conn->idle_sleeps = 0;
 		conn->link->ops->disarm(conn->link);
@@ -88,7 +88,7 @@ void lr_remove_dead(struct lr_engine *e)
 	while (e->dead_conns) {
 		struct lr_conn *conn = e->dead_conns;
 		e->dead_conns = conn->next_dead;
-		/* Calls whose handlers go on keep the link, but need nothing of its system's. */
+		/* Calls whose handlers still run keep the link, but not its descriptors. */
 		if (conn->link->ops->release) {
 			lr_conn_unwatch(conn);
 			conn->link->ops->release(conn->link);

@@ -32,8 +32,8 @@ static void append(struct lr_conn *conn, struct lr_out *out)
 	lr_request_read(conn->engine);
 }
 
-/* A call ends without its other frames (lr_call_post()); without these nothing is left but the end
- * of the connection. */
+/* Without another kind of frame its call ends (lr_call_post()); without one of these the
+ * connection has to end. */
 static int without_memory(struct lr_conn *conn, int type)
 {
 	if (type == LR_T_RESET || type == LR_T_METHOD) {

@@ -1,19 +1,19 @@
-/* read.c - the leader reads: polled connections, what events say of them, frames. */
+/* read.c - the leader reads: polled and ready connections, and events. */
 #include "engine.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FRAMES_PER_EPOLL 64 /* frames, and epoll is asked what the others have */
+#define FRAMES_PER_EPOLL 64 /* after this many frames, epoll is checked for the others */
 
-/* A batch is being filled: what has come already goes with it. */
+/* A batch is being filled: add the messages that have come already. */
 static bool takes_more(const struct lr_waiter *w)
 {
 	return w->wants == WANT_ITEM && w->io->kind == LR_K_MESSAGES && w->io->count < LR_BATCH &&
 	       w->io->fill < w->io->cap / 2;
 }
 
-/* A connection's turn. What happened is added to *count; true: w has what it wants. */
+/* Read one connection for its turn, and add to *count. True: w has what it waits for. */
 static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *conn, int *count)
 {
 	const struct lr_link_ops *ops = conn->link->ops;
@@ -30,7 +30,8 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 			lr_conn_die(conn, LR_PROTOCOL, "the peer broke the protocol: %s", why);
 			break;
 		}
-		r = 1; /* there may be more: its end, if we know of that, is behind it */
+		/* there may be more frames, before the end of the connection if that is known */
+		r = 1;
 		ops->consume(conn->link);
 		e->stats.frames_in++;
 		if (!frames++)
@@ -44,7 +45,7 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 		lr_conn_die(conn, r, "the peer broke the protocol: a frame that cannot be");
 	else if (!conn->dead && (r < 0 || (r == 0 && conn->eof_seen)))
 		lr_conn_end(conn);
-	*count += (int)frames + conn->dead; /* an end is something, too: look again */
+	*count += (int)frames + conn->dead; /* an end counts, too: read again */
 	e->frames_since_epoll += frames;
 	return (frames || conn->dead) && lr_ready(e, w);
 }
@@ -59,13 +60,13 @@ static void ask_epoll(struct lr_engine *e)
 	    (e->frames_since_epoll < FRAMES_PER_EPOLL || e->stats.conns <= e->npolled + e->nready))
 		return;
 	n = lr_wait_events(e->epoll_fd, events, LR_EVENTS, 1, NULL);
-	if (n == LR_EVENTS) /* there may be more, and nobody rings for those again */
+	if (n == LR_EVENTS) /* there may be more, and they do not ring again */
 		atomic_store(&e->check_epoll, 1);
 	e->frames_since_epoll = 0;
 	lr_take_events(e, events, n > 0 ? n : 0);
 }
 
-/* Each has its turn: the polled ones, then as many as are ready, then the polled ones again. */
+/* Turns: the polled connections, then as many as are ready, then the polled ones again. */
 static struct lr_conn *next_in_turn(struct lr_engine *e)
 {
 	struct lr_conn *conn;
@@ -120,7 +121,7 @@ static void peer_socket(struct lr_conn *conn)
 	ssize_t n;
 
 	if (conn->link->sock_fd == conn->link->bell_fd)
-		return; /* frames travel here: peek sees the end */
+		return; /* frames come on this socket: peek sees the end */
 	n = recv(conn->link->sock_fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
 	if (n > 0)
 		lr_conn_die(conn, LR_PROTOCOL, "the peer broke the protocol: bytes on the socket");
@@ -148,10 +149,10 @@ void lr_take_events(struct lr_engine *e, const struct epoll_event *events, int n
 		if (kind == EVENT_SOCKET)
 			peer_socket(conn);
 		else if (kind == EVENT_PIDFD || (events[i].events & EPOLLHUP))
-			conn->eof_seen = true; /* also by a throttled one, which nobody reads */
+			conn->eof_seen = true; /* also for a throttled one, which is not read */
 		else
 			lr_conn_look_over(conn);
-		/* Whoever took the edge may be gone before it reads. */
+		/* The thread that took the edge may leave before it reads. */
 		atomic_store(&conn->link->edge, true);
 		lr_conn_ready(conn);
 	}

@@ -1,4 +1,4 @@
-/* ready.c - the queue of connections that the leader is to look at: polled.c says why. */
+/* ready.c - the queue of connections that the leader has to read: see polled.c. */
 #include "engine.h"
 
 void lr_conn_ready(struct lr_conn *conn)

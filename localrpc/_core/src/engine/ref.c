@@ -30,8 +30,8 @@ struct lr_conn *lr_conn_get(struct lr_engine *e, uint32_t id)
 	return conn && conn->id == id ? conn : NULL;
 }
 
-/* Descriptions shared with the peer or a child outlive our numbers: say it to epoll. What
- * is not in a set any more fails with ENOENT, and nothing else can. */
+/* Open file descriptions shared with the peer or a child outlive our descriptors: remove them
+ * from epoll. ENOENT, for one that is not in a set any more, is the only possible error. */
 void lr_conn_unwatch(struct lr_conn *conn)
 {
 	struct lr_engine *e = conn->engine;

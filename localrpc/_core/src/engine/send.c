@@ -1,4 +1,4 @@
-/* send.c - messages of a call on their way out: credit, room, pieces. */
+/* send.c - sending a call's messages: credit, room, pieces. */
 #include "engine.h"
 
 static int wait_to_send(struct lr_engine *e, struct lr_call *call, struct lr_waiter *w,
@@ -24,7 +24,7 @@ int lr_wait_room(struct lr_engine *e, struct lr_call *call, uint32_t need, int64
 {
 	struct lr_waiter w = {.wants = WANT_ROOM, .amount = need, .ignores_signals = ignores_signals};
 
-	/* The reader empties the ring before it waits, so that much will be free. */
+	/* The reader empties the ring before it waits, so this much will be free. */
 	if (w.amount < call->conn->link->stride)
 		w.amount = call->conn->link->stride;
 	return wait_to_send(e, call, &w, deadline);
@@ -39,7 +39,7 @@ static int wait_credit(struct lr_engine *e, struct lr_call *call, uint64_t charg
 	return wait_to_send(e, call, &w, deadline);
 }
 
-/* What is left of a large message, posted: nobody waits until it is out. */
+/* Post the rest of a large message: no thread waits until it is sent. */
 static void post_rest(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len)
 {
 	while (call->sent < len && call->life == FINISHING) {
@@ -48,14 +48,14 @@ static void post_rest(struct lr_engine *e, struct lr_call *call, const char *msg
 		struct iovec iov = {(void *)(uintptr_t)(msg + call->sent),
 			left < most ? (uint32_t)left : most};
 		if (lr_call_post(call, LR_T_DATA, 0, &iov, 1) < 0)
-			break; /* the call is at its end, or the link, and the call with it */
+			break; /* the call has ended, or the link and the call with it */
 		call->sent += iov.iov_len;
 		lr_yield_mutex(e);
 	}
 	call->sent = len;
 }
 
-/* The large message is whole; and what had to wait for that. */
+/* The large message is whole: send the status that waited for it. */
 static void finish_pieces(struct lr_call *call)
 {
 	struct lr_out *after = call->after;
@@ -67,7 +67,7 @@ static void finish_pieces(struct lr_call *call)
 	}
 }
 
-/* A STATUS, while another thread is inside a large message of the call: that one sends it. */
+/* A STATUS while another thread sends a large message of the call: that thread sends it. */
 int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int flags)
 {
 	if (!call->busy || !(call->after = lr_out_new(LR_T_STATUS, flags, call->wire, iov, count)))
@@ -75,8 +75,8 @@ int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int 
 	return 0;
 }
 
-/* The bytes of a large message from call->sent on, as DATA frames. With a patience the caller
- * does not wait longer than so many ns for the peer to make room: then the rest is posted. */
+/* Send a large message from byte call->sent on, as DATA frames. If `patience` is not 0, the
+ * caller waits at most that many ns for the peer to make room: then the rest is posted. */
 int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, uint64_t len,
 	int64_t deadline, int64_t patience)
 {
@@ -123,8 +123,8 @@ static bool begun(const struct lr_call *call)
 }
 
 /*
- * A message that nobody shall wait for: the peer may read nothing at present, and who
- * sends may have others to tell. Well before the peer is throttled for it.
+ * Queue the message instead of waiting: the peer may not be reading, and the sending thread
+ * may have other peers. The limit is well below the one that throttles the peer.
  */
 static bool may_post(const struct lr_call *call, int flags, bool big)
 {

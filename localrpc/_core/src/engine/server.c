@@ -32,7 +32,8 @@ static int next_call(struct lr_engine *e, struct lr_io *io, bool wait)
 		else if (e->queue && lr_take_call(e, io))
 			r = LR_K_CALL;
 		else if (!wait && (e->yields || r == LR_TIMEOUT))
-			r = LR_K_YIELD; /* nobody's: whoever asked for one still waits */
+			/* it takes no yield: the thread that it was meant for still waits */
+			r = LR_K_YIELD;
 		else if (e->yields) {
 			e->yields--;
 			r = LR_K_YIELD;
@@ -66,7 +67,7 @@ int lr_next_now(struct lr_engine *e, struct lr_io *io)
 	return enter_and_next(e, io, false);
 }
 
-/* A call that a function of a server's is for; or NULL, and why. */
+/* The call of a function that only servers have; or NULL, and why. */
 static struct lr_call *of_server(struct lr_engine *e, uint64_t handle, int *why)
 {
 	struct lr_call *call = lr_call_get(e, handle);
@@ -104,14 +105,14 @@ static int finish(struct lr_engine *e, struct lr_call *call, const char *trailer
 	if ((r = lr_call_may(call, event)) != 1)
 		return r;
 	if ((r = lr_call_post(call, LR_T_STATUS, flags, iov, count)) == 0)
-		/* The client may forget the call now, and use its slot for another. */
+		/* The client may drop the call now, and use its slot for another. */
 		lr_call_step(call, event);
 	if (r == 0 && event == PUT_STATUS_BIG)
 		r = lr_send_pieces(e, call, msg, len, 0, PATIENCE);
 	return r;
 }
 
-/* The call ends, one way or another, and its owner has done with it. */
+/* End the call in any case, and release it. */
 static int finish_and_release(struct lr_engine *e, struct lr_call *call, const char *trailer,
 	uint32_t trailer_len, const char *msg, uint64_t len, uint32_t code)
 {
@@ -184,7 +185,7 @@ int lr_defer(struct lr_engine *e, uint64_t handle)
 		return r;
 	call = of_server(e, handle, &r);
 	if (call && call->life != LIVE) {
-		lr_call_release(e, call); /* it ended while its message was waited for */
+		lr_call_release(e, call); /* it ended while it waited for its message */
 	} else if (call && call->place != OWNED) {
 		r = LR_INVALID;
 	} else if (call && call->big) {
@@ -234,7 +235,7 @@ int lr_intern(struct lr_engine *e, const char *name, uint32_t len, int32_t id)
 			r = 0;
 		}
 	}
-	/* Those who said the name before it was known. */
+	/* Calls may use the number of this name from before it was interned. */
 	for (uint32_t i = 0; r == 0 && i < e->nconns; i++)
 		for (uint32_t k = 0; e->conns[i] && k < e->conns[i]->names_size; k++) {
 			struct lr_name *n = &e->conns[i]->names[k];

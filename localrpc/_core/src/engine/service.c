@@ -5,8 +5,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HANDLER_GRACE (100 * LR_US) /* for a leader that is out, before another is promoted */
-#define NAP (250 * LR_US)           /* between two wake-ups, after LR_USELESS_WAKES in vain */
+/* for a leader that runs a handler, before another thread is promoted */
+#define HANDLER_GRACE (100 * LR_US)
+#define NAP (250 * LR_US)           /* between two wake-ups, after LR_USELESS_WAKES */
 #define LONG_NAP LR_MS              /* and after four times as many */
 
 static bool unsent(const struct lr_engine *e)
@@ -17,12 +18,12 @@ static bool unsent(const struct lr_engine *e)
 	return false;
 }
 
-/* Has a server that stops no call left, and has every client taken all of its answers? */
+/* Does a server that stops have no call left, and has every client taken all its answers? */
 static bool drained(struct lr_engine *e)
 {
 	bool over = e->refusing && e->live == 0 && !e->drained_reported;
 
-	e->draining = over && unsent(e); /* lr_conn_put() and lr_conn_pump() tell when that changes */
+	e->draining = over && unsent(e); /* lr_conn_put() and lr_conn_pump() report a change */
 	return over && !e->draining;
 }
 
@@ -64,7 +65,7 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 	return 0;
 }
 
-/* Something came, maybe while nobody led: give the leader a moment, then promote. Was it needed? */
+/* Something came, maybe while no thread led: wait a moment for the leader, then promote. False: not needed. */
 static bool promote(struct lr_engine *e)
 {
 	struct timespec grace = {0, HANDLER_GRACE};
@@ -72,9 +73,9 @@ static bool promote(struct lr_engine *e)
 	uint32_t count = e->lead_count;
 
 	if (e->leader) {
-		/* It reads, or rings again when it goes out. */
+		/* It reads, or rings again when it leaves. */
 		switch (atomic_load(&e->sleeping)) {
-		case IN_LINK: /* what comes there it has */
+		case IN_LINK: /* it receives there whatever comes */
 			if (!atomic_load(&e->check_epoll))
 				return false;
 			break;
@@ -83,7 +84,7 @@ static bool promote(struct lr_engine *e)
 		default:
 			return false;
 		}
-		lr_kick_leader(e); /* where it sleeps it does not hear what epoll tells */
+		lr_kick_leader(e); /* it does not get epoll's events where it sleeps */
 		return true;
 	}
 	lr_leave(e);
@@ -100,9 +101,9 @@ static bool promote(struct lr_engine *e)
 }
 
 /*
- * Every frame wakes us, because the kernel does not know who leads. Where the
- * leader was always there, or back in time, that is a waste of what may be the
- * only core: hear of frames once in a while only, and of all else at once.
+ * Every frame wakes this thread, because the kernel does not know whether a thread leads. If
+ * the leader was there each time, or back in time, these wake-ups waste what may be the only
+ * core: sleep through frames for a while, but not through anything else.
  */
 static void nap(int kick, int alarm, uint32_t useless_wakes, int64_t deadline)
 {
@@ -120,9 +121,9 @@ static void nap(int kick, int alarm, uint32_t useless_wakes, int64_t deadline)
 }
 
 /*
- * Does whoever leads see what this tells? Of a polled connection, that it has frames, and
- * before it goes out it reads what has come since its last read. Of all else only if it
- * asks epoll, which it does not while it is busy with those.
+ * Does the leader see this event by itself? It sees frames of a polled connection, and reads
+ * those that have come before it leaves. It sees other events only if it checks epoll, which
+ * it does not do while it is busy with frames.
  */
 static bool tell_leader(struct lr_engine *e, const struct epoll_event *event)
 {
@@ -157,7 +158,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 			return kind;
 		deadline = lr_next_deadline(e);
 		useless_wakes = e->useless_wakes;
-		alarm = e->service_alarm; /* a connection that needs one may come meanwhile */
+		alarm = e->service_alarm; /* a connection that needs one may be added meanwhile */
 		lr_leave(e);
 		/* SYNC no-lost-service: partner of lr_service_ring(). */
 		atomic_store(&e->service_sleeping, 1);
@@ -168,7 +169,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 		if (!work)
 			n = lr_wait_events(e->service_epoll, events, LR_EVENTS, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
-		/* Who told us after the wait's end, and before that store, rang no bell. */
+		/* A thread that stored service_work after the wait and before that store did not ring. */
 		work |= atomic_exchange(&e->service_work, 0);
 		pthread_mutex_lock(&e->lock);
 		for (int i = 0; i < n; i++) {
@@ -179,7 +180,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 			if ((kind == EVENT_KICK || kind == EVENT_ALARM) &&
 			    read(kind == EVENT_KICK ? e->service_kick : e->service_alarm, &count,
 				    sizeof count) < 0)
-				continue; /* taken back meanwhile */
+				continue; /* read by another thread meanwhile */
 			if (!tell_leader(e, &events[i]))
 				atomic_store(&e->check_epoll, 1);
 		}
@@ -200,7 +201,8 @@ int lr_service(struct lr_engine *e, struct lr_io *io)
 		r = serve_service(e, io);
 		e->service_watches = false;
 		if (e->leader && atomic_load(&e->sleeping) != ON_EPOLL)
-			lr_kick_leader(e); /* to sleep where it hears for itself */
+			/* so that it sleeps on epoll, and gets all events itself */
+			lr_kick_leader(e);
 	} else {
 		while (!(r = service_event(e, io))) {
 			if (!e->conns[0] || e->conns[0]->dead) {

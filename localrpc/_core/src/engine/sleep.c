@@ -1,27 +1,27 @@
-/* sleep.c - spinning and sleeping: the leader's, without the mutex. */
+/* sleep.c - spinning and sleeping: by the leader, without the mutex. */
 #include "engine.h"
 
 #include <sched.h>
 #include <signal.h>
 
 /*
- * Longer than a small handler, its two ways and the waking of a thread: a peer
- * that has slept once answers late once, and is not taken for a slow one.
+ * Longer than a small handler, a frame each way and waking a thread: a peer that has slept
+ * once answers late once, and does not count as slow.
  */
 #define SPIN (150 * LR_US)
 #define LATELY (8 * LR_MS) /* two ticks of the coarse clock */
 #define SPIN_MISSES 4      /* in a row: then spin only every eighth time */
-#define LONG_YIELD (500 * LR_US) /* somebody else has run, too; some milliseconds, as a rule */
-#define SHORTEST_PAUSE 1024     /* times not to yield after a long one, which costs what a */
-#define LONGEST_PAUSE 32768     /* thousand others spare; longer if they go on */
-#define SHORT_YIELDS 4096       /* after so many the pause is halved */
+#define LONG_YIELD (500 * LR_US) /* another thread has run, too; usually some milliseconds */
+#define SHORTEST_PAUSE 1024     /* calls without a yield after a long one, which takes as long as */
+#define LONGEST_PAUSE 32768     /* a thousand others save; more if they are long again */
+#define SHORT_YIELDS 4096       /* after this many the pause is halved */
 #define IDLE_AFTER 8       /* sleeps without a frame */
 #define SILENT (1000 * LR_MS) /* a server that always spins may sleep then */
-#define EPOLL_CHECK LR_MS     /* how often who always spins asks epoll and Python */
+#define EPOLL_CHECK LR_MS     /* how often a leader that always spins checks epoll and signals */
 
 /*
- * ?wakeup=spin: a client's thread that awaits something of a call spins until
- * it comes. A server cannot know whether a call will come.
+ * ?wakeup=spin: a client's thread that waits for something of a call spins until it comes. A
+ * server cannot know whether a call will come.
  */
 static bool spins_always(const struct lr_engine *e, const struct lr_waiter *w,
 	const struct lr_conn *conn, int64_t now)
@@ -55,8 +55,8 @@ int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w)
 }
 
 /*
- * Does a peer whom we have last_frame_at of late run on this CPU, so that spinning only keeps
- * it away? Who sleeps in the link has no more to do for a sleep than for a look.
+ * Does a peer that sent a frame lately run on this CPU, so that spinning only keeps it from
+ * running? A leader that can sleep in its link does not need to yield: sleeping costs no more.
  */
 static bool beside_peer(const struct lr_engine *e)
 {
@@ -87,10 +87,10 @@ bool lr_may_yield_cpu(struct lr_engine *e)
 }
 
 /*
- * Such a peer runs when we yield, and its answer may be there when we are back:
- * nobody has slept then, and nobody had to be woken, which is most of what a call
- * costs. Where others use this CPU too they get it for as long as they like, while
- * who sleeps is let in before them: do it seldom there. 1 something is there, 0 not.
+ * Such a peer runs when we yield, and its answer may be there when we return: then no thread
+ * has slept and none was woken, which is most of what a call costs. Other threads on this
+ * CPU also run when we yield, as long as they like, while a thread that wakes up runs
+ * before them: yield seldom then. 1: something came; 0: nothing.
  */
 int lr_yield_cpu(struct lr_engine *e)
 {
@@ -117,7 +117,7 @@ int lr_yield_cpu(struct lr_engine *e)
 	return found;
 }
 
-/* Does who always spins share its CPU with a peer, for all we know? */
+/* May a leader that always spins share its CPU with a peer? */
 static bool shares_cpu(const struct lr_engine *e, uint16_t cpu)
 {
 	for (uint32_t i = 0; i < e->npolled; i++) {
@@ -129,7 +129,7 @@ static bool shares_cpu(const struct lr_engine *e, uint16_t cpu)
 	return false;
 }
 
-/* 1: something is there, 0: nothing came, LR_TIMEOUT, LR_AGAIN: time to look around. */
+/* 1: something came; 0: nothing came; LR_TIMEOUT; LR_AGAIN: check epoll and signals. */
 int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wanted)
 {
 	int64_t start = lr_now(), now;
@@ -154,7 +154,7 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 		if (deadline && now >= deadline)
 			return LR_TIMEOUT;
 		if (budget == LR_SPIN_ALWAYS) {
-			/* Whoever is to answer may wait for this very CPU. */
+			/* The thread that has to answer may wait for this CPU. */
 			if (now - start > SPIN || shares_cpu(e, lr_cpu()))
 				sched_yield();
 			if (now - e->last_epoll_check > EPOLL_CHECK) {
@@ -178,7 +178,7 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 {
 	struct lr_futex words[LR_POLLED + 1];
 	sigset_t block, before, inside;
-	/* Once: a connection that comes while we sleep may set the engine's. */
+	/* Read once: a connection that is added while we sleep may change it. */
 	const int signo = atomic_load_explicit(&e->signo, memory_order_relaxed);
 	uint32_t sleeper = 0, nwords = 0;
 	bool quiet = true;
@@ -204,7 +204,7 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	atomic_store(&e->sleeping, where);
 	if (atomic_load(&e->kicked) || e->ready || e->dead_conns)
 		quiet = false;
-	/* Epoll would tell us again what somebody saw there; nothing else will. */
+	/* Epoll reports again what another thread saw there; futexes and links do not. */
 	if (where != ON_EPOLL && atomic_load(&e->check_epoll))
 		quiet = false;
 	for (uint32_t i = 0; quiet && i < e->npolled;) {
@@ -251,7 +251,8 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 		*slept = true;
 		n = lr_futex_wait_any(words, nwords, deadline);
 		if (n == LR_INVALID)
-			e->no_futexes = true; /* the leader's, until it unlocks again */
+			/* only the leader reads it, until it unlocks the mutex */
+			e->no_futexes = true;
 		atomic_store(&e->sleeping, AWAKE);
 		if (signo)
 			pthread_sigmask(SIG_SETMASK, &before, NULL);

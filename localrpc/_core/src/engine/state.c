@@ -1,17 +1,17 @@
 /*
- * state.c - where a call stands, and what each event makes of it.
+ * state.c - the state of a call, and the effect of each event.
  *
- * Everything that moves a call comes through lr_call_step(): the peer's frames, the end
- * of the link, this side's functions of api.h, the deadline. A call has four words: how it
- * lives or has ended (life), how far the peer has come with what it sends (in), how far this
- * side has come (out), and who has it (place). The table of lives is asked for every event, and that of one
- * other word for the events that belong to it. The first entry that does not let an event
- * through decides. tests/native/states.c tries every pair with real frames and calls.
+ * Every change of a call's state goes through lr_call_step(): frames of the peer, the end of
+ * the link, functions of api.h, the deadline. A call has four state words: whether it is live
+ * or how it ended (life), what the peer has sent (in), what this side has sent (out), and
+ * which owner or list has it (place). Each event is looked up in the table of `life`, and most
+ * in the table of one other word; the first entry that is not a state decides.
+ * tests/native/states.c tries every pair with real frames and calls.
  */
 #include "engine.h"
 
-/* An entry that is 0 refuses its event: the peer has broken the protocol, or the caller is
- * told why not. LATE: the event has no effect, and is no error. Else the next state. */
+/* An entry of 0 refuses its event: the peer has broken the protocol, or the caller gets an
+ * error. LATE: the event has no effect, and is not an error. Otherwise the next state. */
 #define LATE LR_LATE
 
 const uint8_t lr_life[LR_LIVES][LR_CALL_EVENTS] = {
@@ -23,9 +23,9 @@ const uint8_t lr_life[LR_LIVES][LR_CALL_EVENTS] = {
 		[PUT_STATUS] = FINISHED, [PUT_STATUS_WITH] = FINISHED, [PUT_STATUS_BIG] = FINISHING,
 		[PUT_STATUS_AFTER] = FINISHING, [PUT_STATUS_WITH_AFTER] = FINISHING,
 		[QUEUE] = LIVE, [DEFER] = LIVE, [TAKE] = LIVE,
-		/* RELEASE is refused: a call that ends for nobody would leave its peer waiting. */
+		/* RELEASE is refused: the peer would wait for ever for the end of the call. */
 	},
-	/* The status, or the reply behind which it stands, is on its way out. */
+	/* The status, or the reply that precedes it, is being sent. */
 	[FINISHING] = {
 		[GOT_HEADERS ... GOT_CREDIT] = LATE,
 		[GOT_RESET] = RESET_CAME, [LINK_DIED] = DEAD, [CANCEL] = CANCELLED, [EXPIRE] = EXPIRED,
@@ -58,7 +58,7 @@ const uint8_t lr_life[LR_LIVES][LR_CALL_EVENTS] = {
 };
 
 const uint8_t lr_words[4][LR_MOST_STATES][LR_CALL_EVENTS] = {
-	/* What the peer sends. Inside a large message nothing but its DATA, CREDIT and RESET comes. */
+	/* What the peer sends. Inside a large message only its DATA, CREDIT and RESET are allowed. */
 	[WORD_IN] = {
 		[IN_START] = {
 			[GOT_HEADERS] = IN_OPEN, [GOT_MESSAGE] = IN_OPEN, [GOT_BIG] = IN_BIG,
@@ -119,7 +119,7 @@ const uint8_t lr_words[4][LR_MOST_STATES][LR_CALL_EVENTS] = {
 	},
 };
 
-/* Why nothing more can be sent or received, for this side's caller; 0 if it can. */
+/* Why nothing more can be sent or received on this side; 0 if it can. */
 int lr_call_why(const struct lr_call *call)
 {
 	switch (call->life) {

@@ -1,4 +1,4 @@
-/* table.c - calls by handle, and what waits in their inboxes. */
+/* table.c - calls by handle, and the items that wait for their owners. */
 #include "engine.h"
 
 #define SLAB 64
@@ -71,7 +71,7 @@ struct lr_call *lr_call_get(struct lr_engine *e, uint64_t handle)
 	return call;
 }
 
-/* Forget it: its handle is stale from here on, and late frames find nothing. */
+/* Free its slot: its handle is stale from here on, and late frames find no call. */
 void lr_call_free(struct lr_engine *e, struct lr_call *call)
 {
 	struct lr_conn *conn = call->conn;
@@ -92,7 +92,7 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 		lr_item_free(conn, call->opened);
 	if (call->name)
 		lr_item_free(conn, call->name);
-	free(call->after); /* of this side's, and sent by the thread that is inside */
+	free(call->after); /* this side's status, which the thread inside would have sent */
 	if (call->state & CALL_LEFT_OPEN)
 		e->open--;
 	call->life = 0;
@@ -112,7 +112,7 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 void lr_table_free(struct lr_engine *e)
 {
 	for (uint32_t i = 0; i < e->ncalls; i += SLAB)
-		free(e->calls[i]); /* of its slab the first */
+		free(e->calls[i]); /* the first call of each slab */
 	free(e->calls);
 }
 
@@ -183,7 +183,7 @@ struct lr_item *lr_item_pop(struct lr_call *call)
 	return item;
 }
 
-/* Forget the message that DATA frames bring: nothing is queued behind it. */
+/* Free the message that DATA frames bring: nothing is queued behind it. */
 void lr_item_drop_last(struct lr_call *call)
 {
 	struct lr_item *item, **at = &call->first;
@@ -197,7 +197,7 @@ void lr_item_drop_last(struct lr_call *call)
 	lr_item_free(call->conn, item);
 }
 
-/* The call itself is charged while it waits: there may be many. */
+/* The call itself is charged while it is queued: there may be many. */
 #define CALL_COST lr_cost(sizeof(struct lr_call))
 
 static void count_waiting(struct lr_conn *conn, int64_t more)
@@ -224,7 +224,7 @@ void lr_queue_push(struct lr_engine *e, struct lr_call *call)
 	}
 }
 
-/* Its answers would only be posted: its calls wait until it reads. */
+/* Hold the calls of a throttled connection until it reads: answers would only be posted. */
 void lr_queue_hold(struct lr_engine *e, struct lr_conn *conn)
 {
 	struct lr_call **at = &e->queue, *call;

@@ -1,10 +1,10 @@
-/* wake.c - who is woken, and how the leader and the service thread are told. */
+/* wake.c - waking parked threads, the leader and the service thread. */
 #include "engine.h"
 
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* Beside the grace that lr_service gives; and where it has been rung in vain of late. */
+/* In addition to the grace of lr_service; and if useless wake-ups have been frequent. */
 #define HANDLER_PATIENCE (100 * LR_US)
 #define LONGER_PATIENCE LR_MS
 
@@ -22,7 +22,7 @@ void lr_wake(struct lr_engine *e, struct lr_waiter *w)
 void lr_wake_worker(struct lr_engine *e)
 {
 	if (e->leader && e->leader->wants == WANT_CALL)
-		return; /* it takes the call itself */
+		return; /* the leader takes the call itself */
 	for (struct lr_waiter *w = e->first; w; w = w->next)
 		if (w->wants == WANT_CALL && !atomic_load(&w->word)) {
 			lr_wake(e, w);
@@ -74,7 +74,7 @@ void lr_service_alarm(struct lr_engine *e)
 {
 	struct itimerspec soon = {.it_value.tv_nsec = HANDLER_PATIENCE};
 
-	/* To set a timer can take longer than a call does: once, not for each handler. */
+	/* Setting a timer can take longer than a call does: set it once, not for each handler. */
 	if (e->alarm_set)
 		return;
 	if (e->useless_wakes >= LR_USELESS_WAKES)

@@ -1,4 +1,4 @@
-/* want.c - what a thread waits for, and whether it is there. */
+/* want.c - what a thread waits for, and whether it has come. */
 #include "engine.h"
 
 int lr_ready(struct lr_engine *e, struct lr_waiter *w)
@@ -32,7 +32,7 @@ int lr_ready(struct lr_engine *e, struct lr_waiter *w)
 	return 1;
 }
 
-/* Whoever was told of room does not count among those who wait for it. */
+/* Count, or stop counting, a thread that waits for room; one that was woken does not count. */
 void lr_want_room(struct lr_waiter *w, bool wants)
 {
 	struct lr_conn *conn = w->conn;

@@ -1,20 +1,20 @@
 /*
- * watch.c - who hears what a leader cannot that sleeps on futexes, or in its link.
+ * watch.c - the events that a leader does not get while it sleeps on futexes, or in its link.
  *
- * A server's service thread sleeps in an epoll set anyway. A client's thread is
- * made here when the leader first sleeps so. It hears the peer's death, and for
- * futexes what rings a descriptor; for who sleeps in a link, which knows no time,
- * it also has the time: that is the leader's deadline when it began to sleep. It
- * is not told of every sleep: it looks again when an earlier one would have been
- * over, and only a deadline before that wakes it.
+ * A server's service thread sleeps in an epoll set anyway. For a client a thread is started
+ * here when its leader first sleeps in such a place. It waits for the peer's death and, for
+ * a leader on futexes, for bells that are descriptors. A link's receive call has no timeout,
+ * so for a leader in a link it also waits for the leader's deadline. It is not woken for each
+ * sleep: it checks when an earlier deadline would have passed, and only an even earlier
+ * one wakes it.
  *
- * SYNC no-lost-kick holds for who sleeps in a link as for who sleeps on epoll: a
- * interrupt stays in the link until it is read there.
+ * SYNC no-lost-kick holds for a leader in its link, too: an interrupt stays in the link until
+ * it is read there.
  *
- * A leader that sleeps on futexes waits for any of several words to change: a bell
- * of each polled connection, which lies in shared memory and is the ringer's to write,
- * and e->kicked, which is the engine's own. What only epoll tells (the peer's end, a
- * idle connection's eventfd) the watcher hears, and passes on as a kick.
+ * A leader that sleeps on futexes waits for any of several words to change: a bell of each
+ * polled connection, in shared memory and written by its peer, and e->kicked, of this engine.
+ * The watcher passes on as a kick what only epoll reports: the peer's end, an idle
+ * connection's eventfd.
  *
  * No wake-up is lost, pair by pair:
  *
@@ -91,9 +91,9 @@ static bool start_watching(struct lr_engine *e)
 {
 	const struct lr_link *link = e->conns[0]->link;
 	struct epoll_event kick = {.events = EPOLLIN, .data.u64 = EVENT_KICK};
-	/* By its edges: an event that is there already counts as one. */
+	/* Edge-triggered: an event that is pending already counts as one. */
 	struct epoll_event others = {.events = EPOLLIN | EPOLLET, .data.u64 = EVENT_BELL};
-	/* The leader's whole set, but for what comes in a link that it sleeps in. */
+	/* The leader's whole set; for a leader in its link, only the peer's death. */
 	int fd = link->ops->wait ? link->pidfd : e->epoll_fd;
 
 	e->watch_epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -109,7 +109,7 @@ static bool start_watching(struct lr_engine *e)
 
 static bool is_watched(struct lr_engine *e)
 {
-	if (e->role == LR_SERVER) /* the service thread as the leader has nobody who watches */
+	if (e->role == LR_SERVER) /* no thread watches for the service thread while it leads */
 		return e->service_watches && e->leader->wants != WANT_SERVICE;
 	if (!e->watched_by_thread && !e->no_watcher) {
 		e->watched_by_thread = start_watching(e);
@@ -118,13 +118,13 @@ static bool is_watched(struct lr_engine *e)
 	return e->watched_by_thread;
 }
 
-/* May the leader, which asks under the mutex, sleep on futexes? Else on epoll. */
+/* May the leader sleep on futexes? Otherwise on epoll. With the mutex. */
 bool lr_sleeps_on_futexes(struct lr_engine *e)
 {
 	if (e->no_futexes || !e->npolled)
 		return false;
 	for (uint32_t i = 0; i < e->npolled; i++)
-		if (!e->polled[i]->link->futex) /* a socket, or another wake-up, beside it */
+		if (!e->polled[i]->link->futex) /* a socket, or another kind of wake-up */
 			return false;
 	return is_watched(e);
 }
@@ -149,13 +149,13 @@ bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline)
 	return true;
 }
 
-/* Nobody is inside the engine; in a forked child the thread is not there. */
+/* No thread is inside the engine; in a forked child the watcher does not exist. */
 void lr_watch_end(struct lr_engine *e)
 {
 	if (e->fork_generation == lr_fork_generation()) {
 		bool ours;
 
-		/* Two threads may be the last ones out: one of them joins it. */
+		/* Two threads may both be the last to leave: one of them joins it. */
 		pthread_mutex_lock(&e->lock);
 		ours = e->watched_by_thread;
 		if (!ours && e->watch_over) {
