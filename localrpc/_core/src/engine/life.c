@@ -62,9 +62,9 @@ static int watch_conn(struct lr_engine *e, struct lr_conn *conn)
 	struct lr_link *link = conn->link;
 	uint64_t id = (uint64_t)conn->id << 8;
 	/*
-	 * The leader's set first: the kernel wakes one exclusive sleeper, in
-	 * this order, and a set in which nobody sleeps is passed over. So the
-	 * service thread is woken only when no leader sleeps.
+	 * The leader's set first: the kernel wakes one exclusive sleeper, in this order, and
+	 * passes over a set in which no thread sleeps. So the service thread is woken only while
+	 * no leader sleeps.
 	 */
 	int sets[2] = {e->epoll_fd, e->service_epoll};
 	uint32_t edges = EPOLLET | (e->role == LR_SERVER ? EPOLLEXCLUSIVE : 0);
@@ -241,8 +241,8 @@ void lr_engine_free(struct lr_engine *e)
 	struct lr_conn *conn;
 
 	if (e->fork_generation != lr_fork_generation()) {
-		/* In a forked child: the lock may be held by a thread that is not
-		 * here, and what is shared belongs to the parent. Only our numbers. */
+		/* In a forked child: a thread that does not exist here may hold the mutex, and
+		 * shared objects are the parent's. Close only this process's descriptors. */
 		drop_links(e);
 	} else {
 		lr_engine_close(e);

@@ -65,7 +65,8 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 	return 0;
 }
 
-/* Something came, maybe while no thread led: wait a moment for the leader, then promote. False: not needed. */
+/* Something came, maybe while no thread led: wait a moment for the leader, then promote
+ * another thread. False: the wake-up was not needed. */
 static bool promote(struct lr_engine *e)
 {
 	struct timespec grace = {0, HANDLER_GRACE};
@@ -169,7 +170,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 		if (!work)
 			n = lr_wait_events(e->service_epoll, events, LR_EVENTS, deadline, NULL);
 		atomic_store(&e->service_sleeping, 0);
-		/* A thread that stored service_work after the wait and before that store did not ring. */
+		/* Set between the wait's end and that store: then no bell was rung. */
 		work |= atomic_exchange(&e->service_work, 0);
 		pthread_mutex_lock(&e->lock);
 		for (int i = 0; i < n; i++) {

@@ -186,8 +186,8 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 	int n = 0;
 
 	if (signo) {
-		/* Blocked from before the arming until inside the wait, so that it
-		 * cannot come in between and be forgotten. */
+		/* Blocked from before arming until inside the wait, so that a signal in between
+		 * is not lost. */
 		sigemptyset(&block);
 		sigaddset(&block, signo);
 		pthread_sigmask(SIG_BLOCK, &block, &before);

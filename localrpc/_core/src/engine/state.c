@@ -83,8 +83,8 @@ const uint8_t lr_words[4][LR_MOST_STATES][LR_CALL_EVENTS] = {
 			[GOT_STATUS] = IN_HALF, [GOT_CREDIT] = IN_HALF,
 		},
 	},
-	/* What this side sends: nothing that the peer's WORD_IN refuses. Behind END, or a large
-	 * message that is the last, a status has no message. */
+	/* What this side sends: nothing that the peer's WORD_IN refuses. After END, or after a
+	 * large message that is the last, a status has no message. */
 	[WORD_OUT] = {
 		[OUT_START] = {
 			[PUT_HEADERS] = OUT_OPEN, [PUT_MESSAGE] = OUT_OPEN, [PUT_BIG] = OUT_BIG,
@@ -108,9 +108,9 @@ const uint8_t lr_words[4][LR_MOST_STATES][LR_CALL_EVENTS] = {
 			[PUT_END] = LATE, [PUT_STATUS] = OUT_HALF,
 		},
 	},
-	/* Who has a server's call; a client's is OWNED until it is RELEASED. A call that ends while
-	 * it is QUEUED is freed by who takes it from the queue, one that is DEFERRED at once, and
-	 * one that is RELEASED by the last thread that waits inside. */
+	/* The owner or list of a server's call; a client's is OWNED until RELEASED. A call that
+	 * ends while it is QUEUED is freed by the thread that takes it from the queue, one that is
+	 * DEFERRED at once, and one that is RELEASED by the last thread that waits inside. */
 	[WORD_PLACE] = {
 		[OWNED] = {[QUEUE] = QUEUED, [DEFER] = DEFERRED, [RELEASE] = RELEASED},
 		[QUEUED] = {[TAKE] = OWNED, [RELEASE] = LATE},

@@ -1,4 +1,4 @@
-/* bare.c - bare links, without an engine: for tests, and to measure what a link takes. */
+/* bare.c - a link without an engine: for tests and for the benchmark. */
 #include "link.h"
 
 #include <poll.h>
@@ -52,7 +52,7 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 	char byte;
 	int r;
 
-	atomic_store(&link->edge, true); /* nobody else asks the kernel what has come */
+	atomic_store(&link->edge, true); /* nothing else checks the descriptors */
 	while ((r = link->ops->peek(link, &frame)) == 0) {
 		int64_t now = lr_now();
 		if (ended)
@@ -64,7 +64,7 @@ int lr_link_recv(struct lr_link *link, struct lr_io *io, int64_t deadline)
 			int n = poll(fds, 4, deadline ? (int)((deadline - now + LR_MS - 1) / LR_MS) : -1);
 			if (n < 0)
 				return LR_AGAIN;
-			/* A lazy link's bell is a counter, too, rung by the thread that waits for it. */
+			/* A lazy link's bell is an eventfd that its helper thread writes. */
 			if (link->lazy && (fds[0].revents & POLLIN) && !lr_bell_clear(link))
 				return LR_CLOSED;
 			if (link->sock_fd != link->bell_fd) {

@@ -1,16 +1,16 @@
 /*
  * bell.c - the eventfd that wakes a ring's sleeper.
  *
- * Each side makes its own and gives it to the peer: a semaphore, filled to the top. To ring
- * is to read it, which takes one of the count: it is writable then, and for epoll each read
- * is a new edge.
+ * Each side makes its own and gives it to the peer: a semaphore with the highest count. The
+ * peer rings by reading it, which takes one from the count: then it is writable, and each
+ * read is a new edge for epoll.
  *
- * A peer must not be able to make the ringer wait. Whether a write(2) waits is decided by a
- * flag of the description, which both sides have, and the peer can clear it at any moment;
- * a read can be told not to wait by the call itself. An eventfd is read under a spinlock.
- * A pipe would not do: its mutex is held while data is copied to the reader's memory, and a
- * peer can delay that as long as it likes with a page that a FUSE server or userfaultfd(2)
- * has to fill.
+ * A peer must not be able to block the ringing thread. Whether write(2) blocks depends on a
+ * flag of the open file description, which both sides share and the peer can clear at any
+ * moment; a read can be made nonblocking in the call itself. An eventfd is read under a
+ * spinlock. A pipe is not suitable: its mutex is held while data is copied to the reader's
+ * memory, and a peer can delay that without limit with a page that a FUSE server or
+ * userfaultfd(2) has to fill.
  */
 #include "ring.h"
 
@@ -25,7 +25,7 @@
 #define RWF_NOWAIT 8
 #endif
 
-/* Whether take_now() works: since Linux 5.8, unless a sandbox refuses preadv2(2). */
+/* True if take_now() works: since Linux 5.8, unless a sandbox refuses preadv2(2). */
 static _Atomic bool never_waits;
 
 static long take_now(int bell_fd)
@@ -76,14 +76,14 @@ const char *lr_bell_fault(int bell_fd)
 	return may_block(bell_fd) ? "its bell is without O_NONBLOCK" : NULL;
 }
 
-/* If it is empty, that is its owner's doing, who then hears nothing. */
+/* If the count is 0, its owner has emptied it, and does not hear the ring. */
 bool lr_bell_ring(int bell_fd)
 {
 	uint64_t one;
 
 	if (atomic_load_explicit(&never_waits, memory_order_relaxed))
 		take_now(bell_fd);
-	else if (may_block(bell_fd)) /* no more can be done here: the flag could be taken away now */
+	else if (may_block(bell_fd)) /* best effort: the flag could be cleared after this check */
 		return false;
 	else
 		syscall(SYS_read, bell_fd, &one, sizeof one);

@@ -1,8 +1,8 @@
 /*
- * folder.c - a spool's folder: what tells of its files, and how it is removed.
+ * folder.c - a spool's folder: the bell for its files, and its removal.
  *
- * The bell is an inotify descriptor, or a timer where the kernel does not see the
- * other's writes.
+ * The bell is an inotify descriptor, or a timer if the kernel does not see the other side's
+ * writes.
  */
 #include "../util/util.h"
 
@@ -27,13 +27,13 @@ int lr_spool_bell(const char *folder, int batches, const char *other, uint32_t i
 		if (fd >= 0 && timerfd_settime(fd, 0, &when, NULL) == 0)
 			return fd;
 	} else {
-		/* A segment is written to under its name; a batch, and an end, come by rename. */
+		/* A segment is written under its own name; batches and ends are renamed there. */
 		uint32_t mask = IN_ONLYDIR | IN_MOVED_TO | (batches ? 0 : IN_MODIFY);
 
 		fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 		if (fd >= 0 && inotify_add_watch(fd, folder, mask) >= 0 &&
 		    (!other || inotify_add_watch(fd, other, IN_ONLYDIR | IN_DELETE) >= 0)) {
-			/* What has come before does not ring: let the end of another watch do so. */
+			/* Earlier files cause no event: removing another watch causes one. */
 			inotify_rm_watch(fd, inotify_add_watch(fd, "/", IN_DELETE_SELF));
 			return fd;
 		}
@@ -84,7 +84,7 @@ void lr_spool_remove(const char *path)
 	if (!(slash = strrchr(full, '/')))
 		return;
 	*slash = 0;
-	/* A server marks so what it has made. As long as there is something in it, it stays. */
+	/* The sticky bit marks a folder that a server made. It stays while it is not empty. */
 	if (lstat(full, &st) == 0 && st.st_mode & S_ISVTX)
 		rmdir(full);
 }

@@ -1,6 +1,6 @@
 /*
- * link.h - what a link is to whoever uses it, the engine as a rule: frames, and the table of
- * functions that each kind fills. Its kinds are ring.c (ring.h) and stream.c (stream.h).
+ * link.h - the interface of a link, for the engine: frames, and the table of functions that
+ * each kind of link fills. The kinds are ring.c (ring.h) and stream.c (stream.h).
  */
 #ifndef LR_LINK_H
 #define LR_LINK_H
@@ -19,7 +19,7 @@ struct lr_header {
 _Static_assert(sizeof(struct lr_header) == LR_HEADER_SIZE, "the header is 16 bytes");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endian");
 
-/* A frame as it lies on a link: the payload is valid until consume(). */
+/* A frame on a link: the payload is valid until consume(). */
 struct lr_frame {
 	struct lr_header h;
 	const uint8_t *payload;
@@ -30,19 +30,19 @@ struct lr_frame {
 /* ---- links ---- */
 
 /*
- * One frame-keeping path to one peer. peek, consume, arm and disarm belong to
- * whoever reads (one thread at a time, the engine's leader); send and room to
- * whoever holds the connection's sending lock.
+ * A path to one peer that keeps frames whole and in order. peek, consume, arm and disarm are
+ * for the reading thread (one at a time, the engine's leader); send and room for the thread
+ * that holds the connection's sending lock.
  */
 struct lr_link_ops {
 	/* 1: *frame is the next one, checked; 0: nothing there; LR_CLOSED; LR_PROTOCOL. */
 	int (*peek)(struct lr_link *link, struct lr_frame *frame);
 	void (*consume)(struct lr_link *link);
-	/* Is it worth calling peek? Cheap, without side effects but filling a buffer. */
+	/* Is it worth calling peek? Cheap; its only side effect may be to fill a buffer. */
 	bool (*poll)(struct lr_link *link);
-	/* Has the peer hung up, behind all that is still to be read? NULL: epoll tells. */
+	/* Has the peer hung up, after all unread frames? NULL: epoll reports it. */
 	bool (*over)(struct lr_link *link);
-	/* Announce that the reader sleeps. False: something is there, do not. */
+	/* Announce that the reader sleeps. False: something has come, do not sleep. */
 	bool (*arm)(struct lr_link *link, uint32_t sleeper);
 	void (*disarm)(struct lr_link *link);
 	/* Block in the link's own receive call until bytes come, and take them: without arm(),
@@ -62,15 +62,15 @@ struct lr_link_ops {
 	void (*rung)(struct lr_link *link, uint64_t epoch);
 	/* Would a frame of `need` payload bytes find room? Flushes what is begun. */
 	bool (*room)(struct lr_link *link, uint32_t need);
-	/* Ask to be woken when there is room. False: there is already. */
+	/* Ask to be woken when there is room. False: there is room already. */
 	bool (*arm_room)(struct lr_link *link, uint32_t need);
 	void (*disarm_room)(struct lr_link *link);
 	/* Bytes sent so far, and whether the peer has certainly not read up to `mark`. */
 	uint64_t (*sent)(struct lr_link *link);
 	bool (*unseen)(struct lr_link *link, uint64_t mark);
-	/* Let the peer see our end, though the link stays: with the sending lock. */
+	/* Let the peer see our end, although the link stays open: with the sending lock. */
 	void (*hang_up)(struct lr_link *link);
-	/* After that, and once nobody reads: close what can be closed. Or NULL. */
+	/* After that, once no thread reads: close what can be closed. Or NULL. */
 	void (*release)(struct lr_link *link);
 	void (*destroy)(struct lr_link *link);
 };
@@ -78,24 +78,24 @@ struct lr_link_ops {
 struct lr_link {
 	const struct lr_link_ops *ops;
 	int bell_fd;  /* readable when the peer rang; edge-triggered, never drained */
-	bool rung_by_read; /* the bell is bell.c's: writable when the peer rang */
-	int sock_fd;  /* its end is the peer's death; may be bell_fd */
+	bool rung_by_read; /* the bell is of bell.c: writable when the peer rang */
+	int sock_fd;  /* closed when the peer dies; may be bell_fd */
 	int pidfd;    /* readable when the peer is dead, or -1 */
-	int room_fd;  /* writable when there is room, or -1: the bell tells */
-	int signo;    /* the signal that wakes our sleepers, 0: the bell */
-	const _Atomic uint32_t *futex; /* what the peer changes when it rings, or NULL */
+	int room_fd;  /* writable when there is room; -1: the bell reports it */
+	int signo;    /* the signal that wakes this side's sleepers, 0: the bell */
+	const _Atomic uint32_t *futex; /* the word that the peer changes when it rings, or NULL */
 	int64_t spin; /* ns; -1 auto; LR_SPIN_ALWAYS */
-	/* An edge was taken from epoll, or epoll was not asked: only a read tells what is
-	 * there. Without it a peek may spare the read that would find nothing. Who reads
-	 * clears it first: an edge that is taken meanwhile is of bytes that the read sees,
-	 * or sets it again. */
+	/* Set: an edge was taken from epoll, or epoll was not checked, so only a read shows what
+	 * has come. Clear: a peek may save a read that would find nothing. The reader clears it
+	 * before it reads: an edge taken meanwhile is of bytes that this read sees, or sets it. */
 	_Atomic bool edge;
-	uint32_t piece; /* the most one DATA frame of ours carries */
-	uint32_t stride; /* who waits for room waits for this much: one wake-up, many frames */
-	bool lazy;       /* arming costs a thread's work: not to be done for each handler */
-	bool unfinished; /* a frame was taken and is not all out: room() goes on with it */
+	uint32_t piece; /* the most that one DATA frame of this side carries */
+	/* a thread that waits for room waits for this much, so that one wake-up serves many frames */
+	uint32_t stride;
+	bool lazy;       /* arming gives a helper thread a task: do not arm for each handler */
+	bool unfinished; /* a frame was taken and is not fully sent: room() continues it */
 	uint64_t ring_due; /* the epoch in which the peer's reader sleeps and is not rung yet; or 0 */
-	_Atomic(const char *) fault; /* why it is closed, if it was not the peer; or NULL */
+	_Atomic(const char *) fault; /* why it is closed, if not by the peer; or NULL */
 	_Atomic uint16_t peer_cpu;
 	_Atomic uint64_t bells; /* times we rang */
 };

@@ -1,4 +1,4 @@
-/* map.c - a ring's memory of any kind: whether it is what was said, and its mapping. */
+/* map.c - a ring's memory, of each kind: checking it, and mapping it. */
 #include "ring.h"
 
 #include <fcntl.h>
@@ -16,8 +16,8 @@ uint32_t lr_page(void)
 	return atomic_load_explicit(&page, memory_order_relaxed);
 }
 
-/* False with errno, or with *why. Without seals its size is what it is now: a
- * user's processes are trusted not to shrink each other's. */
+/* False with errno, or with *why. Memory without seals may be resized later: processes of one
+ * user are trusted not to shrink each other's. */
 static bool acceptable(int memory, int fd, uint64_t size, const char **why)
 {
 	const int wanted = F_SEAL_SHRINK | F_SEAL_GROW;
@@ -55,10 +55,9 @@ static bool acceptable(int memory, int fd, uint64_t size, const char **why)
 }
 
 /*
- * A segment can be attached only whole. The second copy goes first, one ring's
- * length further on, and the first over its beginning: the control page of the
- * second is hidden by the end of the first's ring, and after that ring comes
- * the second's.
+ * A segment can be attached only whole. The second copy is attached first, one ring's length
+ * further on, then the first copy over its beginning: the first copy's ring hides the control
+ * page of the second, and is followed by the second's ring.
  */
 static bool attach_twice(int id, uint8_t *base, uint64_t size, int protection)
 {
@@ -101,7 +100,7 @@ void lr_unmap_ring(const void *ring, uint64_t size)
 		munmap((void *)(uintptr_t)ring, lr_page() + 2 * size);
 }
 
-/* ---- what Python needs of System V: it has no module for it ---- */
+/* ---- System V memory for Python, which has no module for it ---- */
 
 int lr_sysv_create(int key, uint64_t size)
 {

@@ -1,15 +1,15 @@
 /*
  * mqueue.c - a byte channel: two POSIX message queues, one for each direction.
  *
- * Message boundaries say nothing: a frame may span messages. An empty message is
- * the end of its direction. It may find the queue full, so the queue's mode says it,
- * too, and before: who has read as many messages as a full queue holds, and then
- * finds it empty, looks there; so does who will not read, once it is told of room.
- * Who hangs up fills what it will not read itself, so that nothing more is sent there.
+ * Message boundaries have no meaning: a frame may span messages. An empty message is the end
+ * of its direction. The queue may be too full for it, so the end is also stored before, in
+ * the queue's mode: a reader that has read as many messages as a full queue holds, and then
+ * finds the queue empty, checks the mode; so does a throttled reader when an event reports room.
+ * A side that hangs up fills the queue that it will not read, so that the peer cannot send.
  *
- * The descriptor that we read blocks, so that the reader can wait in the queue; who
- * will not wait says so with a time that is over. A message handed to who waits wakes
- * nobody who polls. An interrupt is an empty message of its own priority, to ourselves.
+ * The descriptor for reading is blocking, so that the reader can wait in the queue; a read that
+ * must not wait passes a timeout in the past. A message that is given to a waiting reader wakes
+ * no poller. An interrupt is an empty message of its own priority, to ourselves.
  *
  * The calls are made by number, because they are in another library before
  * glibc 2.34.
@@ -28,14 +28,15 @@
 #define ENDED 0400  /* the mode of a queue that has its end */
 
 struct queues {
-	struct lr_byte_channel channel; /* bell_fd: what we read; room_fd: what we write */
-	size_t size;             /* of the largest message that fits into what we write */
+	struct lr_byte_channel channel; /* bell_fd: for reading; room_fd: for writing */
+	size_t size;             /* of the largest message for the queue that we write */
 	uint8_t *scratch;        /* room for a message of either queue */
 	int pidfd;               /* the link's */
-	long depth;              /* messages that fill what we read */
-	long in_a_row;           /* the reader's: taken since the queue may have been empty */
+	long depth;              /* messages that fill the queue that we read */
+	/* for the reader: messages taken since the queue may have been empty */
+	long in_a_row;
 	_Atomic bool hung_up;
-	_Atomic bool ended; /* the peer has hung up: it takes nothing any more, and sends nothing */
+	_Atomic bool ended; /* the peer has hung up: it reads and sends nothing more */
 	uint32_t fork_generation;
 };
 
@@ -57,7 +58,7 @@ static long get(int fd, void *at, size_t room, unsigned *priority, const struct 
 	return syscall(SYS_mq_timedreceive, fd, at, room, priority, until);
 }
 
-/* The leader may read while another thread hangs up: the queue stays full. */
+/* The leader may read while another thread hangs up: keep the queue full. */
 static void refill(struct lr_byte_channel *ch)
 {
 	if (atomic_load(&((struct queues *)ch)->hung_up))
@@ -71,8 +72,8 @@ static bool queue_over(struct lr_byte_channel *ch)
 }
 
 /*
- * May an end have found the queue full, so that none comes? Whatever filled it then
- * was still to be read, and the mode had been set before.
+ * True if an end may have found the queue full and has not come. The messages that filled it
+ * were unread then, and the mode had been set before.
  */
 static bool has_ended_full(struct lr_byte_channel *ch)
 {
@@ -105,7 +106,7 @@ static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, 
 	unsigned priority;
 	long got;
 
-	*emptied = false; /* only an empty queue says that it is empty */
+	*emptied = false; /* only an empty queue shows that it is empty */
 	do {
 		got = get(ch->bell_fd, at, room, &priority, &now_or_not);
 		if (got >= 0)
@@ -135,7 +136,7 @@ static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
 
 static void queue_interrupt(struct lr_byte_channel *ch)
 {
-	put(ch->bell_fd, "", 0, INTERRUPT); /* full: nobody waits for something to come */
+	put(ch->bell_fd, "", 0, INTERRUPT); /* full: no thread waits for a message */
 }
 
 static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, int count)
@@ -168,7 +169,7 @@ static bool queue_gone(struct lr_byte_channel *ch)
 	return lr_exited(((struct queues *)ch)->pidfd);
 }
 
-/* mq_overview(7): reading the descriptor as a file tells of the bytes in the queue. */
+/* mq_overview(7): reading the descriptor as a file gives the bytes in the queue. */
 static uint64_t queue_unread(struct lr_byte_channel *ch)
 {
 	char text[128];
@@ -195,7 +196,7 @@ static void queue_hang_up(struct lr_byte_channel *ch)
 		had_room = true;
 	fchmod(ch->room_fd, ENDED);
 	put(ch->room_fd, "", 0, 0);
-	if (!had_room) /* the peer may sleep until there is some, and read nothing before */
+	if (!had_room) /* the peer may sleep until there is room, and read nothing before */
 		get(ch->bell_fd, q->scratch, ch->min_read, NULL, &now_or_not);
 }
 
@@ -252,7 +253,7 @@ struct lr_link *lr_mqueue_open(int rx_fd, int tx_fd, int pidfd, int64_t spin_us,
 		.min_read = (uint32_t)rx.mq_msgsize};
 	q->size = (size_t)tx.mq_msgsize;
 	q->depth = rx.mq_maxmsg;
-	q->in_a_row = q->depth; /* what the greeting has taken counts, too: look at once */
+	q->in_a_row = q->depth; /* messages taken during the handshake count, too: check at once */
 	q->pidfd = pidfd;
 	q->fork_generation = lr_fork_generation();
 	return lr_stream_new(&q->channel, pidfd, spin_us, error, error_size);

@@ -1,9 +1,8 @@
 /*
  * pipe.c - a byte channel: two pipes or FIFOs, one for each direction.
  *
- * We keep a reading end of the pipe that we write: without a reader a write is
- * a SIGPIPE, which is the program's to handle and not ours to provoke. That the
- * peer is gone is seen on the other pipe.
+ * We keep a reading end of the pipe that we write: writing to a pipe without a reader raises
+ * SIGPIPE, which belongs to the program. The other pipe shows when the peer is gone.
  */
 #include "stream.h"
 
@@ -13,7 +12,7 @@
 #include <unistd.h>
 
 struct pipes {
-	struct lr_byte_channel channel; /* bell_fd: what we read; room_fd: what we write */
+	struct lr_byte_channel channel; /* bell_fd: for reading; room_fd: for writing */
 	int keep_fd;
 };
 
@@ -59,7 +58,7 @@ static bool pipe_gone(struct lr_byte_channel *ch)
 	return poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
 }
 
-/* A pipe takes what nobody will read, but our reading end tells what has been left there. */
+/* A pipe takes bytes that no process will read; our reading end shows how many are left. */
 static uint64_t pipe_unread(struct lr_byte_channel *ch)
 {
 	int bytes = 0;
@@ -67,7 +66,7 @@ static uint64_t pipe_unread(struct lr_byte_channel *ch)
 	return ioctl(((struct pipes *)ch)->keep_fd, FIONREAD, &bytes) < 0 ? 0 : (uint64_t)bytes;
 }
 
-/* Only our writing end: a thread may be about to read from the other. */
+/* Only the writing end: a thread may be about to read from the other. */
 static void pipe_hang_up(struct lr_byte_channel *ch)
 {
 	struct pipes *p = (struct pipes *)ch;

@@ -1,9 +1,8 @@
 /*
- * pulse.c - heartbeats of a spool's sides, where neither can see the other's process.
+ * pulse.c - heartbeats of a spool's sides, if neither can see the other's process.
  *
- * A thread touches our record, and takes the other side for dead when that side
- * has not touched its own for some heartbeats; or at once, on the same kernel,
- * when its lock is gone.
+ * A thread touches our record. It takes the other side for dead when that side has not touched
+ * its own record for some heartbeats; or at once, on the same kernel, when its lock is gone.
  */
 #include "pulse.h"
 
@@ -13,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MOST_SILENT 5 /* heartbeats that may stay out */
+#define MOST_SILENT 5 /* heartbeats that may be missing */
 
 bool lr_record_is_free(int record)
 {
@@ -47,7 +46,7 @@ static void *beat(void *argument)
 			return NULL;
 	}
 	if (write(p->dead_fd, &one, sizeof one) < 0)
-		return NULL; /* it says so already */
+		return NULL; /* full: it is readable already */
 	return NULL;
 }
 

@@ -9,14 +9,13 @@
  *	tail, room_epoch, cpu, room_at, bell   of the ring in the same memfd
  *	head, epoch, sleeper                   of the ring in the other memfd
  *
- * head and tail count bytes and only grow. A record is a frame, padded to 8
- * bytes. An odd epoch: the reader sleeps, wants its bell. An odd room_epoch:
- * the writer waits until head has come to room_at.
+ * head and tail count bytes and only grow. A record is a frame, padded to 8 bytes. An odd
+ * epoch: the reader sleeps, and has to be rung. An odd room_epoch: the writer waits until
+ * head has reached room_at.
  *
- * The peer may be hostile or half dead: every value it wrote is read once into
- * a local, checked, then used. The double mapping aliases behind the
- * compiler's back; no side reads what it wrote itself, and what the other side
- * wrote is read after a seq_cst load of its tail.
+ * The peer may be hostile or half dead: every value it wrote is read once into a local,
+ * checked, then used. The double mapping aliases behind the compiler's back; no side reads
+ * what it wrote itself, and reads what the other side wrote after a seq_cst load of its tail.
  */
 #include "ring.h"
 
@@ -32,7 +31,7 @@ struct side {
 	_Atomic uint64_t room_epoch;
 	_Atomic uint32_t cpu;
 	_Atomic uint64_t room_at;
-	_Atomic uint32_t bell; /* a futex: its owner rang once more */
+	_Atomic uint32_t bell; /* a futex: incremented each time this side rings */
 	_Alignas(64) _Atomic uint64_t head;
 	_Alignas(64) _Atomic uint64_t epoch;
 	/* signo << 24 | tid; LR_WAKE_FUTEX << 24: the bell word; 0: the eventfd */
@@ -75,10 +74,10 @@ struct ring {
 #define RING(l) ((struct ring *)(l))
 
 /*
- * The peer says which signal, and which of its threads: tgkill with its pid, as
- * the kernel told it, reaches no other process, and what is not in the list is
- * not sent. Of the list all but SIGURG end a process that has no handler: so
- * not after its death, when its pid may be somebody else's.
+ * The peer chooses the signal and its thread. tgkill with the pid that the kernel reported
+ * reaches no other process, and only signals of a fixed list are sent. All of them but SIGURG
+ * end a process without a handler: do not send them after the peer's death, when another
+ * process may have its pid.
  */
 static bool send_signal(struct ring *r, int signo, uint32_t tid)
 {
@@ -88,12 +87,12 @@ static bool send_signal(struct ring *r, int signo, uint32_t tid)
 		return false;
 	if (signo != SIGURG && r->link.pidfd >= 0 && poll(&end, 1, 0) != 0)
 		return false;
-	/* EAGAIN (RLIMIT_SIGPENDING), EPERM, ESRCH: it was not told, the bell is to do it. */
+	/* EAGAIN (RLIMIT_SIGPENDING), EPERM, ESRCH: not sent, so ring the bell. */
 	return syscall(SYS_tgkill, r->peer_pid, tid, signo) == 0;
 }
 
-/* A bell is sticky: the count of an eventfd, a word that has changed, or a
- * signal pending for a thread. */
+/* A ring is not lost before the sleeper sleeps: it stays in the eventfd's count, in the changed
+ * word, or as a pending signal. */
 static void ring_bell(struct ring *r)
 {
 	uint32_t sleeper = atomic_load(&r->theirs->sleeper);
@@ -163,7 +162,7 @@ static void ring_consume(struct lr_link *link)
 	if ((epoch & 1) && epoch != r->room_rung &&
 	    (int64_t)(r->cursor - atomic_load(&r->theirs->room_at)) >= 0) {
 		ring_bell(r);
-		r->room_rung = epoch; /* after the ring: rung means rung */
+		r->room_rung = epoch; /* after the ring, never before */
 	}
 }
 
@@ -191,7 +190,7 @@ static bool ring_arm(struct lr_link *link, uint32_t sleeper)
 			atomic_store(&r->mine->sleeper, sleeper);
 		atomic_store(&r->mine->epoch, ++r->epoch);
 	} else if (atomic_load_explicit(&r->mine->sleeper, memory_order_relaxed) != sleeper) {
-		/* Armed with another way to be woken: a new epoch makes it heard. */
+		/* Armed with another way to be woken: the peer reads it with a new epoch. */
 		atomic_store(&r->mine->sleeper, sleeper);
 		r->epoch += 2;
 		atomic_store(&r->mine->epoch, r->epoch);
@@ -210,7 +209,7 @@ static void ring_disarm(struct lr_link *link)
 		atomic_store(&r->mine->epoch, ++r->epoch);
 }
 
-/* Refresh what we know of the peer's head. False: it lies. */
+/* Load the peer's head. False: it is impossible. */
 static bool see_head(struct ring *r)
 {
 	uint64_t head = atomic_load(&r->theirs->head);
@@ -227,7 +226,7 @@ static bool ring_room(struct lr_link *link, uint32_t need)
 
 	if (r->tail + record - r->head_seen <= r->size)
 		return true;
-	/* A head that lies gives "room": the send that follows refuses it. */
+	/* An impossible head counts as room: the send that follows refuses it. */
 	return !see_head(r) || r->tail + record - r->head_seen <= r->size;
 }
 
@@ -269,16 +268,16 @@ static void ring_ring(struct lr_link *link)
 
 static void ring_rung(struct lr_link *link, uint64_t epoch)
 {
-	RING(link)->rung = epoch; /* after the ring: rung means rung */
+	RING(link)->rung = epoch; /* after the ring, never before */
 }
 
 static bool ring_arm_room(struct lr_link *link, uint32_t need)
 {
 	struct ring *r = RING(link);
 
-	/* Before the epoch: who sees it odd sees how far to read. */
+	/* Before the epoch: a reader that sees it odd also sees how far to read. */
 	atomic_store(&r->mine->room_at, r->tail + LR_HEADER_SIZE + lr_pad8(need) - r->size);
-	/* Armed already: that bell may have been rung, for less room than is needed. */
+	/* Armed already: the peer may have rung for less room than is needed now. */
 	r->room_epoch += r->room_epoch & 1 ? 2 : 1;
 	atomic_store(&r->mine->room_epoch, r->room_epoch);
 	/* SYNC no-lost-room: partner of ring_consume(). */
@@ -344,7 +343,7 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 {
 	struct ring *r = NULL;
 	const char *why = NULL;
-	int saved = EINVAL; /* EINVAL: what was given is wrong; others are the system's */
+	int saved = EINVAL; /* EINVAL: the arguments are wrong; other values are from the system */
 	bool fits = ring_size >= LR_RING_MIN && ring_size <= LR_RING_MAX &&
 		    (ring_size & (ring_size - 1)) == 0;
 
@@ -367,7 +366,7 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 			r->theirs = lr_map_ring(memory, rx_fd, ring_size, PROT_READ, &why);
 		if (!r->theirs) {
 			/* EINVAL of mmap(2) is about pages, here or in an emulation: it cannot be
-			 * mapped, and nothing that was given is wrong. */
+			 * mapped, but the arguments are not wrong. */
 			saved = why ? EINVAL : errno == EINVAL ? ENOMEM : errno;
 			lr_fill_error(error, error_size, "%s%s", why ? "" : "it cannot be mapped: ",
 				why ? why : strerror(errno));
@@ -401,7 +400,7 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 	r->link.signo = wake == LR_WAKE_FUTEX ? 0 : wake;
 	r->link.futex = wake == LR_WAKE_FUTEX && lr_futexes_work() ? &r->theirs->bell : NULL;
 	r->link.stride = (uint32_t)(ring_size / 4);
-	/* A quarter of the ring: the reader copies one while the next is written. */
+	/* A quarter of the ring: the reader copies one frame while the next is written. */
 	r->link.piece = ring_size / 4 < LR_PIECE ? (uint32_t)(ring_size / 4) : LR_PIECE;
 	r->link.spin = spin_us < 0 ? spin_us : spin_us * LR_US;
 	return &r->link;

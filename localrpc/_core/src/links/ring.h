@@ -1,4 +1,4 @@
-/* ring.h - what a ring in shared memory is made of: its memory (map.c), its wake-ups (bell.c). */
+/* ring.h - the parts of a ring in shared memory: its memory (map.c), its wake-ups (bell.c). */
 #ifndef LR_RING_H
 #define LR_RING_H
 
@@ -6,14 +6,14 @@
 
 /* ---- map.c ---- */
 
-/* Control page and ring, the ring twice; NULL with errno, or with *why. */
+/* Map the control page and the ring, the ring twice; NULL with errno, or with *why. */
 void *lr_map_ring(int memory, int fd, uint64_t size, int protection, const char **why);
-void lr_unmap_ring(const void *ring, uint64_t size); /* nothing for NULL */
+void lr_unmap_ring(const void *ring, uint64_t size); /* does nothing for NULL */
 
 /* ---- bell.c ---- */
 
-/* Why this cannot be a peer's bell; or NULL. Without /proc its kind is not known. */
+/* Why this cannot be a peer's bell; or NULL. Without /proc its kind cannot be checked. */
 const char *lr_bell_fault(int bell_fd);
-bool lr_bell_ring(int bell_fd); /* false: it was not rung, because that could block */
+bool lr_bell_ring(int bell_fd); /* false: not rung, because that could block */
 
 #endif

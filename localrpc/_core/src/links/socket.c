@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 struct sock {
-	struct lr_byte_channel channel; /* room_fd: the same socket, watched for writing only */
-	bool asks; /* TCP takes what is sent to a peer that has gone: ask before a call opens */
+	struct lr_byte_channel channel; /* room_fd: the same socket, for writing */
+	bool asks; /* TCP takes bytes for a peer that has gone: check before a call opens */
 };
 
 static ssize_t sock_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied)
@@ -22,8 +22,8 @@ static ssize_t sock_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, b
 	while (got < 0 && errno == EINTR);
 	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
-	/* Not even by a short read: the peer's end may have come behind these bytes, and
-	 * one edge has told of both. */
+	/* Not even after a short read: the peer's end may have come behind these bytes, and one
+	 * edge has reported both. */
 	*emptied = false;
 	return got > 0 ? got : LR_CLOSED;
 }
@@ -51,7 +51,7 @@ static bool sock_writable(struct lr_byte_channel *ch)
 	return poll(&p, 1, 0) > 0;
 }
 
-/* Has the peer closed its end, though there may still be something of it to read? */
+/* Has the peer closed its end, although there may still be bytes to read? */
 static bool sock_gone(struct lr_byte_channel *ch)
 {
 	uint8_t state = TCP_ESTABLISHED; /* the first byte of struct tcp_info */

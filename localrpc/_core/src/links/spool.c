@@ -2,24 +2,22 @@
  * spool.c - a byte channel: files in a directory, which one side writes and the other
  * reads and removes.
  *
- * A connection is a folder: up/ is what the client writes, down/ what the server
- * writes. The files in them are numbered from 0 and have one writer each. By
- * appending, a file is a segment of LR_SPOOL_SEGMENT bytes; by rename, it is a
- * batch that was written under another name and is never changed. The reader
- * removes what it has read: that is all the acknowledgement there is, and the
- * writer keeps LR_SPOOL_SEGMENTS or LR_SPOOL_BATCHES files there at most.
+ * A connection is a folder: the client writes up/, the server writes down/. The files in them
+ * are numbered from 0 and have one writer each. If they are appended to, a file is a segment of
+ * LR_SPOOL_SEGMENT bytes; otherwise it is a batch that is written under another name, renamed
+ * into place and never changed. The reader removes the files that it has read: there is no
+ * other acknowledgement, and the writer keeps at most LR_SPOOL_SEGMENTS or LR_SPOOL_BATCHES.
  *
- * A file's size is what has been published: append and rename are in order for
- * every process of one machine. Nothing in the bytes is trusted here, and only
- * regular files are opened.
+ * A file's size shows what has been published: append and rename are in order for every
+ * process of one machine. The bytes are not trusted, and only regular files are opened.
  *
- * Each side has a record, client or server beside the two folders, locked with
- * flock(2) while it lives. To hang up is to rename it to `end` in the folder that
- * one writes, which takes no room on a full disk. Who closes last, or finds the
- * other dead, removes the folder (folder.c, which has the bell, too).
+ * Each side has a record, `client` or `server` beside the two folders, locked with flock(2)
+ * while the side lives. A side hangs up by renaming its record to `end` in the folder that it
+ * writes, which works on a full disk. The side that closes last, or finds the other dead,
+ * removes the folder (folder.c, which also has the bell).
  *
- * inotify drops an event that is like the last one that was not read, so who is
- * about to sleep reads them all, and then looks at the files.
+ * inotify drops an event that equals the last unread one, so a thread that is about to sleep
+ * reads all events, and then checks the files.
  */
 #include "pulse.h"
 #include "stream.h"
@@ -53,7 +51,7 @@ struct lr_spool {
 	_Alignas(64) int out_dir;
 	int out_fd;
 	uint64_t out_number, out_at;
-	uint64_t oldest; /* of our files, the first that may not be read yet */
+	uint64_t oldest; /* the first of our files that may be unread */
 	bool hung_up;
 };
 
@@ -75,7 +73,7 @@ static bool exists_number(int dir, uint64_t number)
 	return exists(dir, name);
 }
 
-/* Either side may find one: the first stays. */
+/* Either side of the link may find a failure: the first one stays. */
 static ssize_t fail(struct lr_spool *s, const char *what, int number)
 {
 	if (!atomic_load(&s->channel.fault)) {
@@ -92,7 +90,7 @@ static bool in_batches(const struct lr_spool *s)
 	return s->flags & LR_SPOOL_THEIR_BATCHES;
 }
 
-/* 1: in_fd is the file in_number; 0: there is none yet; LR_CLOSED. */
+/* 1: in_fd is file in_number; 0: it does not exist yet; LR_CLOSED. */
 static int open_next(struct lr_spool *s)
 {
 	char name[NAME];
@@ -107,7 +105,7 @@ static int open_next(struct lr_spool *s)
 	return 1;
 }
 
-/* It has been read: say so by removing it. */
+/* It has been read: remove it, which acknowledges it. */
 static int retire(struct lr_spool *s)
 {
 	char name[NAME];
@@ -125,7 +123,7 @@ static ssize_t spool_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, 
 {
 	struct lr_spool *s = (struct lr_spool *)ch;
 
-	*emptied = true; /* spool_arm() looks again */
+	*emptied = true; /* spool_arm() checks again */
 	for (;;) {
 		size_t left = LR_SPOOL_SEGMENT - s->in_at;
 		ssize_t got;
@@ -176,9 +174,9 @@ static bool spool_arm(struct lr_byte_channel *ch)
 {
 	struct lr_spool *s = (struct lr_spool *)ch;
 
-	/* First the bell: what comes after this rings it again. */
+	/* Clear the bell first: later events ring it again. */
 	clear_bell(ch->bell_fd);
-	/* The end is renamed there after the last byte, so it is looked for first. */
+	/* The end is renamed after the last byte, so check for it before checking for bytes. */
 	if (has_ended(s->in_dir))
 		s->ended = true;
 	return !s->ended && !has_come(s) && !atomic_load(&ch->fault);
@@ -189,7 +187,7 @@ static bool spool_over(struct lr_byte_channel *ch)
 	return has_ended(((struct lr_spool *)ch)->in_dir);
 }
 
-/* A spool takes what nobody will read, so ask before a call opens. */
+/* A spool takes bytes that no process will read, so check before a call opens. */
 static bool spool_gone(struct lr_byte_channel *ch)
 {
 	return spool_over(ch) || lr_exited(((struct lr_spool *)ch)->pidfd);
@@ -205,7 +203,7 @@ static bool may_begin(struct lr_spool *s, uint64_t next, uint64_t most)
 	return next - s->oldest < most;
 }
 
-/* The file that is being written can take bytes, or there is a new one: 1, 0, LR_CLOSED. */
+/* Is there a file that takes bytes, or a new one? 1, 0, LR_CLOSED. */
 static int open_out(struct lr_spool *s)
 {
 	bool batches = s->flags & LR_SPOOL_OUR_BATCHES;
@@ -230,7 +228,7 @@ static int open_out(struct lr_spool *s)
 	return errno == ENOENT ? LR_CLOSED : (int)fail(s, "cannot be written", errno);
 }
 
-/* A batch is whole: let it be seen. */
+/* A batch is whole: rename it into place. */
 static int publish(struct lr_spool *s)
 {
 	char name[NAME];
@@ -281,7 +279,7 @@ static bool spool_writable(struct lr_byte_channel *ch)
 	struct lr_spool *s = (struct lr_spool *)ch;
 
 	if (s->hung_up || atomic_load(&ch->fault) || has_ended(s->out_dir))
-		return true; /* the write that follows says so */
+		return true; /* the write that follows reports it */
 	if (s->flags & LR_SPOOL_OUR_BATCHES)
 		return may_begin(s, s->out_number, LR_SPOOL_BATCHES);
 	if (s->out_fd >= 0 && s->out_at < LR_SPOOL_SEGMENT)
@@ -310,11 +308,11 @@ static void spool_hang_up(struct lr_byte_channel *ch)
 		return;
 	s->hung_up = true;
 	snprintf(record, sizeof record, "%s/%s", s->path, ours(s));
-	/* Where that fails, somebody has removed the folder. */
+	/* If it fails, the folder has been removed. */
 	renameat(AT_FDCWD, record, s->out_dir, END);
 }
 
-/* Is nobody there who would remove the folder after us? */
+/* True if the other side will not remove the folder after us. */
 static bool is_last(const struct lr_spool *s)
 {
 	char record[PATH_MAX];
@@ -326,7 +324,7 @@ static bool is_last(const struct lr_spool *s)
 	snprintf(record, sizeof record, "%s/%s", s->path, theirs(s));
 	fd = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return true; /* a server that has never entered, or an end just now */
+		return true; /* a server that never entered, or the end has just come */
 	last = (s->flags & LR_SPOOL_NEAR) && lr_record_is_free(fd);
 	close(fd);
 	return last;
@@ -400,7 +398,7 @@ struct lr_spool *lr_spool_open(const char *path, int role, uint32_t flags, int r
 		return NULL;
 	}
 	s->channel = (struct lr_byte_channel){.ops = &spool_ops, .bell_fd = bell_fd, .room_fd = -1,
-		/* Batches are few: then frames are gathered while there is no room. */
+		/* Only a few batches are allowed: gather frames while there is no room. */
 		.min_read = flags & LR_SPOOL_OUR_BATCHES ? 4096 : 1};
 	s->role = (uint32_t)role;
 	s->flags = flags;
@@ -444,7 +442,7 @@ struct lr_link *lr_spool_link(struct lr_spool *s, int pidfd, const struct lr_spo
 	if (pulse) {
 		char record[PATH_MAX];
 
-		/* If it has just been renamed, the end that it is now will be seen. */
+		/* If it has just been renamed to `end`, the end will be seen. */
 		snprintf(record, sizeof record, "%s/%s", s->path, theirs(s));
 		s->pulse.theirs = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		s->pulse.ours = s->record_fd;

@@ -2,10 +2,10 @@
  * stream.c - the byte-stream link: frames one after another, on any byte channel
  * that keeps bytes in order: a socket, two pipes, two message queues.
  *
- * Reading goes through a buffer. A DATA frame larger than what has come is
- * given out in pieces, each a DATA frame of its own: to its receiver DATA is a
- * run of bytes, wherever it was cut. Every other frame is at most
- * LR_MAX_CONTROL and given out whole. What is sent goes through writer.c.
+ * Reading goes through a buffer. A DATA frame larger than the bytes that have come is returned
+ * in pieces, each as a DATA frame of its own: for the receiver DATA is a run of bytes, cut
+ * anywhere. Every other frame is at most LR_MAX_CONTROL bytes and returned whole. Sending
+ * is in writer.c.
  */
 #include "stream.h"
 
@@ -20,12 +20,12 @@ struct stream {
 	/* The reader's. */
 	uint8_t *buffer;
 	uint32_t capacity;
-	uint32_t start, end; /* what has come and is not consumed */
+	uint32_t start, end; /* bytes that have come and are not consumed */
 	uint32_t piece;      /* bytes that consume() takes */
 	bool drained;        /* the last read emptied the byte channel: new bytes give a new edge */
-	bool guessed;        /* or so we hope, to spare a read before the next wait() */
+	bool guessed;        /* or is assumed to have, which saves a read before the next wait() */
 	_Atomic bool eof;
-	struct lr_header data; /* of the DATA frame that is given out in pieces */
+	struct lr_header data; /* of the DATA frame that is returned in pieces */
 	uint32_t data_left;
 	uint32_t fork_generation;
 
@@ -34,7 +34,7 @@ struct stream {
 
 #define STREAM(l) ((struct stream *)(l))
 
-/* Is there room in the buffer for one more read? Else there is something to consume first. */
+/* Is there room in the buffer for one more read? Otherwise consume() has to come first. */
 static bool make_room(struct stream *s)
 {
 	uint32_t min_read = s->channel->min_read;
@@ -49,7 +49,7 @@ static bool make_room(struct stream *s)
 	return s->capacity - s->end >= min_read;
 }
 
-/* What a read gave. 1 something came, 0 nothing there, LR_CLOSED. */
+/* The result of a read: 1 something came, 0 nothing, LR_CLOSED. */
 static int take(struct stream *s, ssize_t got)
 {
 	if (got > 0) {
@@ -71,12 +71,12 @@ static int fill(struct stream *s)
 
 	if (!make_room(s))
 		return 1;
-	atomic_store(&s->link.edge, false); /* what comes after this read gives another */
+	atomic_store(&s->link.edge, false); /* bytes after this read give another */
 	s->guessed = false;
 	return take(s, ch->ops->read(ch, s->buffer + s->end, s->capacity - s->end, &s->drained));
 }
 
-/* The last read has emptied the byte channel, and no edge has told of more since: spare the next. */
+/* The last read emptied the byte channel, and no edge has come since: save the next read. */
 static bool is_empty(const struct stream *s)
 {
 	return s->drained && !atomic_load(&s->link.edge);
@@ -106,7 +106,7 @@ static int parse(struct stream *s, struct lr_frame *frame)
 		s->data_left = frame->h.length;
 		s->start += LR_HEADER_SIZE;
 		have -= LR_HEADER_SIZE;
-		if (s->data_left == 0) { /* an empty DATA frame says nothing */
+		if (s->data_left == 0) { /* an empty DATA frame has no effect */
 			s->piece = 0;
 			frame->payload = s->buffer + s->start;
 			return 1;
@@ -171,12 +171,12 @@ static bool stream_arm(struct lr_link *link, uint32_t sleeper)
 	(void)sleeper;
 	if (s->eof || parse(s, &frame) != 0)
 		return false;
-	/* The edge is the channel's: there will be one if all that had come was read. */
+	/* There will be an edge if everything that had come was read. */
 	if ((s->guessed || !is_empty(s)) && fill(s) != 0)
 		return false;
 	if (!ch->ops->arm || ch->ops->arm(ch))
 		return s->drained;
-	atomic_store(&link->edge, true); /* something is there, whatever epoll says */
+	atomic_store(&link->edge, true); /* something has come, even if epoll reports nothing */
 	return false;
 }
 
@@ -192,8 +192,8 @@ static bool stream_may_wait(const struct lr_link *link)
 }
 
 /*
- * Whoever waited found the byte channel empty, as a rule, and what it got is all there
- * is; and the next wait() does not mind if it was not.
+ * A waiting thread usually found the byte channel empty, so assume that there is no more than
+ * what it got; if there is, the next wait() returns it.
  */
 static int stream_wait(struct lr_link *link)
 {

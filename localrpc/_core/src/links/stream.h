@@ -1,5 +1,5 @@
 /*
- * stream.h - what a byte stream is made of: a byte channel (socket.c, pipe.c, mqueue.c, sysv.c,
+ * stream.h - the parts of a byte stream: a byte channel (socket.c, pipe.c, mqueue.c, sysv.c,
  * spool.c), and the sending half (writer.c). The receiving half is in stream.c.
  */
 #ifndef LR_STREAM_H
@@ -12,24 +12,24 @@
 struct lr_byte_channel;
 
 struct lr_byte_channel_ops {
-	/* Bytes that have come, 0 for none, LR_CLOSED; *emptied: nothing is left to read. */
+	/* Bytes read, 0 for none, LR_CLOSED; *emptied: nothing is left to read. */
 	ssize_t (*read)(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied);
 	/* Bytes taken, 0 for none, LR_CLOSED. */
 	ssize_t (*write)(struct lr_byte_channel *ch, const struct iovec *iov, int count);
 	/* Is it worth calling write again? */
 	bool (*writable)(struct lr_byte_channel *ch);
-	/* Has the peer gone, though a write would not say so? NULL: a write says so. */
+	/* Has the peer gone, if a write would not report it? NULL: a write does. */
 	bool (*gone)(struct lr_byte_channel *ch);
-	/* Bytes written that a peer who has gone has certainly not read; so a write need not
-	 * ask before whether it has. NULL: that cannot be said. */
+	/* Bytes written that a peer that has gone has certainly not read, so that a write need not
+	 * check first whether it has gone. NULL: not known. */
 	uint64_t (*unread)(struct lr_byte_channel *ch);
-	/* Has the peer hung up on a full byte channel, so that its end is not all that is there?
-	 * NULL: epoll tells, or a write. */
+	/* Has the peer hung up while the byte channel was full, so that its end comes after the
+	 * rest? NULL: epoll or a write reports it. */
 	bool (*over)(struct lr_byte_channel *ch);
-	/* The reader is about to sleep; false: something is there. NULL: the kernel
-	 * makes bell_fd readable by itself. */
+	/* The reader is about to sleep. False: something has come. NULL: the kernel makes bell_fd
+	 * readable by itself. */
 	bool (*arm)(struct lr_byte_channel *ch);
-	/* As of a link: bytes, 0, LR_AGAIN, LR_CLOSED. NULL: it cannot; may_wait: nor can it now. */
+	/* Like a link's: bytes, 0, LR_AGAIN, LR_CLOSED. NULL: not possible; may_wait: not now. */
 	ssize_t (*wait)(struct lr_byte_channel *ch, uint8_t *at, size_t room);
 	bool (*may_wait)(const struct lr_byte_channel *ch);
 	void (*interrupt)(struct lr_byte_channel *ch);
@@ -42,26 +42,26 @@ struct lr_byte_channel {
 	int bell_fd;    /* readable when bytes have come or the peer has gone */
 	int room_fd;    /* writable when there is room; -1 after a hang_up that closed it */
 	uint32_t min_read; /* read() needs at least this much room */
-	bool lazy;      /* arm() has work done by another thread */
-	_Atomic(const char *) fault; /* why it is LR_CLOSED, if not because of the peer; or NULL */
+	bool lazy;      /* arm() gives a helper thread a task */
+	_Atomic(const char *) fault; /* why it is LR_CLOSED, if not by the peer; or NULL */
 };
 
-/* ---- writer.c: a stream's; whoever holds the connection's sending lock ---- */
+/* ---- writer.c: for the thread that holds the connection's sending lock ---- */
 
 struct lr_writer {
 	struct lr_link *link;
 	struct lr_byte_channel *channel;
-	const _Atomic bool *eof; /* has the reader seen the peer's end? */
+	const _Atomic bool *eof; /* the reader has seen the peer's end */
 	uint8_t *rest;
 	size_t rest_at, rest_len, rest_size;
 	bool full;
 	bool broken;
 	uint64_t sent;
 	bool hung_up;
-	uint64_t unread; /* since then: of what was sent, what no peer will read */
+	uint64_t unread; /* after that: bytes sent that no peer will read */
 };
 
-/* As the link's operations of these names. */
+/* The link's operations of these names. */
 int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct iovec *given,
 	int count);
 bool lr_writer_room(struct lr_writer *w);
@@ -70,7 +70,7 @@ void lr_writer_hang_up(struct lr_writer *w);
 
 /* ---- stream.c ---- */
 
-/* Takes the byte channel and pidfd, also when it fails: NULL with errno. */
+/* Takes ownership of the byte channel and pidfd, also when it fails: NULL with errno. */
 struct lr_link *lr_stream_new(struct lr_byte_channel *channel, int pidfd, int64_t spin_us,
 	char *error, int error_size);
 

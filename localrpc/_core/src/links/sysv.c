@@ -46,11 +46,11 @@ struct queues {
 	int rx, tx;
 	size_t size; /* of the largest message we send */
 	struct helper receiver, sender;
-	struct message *in, *out; /* ours: the reader's without a lock, the writer's */
+	struct message *in, *out; /* the reader's, without a lock, and the writer's */
 	bool hung_up;
 	int pidfd; /* the link's */
 	uint32_t fork_generation;
-	int record_fd; /* names the queues, and goes with them; -1: it is the peer's */
+	int record_fd; /* names the queues, and is removed with them; -1: the peer's */
 	char *record;
 };
 
@@ -126,7 +126,7 @@ static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, 
 	struct message *message = q->in;
 	ssize_t got;
 
-	(void)room; /* at least the min_read */
+	(void)room; /* at least min_read */
 	*emptied = false;
 	switch (atomic_load(&q->receiver.state)) {
 	case BUSY:
@@ -163,7 +163,7 @@ static ssize_t queue_wait(struct lr_byte_channel *ch, uint8_t *at, size_t room)
 	struct queues *q = (struct queues *)ch;
 	ssize_t got = msgrcv(q->rx, q->in, ch->min_read, 0, 0);
 
-	(void)room; /* at least the min_read */
+	(void)room; /* at least min_read */
 	if (got < 0)
 		return errno == EINTR ? LR_AGAIN : LR_CLOSED;
 	if (q->in->type == INTERRUPT)

@@ -1,10 +1,9 @@
 /*
  * writer.c - the sending half of a byte-stream link.
  *
- * A frame that has begun is ours to finish: what the byte channel did not take stays
- * in `rest`, and nothing else is sent before it. Where it keeps messages
- * and only a few of them, frames that find it full are gathered there, so that
- * one message carries many.
+ * A frame that has begun must be finished: bytes that the byte channel did not take stay in
+ * `rest`, and are sent before anything else. If the byte channel keeps a small number of
+ * messages, frames that find it full are gathered in `rest`, so that one message carries many.
  */
 #include "stream.h"
 
@@ -12,7 +11,7 @@
 #include <unistd.h>
 
 #define GATHER (32 << 10)
-#define LINGER (20 * LR_MS) /* who hangs up gives the peer so long to make room for the rest */
+#define LINGER (20 * LR_MS) /* how long a hang-up waits for room for the rest */
 
 static ssize_t push(struct lr_writer *w, const struct iovec *iov, int count)
 {
@@ -28,7 +27,7 @@ static ssize_t push(struct lr_writer *w, const struct iovec *iov, int count)
 	return LR_CLOSED;
 }
 
-/* Finish the frame that has begun. 1 done, 0 not yet, LR_CLOSED. */
+/* Finish the frame that has begun. 1: done, 0: not yet, LR_CLOSED. */
 static int flush_rest(struct lr_writer *w)
 {
 	while (w->rest_len) {
@@ -46,14 +45,14 @@ static int flush_rest(struct lr_writer *w)
 	return 1;
 }
 
-/* Keep what is not out yet of a frame, from byte `skip` on. */
+/* Keep the unsent bytes of a frame, from byte `skip` on. */
 static bool keep(struct lr_writer *w, const struct iovec *iov, int count, size_t skip, size_t total)
 {
 	size_t size = w->rest_len + total - skip;
 	struct lr_left left = lr_left_of(iov, count);
 
 	if (w->rest_at + size > w->rest_size) {
-		/* Beyond one frame only where more are to follow. */
+		/* More than one frame only if more are to be gathered. */
 		size_t room = w->channel->min_read > 1 && size < GATHER ? GATHER : size;
 		uint8_t *grown = malloc(room);
 		if (!grown)
@@ -99,7 +98,7 @@ int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct i
 	if ((size_t)n < total && !keep(w, iov, count + 1, (size_t)n, total)) {
 		if (n == 0)
 			return 0;
-		w->broken = true; /* half a frame is out: nothing can follow it */
+		w->broken = true; /* part of a frame is sent: nothing can follow it */
 		return LR_CLOSED;
 	}
 	w->sent += total;
@@ -109,7 +108,7 @@ int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct i
 bool lr_writer_room(struct lr_writer *w)
 {
 	if (w->broken)
-		return true; /* the send that follows says so */
+		return true; /* the send that follows reports it */
 	if (w->full) {
 		if (!w->channel->ops->writable(w->channel))
 			return false;
@@ -118,7 +117,7 @@ bool lr_writer_room(struct lr_writer *w)
 	return w->rest_len == 0 || flush_rest(w) != 0;
 }
 
-/* The peer's end alone says that it reads no more: after ours it may. */
+/* Only the peer's end shows that it reads no more; after our end it may still read. */
 static uint64_t unread(struct lr_writer *w)
 {
 	struct lr_byte_channel *ch = w->channel;
@@ -130,10 +129,10 @@ static uint64_t unread(struct lr_writer *w)
 	return ch->ops->unread(ch);
 }
 
-/* What the byte channel took, the peer may have read; of what we hold back it has no whole frame. */
+/* The peer may have read what the byte channel took; it has no whole frame of the rest. */
 bool lr_writer_unseen(struct lr_writer *w, uint64_t mark)
 {
-	return mark + unread(w) > w->sent - w->rest_len; /* the greeting may be unread, too */
+	return mark + unread(w) > w->sent - w->rest_len; /* handshake bytes may be unread, too */
 }
 
 static void linger(struct lr_writer *w)

@@ -1,4 +1,4 @@
-/* epoll.c - waiting for events until a moment of CLOCK_MONOTONIC, to the nanosecond. */
+/* epoll.c - waiting for events until a moment of CLOCK_MONOTONIC, in nanoseconds. */
 #include "util.h"
 
 #include <limits.h>
@@ -22,8 +22,8 @@ int lr_wait_events(int epoll, struct epoll_event *events, int most, int64_t dead
 		timeout = &left;
 	}
 #ifdef SYS_epoll_pwait2
-	/* An old kernel says ENOSYS; a sandbox whose list is older than the call says what
-	 * it likes, EPERM as a rule. The older call says what is really wrong. */
+	/* An old kernel returns ENOSYS; a sandbox that does not know the call may return any
+	 * error, usually EPERM. The older call then returns the true error. */
 	static _Atomic int refused;
 	if (!atomic_load_explicit(&refused, memory_order_relaxed)) {
 		n = syscall(SYS_epoll_pwait2, epoll, events, most, timeout, mask, (size_t)8);

@@ -18,7 +18,7 @@ struct lr_futex lr_futex_of(const _Atomic uint32_t *word, uint32_t value, bool s
 	return (struct lr_futex){value, (uintptr_t)word, shared ? U32 : U32 | FUTEX_PRIVATE_FLAG, 0};
 }
 
-/* 0 a word has changed, LR_TIMEOUT, LR_AGAIN, LR_INVALID: it cannot be done. */
+/* 0: a word has changed; LR_TIMEOUT; LR_AGAIN; LR_INVALID: the system cannot do it. */
 int lr_futex_wait_any(const struct lr_futex *words, uint32_t count, int64_t deadline)
 {
 	/* Not the C library's timespec: the call takes 64 bits everywhere. */
@@ -27,7 +27,7 @@ int lr_futex_wait_any(const struct lr_futex *words, uint32_t count, int64_t dead
 	if (syscall(SYS_futex_waitv, words, count, 0, deadline ? until : NULL, CLOCK_MONOTONIC) >= 0)
 		return 0;
 	switch (errno) {
-	case EAGAIN: /* it had changed before */
+	case EAGAIN: /* it had changed before the call */
 		return 0;
 	case ETIMEDOUT:
 		return LR_TIMEOUT;
@@ -38,7 +38,7 @@ int lr_futex_wait_any(const struct lr_futex *words, uint32_t count, int64_t dead
 	}
 }
 
-/* Asked of the kernel: it may be too old, and a sandbox may refuse. */
+/* Try it: the kernel may be too old, or a sandbox may refuse. */
 int lr_futexes_work(void)
 {
 	static _Atomic int known = -1;

@@ -1,7 +1,7 @@
-/* iov.c - an iovec that goes out in messages, or in as much as there is room for. */
+/* iov.c - an iovec that is sent in messages, or in parts as there is room. */
 #include "util.h"
 
-/* The kernel takes longer over three short parts than we over copying them. */
+/* The kernel takes longer for three short parts than it takes to copy them into one. */
 size_t lr_in_one_piece(const struct iovec *iov, int count, uint8_t *to)
 {
 	size_t size = 0;
@@ -16,7 +16,7 @@ size_t lr_in_one_piece(const struct iovec *iov, int count, uint8_t *to)
 	return size;
 }
 
-/* Nothing is left of the first part: on to one that has something. */
+/* Skip parts of which nothing is left. */
 static void settle(struct lr_left *left)
 {
 	for (; left->count && left->at >= left->iov->iov_len; left->count--)

@@ -1,4 +1,4 @@
-/* util.c - time, the CPU we run on, futexes, forks, threads, other processes' ends. */
+/* util.c - time, the current CPU, futexes, forks, threads, the end of other processes. */
 #include "util.h"
 
 #include <linux/futex.h>
@@ -53,7 +53,7 @@ uint32_t lr_fork_generation(void)
 	return atomic_load_explicit(&fork_generation, memory_order_relaxed);
 }
 
-/* Thread facts survive a fork only for the thread that forked: ask again. */
+/* A fork changes a thread's id: look it up again in the child. */
 static _Thread_local uint32_t cached_tid, cached_generation;
 static _Thread_local bool cached_main;
 
@@ -111,7 +111,7 @@ int lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, siz
 	pthread_attr_t attr;
 	int r;
 
-	/* Signals are for threads that can run the program's handlers. */
+	/* Signals are for threads that can run the program's handlers: block all in this one. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	pthread_attr_init(&attr);
@@ -146,19 +146,18 @@ void lr_fill_error(char *error, int size, const char *format, ...)
 }
 
 /*
- * glibc gives a large block back to the system as soon as it is free, and the
- * next message pays for it with a page fault every 4 KiB: most of what a 1 MiB
- * call costs. It stops doing so for sizes that it has seen to come and go
- * (mallopt(3), the dynamic threshold), so let it see one before the messages
- * come: twice their size for each of the copies that protobuf makes. The block
- * is never touched. LOCALRPC_KEEP_MEMORY=0 leaves the allocator alone.
+ * glibc returns a large block to the system as soon as it is freed, and the next message costs
+ * a page fault for each 4 KiB: most of the time of a 1 MiB call. It stops doing so for sizes
+ * that have been allocated and freed before (mallopt(3), the dynamic threshold), so allocate
+ * such a block before the messages come: twice their size for each of the copies that protobuf
+ * makes. The block is never touched. LOCALRPC_KEEP_MEMORY=0 leaves the allocator alone.
  */
 #define HUGE_PAGE (2ull << 20)
 #define EXPECT_MAX (31ull << 20) /* glibc learns up to 32 MiB */
 
 /*
- * Memory of this size is fresh, as a rule, and the first touch of each page costs more than
- * the copy into it: have the kernel give large ones, where it may (MADV_HUGEPAGE).
+ * Memory of this size is usually new, and the first touch of each page costs more than the
+ * copy into it: ask the kernel for huge pages (MADV_HUGEPAGE).
  */
 void lr_expect_touch(void *at, uint64_t size)
 {
@@ -234,6 +233,6 @@ int lr_signal_claim(int signo)
 	if ((now.sa_flags & SA_SIGINFO) ||
 	    (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN))
 		return LR_INVALID;
-	/* Without SA_RESTART: it is there to interrupt a wait. */
+	/* Without SA_RESTART: the signal has to interrupt a wait. */
 	return sigaction(signo, &ours, NULL) < 0 ? LR_INVALID : 0;
 }

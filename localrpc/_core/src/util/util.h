@@ -1,7 +1,7 @@
 /*
- * util.h - what links and engine stand on: time, the CPU, a futex, forks, threads, signals
- * (util.c), several futexes at once (futex.c), epoll (epoll.c), what is left of an iovec
- * (iov.c). Nothing here knows of frames or calls.
+ * util.h - the base of links and engine: time, the CPU, a futex, forks, threads, signals
+ * (util.c), several futexes at once (futex.c), epoll (epoll.c), the rest of an iovec (iov.c).
+ * Nothing here knows of frames or calls.
  */
 #ifndef LR_UTIL_H
 #define LR_UTIL_H
@@ -32,23 +32,23 @@
 /* ---- util.c ---- */
 
 int64_t lr_now(void);        /* CLOCK_MONOTONIC, ns */
-int64_t lr_now_coarse(void); /* the same to a few ms, in 5 ns */
+int64_t lr_now_coarse(void); /* the same, precise to a few ms, in 5 ns */
 uint16_t lr_cpu(void);       /* the CPU this thread runs on, plus one; 0 unknown */
 uint32_t lr_tid(void);
 bool lr_is_main_thread(void);
 /* 0 woken or changed, LR_TIMEOUT, LR_AGAIN (EINTR). */
 int lr_futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
 void lr_futex_wake(_Atomic uint32_t *word);
-void lr_futex_wake_shared(_Atomic uint32_t *word); /* a waiter of another process */
-/* Did the wake-up signal come to this thread since the last time it was asked? */
+void lr_futex_wake_shared(_Atomic uint32_t *word); /* for a waiter in another process */
+/* Has this thread received the wake-up signal since the last call? */
 bool lr_signal_rang(void);
 bool lr_signal_allowed(int signo); /* as a wake-up */
-uint32_t lr_fork_generation(void); /* grows by one in every forked child */
-/* A message of so many bytes is on its way: have the allocator keep room for such. */
+uint32_t lr_fork_generation(void); /* incremented in every forked child */
+/* A message of `size` bytes is expected: make the allocator keep memory of that size. */
 void lr_expect_size(uint64_t size);
-void lr_expect_touch(void *at, uint64_t size); /* so much will be written there, once */
-void *lr_big_alloc(uint64_t size); /* malloc(), and that */
-/* A thread that gets none of the program's signals; a stack of 0 is the system's size.
+void lr_expect_touch(void *at, uint64_t size); /* `size` bytes will be written there, once */
+void *lr_big_alloc(uint64_t size); /* malloc() and lr_expect_touch() */
+/* Start a thread that gets none of the program's signals; a stack of 0 means the default size.
  * 0, or an errno. */
 int lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);
 bool lr_exited(int pidfd); /* false for -1 */
@@ -95,27 +95,27 @@ int lr_futex_wait_any(const struct lr_futex *words, uint32_t count, int64_t dead
 
 /* ---- epoll.c ---- */
 
-/* How many of `most` events, 0 after the deadline, or a negative errno. */
+/* The number of events, 0 after the deadline, or a negative errno. */
 int lr_wait_events(int epoll, struct epoll_event *events, int most, int64_t deadline,
 	const sigset_t *mask);
 
 /* ---- iov.c ---- */
 
-/* What is left of an iovec of which a part is out; a count of 0 for nothing. */
+/* The rest of an iovec of which a part is done; a count of 0 means nothing. */
 struct lr_left {
 	const struct iovec *iov;
 	int count;
-	size_t at; /* bytes of the first that are out */
+	size_t at; /* bytes of the first part that are done */
 };
 
 #define LR_SMALL 512
-/* The parts in one piece, if that is at most LR_SMALL bytes: its size, or 0. */
+/* Copy the parts into one piece, if they are at most LR_SMALL bytes: the size, or 0. */
 size_t lr_in_one_piece(const struct iovec *iov, int count, uint8_t *to);
 struct lr_left lr_left_of(const struct iovec *iov, int count);
-/* As much of it as makes `most` bytes: the parts' number, or the bytes copied. */
+/* At most `most` bytes of the rest: the number of parts, or of bytes copied. */
 int lr_left_cut(const struct lr_left *left, struct iovec *out, size_t most);
 size_t lr_left_copy(const struct lr_left *left, uint8_t *to, size_t most);
-/* So many more bytes are out, or are not wanted. */
+/* `size` more bytes are done, or are not wanted. */
 void lr_left_pass(struct lr_left *left, size_t size);
 
 #endif
