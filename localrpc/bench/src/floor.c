@@ -1,11 +1,11 @@
 /*
- * floor.c - what the benchmark calls floors: round trips that nothing can be faster than.
+ * floor.c - the benchmark's floors: the fastest round trips that are possible.
  *
- * Over the system's primitives a plain program's loop: blocking calls alone, one write
- * and one read for a message that fits. A message is {u32 length, bytes}, cut to what a
+ * Over the system's primitives: the loop of a plain program, with blocking calls only, one
+ * write and one read for a message that fits. A message is {u32 length, bytes}, cut to what a
  * queue takes at once; it is collected whole before it is answered, so that no size
- * makes both sides wait for room. Over a ring in shared memory, which is our own, bare
- * links: a message is frames that carry its whole length in place of a call.
+ * makes both sides wait for room. Over a ring in shared memory: links without an
+ * engine, where a message is one or more frames with its whole length instead of a call.
  *
  * The links are made by the core, which is another shared object: this one calls them through
  * their tables, and has its own copies of the functions of bare.c, bell.c and util.c.
@@ -230,8 +230,8 @@ static int await_frame(struct lr_link *link, struct lr_io *io)
 	return r;
 }
 
-/* Until there is room for a frame. The peer of a conversation that takes turns is silent
- * meanwhile: the bell can mean nothing else. */
+/* Wait until there is room for a frame. The two sides take turns, so the peer sends nothing
+ * meanwhile, and the bell can only mean room. */
 static int await_room(struct lr_link *link, uint32_t size)
 {
 	bool apart = link->sock_fd != link->bell_fd; /* not where there is a socket instead */
