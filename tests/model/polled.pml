@@ -136,7 +136,7 @@ inline make_idle(c)
 	}
 }
 
-/* read_conn, with a burst of one frame, and lr_conn_pump. */
+/* read_conn, with a burst of one frame, and lr_conn_flush. */
 inline look_at(c)
 {
 	if
@@ -205,7 +205,7 @@ active proctype Leader()
 			each_polled(look_at);
 			one = 0
 		};
-		/* lr_drain: and a turn of the queue's */
+		/* lr_read_conns: and a turn of the queue's */
 		if
 		:: atomic {
 			ready ? one;

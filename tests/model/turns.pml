@@ -144,7 +144,7 @@ inline next_round()
 	i = 0
 }
 
-/* lr_drain; it ends early where the leader has what it wants */
+/* lr_read_conns; it ends early where the leader has what it wants */
 inline drain()
 {
 	left = npolled + len(ready) + 1;

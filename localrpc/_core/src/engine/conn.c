@@ -127,7 +127,7 @@ static uint32_t wanted_room(const struct lr_conn *conn)
 }
 
 /* A throttled connection is not read, so ask for the peer's end. True: it has come. */
-bool lr_conn_look_over(struct lr_conn *conn)
+bool lr_conn_check_end(struct lr_conn *conn)
 {
 	const struct lr_link_ops *ops = conn->link->ops;
 
@@ -136,7 +136,7 @@ bool lr_conn_look_over(struct lr_conn *conn)
 	return conn->eof_seen;
 }
 
-void lr_conn_pump(struct lr_conn *conn)
+void lr_conn_flush(struct lr_conn *conn)
 {
 	struct lr_engine *e = conn->engine;
 
@@ -179,7 +179,7 @@ bool lr_conn_arm_room(struct lr_conn *conn)
 {
 	struct lr_link *link = conn->link;
 
-	if (conn->dead || !lr_conn_stuck(conn))
+	if (conn->dead || !lr_conn_wants_room(conn))
 		return true;
 	if (link->room_fd >= 0 && !conn->room_armed && !watch_room(conn))
 		return false;

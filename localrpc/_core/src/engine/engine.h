@@ -385,7 +385,7 @@ static inline bool lr_conn_unsent(const struct lr_conn *conn)
 }
 
 /* Is there something that waits for room on the link? */
-static inline bool lr_conn_stuck(const struct lr_conn *conn)
+static inline bool lr_conn_wants_room(const struct lr_conn *conn)
 {
 	return conn->room_waiters || lr_conn_unsent(conn);
 }
@@ -469,8 +469,8 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
 /* Account for one posted frame more, or less. */
 void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool more);
 /* send posted frames, wake threads that wait for room */
-void lr_conn_pump(struct lr_conn *conn);
-bool lr_conn_look_over(struct lr_conn *conn);
+void lr_conn_flush(struct lr_conn *conn);
+bool lr_conn_check_end(struct lr_conn *conn);
 bool lr_conn_arm_room(struct lr_conn *conn);
 void lr_conn_disarm_room(struct lr_conn *conn);
 void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
@@ -528,12 +528,12 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 void lr_polled_fill(struct lr_engine *e); /* move ready ones to free places in the list */
 bool lr_polled_leave(struct lr_engine *e, uint32_t at); /* true: polled[at] is idle now */
 /* a ready one was read: it is idle now, or ready again */
-void lr_conn_looked_at(struct lr_conn *conn);
+void lr_conn_after_read(struct lr_conn *conn);
 void lr_remove_dead(struct lr_engine *e); /* by the leader, or while no thread leads */
 
 /* read.c: only for the leader. */
-int lr_drain(struct lr_engine *e, struct lr_waiter *w); /* how many frames and ends were read */
-bool lr_pump(struct lr_engine *e); /* does anything still wait for room? */
+int lr_read_conns(struct lr_engine *e, struct lr_waiter *w); /* how many frames and ends were read */
+bool lr_flush_polled(struct lr_engine *e); /* does anything still wait for room? */
 void lr_take_events(struct lr_engine *e, const struct epoll_event *events, int n);
 void lr_disarm_polled(struct lr_engine *e); /* the leader reads them now */
 

@@ -49,7 +49,7 @@ static void read_everything(struct lr_engine *e, struct lr_waiter *w)
 
 	assume_data(e);
 	do
-		lr_drain(e, w);
+		lr_read_conns(e, w);
 	while (!lr_ready(e, w) && --rounds &&
 		(e->ready || atomic_load_explicit(&e->check_epoll, memory_order_relaxed)));
 }
@@ -64,8 +64,8 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 		bool tx_wanted, slept = false, cut = false;
 		int64_t budget = 0;
 
-		n = lr_drain(e, w);
-		tx_wanted = lr_pump(e);
+		n = lr_read_conns(e, w);
+		tx_wanted = lr_flush_polled(e);
 		if (lr_ready(e, w))
 			return 1;
 		if (n || e->ready || atomic_load_explicit(&e->check_epoll, memory_order_relaxed)) {
@@ -147,7 +147,7 @@ void lr_lead_arm(struct lr_engine *e)
 			lazy = true;
 		else if (!conn->link->ops->arm(conn->link, 0) && !lr_conn_throttled(conn))
 			pending = true;
-		if (lr_conn_stuck(conn) && !lr_conn_arm_room(conn))
+		if (lr_conn_wants_room(conn) && !lr_conn_arm_room(conn))
 			pending = true;
 	}
 	if (pending)
@@ -218,7 +218,7 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 			if (!e->leader) {
 				take_lead(e, w);
 				read_everything(e, w);
-				lr_pump(e);
+				lr_flush_polled(e);
 				leave_lead(e);
 			}
 			r = lr_ready(e, w) ? 1 : LR_TIMEOUT;

@@ -199,7 +199,7 @@ void lr_engine_close(struct lr_engine *e)
 	e->closed = e->over = true;
 	for (uint32_t i = 0; i < e->nconns; i++)
 		if (e->conns[i]) {
-			lr_conn_pump(e->conns[i]); /* send what there is room for */
+			lr_conn_flush(e->conns[i]); /* send what there is room for */
 			send_last_goaway(e->conns[i]);
 			lr_conn_die(e->conns[i], LR_CLOSED, "closed by this side");
 		}

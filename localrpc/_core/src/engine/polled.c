@@ -21,11 +21,11 @@ static bool make_idle(struct lr_conn *conn)
 {
 	const struct lr_link_ops *ops = conn->link->ops;
 
-	if (!lr_conn_stuck(conn))
+	if (!lr_conn_wants_room(conn))
 		lr_conn_disarm_room(conn);
 	else if (!lr_conn_arm_room(conn))
 		return false;
-	if ((ops->arm(conn->link, 0) || lr_conn_throttled(conn)) && !lr_conn_look_over(conn))
+	if ((ops->arm(conn->link, 0) || lr_conn_throttled(conn)) && !lr_conn_check_end(conn))
 		return true;
 	ops->disarm(conn->link);
 	return false;
@@ -43,7 +43,7 @@ bool lr_polled_leave(struct lr_engine *e, uint32_t at)
 	return true;
 }
 
-void lr_conn_looked_at(struct lr_conn *conn)
+void lr_conn_after_read(struct lr_conn *conn)
 {
 	if (!conn->dead && !make_idle(conn))
 		lr_conn_ready(conn);

@@ -87,7 +87,7 @@ static struct lr_conn *next_in_turn(struct lr_engine *e)
 	return NULL;
 }
 
-int lr_drain(struct lr_engine *e, struct lr_waiter *w)
+int lr_read_conns(struct lr_engine *e, struct lr_waiter *w)
 {
 	uint32_t left;
 	int count = 0;
@@ -103,9 +103,9 @@ int lr_drain(struct lr_engine *e, struct lr_waiter *w)
 			continue;
 		got = read_conn(e, w, conn, &count);
 		if (!conn->polled) {
-			if (lr_conn_stuck(conn))
-				lr_conn_pump(conn);
-			lr_conn_looked_at(conn);
+			if (lr_conn_wants_room(conn))
+				lr_conn_flush(conn);
+			lr_conn_after_read(conn);
 		}
 		if (got)
 			break;
@@ -151,7 +151,7 @@ void lr_take_events(struct lr_engine *e, const struct epoll_event *events, int n
 		else if (kind == EVENT_PIDFD || (events[i].events & EPOLLHUP))
 			conn->eof_seen = true; /* also for a throttled one, which is not read */
 		else
-			lr_conn_look_over(conn);
+			lr_conn_check_end(conn);
 		/* The thread that took the edge may leave before it reads. */
 		atomic_store(&conn->link->edge, true);
 		lr_conn_ready(conn);
@@ -166,14 +166,14 @@ void lr_disarm_polled(struct lr_engine *e)
 	}
 }
 
-bool lr_pump(struct lr_engine *e)
+bool lr_flush_polled(struct lr_engine *e)
 {
 	bool wanted = false;
 
 	for (uint32_t i = 0; i < e->npolled; i++)
-		if (lr_conn_stuck(e->polled[i])) {
-			lr_conn_pump(e->polled[i]);
-			wanted |= lr_conn_stuck(e->polled[i]);
+		if (lr_conn_wants_room(e->polled[i])) {
+			lr_conn_flush(e->polled[i]);
+			wanted |= lr_conn_wants_room(e->polled[i]);
 		}
 	return wanted;
 }

@@ -23,7 +23,7 @@ static bool drained(struct lr_engine *e)
 {
 	bool over = e->refusing && e->live == 0 && !e->drained_reported;
 
-	e->draining = over && unsent(e); /* lr_conn_put() and lr_conn_pump() report a change */
+	e->draining = over && unsent(e); /* lr_conn_put() and lr_conn_flush() report a change */
 	return over && !e->draining;
 }
 

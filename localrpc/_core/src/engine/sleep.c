@@ -227,7 +227,7 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline,
 			}
 			armed = ops->arm(conn->link, how);
 			quiet = (armed || lr_conn_throttled(conn)) && lr_conn_arm_room(conn) &&
-				!lr_conn_look_over(conn);
+				!lr_conn_check_end(conn);
 		}
 		i++;
 	}

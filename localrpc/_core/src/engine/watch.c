@@ -133,7 +133,7 @@ bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline)
 {
 	struct lr_conn *conn = e->npolled == 1 ? e->polled[0] : NULL;
 
-	if (!conn || !conn->link->ops->wait || lr_conn_stuck(conn) || lr_conn_throttled(conn) ||
+	if (!conn || !conn->link->ops->wait || lr_conn_wants_room(conn) || lr_conn_throttled(conn) ||
 	    !conn->link->ops->may_wait(conn->link))
 		return false;
 	if ((e->role == LR_SERVER && deadline) || !is_watched(e))
