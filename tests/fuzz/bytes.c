@@ -201,8 +201,8 @@ static void look(struct lr_link *link)
 		link->ops->disarm(link);
 		break;
 	case 2:
-		if (link->ops->over)
-			link->ops->over(link);
+		if (link->ops->peer_closed)
+			link->ops->peer_closed(link);
 		break;
 	default:
 		/* A thread that has interrupted itself does not sleep. */

@@ -138,7 +138,7 @@ static bool mem_poll(struct lr_link *link)
 	return MEM(link)->first || MEM(link)->eof || MEM(link)->garbage;
 }
 
-static bool mem_over(struct lr_link *link)
+static bool mem_peer_closed(struct lr_link *link)
 {
 	return MEM(link)->eof;
 }
@@ -314,7 +314,7 @@ static void mem_destroy(struct lr_link *link)
 }
 
 #define MEM_OPS                                                                          \
-	.peek = mem_peek, .consume = mem_consume, .poll = mem_poll, .over = mem_over,    \
+	.peek = mem_peek, .consume = mem_consume, .poll = mem_poll, .peer_closed = mem_peer_closed,    \
 	.arm = mem_arm, .disarm = mem_disarm, .send = mem_send, .ring = mem_ring,        \
 	.rung = mem_rung, .room = mem_room, .arm_room = mem_arm_room,                    \
 	.disarm_room = mem_disarm_room, .sent = mem_sent, .unseen = mem_unseen,          \

@@ -131,8 +131,8 @@ bool lr_conn_check_end(struct lr_conn *conn)
 {
 	const struct lr_link_ops *ops = conn->link->ops;
 
-	if (lr_conn_throttled(conn) && ops->over)
-		conn->eof_seen = ops->over(conn->link);
+	if (lr_conn_throttled(conn) && ops->peer_closed)
+		conn->eof_seen = ops->peer_closed(conn->link);
 	return conn->eof_seen;
 }
 
@@ -228,7 +228,7 @@ void lr_conn_die(struct lr_conn *conn, int why, const char *format, ...)
 	conn->next_dead = e->dead_conns;
 	e->dead_conns = conn;
 	if (e->role == LR_CLIENT)
-		e->over = true;
+		e->no_more_waits = true;
 	conn->why = why;
 	va_start(args, format);
 	vsnprintf(conn->reason, sizeof conn->reason, format, args);

@@ -239,7 +239,7 @@ struct lr_engine {
 	uint32_t frames_since_epoll;           /* frames read since the leader checked epoll */
 	uint32_t conn_generation;
 	struct lr_conn *dead_conns; /* dead, and the table still has its reference */
-	bool over;      /* no thread will start to sleep any more */
+	bool no_more_waits; /* no thread will start to sleep any more */
 
 	char reason[160]; /* of the connection that died last, or could not be added */
 	char broken[120]; /* what is wrong with a frame: frames.c */

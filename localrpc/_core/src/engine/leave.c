@@ -110,7 +110,7 @@ void lr_leave(struct lr_engine *e)
 		lr_remove_dead(e);
 	if (e->unsent_left && !e->leader && !e->first)
 		flush_later(e);
-	retired = e->over && retire(e);
+	retired = e->no_more_waits && retire(e);
 	lr_unlock(e);
 	if (retired) { /* they take the mutex */
 		lr_watch_end(e);

@@ -196,7 +196,7 @@ void lr_engine_close(struct lr_engine *e)
 {
 	if (lr_enter(e) < 0)
 		return;
-	e->closed = e->over = true;
+	e->closed = e->no_more_waits = true;
 	for (uint32_t i = 0; i < e->nconns; i++)
 		if (e->conns[i]) {
 			lr_conn_flush(e->conns[i]); /* send what there is room for */

@@ -41,7 +41,7 @@ struct lr_link_ops {
 	/* Is it worth calling peek? Cheap; its only side effect may be to fill a buffer. */
 	bool (*poll)(struct lr_link *link);
 	/* Has the peer hung up, after all unread frames? NULL: epoll reports it. */
-	bool (*over)(struct lr_link *link);
+	bool (*peer_closed)(struct lr_link *link);
 	/* Announce that the reader sleeps. False: something has come, do not sleep. */
 	bool (*arm)(struct lr_link *link, uint32_t sleeper);
 	void (*disarm)(struct lr_link *link);
@@ -77,7 +77,7 @@ struct lr_link_ops {
 
 struct lr_link {
 	const struct lr_link_ops *ops;
-	int bell_fd;  /* readable when the peer rang; edge-triggered, never drained */
+	int bell_fd;  /* readable when the peer rang; edge-triggered, never read */
 	bool rung_by_read; /* the bell is of bell.c: writable when the peer rang */
 	int sock_fd;  /* closed when the peer dies; may be bell_fd */
 	int pidfd;    /* readable when the peer is dead, or -1 */

@@ -65,7 +65,7 @@ static void refill(struct lr_byte_channel *ch)
 		put(ch->bell_fd, "", 0, 0);
 }
 
-static bool queue_over(struct lr_byte_channel *ch)
+static bool queue_peer_closed(struct lr_byte_channel *ch)
 {
 	struct stat st;
 	return fstat(ch->bell_fd, &st) == 0 && (st.st_mode & 0777) == ENDED;
@@ -81,7 +81,7 @@ static bool has_ended_full(struct lr_byte_channel *ch)
 
 	if (q->in_a_row < q->depth)
 		return false;
-	if (queue_over(ch))
+	if (queue_peer_closed(ch))
 		return true;
 	q->in_a_row = 0;
 	return false;
@@ -219,7 +219,7 @@ static const struct lr_byte_channel_ops queue_ops = {
 	.writable = queue_writable,
 	.gone = queue_gone,
 	.unread = queue_unread,
-	.over = queue_over,
+	.peer_closed = queue_peer_closed,
 	.hang_up = queue_hang_up,
 	.close = queue_close,
 };

@@ -182,7 +182,7 @@ static bool spool_arm(struct lr_byte_channel *ch)
 	return !s->ended && !has_come(s) && !atomic_load(&ch->fault);
 }
 
-static bool spool_over(struct lr_byte_channel *ch)
+static bool spool_peer_closed(struct lr_byte_channel *ch)
 {
 	return has_ended(((struct lr_spool *)ch)->in_dir);
 }
@@ -190,7 +190,7 @@ static bool spool_over(struct lr_byte_channel *ch)
 /* A spool takes bytes that no process will read, so check before a call opens. */
 static bool spool_gone(struct lr_byte_channel *ch)
 {
-	return spool_over(ch) || lr_exited(((struct lr_spool *)ch)->pidfd);
+	return spool_peer_closed(ch) || lr_exited(((struct lr_spool *)ch)->pidfd);
 }
 
 /* ---- writing ---- */
@@ -354,7 +354,7 @@ static const struct lr_byte_channel_ops spool_ops = {
 	.write = spool_write,
 	.writable = spool_writable,
 	.gone = spool_gone,
-	.over = spool_over,
+	.peer_closed = spool_peer_closed,
 	.arm = spool_arm,
 	.hang_up = spool_hang_up,
 	.close = spool_close,

@@ -22,8 +22,9 @@ struct stream {
 	uint32_t capacity;
 	uint32_t start, end; /* bytes that have come and are not consumed */
 	uint32_t piece;      /* bytes that consume() takes */
-	bool drained;        /* the last read emptied the byte channel: new bytes give a new edge */
-	bool guessed;        /* or is assumed to have, which saves a read before the next wait() */
+	bool emptied;        /* the last read emptied the byte channel: new bytes give a new edge */
+	/* or is assumed to have, which saves a read before the next wait() */
+	bool assumed_empty;
 	_Atomic bool eof;
 	struct lr_header data; /* of the DATA frame that is returned in pieces */
 	uint32_t data_left;
@@ -57,7 +58,7 @@ static int take(struct stream *s, ssize_t got)
 		return 1;
 	}
 	if (got == 0) {
-		s->drained = true;
+		s->emptied = true;
 		return 0;
 	}
 	s->eof = true;
@@ -72,14 +73,14 @@ static int fill(struct stream *s)
 	if (!make_room(s))
 		return 1;
 	atomic_store(&s->link.edge, false); /* bytes after this read give another */
-	s->guessed = false;
-	return take(s, ch->ops->read(ch, s->buffer + s->end, s->capacity - s->end, &s->drained));
+	s->assumed_empty = false;
+	return take(s, ch->ops->read(ch, s->buffer + s->end, s->capacity - s->end, &s->emptied));
 }
 
 /* The last read emptied the byte channel, and no edge has come since: save the next read. */
 static bool is_empty(const struct stream *s)
 {
-	return s->drained && !atomic_load(&s->link.edge);
+	return s->emptied && !atomic_load(&s->link.edge);
 }
 
 /* 1: *frame is set; 0: more bytes are needed; LR_PROTOCOL. */
@@ -157,10 +158,10 @@ static bool stream_poll(struct lr_link *link)
 	return s->eof || parse(s, &frame) != 0 || fill(s) != 0;
 }
 
-static bool stream_over(struct lr_link *link)
+static bool stream_peer_closed(struct lr_link *link)
 {
 	struct lr_byte_channel *ch = STREAM(link)->channel;
-	return ch->ops->over && ch->ops->over(ch);
+	return ch->ops->peer_closed && ch->ops->peer_closed(ch);
 }
 
 static bool stream_arm(struct lr_link *link, uint32_t sleeper)
@@ -172,10 +173,10 @@ static bool stream_arm(struct lr_link *link, uint32_t sleeper)
 	if (s->eof || parse(s, &frame) != 0)
 		return false;
 	/* There will be an edge if everything that had come was read. */
-	if ((s->guessed || !is_empty(s)) && fill(s) != 0)
+	if ((s->assumed_empty || !is_empty(s)) && fill(s) != 0)
 		return false;
 	if (!ch->ops->arm || ch->ops->arm(ch))
-		return s->drained;
+		return s->emptied;
 	atomic_store(&link->edge, true); /* something has come, even if epoll reports nothing */
 	return false;
 }
@@ -208,7 +209,7 @@ static int stream_wait(struct lr_link *link)
 	got = ch->ops->wait(ch, s->buffer + s->end, s->capacity - s->end);
 	if (got == 0 || got == LR_AGAIN)
 		return (int)got;
-	s->drained = s->guessed = true;
+	s->emptied = s->assumed_empty = true;
 	take(s, got);
 	return 1;
 }
@@ -279,7 +280,7 @@ static const struct lr_link_ops stream_ops = {
 	.peek = stream_peek,
 	.consume = stream_consume,
 	.poll = stream_poll,
-	.over = stream_over,
+	.peer_closed = stream_peer_closed,
 	.arm = stream_arm,
 	.disarm = stream_disarm,
 	.may_wait = stream_may_wait,

@@ -25,7 +25,7 @@ struct lr_byte_channel_ops {
 	uint64_t (*unread)(struct lr_byte_channel *ch);
 	/* Has the peer hung up while the byte channel was full, so that its end comes after the
 	 * rest? NULL: epoll or a write reports it. */
-	bool (*over)(struct lr_byte_channel *ch);
+	bool (*peer_closed)(struct lr_byte_channel *ch);
 	/* The reader is about to sleep. False: something has come. NULL: the kernel makes bell_fd
 	 * readable by itself. */
 	bool (*arm)(struct lr_byte_channel *ch);
