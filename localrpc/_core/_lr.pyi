@@ -163,7 +163,7 @@ class _Lib:
         self,
         spool: _Pointer,
         pidfd: int,
-        pulse: _Pointer,
+        heartbeat: _Pointer,
         spin_us: int,
         error: _Pointer,
         error_size: int,

@@ -158,16 +158,16 @@ class Spool:
         self._check()
         return _counted(lib.lr_spool_write(self._raw, data, len(data)))
 
-    def open_link(self, *, pidfd: int, pulse: tuple[int, int] | None, spin_us: int) -> Link:
-        """Open a link. `pulse` has the intervals of both sides' heartbeats, ours first, in ms.
+    def open_link(self, *, pidfd: int, heartbeat: tuple[int, int] | None, spin_us: int) -> Link:
+        """Open a link. `heartbeat` has both sides' intervals, ours first, in ms.
 
         If the peer's is 0, its silence means nothing, and its lock alone shows that it has ended.
         """
         self._check()
         raw, self._raw = self._raw, None
         text = ffi.new("char[]", _ERROR_SIZE)
-        beat = ffi.new("struct lr_spool_pulse *", pulse) if pulse else ffi.NULL
-        link = lib.lr_spool_link(raw, pidfd, beat, spin_us, text, _ERROR_SIZE)
+        intervals = ffi.new("struct lr_spool_heartbeat *", heartbeat) if heartbeat else ffi.NULL
+        link = lib.lr_spool_link(raw, pidfd, intervals, spin_us, text, _ERROR_SIZE)
         return Link(_checked(link, text))
 
     def close(self) -> None:

@@ -249,13 +249,13 @@ class SpoolMedium(Medium):
         return -1
 
     def open_link(self, pidfd: int, address: Address) -> Link:
-        pulse = None
+        heartbeat = None
         if pidfd < 0:
             # A pid that cannot be confirmed on the same machine leaves the lock.
             silence = 0 if self._own.sees(self.theirs) else self.theirs.heartbeat_ms
-            pulse = self._own.heartbeat_ms, silence
+            heartbeat = self._own.heartbeat_ms, silence
         self._fd = -1
-        return self._spool.open_link(pidfd=pidfd, pulse=pulse, spin_us=SPIN.of(address))
+        return self._spool.open_link(pidfd=pidfd, heartbeat=heartbeat, spin_us=SPIN.of(address))
 
     def close(self) -> None:
         self._fd = -1

@@ -148,7 +148,7 @@ struct lr_msgq {
 };
 
 /* How each side of a spool shows that it lives. */
-struct lr_spool_pulse {
+struct lr_spool_heartbeat {
 	uint32_t interval_ms;
 	uint32_t peer_interval_ms; /* 0: silence has no meaning, only the lock has */
 };
@@ -209,9 +209,9 @@ struct lr_spool *lr_spool_open(const char *path, int role, uint32_t flags, int r
 int lr_spool_read(struct lr_spool *spool, char *data, uint32_t room); /* 0 at the end, -EAGAIN */
 int lr_spool_write(struct lr_spool *spool, const char *data, uint32_t size);
 void lr_spool_close(struct lr_spool *spool);
-/* The link takes ownership of the spool and pidfd; with `pulse` (or NULL) there is no pidfd. */
+/* The link takes ownership of the spool and pidfd; with `heartbeat` (or NULL) there is no pidfd. */
 struct lr_link *lr_spool_link(struct lr_spool *spool, int pidfd,
-	const struct lr_spool_pulse *pulse, int64_t spin_us, char *error, int error_size);
+	const struct lr_spool_heartbeat *heartbeat, int64_t spin_us, char *error, int error_size);
 /* Remove a connection's folder, and its parent if that is empty and has the sticky bit. */
 void lr_spool_remove(const char *path);
 

@@ -19,7 +19,7 @@
  * inotify drops an event that equals the last unread one, so a thread that is about to sleep
  * reads all events, and then checks the files.
  */
-#include "pulse.h"
+#include "heartbeat.h"
 #include "stream.h"
 
 #include <fcntl.h>
@@ -39,7 +39,7 @@ struct lr_spool {
 	int pidfd; /* the link's */
 	bool linked;
 	uint32_t fork_generation;
-	struct lr_pulse pulse;
+	struct lr_heartbeat heartbeat;
 	char fault[120];
 
 	/* The reader's. */
@@ -334,11 +334,11 @@ static void spool_close(struct lr_byte_channel *ch)
 {
 	struct lr_spool *s = (struct lr_spool *)ch;
 
-	lr_pulse_end(&s->pulse);
+	lr_heartbeat_end(&s->heartbeat);
 	spool_hang_up(ch);
 	if (s->fork_generation == lr_fork_generation() && is_last(s))
 		lr_spool_remove(s->path);
-	lr_close_if(s->pulse.theirs);
+	lr_close_if(s->heartbeat.theirs);
 	lr_close_if(s->in_fd);
 	lr_close_if(s->out_fd);
 	lr_close_if(s->in_dir);
@@ -403,7 +403,7 @@ struct lr_spool *lr_spool_open(const char *path, int role, uint32_t flags, int r
 	s->role = (uint32_t)role;
 	s->flags = flags;
 	s->record_fd = record_fd;
-	s->pidfd = s->pulse.theirs = s->in_fd = s->out_fd = -1;
+	s->pidfd = s->heartbeat.theirs = s->in_fd = s->out_fd = -1;
 	s->fork_generation = lr_fork_generation();
 	return s;
 }
@@ -436,18 +436,19 @@ void lr_spool_close(struct lr_spool *s)
 	spool_close(&s->channel);
 }
 
-struct lr_link *lr_spool_link(struct lr_spool *s, int pidfd, const struct lr_spool_pulse *pulse,
-	int64_t spin_us, char *error, int error_size)
+struct lr_link *lr_spool_link(struct lr_spool *s, int pidfd,
+	const struct lr_spool_heartbeat *heartbeat, int64_t spin_us, char *error, int error_size)
 {
-	if (pulse) {
+	if (heartbeat) {
 		char record[PATH_MAX];
 
 		/* If it has just been renamed to `end`, the end will be seen. */
 		snprintf(record, sizeof record, "%s/%s", s->path, theirs(s));
-		s->pulse.theirs = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-		s->pulse.ours = s->record_fd;
-		s->pulse.near = s->flags & LR_SPOOL_NEAR;
-		if (s->pulse.theirs >= 0 && (pidfd = lr_pulse_begin(&s->pulse, pulse)) < 0) {
+		s->heartbeat.theirs = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		s->heartbeat.ours = s->record_fd;
+		s->heartbeat.near = s->flags & LR_SPOOL_NEAR;
+		if (s->heartbeat.theirs >= 0 &&
+		    (pidfd = lr_heartbeat_begin(&s->heartbeat, heartbeat)) < 0) {
 			int saved = errno;
 			lr_fill_error(error, error_size, "%s", strerror(saved));
 			spool_close(&s->channel);

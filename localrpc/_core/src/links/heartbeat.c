@@ -1,10 +1,10 @@
 /*
- * pulse.c - heartbeats of a spool's sides, if neither can see the other's process.
+ * heartbeat.c - heartbeats of a spool's sides, if neither can see the other's process.
  *
  * A thread touches our record. It takes the other side for dead when that side has not touched
  * its own record for some heartbeats; or at once, on the same kernel, when its lock is gone.
  */
-#include "pulse.h"
+#include "heartbeat.h"
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
@@ -22,9 +22,9 @@ bool lr_record_is_free(int record)
 	return true;
 }
 
-static void *beat(void *argument)
+static void *run(void *argument)
 {
-	struct lr_pulse *p = argument;
+	struct lr_heartbeat *p = argument;
 	static const uint64_t one = 1;
 	struct timespec last = {0};
 	int64_t heard = lr_now(), now, until;
@@ -50,7 +50,7 @@ static void *beat(void *argument)
 	return NULL;
 }
 
-int lr_pulse_begin(struct lr_pulse *p, const struct lr_spool_pulse *how)
+int lr_heartbeat_begin(struct lr_heartbeat *p, const struct lr_spool_heartbeat *how)
 {
 	int dead = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
@@ -59,17 +59,17 @@ int lr_pulse_begin(struct lr_pulse *p, const struct lr_spool_pulse *how)
 	p->patience = how->peer_interval_ms ? how->peer_interval_ms * MOST_SILENT * LR_MS
 					    : INT64_MAX;
 	p->dead_fd = dead < 0 ? -1 : fcntl(dead, F_DUPFD_CLOEXEC, 0);
-	p->beats = p->dead_fd >= 0 && lr_start_thread(&p->thread, beat, p, 64 << 10) == 0;
-	if (p->beats)
+	p->running = p->dead_fd >= 0 && lr_start_thread(&p->thread, run, p, 64 << 10) == 0;
+	if (p->running)
 		return dead;
 	lr_close_if(p->dead_fd);
 	lr_close_if(dead);
 	return -1;
 }
 
-void lr_pulse_end(struct lr_pulse *p)
+void lr_heartbeat_end(struct lr_heartbeat *p)
 {
-	if (!p->beats)
+	if (!p->running)
 		return;
 	if (p->fork_generation == lr_fork_generation()) {
 		atomic_store(&p->stop, 1);
@@ -77,5 +77,5 @@ void lr_pulse_end(struct lr_pulse *p)
 		pthread_join(p->thread, NULL);
 	}
 	close(p->dead_fd);
-	p->beats = false;
+	p->running = false;
 }
