@@ -46,7 +46,7 @@ WRONG = {
     "room RING_LATE": "the peer is rung after the wait for room",
     "room MARK_BEFORE_RING": "the mark comes before the ring, for room",
     "kick BUFFERED=KICKED": "the fence of a thread that rings the service thread is missing",
-    "kick LEADER IN_LINK NO_LOOK": "a thread asleep in a link has read the interrupt and ignores it",
+    "kick LEADER IN_LINK NO_LOOK": "a thread asleep in a link reads the interrupt and ignores it",
     "kick FORGETS": "news between the wait's end and the reset is forgotten",
     "polled LEAVE_UNARMED": "a connection leaves its place without being armed",
     "polled LEAVE_BUSY": "a connection leaves its place though a frame has come",
