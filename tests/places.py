@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from localrpc.address import Address
 from localrpc.transports import parse_target
-from tests import strangers
+from tests import foreign
 from tests.ports import free_port
 
 
-class Stranger(AbstractContextManager[Any], Protocol):
+class ForeignSocket(AbstractContextManager[Any], Protocol):
     """What came in, or is answered: a socket, or something like it."""
 
     def sendall(self, data: bytes, /) -> object: ...
@@ -22,7 +22,7 @@ class Stranger(AbstractContextManager[Any], Protocol):
 class Place(AbstractContextManager[Any], Protocol):
     """What stands in a server's place: a listening socket, or something like it."""
 
-    def accept(self) -> tuple[Stranger, Any]: ...
+    def accept(self) -> tuple[ForeignSocket, Any]: ...
 
 
 def place_of(target: str) -> tuple[socket.AddressFamily, Any]:
@@ -63,15 +63,15 @@ def listen(target: str) -> socket.socket:
     return sock
 
 
-def visit(target: str) -> Stranger:
+def visit(target: str) -> ForeignSocket:
     """As connect(), for any kind of target."""
-    kind = strangers.KINDS.get(target.partition(":")[0])
+    kind = foreign.KINDS.get(target.partition(":")[0])
     return kind.visit(parse_target(target)) if kind else connect(target)
 
 
 def occupy(target: str) -> Place:
     """As listen(), for any kind of target."""
-    kind = strangers.KINDS.get(target.partition(":")[0])
+    kind = foreign.KINDS.get(target.partition(":")[0])
     return kind.occupy(parse_target(target)) if kind else listen(target)
 
 

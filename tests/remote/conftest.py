@@ -16,7 +16,7 @@ import pytest
 
 import localrpc
 
-from .strangers import Service
+from .grpcio_peers import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
@@ -24,11 +24,11 @@ KEY = Path(__file__).with_name("localhost.key.pem")
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tests.remote.strangers", *arguments]
+    return [sys.executable, "-m", "tests.remote.grpcio_peers", *arguments]
 
 
 @contextmanager
-def stranger_server(*arguments: str) -> Iterator[int]:
+def grpcio_server(*arguments: str) -> Iterator[int]:
     """The port of a grpcio server."""
     with subprocess.Popen(
         command("serve", *arguments),
@@ -44,7 +44,7 @@ def stranger_server(*arguments: str) -> Iterator[int]:
         assert process.wait() == 0
 
 
-def stranger_calls(target: str, *arguments: str) -> dict[str, Any]:
+def grpcio_calls(target: str, *arguments: str) -> dict[str, Any]:
     """Return what a grpcio client reports of its calls."""
     done = subprocess.run(
         command("call", target, *arguments), cwd=ROOT, check=True, capture_output=True, text=True

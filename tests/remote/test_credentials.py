@@ -13,7 +13,7 @@ from grpc import experimental
 import localrpc
 
 from .conftest import CERTIFICATE, KEY, Home
-from .strangers import PATIENCE
+from .grpcio_peers import PATIENCE
 
 KINDS = [grpc.LocalConnectionType.LOCAL_TCP, grpc.LocalConnectionType.UDS]
 

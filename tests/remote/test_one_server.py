@@ -22,7 +22,7 @@ from tests.ports import free_port
 from tests.rpc.house import await_that
 
 from .conftest import ROOT, Home
-from .strangers import PATIENCE, failure
+from .grpcio_peers import PATIENCE, failure
 
 Code = grpc.StatusCode
 Make = Callable[..., Home]
@@ -258,7 +258,7 @@ PROGRAM = """
 import sys
 from concurrent import futures
 import localrpc
-from tests.remote.strangers import Service
+from tests.remote.grpcio_peers import Service
 service = Service()
 with futures.ThreadPoolExecutor(2) as pool:
     server = localrpc.server(pool, [service.handlers()])

@@ -25,9 +25,9 @@ from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import parse_target, transport_for
 from localrpc.transports import spool as spools
+from tests.foreign import SpoolVisitor
 from tests.links.kinds import End, Frame, Kind, pair
 from tests.skips import cannot, root_only
-from tests.strangers import SpoolVisitor
 
 from .doors import (
     DIAL,

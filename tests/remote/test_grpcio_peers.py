@@ -6,18 +6,18 @@ import grpc
 
 import localrpc
 
-from .conftest import CERTIFICATE, KEY, Home, stranger_calls, stranger_server
-from .strangers import EXPECTED, failure, play
+from .conftest import CERTIFICATE, KEY, Home, grpcio_calls, grpcio_server
+from .grpcio_peers import EXPECTED, failure, play
 
 
 def test_a_grpcio_client_calls_our_server(home: Home) -> None:
     target = home.open()
     home.server.start()
-    assert stranger_calls(target.removeprefix("grpc:")) == EXPECTED
+    assert grpcio_calls(target.removeprefix("grpc:")) == EXPECTED
 
 
 def test_we_call_a_grpcio_server() -> None:
-    with stranger_server() as port, localrpc.insecure_channel(f"grpc:127.0.0.1:{port}") as channel:
+    with grpcio_server() as port, localrpc.insecure_channel(f"grpc:127.0.0.1:{port}") as channel:
         assert play(channel) == EXPECTED
 
 
@@ -33,13 +33,13 @@ def test_a_grpcio_client_calls_our_server_over_tls(home: Home) -> None:
     credentials = grpc.ssl_server_credentials([pair])
     port = home.server.add_secure_port("grpc:127.0.0.1:0", credentials)
     home.server.start()
-    assert stranger_calls(f"127.0.0.1:{port}", str(CERTIFICATE)) == EXPECTED
+    assert grpcio_calls(f"127.0.0.1:{port}", str(CERTIFICATE)) == EXPECTED
 
 
 def test_we_call_a_grpcio_server_over_tls() -> None:
     credentials = grpc.ssl_channel_credentials(CERTIFICATE.read_bytes())
     with (
-        stranger_server(str(CERTIFICATE), str(KEY)) as port,
+        grpcio_server(str(CERTIFICATE), str(KEY)) as port,
         localrpc.secure_channel(f"grpc:dns:///localhost:{port}", credentials) as channel,
     ):
         assert play(channel) == EXPECTED
