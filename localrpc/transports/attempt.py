@@ -19,7 +19,7 @@ class Attempt:
         self._wake = wake
 
     def within(self, seconds: float) -> Attempt:
-        """The same, but not longer than that from now."""
+        """Return an attempt with this cancellation, but at most so long from now."""
         return Attempt(min(self.until, monotonic() + seconds), self._wake)
 
     def left(self) -> float:

@@ -90,7 +90,7 @@ class Connection:
         """Called once, when it is closed."""
 
     def close(self) -> None:
-        """Idempotent; a link that an engine has taken over is that engine's to close."""
+        """Close the link, unless an engine has taken it over. Idempotent."""
         leave, self.leave = self.leave, _nothing
         leave()
         self.link.close()
@@ -132,7 +132,7 @@ class Greeting(ABC):
 
     @abstractmethod
     def advance(self) -> Connection | None:
-        """The connection, or None when more bytes are wanted; never blocks.
+        """Return the connection, or None if more bytes are needed; never blocks.
 
         Raises GreetingError, with everything closed, when this client will not
         become a connection; the listener goes on.
@@ -140,7 +140,7 @@ class Greeting(ABC):
 
     @abstractmethod
     def expired(self) -> str:
-        """Why it is turned away at its deadline."""
+        """Return why it is refused when its deadline has passed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -195,10 +195,10 @@ class Dialer(ABC):
         """
 
     def close(self) -> None:  # noqa: B027
-        """The channel is closed. Idempotent."""
+        """Note that the channel is closed. Idempotent."""
 
     def forget_taken(self) -> None:  # noqa: B027
-        """In a forked child: a connection that dial() was giving to a thread that is not here."""
+        """Forget, in a forked child, a connection that dial() was giving to a parent thread."""
 
 
 class Redialer(Dialer):
@@ -229,4 +229,4 @@ class Transport(Scheme, ABC):
 
     @abstractmethod
     def dialer(self, address: Address, options: Options) -> Dialer:
-        """For one channel. Raises AddressError for a target that no channel can have."""
+        """Return a dialer for one channel. Raises AddressError if no channel can use the target."""

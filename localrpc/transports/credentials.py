@@ -22,13 +22,13 @@ _MOST_GROUPS = 256
 
 
 def peer_credentials(sock: socket.socket) -> PeerCredentials:
-    """As they were when the peer called connect() or listen()."""
+    """Return them as they were when the peer called connect() or listen()."""
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     return PeerCredentials(*_UCRED.unpack(raw))
 
 
 def open_peer_pidfd(sock: socket.socket, peer: PeerCredentials) -> int:
-    """A descriptor that becomes readable when the peer dies, -1 if none can be had.
+    """Return a descriptor that becomes readable when the peer dies, -1 if there is none.
 
     SO_PEERPIDFD names the very process, in whatever PID namespace it lives.
     Without it a PID in a foreign namespace is 0, and the socket's end alone
@@ -74,7 +74,7 @@ def watch_peer(sock: socket.socket, peer: PeerCredentials, pid: int) -> tuple[Pe
 
 
 def peer_groups(sock: socket.socket) -> tuple[int, ...]:
-    """The groups of the process that called connect(), beside its first.
+    """Return the supplementary groups of the process that called connect().
 
     Of one with more than 256 only the first counts.
     """
@@ -88,7 +88,7 @@ def peer_groups(sock: socket.socket) -> tuple[int, ...]:
 
 
 def groups_of_user(uid: int) -> Iterable[int]:
-    """What the system's database says, where the kernel does not tell a process's own."""
+    """Return the groups from the system's database, if the kernel does not tell the process's."""
     import pwd
 
     try:
@@ -107,7 +107,7 @@ def refusal_of_client(
     options: Options,
     groups: Callable[[], Iterable[int]] = _no_groups,
 ) -> str | None:
-    """Why a server of this user does not serve this peer; None if it does.
+    """Return why a server of this user does not serve this peer; None if it does.
 
     `groups` is asked for the peer's further groups, if groups matter.
     """
@@ -164,7 +164,7 @@ def identified(
 
 
 def open_pidfd_of_holder(pid: int, device: int, inode: int) -> int:
-    """A pidfd of process `pid` if it has that file open, as far as we may see; else -1."""
+    """Return a pidfd of process `pid` if it visibly has that file open; else -1."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError as error:
@@ -185,7 +185,7 @@ def open_pidfd_of_holder(pid: int, device: int, inode: int) -> int:
 
 
 def open_pidfd_of_sharer(pid: int, fd: int) -> int:
-    """As open_pidfd_of_holder(), for what this process has open as `fd`."""
+    """As open_pidfd_of_holder(), for a file that this process has open as `fd`."""
     facts = os.fstat(fd)
     return open_pidfd_of_holder(pid, facts.st_dev, facts.st_ino)
 

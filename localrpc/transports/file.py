@@ -248,7 +248,7 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
 
 
 def _find(address: Address, path: str) -> tuple[Side, PeerCredentials]:
-    """A server that lives, and whose it is. Raises ConnectError, OSError."""
+    """Find a live server and its user. Raises ConnectError or OSError."""
     door = os.path.join(path, "door")
     try:
         side, lives = read_side(door)

@@ -30,7 +30,7 @@ _taken: dict[int, int] = {}
 
 
 def take(body: str) -> socket.socket:
-    """The socket that `fd:BODY` stands for, close-on-exec and non-blocking, now the caller's.
+    """Return the socket that `fd:BODY` names, close-on-exec and non-blocking, owned by the caller.
 
     Raises ValueError, which says what is there instead, and the fix; then nothing
     has been changed.
@@ -83,13 +83,13 @@ def _number_of(name: str) -> int:
 
 
 def _passed() -> int | None:
-    """How many descriptors a service manager has passed; None without one."""
+    """Return how many descriptors a service manager has passed; None without one."""
     text = os.environ.get("LISTEN_FDS", "")
     return int(text) if text.isdecimal() else None
 
 
 def _for_another() -> str:
-    """Why they are not this process's; empty if they are."""
+    """Return why they are not this process's; empty if they are."""
     pid = os.environ.get("LISTEN_PID", "")
     if pid == str(os.getpid()):
         return ""

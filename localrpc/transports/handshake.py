@@ -50,7 +50,7 @@ def reachable_by_signal(peer: PeerCredentials, hello: Hello) -> PeerCredentials:
 
 
 def warn_fell_back(address: Address, reason: str) -> None:
-    """Once per target; every connection's facts say it anyway."""
+    """Warn once per target; every connection's facts say it anyway."""
     target = str(address)
     if target not in _warned:
         _warned.add(target)
@@ -60,7 +60,7 @@ def warn_fell_back(address: Address, reason: str) -> None:
 def stream_link(
     medium: Medium, pidfd: int, address: Address, refusal: str
 ) -> tuple[Link, ConnectionFacts]:
-    """A link whose frames travel on the medium, which it takes, and pidfd."""
+    """Return a link whose frames travel on the medium; it takes over medium and pidfd."""
     if refusal:
         warn_fell_back(address, refusal)
     facts = ConnectionFacts(address.scheme, medium.kind, refusal or None)

@@ -71,14 +71,14 @@ class Memory(ABC):
 
     @abstractmethod
     def open(self, sock_fd: int, pidfd: int, peer: PeerCredentials, bell: int) -> Link:
-        """The link, once the server has taken the offer; owns all descriptors from here.
+        """Return the link once the server has accepted the offer; owns all descriptors from here.
 
         Raises MemoryRefused when this side cannot map it after all.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Idempotent, and nothing after open()."""
+        """Release the offer. Idempotent; does nothing after open()."""
 
 
 def dial(

@@ -40,7 +40,7 @@ def _describe(peer: PeerCredentials) -> str:
 
 
 def peer_name(peer: PeerCredentials) -> str:
-    """The kind is unix whatever the scheme: grpc's tools split any other at its colons."""
+    """Return a peer's name; always a unix: one, because grpc's tools split others at colons."""
     return f"unix:pid={peer.pid}"
 
 
@@ -207,7 +207,7 @@ class ServerGreeting(Greeting, Generic[M]):
             self.medium.send(hello_frame(make_hello(self.options, refusal=reason, **fields)), [])
 
     def connect_stream(self, peer: PeerCredentials, hello: Hello, refusal: str = "") -> Connection:
-        """The connection stays on its medium; `refusal` says why there is no memory."""
+        """Keep the connection on its medium; `refusal` says why there is no memory."""
         with Descriptors() as watched:
             try:
                 peer, pidfd = self._side.watch(self.medium, peer, hello)
@@ -222,7 +222,7 @@ class ServerGreeting(Greeting, Generic[M]):
     def connection(
         self, link: Link, facts: ConnectionFacts, peer: PeerCredentials, hello: Hello
     ) -> Connection:
-        """What has become of this client, which leaves when that is closed."""
+        """Return the admitted connection, which gives its place back when it is closed."""
         uid, self._entered = self._entered, None
         assert uid is not None, "only an admitted client becomes a connection"
         return Connection(
@@ -237,7 +237,7 @@ class ServerGreeting(Greeting, Generic[M]):
         )
 
     def dialled_as(self) -> str:
-        """What a client's target would be."""
+        """Return the target that a client would use."""
         return self._side.dialled_as(self.medium, self.address)
 
     def refuse(self, reason: str) -> GreetingError:

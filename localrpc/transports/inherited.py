@@ -115,7 +115,7 @@ def make_pair() -> Pair:
 
 
 def leave_to_this_process(ends: Ends) -> None:
-    """In a forked child: add_insecure_port("pipe:") will take these."""
+    """Note the pipes in a forked child, for add_insecure_port("pipe:")."""
     global _given
     _given = ends
 

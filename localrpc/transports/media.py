@@ -35,7 +35,7 @@ class Descriptors:
         return len(self._fds)
 
     def take(self) -> list[int]:
-        """All of them, now the caller's."""
+        """Return all of them, for the caller to own."""
         fds, self._fds = self._fds, []
         return fds
 
@@ -63,7 +63,7 @@ class Medium(ABC):
 
     @abstractmethod
     def receive(self, size: int) -> tuple[bytes, list[int]]:
-        """At most `size` bytes, none at the end, and descriptors, now the caller's.
+        """Return at most `size` bytes, none at the end, and descriptors, for the caller to own.
 
         Never blocks (BlockingIOError), and never takes more from the medium than
         one HELLO. ConnectionResetError is an end, too.
@@ -71,15 +71,15 @@ class Medium(ABC):
 
     @abstractmethod
     def send(self, frame: bytes, fds: list[int]) -> None:
-        """All of it, into an empty medium; OSError when that fails."""
+        """Send all of it into an empty medium. Raises OSError if that fails."""
 
     @abstractmethod
     def open_link(self, pidfd: int, address: Address) -> Link:
-        """The link takes over, `pidfd` too, also when this raises OSError."""
+        """Return a link, which takes over `pidfd`, too, even if this raises OSError."""
 
     @abstractmethod
     def close(self) -> None:
-        """Idempotent."""
+        """Close it. Idempotent."""
 
     def forget(self) -> None:
         """Close in a forked child, without affecting what the parent shares."""

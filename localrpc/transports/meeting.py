@@ -123,14 +123,14 @@ def absent(address: Address, place: str = "") -> ConnectError:
 
 
 def gone(address: Address, place: str = "", *, passing: bool = False) -> ConnectError:
-    """One has been there; `passing` if it has gone since we dial."""
+    """Return the error for a server that has gone; `passing` if it has gone just now."""
     place = place or address.body
     reason = f"no server listens on {place} any longer: start the server again"
     return unreachable(address, reason, passing=passing)
 
 
 def met(owner: PeerCredentials, open_pidfd: Callable[[int], int]) -> ServerSide[Medium]:
-    """For a client that has knocked; `owner` made its pair."""
+    """Return the server's half of a handshake with a client whose pair `owner` made."""
     return ServerSide(
         identify=lambda medium: owner,
         watch=lambda medium, peer, hello: identified(peer, hello.pid, open_pidfd),
@@ -165,7 +165,7 @@ class Place(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """The descriptors alone."""
+        """Close the descriptors only."""
 
 
 class MeetingListener(Listener):

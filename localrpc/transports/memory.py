@@ -48,7 +48,7 @@ class Segment:
         self._taken = kind == "sysv"
 
     def take(self) -> int:
-        """The handle, from now on the caller's."""
+        """Return the handle, for the caller to own."""
         self._taken = True
         return self.handle
 
@@ -68,7 +68,7 @@ class Segment:
 
 
 def create(kind: str, size: int) -> Segment:
-    """A control page and `size` bytes, all of it really there.
+    """Create a control page and `size` bytes, and allocate all of it.
 
     Raises OSError: ENOSPC, ENOMEM or EMFILE are what a full machine says.
     """
@@ -105,7 +105,7 @@ def sweep(kind: str) -> None:
 
 
 def create_ring(size: int) -> int:
-    """A sealed memfd of a control page and `size` bytes."""
+    """Create a sealed memfd of a control page and `size` bytes."""
     fd = _memfd()
     try:
         # Without this the first access to a page that is not available is a SIGBUS.

@@ -32,12 +32,12 @@ class DirectoryRefused(OSError):
 
 
 def runtime_directory() -> str:
-    """The same for every process of a user, whatever XDG_RUNTIME_DIR or TMPDIR it has."""
+    """Return the same path for every process of a user, whatever XDG_RUNTIME_DIR or TMPDIR say."""
     return os.environ.get("LOCALRPC_RUNTIME_DIR") or f"/tmp/localrpc-{os.geteuid()}"
 
 
 def shm_path(name: str) -> str:
-    """The socket of shm:NAME; a name that is a path is its own."""
+    """Return the socket of shm:NAME; a name that is a path is its own."""
     return name if name.startswith("/") else os.path.join(runtime_directory(), f"{name}.shm")
 
 
@@ -53,7 +53,7 @@ def check_path(path: str) -> None:
 
 
 def check_runtime_directory(*, create: bool) -> str:
-    """The runtime directory, ours alone.
+    """Return the runtime directory, which belongs to this user alone.
 
     Raises DirectoryRefused when it belongs to another user, is open to others
     or cannot be made, FileNotFoundError when it is not there and `create` is
@@ -72,7 +72,7 @@ def check_runtime_directory(*, create: bool) -> str:
 
 
 def check_directory(what: str, path: str, *, create: bool) -> None:
-    """The same of any other; one that is made here is marked, for leave_directory()."""
+    """Check any other directory; one that is created is marked for leave_directory()."""
     directory = _Directory(what, path, "use another directory", "choose another directory")
     if create:
         directory.make(_MARK)
@@ -175,7 +175,7 @@ def locked(directory: str, *, patience: float | None = None) -> Iterator[None]:
 
 
 def take(path: str, target: str, *, others: bool = False) -> tuple[socket.socket, Identity]:
-    """A socket that listens under `path`, which was free or a dead server's.
+    """Return a socket that listens under `path`, which was free or a dead server's.
 
     With `others` every user may connect to it, and is to be asked who it is.
     Raises AddressInUse for a live server's, ListenError for everything else.

@@ -38,7 +38,7 @@ class Once(Dialer, Generic[M]):
         self._owner = os.getpid()
 
     def begin(self, side: ClientSide[M], options: Options) -> None:
-        """Once the subclass is ready for a fork."""
+        """Start the handshake; called when the subclass is ready for a fork."""
         threading.Thread(
             target=self._greet, args=(side, options), name="localrpc-greet", daemon=True
         ).start()
@@ -48,7 +48,7 @@ class Once(Dialer, Generic[M]):
         return reason
 
     def describe_wait(self) -> str:
-        """The error of a call that has waited for the greeting."""
+        """Return the error of a call that has waited for the handshake."""
         return "the other side has not answered yet"
 
     def reason(self) -> str:

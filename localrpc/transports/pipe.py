@@ -208,7 +208,7 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
 
 @contextlib.contextmanager
 def _knocker(address: Address) -> Iterator[int]:
-    """The server's FIFO, open for writing. Raises ConnectError."""
+    """Open the server's FIFO for writing. Raises ConnectError."""
     path = address.body
     try:
         fd = os.open(path, _WRITE)
@@ -257,7 +257,7 @@ def _connect(
 
 
 def _write(fd: int, data: bytes) -> None:
-    """As os.write(), without a SIGPIPE, which is the program's to handle."""
+    """Write as os.write(), without a SIGPIPE, which is for the program to handle."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
     try:
         os.write(fd, data)

@@ -17,7 +17,7 @@ _MISSING = (
 
 
 def load() -> Any:
-    """The module posix_ipc. Raises OSError with the fix if it is not installed."""
+    """Return the module posix_ipc. Raises OSError with the fix if it is not installed."""
     try:
         import posix_ipc
     except ImportError:

@@ -130,14 +130,14 @@ class Registered:
         records.sweep(directory, f"*{self._suffix}.*{records.SUFFIX}", self._remove)
 
     def sweep_clients(self, address: Address) -> bool:
-        """As sweep(), for the clients of one place, at once. Raises OSError."""
+        """As sweep(), for the clients of one place, without waiting. Raises OSError."""
         path = self._path(address, create=False)
         directory, name = os.path.split(path)
         with names.locked(directory, patience=0):
             return records.sweep(directory, f"{glob.escape(name)}.*{records.SUFFIX}", self._remove)
 
     def find(self, address: Address) -> tuple[str, int]:
-        """The place, and the server's pid. Raises ConnectError."""
+        """Return the place, and the server's pid. Raises ConnectError."""
         try:
             path = self._path(address, create=False)
             with names.locked(os.path.dirname(path)):
@@ -166,11 +166,11 @@ class Registered:
         raise gone(address, passing=True)
 
     def client_record(self, address: Address, token: str) -> str:
-        """The path of a client's record."""
+        """Return the path of a client's record."""
         return f"{self._path(address, create=False)}.{token}{records.SUFFIX}"
 
     def announce(self, address: Address, token: str, *lines: str) -> records.Record:
-        """A client's record of what it is about to make. Raises OSError."""
+        """Write a client's record of what it is about to make. Raises OSError."""
         path = self.client_record(address, token)
         with names.locked(os.path.dirname(path)):
             return records.make(path, *lines)
@@ -202,7 +202,7 @@ class Registered:
         *,
         room: int | None = None,
     ) -> None:
-        """As knock(), at a door that has not been given up by then."""
+        """As knock(), for a place that the server has not given up by then."""
         knock(address, lambda: send(encode_knock(token)), attempt, room=room, server=door.server)
         self.confirm(address, door.place)
 
@@ -238,11 +238,11 @@ class QueueDialing(ABC, Generic[Q, M]):
 
     @abstractmethod
     def _open(self, place: str, stack: contextlib.ExitStack) -> Q:
-        """A server's queue, which goes with `stack`. Raises OSError."""
+        """Open a server's queue, which `stack` closes. Raises OSError."""
 
     @abstractmethod
     def _pidfd_of(self, queue: Q, pid: int) -> int:
-        """Of the server, whose pid that is by its record; or -1."""
+        """Return a pidfd of the server with that pid by its record; or -1."""
 
     @abstractmethod
     def _owner(self, queue: Q) -> PeerCredentials:

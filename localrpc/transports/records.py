@@ -24,7 +24,7 @@ class Record:
         self.fd = fd
 
     def remove(self) -> None:
-        """Idempotent, like close()."""
+        """Remove the record. Idempotent, like close()."""
         if self.fd >= 0:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
@@ -42,7 +42,7 @@ class Record:
 
 
 def make(path: str, *lines: str) -> Record:
-    """A new record; the caller holds the lock of its directory. Raises OSError."""
+    """Write a new record; the caller holds the lock of its directory. Raises OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     record = Record(path, os.open(path, flags, 0o600))
     try:

@@ -42,12 +42,12 @@ def scheme_for(name: str) -> Scheme:
 
 
 def schemes() -> dict[str, Scheme]:
-    """Every scheme by its name; imports them all."""
+    """Return every scheme by its name; imports them all."""
     return {name: scheme_for(name) for name in REGISTERED}
 
 
 def transports() -> dict[str, Transport]:
-    """Those that localrpc carries itself."""
+    """Return those that localrpc carries itself."""
     return {name: scheme for name, scheme in schemes().items() if isinstance(scheme, Transport)}
 
 

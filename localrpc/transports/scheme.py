@@ -115,22 +115,22 @@ class Scheme:
 
     @property
     def example(self) -> str:
-        """A spelling that has a name."""
+        """Return a spelling that has a name."""
         return next(f"{self.scheme}:{kind.form}" for kind in self.kinds if kind.form)
 
     def offers(self) -> tuple[Offer, ...]:
-        """Its kinds of targets, as this machine is now."""
+        """Return its kinds of targets, as this machine is now."""
         return tuple(kind.offer(self.scheme) for kind in self.kinds)
 
     def check(self, name: str) -> str:
-        """The name to use. Raises ValueError with the fix."""
+        """Return the name to use. Raises ValueError with the fix."""
         return name
 
     def combine(self, options: dict[str, Any]) -> None:
         """Settle what options mean together. Raises ValueError if they exclude each other."""
 
     def parse(self, text: str, rest: str) -> Address:
-        """The target `text`, which has `rest` after its scheme. Raises AddressError."""
+        """Parse the target `text`, which has `rest` after its scheme. Raises AddressError."""
         name, _, query = (rest, "", "") if self.verbatim else rest.partition("?")
         try:
             name = self.check(name if self.verbatim else unquote(name))

@@ -125,7 +125,7 @@ _SWITCHED_OFF = "the option localrpc.shared_memory is 0"
 
 
 def _wake(address: Address) -> int:
-    """What wakes this process's sleepers: a signal, WAKE_FUTEX, or 0 for the eventfd.
+    """Return what wakes this process's sleepers: a signal, WAKE_FUTEX, or 0 for the eventfd.
 
     Raises ValueError when the program has plans of its own for that signal.
     """
@@ -140,7 +140,7 @@ def _wake(address: Address) -> int:
 
 
 def _wakeup_fact(address: Address) -> str:
-    """How this process's sleepers are really woken."""
+    """Return how this process's sleepers are really woken."""
     wakeup = WAKEUP.of(address)
     return "eventfd" if wakeup == "futex" and not links.futexes_work() else wakeup
 
@@ -423,7 +423,7 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
 
 
 def _path(address: Address, *, create: bool) -> str:
-    """The socket's path, in a runtime directory that can be trusted."""
+    """Return the socket's path, in a runtime directory that can be trusted."""
     if not address.body.startswith("/"):
         names.check_runtime_directory(create=create)
     path = names.shm_path(address.body)

@@ -65,7 +65,7 @@ def holder_of_other_end(sock: socket.socket) -> Holder | None:
 
 
 def inode_of_other_end(sock: socket.socket) -> int:
-    """The peer of a connected Unix socket; 0 when that is not known."""
+    """Return the inode of a connected Unix socket's peer; 0 if that is not known."""
     inode = os.fstat(sock.fileno()).st_ino & 0xFFFFFFFF
     request = _UNIX_REQUEST.pack(socket.AF_UNIX, 0, 0, _ALL_STATES, inode, _SHOW_PEER, b"\xff" * 8)
     try:

@@ -195,7 +195,7 @@ class SpoolMedium(Medium):
         record: records.Record,
         confirm: Callable[[], object] | None = None,
     ) -> None:
-        """Takes the record, also when this fails. Raises OSError."""
+        """Take over the record, even if this fails. Raises OSError."""
         self.path = path
         self._own = own
         self.theirs = theirs
@@ -234,7 +234,7 @@ class SpoolMedium(Medium):
             confirm()
 
     def open_pidfd(self, record: str, pid: int) -> int:
-        """A pidfd of `pid` if it is the one that has that record open; else -1."""
+        """Return a pidfd of `pid` if that process has the record open; else -1."""
         if self._own.sees(self.theirs):
             with contextlib.suppress(OSError):
                 facts = os.lstat(os.path.join(self.path, record))
@@ -242,7 +242,7 @@ class SpoolMedium(Medium):
         return -1
 
     def open_server_pidfd(self) -> int:
-        """Of the door's owner, as long as the door is locked; else -1."""
+        """Return the pidfd of the server, as long as its record is locked; else -1."""
         if self._own.sees(self.theirs):
             with contextlib.suppress(OSError):
                 return os.pidfd_open(self.theirs.pid)
@@ -263,7 +263,7 @@ class SpoolMedium(Medium):
 
 
 def remove(path: str) -> None:
-    """A connection's folder, and with the last one DIR if a server made that."""
+    """Remove a connection's folder, and with the last one DIR if a server made it."""
     lib.lr_spool_remove(os.fsencode(path))
 
 

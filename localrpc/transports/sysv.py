@@ -113,7 +113,7 @@ def owner_of(queue: int) -> PeerCredentials:
 
 
 def sender_of(queue: int) -> int:
-    """The process that sent to `queue` last, by this namespace's number; 0 if it has none."""
+    """Return the process that sent to `queue` last, by this namespace's number; 0 if none."""
     return Facts(queue).sender
 
 
@@ -125,7 +125,7 @@ def open_pidfd(pid: int) -> int:
 
 
 def receive(queue: int, *, wait: bool) -> bytes | None:
-    """None at the end. Raises BlockingIOError, InterruptedError, OSError."""
+    """Return a message, None at the end. Raises BlockingIOError, InterruptedError or OSError."""
     room = ffi.new("char[]", lib.LR_SYSV_MAX)
     size = lib.lr_msgrcv(queue, room, lib.LR_SYSV_MAX, wait)
     if -size in GONE:
@@ -181,7 +181,7 @@ class Porter:
                     return
 
     def take(self) -> list[bytes]:
-        """What it has brought."""
+        """Return what the thread has brought."""
         with self._lock:
             if self.bell >= 0:
                 with contextlib.suppress(BlockingIOError):
@@ -191,7 +191,7 @@ class Porter:
         return came
 
     def bring_rest(self) -> None:
-        """What lies in the queue now, beside what the thread brings."""
+        """Collect what is in the queue now, in addition to what the thread brings."""
         with contextlib.suppress(OSError):
             while (data := receive(self._queue, wait=False)) is not None:
                 with self._lock:
@@ -205,7 +205,7 @@ class Porter:
             thread.join()
 
     def close(self) -> None:
-        """The queue is to be removed, for a thread that still waits."""
+        """Close the descriptor; a thread that still waits ends when the queue is removed."""
         with self._lock:
             bell, self.bell = self.bell, -1
         if bell >= 0:

@@ -50,7 +50,7 @@ class TargetOption(Generic[T]):
 
 
 def choice(key: str, *choices: str, text: str) -> TargetOption[str]:
-    """One of several words, the first by default."""
+    """Return an option whose value is one of several words, the first by default."""
     said = f"{', '.join(choices[:-1])} or {choices[-1]}"
 
     def parse(word: str) -> str:
@@ -126,7 +126,7 @@ def check_length(body: str, what: str) -> None:
 
 
 def socket_path(body: str) -> str:
-    """A relative or absolute path of a socket; `//` may stand before an absolute one."""
+    """Return a socket's path, relative or absolute; `//` may precede an absolute one."""
     if body.startswith("//"):
         body = body[2:]
         if not body.startswith("/"):
@@ -141,7 +141,7 @@ def socket_path(body: str) -> str:
 
 
 def plain_name(body: str, hint: str = "") -> str:
-    """A name in the runtime directory."""
+    """Return a name in the runtime directory."""
     body = body.removeprefix("//")
     if body.strip(_PLAIN) or body.startswith((".", "-")):
         raise ValueError(

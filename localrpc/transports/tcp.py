@@ -66,7 +66,7 @@ _Place = tuple[socket.AddressFamily, Any]
 
 
 def _places(address: Address) -> list[_Place]:
-    """What the name stands for, IPv4 first; raises OSError, or ValueError for one elsewhere."""
+    """Resolve the name, IPv4 first. Raises OSError, or ValueError if it is not this machine."""
     host, _, port = address.body.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
@@ -83,7 +83,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def place_name(place: Any) -> str:
-    """As gRPC spells a peer: ipv4:127.0.0.1:5000, ipv6:%5B::1%5D:5000."""
+    """Return a peer as gRPC spells it: ipv4:127.0.0.1:5000, ipv6:%5B::1%5D:5000."""
     host, port = place[:2]
     return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
@@ -115,7 +115,7 @@ def _identify(medium: SocketMedium) -> PeerCredentials:
 def _watch(
     medium: SocketMedium, peer: PeerCredentials, hello: Hello
 ) -> tuple[PeerCredentials, int]:
-    """The process that the HELLO names, if the kernel agrees: a child of it may hold the socket."""
+    """Return the process named by the HELLO, if the kernel agrees; a child may hold the socket."""
     holder = holder_of_other_end(medium.sock)
     if holder is None:
         return peer, -1
