@@ -44,6 +44,7 @@ class Warm(greeter_localrpc.GreeterServicer):
     def Greet(self, request, context):
         return greeter_pb2.Greeting()
 
+localrpc.transports()
 target, options = f"shm:{folder}/{os.getpid()}", [("localrpc.allow_users", uid)]
 with serving(Warm(), target=target, options=options) as channel:
     greeter_localrpc.GreeterStub(channel).Greet(greeter_pb2.Name())
@@ -177,7 +178,7 @@ def test_a_group_of_users_calls_at_the_socket_of_the_unit(greeter: Folder, place
     finally:
         server.terminate()
         _, said = server.communicate(timeout=PATIENCE)
-    assert hello == "Hello, Ada!\n"
+    assert hello == "Hello, Ada!\n", said
     assert "Permission denied" in refusal
     assert server.returncode == 0, said
 
