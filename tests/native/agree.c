@@ -1,12 +1,12 @@
 /*
- * agree.c - the two halves of the tables of state.c: one side's `out` with the other's `in`.
+ * agree.c - one side's `out` table of state.c against the other side's `in` table.
  *
- * Invariant: in every pair of states that can be, what the one side may send is what the
- * other side takes. Prints how many pairs there are.
+ * Invariant: in every pair of states that is possible, the events that one side may send are
+ * those that the other side accepts. Prints the number of pairs.
  */
 #include "../../localrpc/_core/src/engine/engine.h"
 
-/* What each does at the other side, in this order; a status that waits is sent by PUT_WHOLE. */
+/* Events of the other side, in this order; PUT_WHOLE sends a status that waits. */
 static const struct { const char *name; enum lr_event put; int got[2]; } frames[] = {
 	{"HEADERS", PUT_HEADERS, {GOT_HEADERS, -1}},
 	{"MESSAGE", PUT_MESSAGE, {GOT_MESSAGE, -1}},

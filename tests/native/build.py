@@ -1,4 +1,4 @@
-"""Programs in C with the whole core, of which each part is compiled once in a run of tests."""
+"""C programs linked with the whole core, which is compiled once in a run of tests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ALWAYS = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 @contextlib.contextmanager
 def shared(factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
-    """A folder that all of pytest's processes in this run share; one of them at a time."""
+    """A folder that all of pytest's processes in this run share; it is locked by one at a time."""
     base = factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     folder.mkdir(exist_ok=True)

@@ -1,9 +1,9 @@
 /*
- * deadlines.c - the watched calls and those to be told of, put in, changed and taken out in
- * any order, beside lists that are searched from end to end.
+ * deadlines.c - adds, changes and removes watched calls and ended calls in any order, and
+ * compares the heap and the list with arrays that are searched from end to end.
  *
- * Invariant: the earliest deadline is the one that a search finds; every call knows its place;
- * who is told comes in the order in which it was put in.
+ * Invariant: the earliest deadline is the one that a search finds; every call knows its index;
+ * ended calls are reported in the order in which they were added.
  */
 #include "../../localrpc/_core/src/engine/engine.h"
 #include "check.h"
@@ -14,7 +14,7 @@
 static struct lr_engine engine = {.ended_last = &engine.ended};
 static struct lr_call calls[CALLS];
 static int64_t deadlines[CALLS]; /* of a watched one; 0 none */
-static uint32_t order[CALLS], count; /* who is to be told */
+static uint32_t order[CALLS], count; /* the ended calls, in order */
 
 static void check(void)
 {
@@ -65,7 +65,8 @@ int main(void)
 		} else if (what == 1 && calls[which].state & CALL_WATCHED) {
 			lr_call_unwatch(&engine, &calls[which]);
 		} else {
-			deadlines[which] = what == 2 ? rand() % 50 : 0; /* they pass long ago, or never */
+			/* they passed long ago, or never pass */
+			deadlines[which] = what == 2 ? rand() % 50 : 0;
 			CHECK(lr_call_watch(&engine, &calls[which], deadlines[which]) == 0);
 		}
 		check();

@@ -3,8 +3,8 @@
  *
  *	endings CASE    exit code 0 if it is as it should be
  *
- * Threads that are to be inside a call are awaited, and nothing here has a time-out of its
- * own: what stands still is reported by whoever runs this.
+ * Threads that have to be inside a call are waited for. Nothing here has a timeout: the
+ * program that runs this reports a case that does not end.
  */
 #include "../../localrpc/_core/src/engine/engine.h"
 #include "check.h"
@@ -62,7 +62,7 @@ static uint64_t open_call(int64_t timeout_us)
 	return ci.call;
 }
 
-/* The main thread comes back now and then, for the sake of signals. */
+/* Wait again after LR_AGAIN, which the main thread gets now and then because of signals. */
 #define PATIENTLY(wait)                       \
 	do {                                  \
 		int r;                        \
@@ -83,7 +83,7 @@ static void frame(int type, int flags, uint64_t call, const void *payload, uint3
 	CHECK(!size || write(peer, payload, size) == (ssize_t)size);
 }
 
-/* The next frame that the engine under test has sent to us, but METHOD. */
+/* The next frame that the engine under test has sent, except METHOD. */
 static struct lr_header next_frame(void *payload)
 {
 	struct lr_header header = {0};
@@ -138,7 +138,7 @@ static void *service(void *unused)
 	return NULL;
 }
 
-/* One thread of a handler's sends a large message, another ends the call: both arrive. */
+/* One thread of a handler sends a large message, another ends the call: both arrive. */
 static void status_behind_a_message(void)
 {
 	uint32_t trailer[2] = {0, 0};
@@ -154,7 +154,7 @@ static void status_behind_a_message(void)
 	pthread_create(&sender, NULL, send_huge, NULL);
 	until_inside(server, served);
 	CHECK(lr_finish(server, served, (char *)trailer, 5, NULL, 0, 2) == 0);
-	pthread_join(sender, NULL); /* though nobody reads yet */
+	pthread_join(sender, NULL); /* although no thread reads yet */
 	CHECK(receive_for(call) == LR_K_BIG && ci.size == HUGE_SIZE);
 	CHECK(fill_for(call) == 0 && !memcmp(came, huge, HUGE_SIZE));
 	CHECK(receive_for(call) == LR_K_STATUS && ci.size == 5);
@@ -163,7 +163,7 @@ static void status_behind_a_message(void)
 	pthread_join(hearing, NULL);
 }
 
-/* Nobody is inside that could finish the message: only a RESET can end the call. */
+/* No thread is inside that could finish the message: only a RESET can end the call. */
 static void status_of_a_message_that_nobody_finishes(void)
 {
 	pthread_t hearing;
@@ -201,7 +201,7 @@ static void a_thread_that_receives_is_sent_away(void)
 	pthread_join(hearing, NULL);
 }
 
-/* What was posted cannot be sent any more; what has arrived is read all the same. */
+/* Posted frames cannot be sent any more; frames that have arrived are still read. */
 static void an_answer_before_the_end(void)
 {
 	static const char text[60000];
@@ -222,8 +222,8 @@ static void an_answer_before_the_end(void)
 }
 
 /*
- * Two answers have come, and the peer's end behind them, which an event has told of already:
- * who takes the first answer leaves the second where it is, and not the connection dead.
+ * Two answers have come, and the peer's end after them, which an event has reported already:
+ * taking the first answer leaves the second in place, and the connection alive.
  */
 static void two_answers_before_the_end(void)
 {
@@ -244,7 +244,7 @@ static void two_answers_before_the_end(void)
 		CHECK(receive_for(calls[i]) == LR_K_STATUS);
 }
 
-/* That the link dies is no answer: after the deadline the call has ended with that. */
+/* The link's death is not an answer: after the deadline the call has ended with the deadline. */
 static void a_death_after_the_deadline(void)
 {
 	uint64_t late, early;
@@ -309,7 +309,7 @@ static void expect_deadline(uint64_t call)
 	CHECK(header.type == LR_T_RESET && header.call == call && lr_read32(payload) == 4);
 }
 
-/* A server never begins what it is told too late, or comes to too late. */
+/* A server never begins a call that comes, or is taken by a worker, after its deadline. */
 static void a_call_that_is_too_late(void)
 {
 	uint64_t first = 1ull << 32, second = first | 1;
@@ -328,7 +328,7 @@ static void a_call_that_is_too_late(void)
 	CHECK(lr_live(server) == 0);
 }
 
-/* After the deadline a server says only that, whatever its handler does. */
+/* After the deadline a server sends only that status, whatever its handler does. */
 static void a_handler_that_is_too_late(void)
 {
 	for (uint64_t act = 0; act < 7; act++) {
@@ -370,7 +370,7 @@ static void a_handler_that_is_too_late(void)
 	}
 }
 
-/* The client would take it for a fault of ours, and the connection would end with all its calls. */
+/* The client would see a violation of the protocol, and end the connection with all its calls. */
 static void a_message_behind_the_last(void)
 {
 	static const uint64_t sizes[] = {1, LR_INLINE + 1};

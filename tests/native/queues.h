@@ -1,6 +1,6 @@
 /*
- * queues.h - queues for two ends that are made by hand: each end has a descriptor of
- * its own, because one of the two waits in a queue and the other does not.
+ * queues.h - queues for two ends that are made by hand: each end has a descriptor of its own,
+ * because one end blocks in a queue and the other does not.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The queue that this side writes, of `owner`'s two; made if it is not there. Other programs
- * of this user may have all that it may have in queues, for a while. */
+/* Open the queue that side `writer` writes, of `owner`'s two; make it if it is missing. Other
+ * programs may have used up this user's limit for queues, for a while. */
 static int open_mqueue(pid_t owner, int writer)
 {
 	struct mq_attr attr = {.mq_maxmsg = 3, .mq_msgsize = 8192};

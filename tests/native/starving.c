@@ -1,10 +1,10 @@
 /*
  * starving.c - there is no memory for a frame that the peer waits for. One case a name:
  *
- *	starving CASE N    N allocations in a row fail; exit code 0 if it is as it should be
+ *	starving CASE N    N allocations in a row fail; exit code 0 if the case holds
  *
- * Must hold: with one that fails the call ends for its peer with RESOURCE_EXHAUSTED, and
- * others go on; where there is no memory to say that either, the connection ends.
+ * Must hold: if one allocation fails, the call ends for its peer with RESOURCE_EXHAUSTED, and
+ * other calls go on; if there is no memory for that status either, the connection ends.
  */
 #include "../../localrpc/_core/src/engine/engine.h"
 #include "check.h"
@@ -19,7 +19,7 @@ static struct lr_engine *client, *server;
 static struct lr_io ci, si;
 static char huge[HUGE_SIZE];
 static uint64_t call, served, other, other_served;
-static _Atomic int given, failing; /* so many allocations are given, and then so many fail */
+static _Atomic int given, failing; /* this many allocations succeed, and then this many fail */
 
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
@@ -92,7 +92,7 @@ static void *hear(void *unused)
 	return NULL;
 }
 
-/* ---- what there is no memory for ---- */
+/* ---- frames without memory ---- */
 
 static void at_server(int n, int after)
 {
@@ -115,7 +115,8 @@ static int status_with_big(int n)
 static int data(int n)
 {
 	at_server(n, 1);
-	lr_finish(server, served, "", 0, huge, LR_INLINE + 1, 0); /* it is posted, and never fails */
+	/* its frames are posted, which never fails */
+	lr_finish(server, served, "", 0, huge, LR_INLINE + 1, 0);
 	return LR_NOMEM;
 }
 
@@ -155,7 +156,7 @@ static const struct { const char *name; int (*run)(int n); bool by_client; } cas
 	{"end", end, true}, {"asking-for-credit", asking_for_credit, true},
 };
 
-/* The call has ended for whoever watches it, though there is no memory for its status. */
+/* A watched call ends, although there is no memory for its status. */
 static void watched(void)
 {
 	int r;
@@ -175,7 +176,7 @@ static void one_ends(int (*run)(int n), bool by_client, int n)
 
 	CHECK(run(n) == LR_NOMEM);
 	CHECK(!atomic_load(&failing));
-	pthread_create(&hearing, NULL, hear, NULL); /* it sends what is left */
+	pthread_create(&hearing, NULL, hear, NULL); /* it sends the frames that are left */
 	for (int r;;) {
 		r = by_client ? receive(server, &si, served) : receive(client, &ci, call);
 		if (r == LR_K_MESSAGES)

@@ -1,12 +1,12 @@
 /*
- * states.c - every state of a call, met by everything that can happen to it: frames from a
- * peer, the end of the link, this side's functions, the deadline. Nothing of the engine is
- * replaced but the peer, which is a socket that the frames are written to.
+ * states.c - every state of a call with every event: frames from a peer, the end of the link,
+ * this side's functions, the deadline. The engine is the real one; the peer is a socket that
+ * frames are written to.
  *
- *	states      prints a line for each pair: role, state, event, what came of it
+ *	states      prints a line for each pair: role, state, event, outcome
  *
- * What came of it is the call's state afterwards, `gone` if it is free, `broken` if the
- * connection has ended as the peer's fault, and with a function of ours what it returned.
+ * The outcome is the call's state afterwards, `gone` if it was freed, `broken` if the
+ * connection has ended because the peer broke the protocol, and the result of a function.
  */
 #include "../../localrpc/_core/src/engine/engine.h"
 
@@ -24,13 +24,13 @@
 		}                                                                         \
 	} while (0)
 
-#define BIG 40000   /* what the peer's large messages have */
+#define BIG 40000   /* bytes of the peer's large messages */
 #define HUGE_SIZE (4u << 20) /* more than the socket takes */
 
 static const char *state_name = "", *event_name = "";
 static struct lr_engine *engine;
 static struct lr_io io;
-static struct lr_conn *conn; /* kept, beyond its end */
+static struct lr_conn *conn; /* kept after its end */
 static struct lr_call *call;
 static struct lr_waiter waiter;
 static uint64_t handle, wire;
@@ -50,16 +50,16 @@ static void frame(int type, int flags, const void *payload, uint32_t size)
 	CHECK(writev(peer, iov, size ? 2 : 1) == (ssize_t)(sizeof header + size));
 }
 
-/* Have the engine read what has come, for nobody. */
+/* Have the engine read everything that has come. */
 static void pump(void)
 {
-	struct lr_waiter nobody = {.wants = WANT_CREDIT, .io = &io, .ignores_signals = true};
+	struct lr_waiter reader = {.wants = WANT_CREDIT, .io = &io, .ignores_signals = true};
 	struct lr_call none = {.life = LIVE, .outstanding = UINT64_MAX / 2, .conn = conn};
 
-	nobody.call = &none; /* never ready: all is read */
+	reader.call = &none; /* never ready: the leader reads everything */
 	CHECK(lr_enter(engine) == 0);
 	atomic_store(&conn->link->edge, true);
-	lr_read_conns(engine, &nobody);
+	lr_read_conns(engine, &reader);
 	lr_leave(engine);
 }
 
@@ -84,7 +84,7 @@ static void credit(void) { frame(LR_T_CREDIT, 0, bytes, 8); }
 static void reset(void) { frame(LR_T_RESET, 0, "\001\000\000\000no", 6); }
 static void death(void) { close(peer); peer_open = false; }
 
-/* ---- this side: what its functions return ---- */
+/* ---- this side: the results of its functions ---- */
 
 static int recv_now(void) { return lr_recv(engine, &io, handle, 1); }
 static int send_one(void) { return lr_send(engine, handle, "x", 1, 0, 1); }
@@ -174,7 +174,7 @@ static void in_half(void) { then(end); }
 static void out_open(void) { taken(); CHECK(role == LR_SERVER ? give_headers() == 0 : send_one() == 0); }
 static void out_big(void) { taken(); CHECK(send_huge() == LR_TIMEOUT && call->out == OUT_BIG); }
 static void out_big_end(void) { taken(); CHECK(send_last() == LR_TIMEOUT && call->out == OUT_BIG_END); }
-/* As with a thread inside, that goes on as long as this one has the call. */
+/* As if a thread were inside, as long as this one has the call. */
 static void sending(void) { out_big(); lr_call_hold(call); call->busy = true; }
 static void sending_last(void) { out_big_end(); lr_call_hold(call); call->busy = true; }
 static void out_half(void) { taken(); CHECK(half_close() == 0); }
@@ -182,7 +182,7 @@ static void answered(void) { then(status); }
 static void reset_came(void) { then(reset); }
 static void dead(void) { then(death); pump(); }
 static void cancelled(void) { taken(); CHECK(cancel() >= 0); }
-/* Of a client: what comes late for a thread that has waited since before the deadline. */
+/* A client's: what comes too late for a thread that waited since before the deadline. */
 static void expired(void)
 {
 	taken();
@@ -196,7 +196,7 @@ static void expired(void)
 	pump();
 	call->receiver = NULL;
 }
-/* As with a thread inside: the last out of it frees the call. */
+/* As if a thread were inside: the last one to leave frees the call. */
 static void finishing(void)
 {
 	sending();
@@ -233,7 +233,7 @@ static const struct event events[] = {
 	{"active", NULL, active}, {"deadline", NULL, expire},
 };
 
-/* ---- what came of it ---- */
+/* ---- outcomes ---- */
 
 static const char *const lives[] = {"gone", "live", "finishing", "finished", "answered", "reset",
 	"dead", "cancelled", "expired"};
@@ -292,7 +292,7 @@ static void try(const struct state *state, const struct event *event)
 			event->peer ? "" : result(r), event->peer ? "" : ", ",
 			strcmp(before, after) ? after : "as before");
 	}
-	/* Whoever was inside goes out. */
+	/* The thread that was inside leaves. */
 	if (call->generation == generation && call->inside) {
 		CHECK(lr_enter(engine) == 0);
 		call->busy = false;

@@ -4,12 +4,11 @@
  *
  *	stress ring|signal|futex|spin|stream|pipe|mq|sysvmq ROUNDS SEED
  *
- * Invariant: every call ends, with the bytes it sent or with the status its
- * end asks for. Busy rounds mix unary calls small and large, deadlines,
- * streams both ways, cancels from other threads and calls that are dropped.
- * Quiet rounds let everybody go idle, then let two threads call once: steady
- * traffic hides a lead that nobody took over. Nothing here has a time-out of
- * its own, so a lost wake-up stands still and the watchdog reports it.
+ * Invariant: every call ends, with the bytes it sent or with the status that its end
+ * requires. Busy rounds mix unary calls small and large, deadlines, streams both ways,
+ * cancels from other threads and calls that are dropped. In quiet rounds all threads go
+ * idle, then two threads call once: steady traffic hides a lead that no thread took over.
+ * Nothing here has a timeout: a lost wake-up stops the program, and the watchdog reports it.
  */
 #include "../../localrpc/_core/src/links/link.h"
 #include "check.h"

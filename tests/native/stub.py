@@ -1,4 +1,4 @@
-"""What is compiled, for type checkers: stubs written from the headers that cffi parses.
+"""Type stubs of the compiled modules, written from the headers that cffi parses.
 
 `python -m tests.native.stub` brings localrpc/_core/_lr.pyi and localrpc/bench/_floor.pyi up to
 date.
@@ -49,7 +49,7 @@ def _parameter(declaration: str) -> str:
 
 
 def render(stub: Path) -> str:
-    """The text of a stub that belongs to its header as it is."""
+    """The text of the stub for a header in its present state."""
     header = STUBS[stub]
     text = re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.DOTALL)
     lines = [f"    {name}: int\n" for name in _CONSTANT.findall(text)]

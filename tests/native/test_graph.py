@@ -42,7 +42,7 @@ def symbols_of(path: Path) -> Object:
 
 
 def calls_of(objects: dict[str, Object]) -> dict[str, set[str]]:
-    """For each object, which others it calls, or whose data it reads."""
+    """For each object, the others that it calls, or whose data it reads."""
     owner = {name: key for key, found in objects.items() for name in found.defines}
     return {
         key: {owner[name] for name in found.uses if name in owner} - {key}
@@ -51,7 +51,7 @@ def calls_of(objects: dict[str, Object]) -> dict[str, set[str]]:
 
 
 def circle_in(calls: dict[str, set[str]]) -> list[str]:
-    """Some circle of objects, or nothing."""
+    """The objects of one cycle, or an empty list."""
     try:
         TopologicalSorter(calls).prepare()
     except CycleError as error:

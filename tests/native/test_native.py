@@ -1,4 +1,4 @@
-"""The core under sanitizers: stress.c says what it does and what must hold."""
+"""The core under sanitizers: see stress.c for its rounds and its invariant."""
 
 from __future__ import annotations
 

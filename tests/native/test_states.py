@@ -1,4 +1,4 @@
-"""Every state of a call, met by every event: states.c makes them, states.txt says what is right.
+"""Every state of a call with every event: states.c makes them, states.txt has the outcomes.
 
 Invariant: each pair moves the call or is refused, and nothing else happens. The file is
 sorted by role and state; what is right for a pair is for PROTOCOL.md to say, and is read
@@ -19,7 +19,7 @@ EXPECTED = HERE / "states.txt"
 
 
 def grouped(lines: list[str]) -> str:
-    """Tab-separated role, state, event, outcome, as paragraphs that people can read."""
+    """Tab-separated role, state, event, outcome, as readable paragraphs."""
     rows: dict[tuple[str, str], dict[str, list[str]]] = {}
     for line in lines:
         role, state, event, outcome = line.split("\t")

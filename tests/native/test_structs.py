@@ -1,4 +1,4 @@
-"""Structures of the core that Python packs and unpacks by hand: where their fields are."""
+"""The offsets of fields in structures of the core that Python packs and unpacks by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADER = ("length", "type", "flags", "cpu", "call")
 
 
 def places_in(known: Any, name: str, fields: tuple[str, ...]) -> list[tuple[int, int, bool]]:
-    """Offset, size and sign of fields, as C has them."""
+    """Offset, size and sign of fields in C."""
     types = dict(known.typeof(name).fields)
     return [
         (
@@ -37,7 +37,7 @@ def places_in(known: Any, name: str, fields: tuple[str, ...]) -> list[tuple[int,
 
 
 def places_of(layout: struct.Struct) -> list[tuple[int, int, bool]]:
-    """The same, as a format of the struct module has them."""
+    """The same, in a format of the struct module."""
     order, codes = layout.format[0], layout.format[1:]
     assert order == "<"  # no padding: fields follow each other
     return [

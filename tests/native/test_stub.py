@@ -1,4 +1,4 @@
-"""The type stubs of what is compiled say what the headers say."""
+"""The type stubs of the compiled modules agree with the headers."""
 
 from __future__ import annotations
 
