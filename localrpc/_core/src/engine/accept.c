@@ -2,7 +2,7 @@
 #include "engine.h"
 
 /* The number that lr_intern() gave a name, or -1. */
-static int32_t known(const struct lr_engine *e, const void *text, uint32_t len)
+static int32_t find_interned(const struct lr_engine *e, const void *text, uint32_t len)
 {
 	for (uint32_t i = 0; i < e->ninterned; i++)
 		if (e->interned[i].len == len && !memcmp(e->interned[i].text, text, len))
@@ -48,11 +48,11 @@ int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_fram
 	memcpy(name->text, f->payload + 4, len);
 	name->text[len] = 0;
 	name->len = len;
-	name->id = known(e, name->text, len);
+	name->id = find_interned(e, name->text, len);
 	return 0;
 }
 
-static int place(struct lr_conn *conn, struct lr_call *call, uint64_t wire,
+static int store_by_slot(struct lr_conn *conn, struct lr_call *call, uint64_t wire,
 	const char **why)
 {
 	uint32_t slot = (uint32_t)wire;
@@ -117,7 +117,8 @@ int lr_take_call(struct lr_engine *e, struct lr_io *io)
 			continue;
 		}
 		if (call->method < 0 && call->name)
-			call->method = known(e, call->name->data, (uint32_t)call->name->size);
+			call->method =
+				find_interned(e, call->name->data, (uint32_t)call->name->size);
 		else if (call->method < 0)
 			call->method = call->conn->names[call->number].id;
 		if (opened) {
@@ -191,7 +192,7 @@ static bool refuse(struct lr_engine *e, struct lr_conn *conn, struct lr_call *ca
 /* Find the method of a call whose OPEN named it; keep the name for lr_call_method(). */
 static bool name_call(struct lr_engine *e, struct lr_call *call, const uint8_t *text, uint32_t len)
 {
-	call->method = known(e, text, len);
+	call->method = find_interned(e, text, len);
 	if (call->method < 0 && lr_conn_may_queue(call->conn, len))
 		call->name = lr_item_new(call->conn, LR_K_CALL, text, len);
 	return call->method >= 0 || call->name;
@@ -227,7 +228,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		post_reset(conn, f->h.call, 0, 8, text);
 		return 0;
 	}
-	r = place(conn, call, f->h.call, why);
+	r = store_by_slot(conn, call, f->h.call, why);
 	if (r < 0) {
 		lr_call_free(e, call);
 		if (r == LR_NOMEM)

@@ -38,7 +38,7 @@ static uint64_t cost_of_names(const struct lr_conn *conn)
 	return cost;
 }
 
-static uint64_t apart(uint64_t one, uint64_t other)
+static uint64_t difference(uint64_t one, uint64_t other)
 {
 	return one > other ? one - other : other - one;
 }
@@ -57,12 +57,13 @@ uint64_t lr_audit(const struct lr_engine *e)
 			continue;
 		for (const struct lr_out *out = conn->out; out; out = out->next)
 			posted += lr_cost(sizeof *out + out->header.length);
-		wrong += apart(posted, conn->posted) + apart(cost_of_names(conn), conn->named);
+		wrong += difference(posted, conn->posted);
+		wrong += difference(cost_of_names(conn), conn->named);
 		charged += conn->queued;
 		if (conn->user)
 			kept += conn->queued + conn->posted + conn->named;
 	}
 	for (const struct lr_user *user = e->users; user; user = user->next)
 		users += user->kept;
-	return wrong + apart(queued, charged) + apart(kept, users);
+	return wrong + difference(queued, charged) + difference(kept, users);
 }

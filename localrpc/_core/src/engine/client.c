@@ -32,7 +32,7 @@ int lr_method(struct lr_engine *e, uint32_t number, const char *name, uint32_t l
 }
 
 /* True if the message does not fit into the frame: it is long, or the method's name is there. */
-static bool goes_big(uint32_t head_len, uint64_t msg_len)
+static bool is_sent_big(uint32_t head_len, uint64_t msg_len)
 {
 	return msg_len > LR_INLINE ||
 	       (msg_len && sizeof(struct open_head) + head_len + msg_len > LR_MAX_CONTROL);
@@ -48,7 +48,7 @@ static int put_open(struct lr_call *call, uint32_t method, const char *head, uin
 
 	if (msg) {
 		count = 3;
-		if (goes_big(head_len, msg_len)) {
+		if (is_sent_big(head_len, msg_len)) {
 			kind = LR_F_BIG;
 			iov[2] = (struct iovec){&msg_len, sizeof msg_len};
 		} else {
@@ -71,7 +71,7 @@ static int put_open(struct lr_call *call, uint32_t method, const char *head, uin
 
 static uint32_t open_size(uint32_t head_len, const char *msg, uint64_t msg_len)
 {
-	uint64_t tail = !msg ? 0 : goes_big(head_len, msg_len) ? 8 : msg_len;
+	uint64_t tail = !msg ? 0 : is_sent_big(head_len, msg_len) ? 8 : msg_len;
 	return (uint32_t)(sizeof(struct open_head) + head_len + tail);
 }
 

@@ -13,7 +13,7 @@ static void put(struct lr_engine *e, uint32_t at, struct lr_watched entry)
 }
 
 /* Put `entry` into the free place `at`, or as far up or down as it belongs. */
-static void settle(struct lr_engine *e, uint32_t at, struct lr_watched entry)
+static void sift(struct lr_engine *e, uint32_t at, struct lr_watched entry)
 {
 	uint32_t next;
 
@@ -45,7 +45,7 @@ int lr_call_watch(struct lr_engine *e, struct lr_call *call, int64_t deadline)
 		call->watched_at = e->nwatched++;
 		call->state |= CALL_WATCHED;
 	}
-	settle(e, call->watched_at, entry);
+	sift(e, call->watched_at, entry);
 	return 0;
 }
 
@@ -54,7 +54,7 @@ void lr_call_unwatch(struct lr_engine *e, struct lr_call *call)
 	struct lr_watched last = e->watched[--e->nwatched];
 
 	if (last.call != call)
-		settle(e, call->watched_at, last);
+		sift(e, call->watched_at, last);
 	call->state &= ~(uint32_t)CALL_WATCHED;
 }
 

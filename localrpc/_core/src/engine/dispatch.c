@@ -34,7 +34,7 @@ static int ended_by_status(struct lr_engine *e, struct lr_call *call, const void
 }
 
 /* Give the whole answer of a unary call to the waiting thread. False: it does not fit. */
-static bool answer_whole(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
+static bool deliver_answer(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
 	uint32_t trailer)
 {
 	struct lr_waiter *w = call->receiver;
@@ -81,7 +81,7 @@ static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_
 		r = on_event(call, f->h.flags & LR_F_BIG ? GOT_STATUS_BIG : GOT_STATUS, why);
 	if (r != 1)
 		return r;
-	if (answer_whole(e, call, f, trailer))
+	if (deliver_answer(e, call, f, trailer))
 		return 0;
 	if (f->h.flags & (LR_F_MESSAGE | LR_F_BIG)) {
 		r = lr_message(e, call, f, 4 + trailer, why);

@@ -94,7 +94,7 @@ void lr_close_fds(struct lr_engine *e)
  * its descriptors are closed when the last thread that slept leaves. No wait can begin after
  * that, because the connections are dead.
  */
-static bool retire(struct lr_engine *e)
+static bool close_if_finished(struct lr_engine *e)
 {
 	if (e->leader || e->first || e->service_watches || e->dead_conns || e->epoll_fd < 0)
 		return false;
@@ -110,7 +110,7 @@ void lr_leave(struct lr_engine *e)
 		lr_remove_dead(e);
 	if (e->unsent_left && !e->leader && !e->first)
 		flush_later(e);
-	retired = e->no_more_waits && retire(e);
+	retired = e->no_more_waits && close_if_finished(e);
 	lr_unlock(e);
 	if (retired) { /* they take the mutex */
 		lr_watch_end(e);

@@ -86,7 +86,7 @@ int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 }
 
 /* The last byte has come: what follows the message takes effect now. */
-static int whole(struct lr_engine *e, struct lr_call *call)
+static int message_complete(struct lr_engine *e, struct lr_call *call)
 {
 	struct lr_item *status = call->status;
 	bool half = call->in == IN_BIG_END;
@@ -132,7 +132,7 @@ static int copy_outside(struct lr_engine *e, struct lr_call *call, const uint8_t
 	big->got += size;
 	if (!lr_call_unhold(e, call))
 		return 0;
-	return big->got == big->size ? whole(e, call) : 0;
+	return big->got == big->size ? message_complete(e, call) : 0;
 }
 
 int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f,
@@ -147,7 +147,7 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 			return LR_PROTOCOL;
 		}
 		call->skip -= size;
-		return call->skip == 0 ? whole(e, call) : 0;
+		return call->skip == 0 ? message_complete(e, call) : 0;
 	}
 	if (!big) /* its reader could not get the memory, and the call has ended on this side */
 		return 0;
@@ -165,5 +165,5 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 		return copy_outside(e, call, f->payload, size);
 	memcpy(big->mem + big->got, f->payload, size);
 	big->got += size;
-	return big->got == big->size ? whole(e, call) : 0;
+	return big->got == big->size ? message_complete(e, call) : 0;
 }

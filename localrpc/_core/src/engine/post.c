@@ -34,7 +34,7 @@ static void append(struct lr_conn *conn, struct lr_out *out)
 
 /* Without another kind of frame its call ends (lr_call_post()); without one of these the
  * connection has to end. */
-static int without_memory(struct lr_conn *conn, int type)
+static int fail_post(struct lr_conn *conn, int type)
 {
 	if (type == LR_T_RESET || type == LR_T_METHOD) {
 		conn->engine->faulty = conn->faulty = true;
@@ -52,7 +52,7 @@ int lr_conn_post(struct lr_conn *conn, int type, int flags, uint64_t call, const
 	if (r != 0)
 		return r < 0 ? r : 0;
 	if (!(out = lr_out_new(type, flags, call, iov, count)))
-		return without_memory(conn, type);
+		return fail_post(conn, type);
 	append(conn, out);
 	return 0;
 }

@@ -7,7 +7,7 @@
 #define FRAMES_PER_EPOLL 64 /* after this many frames, epoll is checked for the others */
 
 /* A batch is being filled: add the messages that have come already. */
-static bool takes_more(const struct lr_waiter *w)
+static bool can_take_more(const struct lr_waiter *w)
 {
 	return w->wants == WANT_ITEM && w->io->kind == LR_K_MESSAGES && w->io->count < LR_BATCH &&
 	       w->io->fill < w->io->cap / 2;
@@ -38,7 +38,7 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 			conn->last_frame_at = lr_now_coarse();
 		bytes += frame.h.length;
 		conn->idle_sleeps = 0;
-		if (lr_ready(e, w) && !takes_more(w))
+		if (lr_ready(e, w) && !can_take_more(w))
 			break;
 	}
 	if (!conn->dead && r == LR_PROTOCOL)

@@ -126,7 +126,7 @@ static void nap(int kick, int alarm, uint32_t useless_wakes, int64_t deadline)
  * those that have come before it leaves. It sees other events only if it checks epoll, which
  * it does not do while it is busy with frames.
  */
-static bool tell_leader(struct lr_engine *e, const struct epoll_event *event)
+static bool leader_sees(struct lr_engine *e, const struct epoll_event *event)
 {
 	int kind = (int)(event->data.u64 & 0xff);
 	struct lr_conn *conn;
@@ -182,7 +182,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 			    read(kind == EVENT_KICK ? e->service_kick : e->service_alarm, &count,
 				    sizeof count) < 0)
 				continue; /* read by another thread meanwhile */
-			if (!tell_leader(e, &events[i]))
+			if (!leader_sees(e, &events[i]))
 				atomic_store(&e->check_epoll, 1);
 		}
 		if (work || n > 0)

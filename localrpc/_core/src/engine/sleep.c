@@ -58,7 +58,7 @@ int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w)
  * Does a peer that sent a frame lately run on this CPU, so that spinning only keeps it from
  * running? A leader that can sleep in its link does not need to yield: sleeping costs no more.
  */
-static bool beside_peer(const struct lr_engine *e)
+static bool shares_cpu_with_peer(const struct lr_engine *e)
 {
 	uint16_t cpu = lr_cpu();
 	int64_t now = lr_now_coarse();
@@ -77,7 +77,7 @@ static bool beside_peer(const struct lr_engine *e)
 
 bool lr_may_yield_cpu(struct lr_engine *e)
 {
-	if (!beside_peer(e))
+	if (!shares_cpu_with_peer(e))
 		return false;
 	if (e->yield_skip) {
 		e->yield_skip--;

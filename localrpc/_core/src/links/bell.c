@@ -25,10 +25,10 @@
 #define RWF_NOWAIT 8
 #endif
 
-/* True if take_now() works: since Linux 5.8, unless a sandbox refuses preadv2(2). */
+/* True if read_nonblocking() works: since Linux 5.8, unless a sandbox refuses preadv2(2). */
 static _Atomic bool never_waits;
 
-static long take_now(int bell_fd)
+static long read_nonblocking(int bell_fd)
 {
 #ifdef SYS_preadv2
 	uint64_t one;
@@ -49,7 +49,7 @@ int lr_make_bell(void)
 
 	if (fd < 0)
 		return -errno;
-	if (take_now(fd) < 0 && errno == EAGAIN)
+	if (read_nonblocking(fd) < 0 && errno == EAGAIN)
 		atomic_store_explicit(&never_waits, true, memory_order_relaxed);
 	if (write(fd, &full, sizeof full) == sizeof full)
 		return fd;
@@ -82,7 +82,7 @@ bool lr_bell_ring(int bell_fd)
 	uint64_t one;
 
 	if (atomic_load_explicit(&never_waits, memory_order_relaxed))
-		take_now(bell_fd);
+		read_nonblocking(bell_fd);
 	else if (may_block(bell_fd)) /* best effort: the flag could be cleared after this check */
 		return false;
 	else

@@ -18,7 +18,7 @@ uint32_t lr_page(void)
 
 /* False with errno, or with *why. Memory without seals may be resized later: processes of one
  * user are trusted not to shrink each other's. */
-static bool acceptable(int memory, int fd, uint64_t size, const char **why)
+static bool check_memory(int memory, int fd, uint64_t size, const char **why)
 {
 	const int wanted = F_SEAL_SHRINK | F_SEAL_GROW;
 	bool ours = true;
@@ -79,7 +79,7 @@ void *lr_map_ring(int memory, int fd, uint64_t size, int protection, const char 
 {
 	uint8_t *base;
 
-	if (!acceptable(memory, fd, size, why))
+	if (!check_memory(memory, fd, size, why))
 		return NULL;
 	base = mmap(NULL, lr_page() + 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		-1, 0);

@@ -210,7 +210,7 @@ static void ring_disarm(struct lr_link *link)
 }
 
 /* Load the peer's head. False: it is impossible. */
-static bool see_head(struct ring *r)
+static bool load_head(struct ring *r)
 {
 	uint64_t head = atomic_load(&r->theirs->head);
 	if (head > r->tail || r->tail - head > r->size || head < r->head_seen)
@@ -227,7 +227,7 @@ static bool ring_room(struct lr_link *link, uint32_t need)
 	if (r->tail + record - r->head_seen <= r->size)
 		return true;
 	/* An impossible head counts as room: the send that follows refuses it. */
-	return !see_head(r) || r->tail + record - r->head_seen <= r->size;
+	return !load_head(r) || r->tail + record - r->head_seen <= r->size;
 }
 
 static int ring_send(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
@@ -239,7 +239,7 @@ static int ring_send(struct lr_link *link, struct lr_header *header, const struc
 	uint64_t epoch;
 
 	if (r->tail + record - r->head_seen > r->size) {
-		if (!see_head(r))
+		if (!load_head(r))
 			return LR_CLOSED;
 		if (r->tail + record - r->head_seen > r->size)
 			return 0;

@@ -106,7 +106,7 @@ static int open_next(struct lr_spool *s)
 }
 
 /* It has been read: remove it, which acknowledges it. */
-static int retire(struct lr_spool *s)
+static int remove_read_file(struct lr_spool *s)
 {
 	char name[NAME];
 
@@ -136,7 +136,7 @@ static ssize_t spool_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, 
 			return fail(s, "cannot be read", errno);
 		s->in_at += (uint64_t)got;
 		if ((in_batches(s) && (size_t)got < room) || s->in_at == LR_SPOOL_SEGMENT) {
-			if (retire(s) < 0)
+			if (remove_read_file(s) < 0)
 				return LR_CLOSED;
 			if (got == 0)
 				continue; /* the next batch */
@@ -289,12 +289,12 @@ static bool spool_writable(struct lr_byte_channel *ch)
 
 /* ---- the end ---- */
 
-static const char *ours(const struct lr_spool *s)
+static const char *our_record(const struct lr_spool *s)
 {
 	return s->role == LR_CLIENT ? "client" : "server";
 }
 
-static const char *theirs(const struct lr_spool *s)
+static const char *their_record(const struct lr_spool *s)
 {
 	return s->role == LR_CLIENT ? "server" : "client";
 }
@@ -307,7 +307,7 @@ static void spool_hang_up(struct lr_byte_channel *ch)
 	if (s->hung_up || s->fork_generation != lr_fork_generation())
 		return;
 	s->hung_up = true;
-	snprintf(record, sizeof record, "%s/%s", s->path, ours(s));
+	snprintf(record, sizeof record, "%s/%s", s->path, our_record(s));
 	/* If it fails, the folder has been removed. */
 	renameat(AT_FDCWD, record, s->out_dir, END);
 }
@@ -321,7 +321,7 @@ static bool is_last(const struct lr_spool *s)
 
 	if (has_ended(s->in_dir) || lr_exited(s->pidfd))
 		return true;
-	snprintf(record, sizeof record, "%s/%s", s->path, theirs(s));
+	snprintf(record, sizeof record, "%s/%s", s->path, their_record(s));
 	fd = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return true; /* a server that never entered, or the end has just come */
@@ -443,7 +443,7 @@ struct lr_link *lr_spool_link(struct lr_spool *s, int pidfd,
 		char record[PATH_MAX];
 
 		/* If it has just been renamed to `end`, the end will be seen. */
-		snprintf(record, sizeof record, "%s/%s", s->path, theirs(s));
+		snprintf(record, sizeof record, "%s/%s", s->path, their_record(s));
 		s->heartbeat.theirs = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		s->heartbeat.ours = s->record_fd;
 		s->heartbeat.near = s->flags & LR_SPOOL_NEAR;

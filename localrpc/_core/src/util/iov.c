@@ -17,7 +17,7 @@ size_t lr_in_one_piece(const struct iovec *iov, int count, uint8_t *to)
 }
 
 /* Skip parts of which nothing is left. */
-static void settle(struct lr_left *left)
+static void skip_done_parts(struct lr_left *left)
 {
 	for (; left->count && left->at >= left->iov->iov_len; left->count--)
 		left->at -= left->iov++->iov_len;
@@ -27,7 +27,7 @@ struct lr_left lr_left_of(const struct iovec *iov, int count)
 {
 	struct lr_left left = {.iov = iov, .count = count};
 
-	settle(&left);
+	skip_done_parts(&left);
 	return left;
 }
 
@@ -67,5 +67,5 @@ size_t lr_left_copy(const struct lr_left *left, uint8_t *to, size_t most)
 void lr_left_pass(struct lr_left *left, size_t size)
 {
 	left->at += size;
-	settle(left);
+	skip_done_parts(left);
 }
