@@ -194,7 +194,7 @@ static int mem_send(struct lr_link *link, struct lr_header *header, const struct
 	if (m->half || m->room < (m->partial && m->room > 0 ? 1 : size))
 		return 0;
 	flat = world_malloc(header->length + 1);
-	lr_left_copy(&(struct lr_left){iov, count, 0}, flat, header->length);
+	lr_iov_rest_copy(&(struct lr_iov_rest){iov, count, 0}, flat, header->length);
 	say("sends", m, header);
 	why = wire_check(&m->wire, header, flat);
 	if (why)

@@ -244,7 +244,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		return 0;
 	}
 	/* From now on, and not from when a worker takes it. */
-	if (timeout >= 0 && timeout < LR_LONGEST / LR_US)
+	if (timeout >= 0 && timeout < LR_MAX_TIMEOUT / LR_US)
 		call->deadline = lr_now() + timeout * LR_US;
 	call->open_flags = f->h.flags & (LR_F_MESSAGE | LR_F_END | LR_F_BIG);
 	if (e->max_calls >= 0 && e->live - e->open > e->max_calls)

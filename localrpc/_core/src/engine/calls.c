@@ -98,7 +98,7 @@ int lr_recv(struct lr_engine *e, struct lr_io *io, uint64_t handle, int64_t dead
 /* memcpy without the mutex; the caller holds the call. */
 static void copy_outside(struct lr_engine *e, void *to, const void *from, uint64_t size)
 {
-	if (size < LR_OUTSIDE) {
+	if (size < LR_UNLOCKED_COPY) {
 		memcpy(to, from, size);
 		return;
 	}
@@ -136,7 +136,7 @@ static int keep(struct lr_engine *e, struct lr_call *call, struct lr_waiter *w, 
 			return w->amount == 1;
 		}
 		got = item->got;
-		if (!own || got - done < LR_OUTSIDE)
+		if (!own || got - done < LR_UNLOCKED_COPY)
 			break;
 		copy_outside(e, own + done, dest + done, got - done);
 		done = got;

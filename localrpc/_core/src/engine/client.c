@@ -11,7 +11,7 @@ _Static_assert(sizeof(struct open_head) == 16, "as on the wire");
 static struct lr_conn *client_conn(struct lr_engine *e)
 {
 	struct lr_conn *conn = e->nconns ? e->conns[0] : NULL;
-	return conn && !conn->dead && !e->going && !e->closed ? conn : NULL;
+	return conn && !conn->dead && !e->goaway_came && !e->closed ? conn : NULL;
 }
 
 int lr_method(struct lr_engine *e, uint32_t number, const char *name, uint32_t len)

@@ -164,7 +164,7 @@ static int on_goaway(struct lr_engine *e, struct lr_conn *conn, const struct lr_
 		}
 		conn->last_goaway_came = true;
 	}
-	e->going = true;
+	e->goaway_came = true;
 	lr_service_again(e);
 	return 0;
 }
@@ -245,7 +245,7 @@ int lr_dispatch(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame
 	struct lr_call *call = NULL;
 	int r = 0;
 
-	*why = e->broken;
+	*why = e->frame_error;
 	if (lr_check_frame(e, conn, f) < 0)
 		return LR_PROTOCOL;
 	switch (f->h.type) {

@@ -28,10 +28,10 @@ enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 #define LR_WAKES 32
 #define LR_USELESS_WAKES 8 /* this many in a row, and the service thread waits longer */
 #define LR_EVENTS 32 /* taken from epoll at once */
-#define LR_LONGEST (300000000000 * LR_MS) /* ten years: a longer timeout counts as none */
+#define LR_MAX_TIMEOUT (300000000000 * LR_MS) /* ten years: a longer timeout counts as none */
 /* bytes of answers left unread: then the peer is throttled */
 #define LR_MAX_POSTED (1u << 20)
-#define LR_OUTSIDE 16384 /* bytes from which a copy is made without the mutex */
+#define LR_UNLOCKED_COPY 16384 /* bytes from which a copy is made without the mutex */
 
 /* ---- calls (table.c) ---- */
 
@@ -211,7 +211,7 @@ struct lr_engine {
 	pthread_mutex_t lock;
 	/* threads that wait for the mutex; counts each that got it */
 	_Atomic uint32_t entering, entered;
-	bool closed, stopping, refusing, going;
+	bool closed, stopping, refusing, goaway_came;
 	/* it waits until everything is sent: then tell the service thread */
 	bool drained_reported, draining;
 	bool recheck_deadlines; /* the service thread has to compute its deadline again */
@@ -242,7 +242,7 @@ struct lr_engine {
 	bool no_more_waits; /* no thread will start to sleep any more */
 
 	char reason[160]; /* of the connection that died last, or could not be added */
-	char broken[120]; /* what is wrong with a frame: frames.c */
+	char frame_error[120]; /* what is wrong with a frame: frames.c */
 	bool faulty;      /* that was a failure of its link, not the peer's end */
 
 	struct lr_waiter *leader, *first, *last;
@@ -508,7 +508,7 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	const char **why);
 int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool big);
 
-/* frames.c: 0, or LR_PROTOCOL with the reason in e->broken. */
+/* frames.c: 0, or LR_PROTOCOL with the reason in e->frame_error. */
 int lr_check_frame(struct lr_engine *e, const struct lr_conn *conn, const struct lr_frame *f);
 int lr_check_window(struct lr_engine *e, struct lr_call *call, const struct lr_frame *f);
 

@@ -30,13 +30,13 @@ static const struct rule rules[] = {
 	[LR_T_GOAWAY] = {"GOAWAY", SERVER, LR_F_END, false, false, 0, LR_MAX_CONTROL},
 };
 
-static int __attribute__((format(printf, 2, 3))) broken(struct lr_engine *e, const char *format,
+static int __attribute__((format(printf, 2, 3))) bad_frame(struct lr_engine *e, const char *format,
 	...)
 {
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(e->broken, sizeof e->broken, format, args);
+	vsnprintf(e->frame_error, sizeof e->frame_error, format, args);
 	va_end(args);
 	return LR_PROTOCOL;
 }
@@ -51,10 +51,10 @@ static int check_block(struct lr_engine *e, const struct rule *rule, const struc
 	if (f->h.type == LR_T_OPEN && lr_read32(f->payload) == 0)
 		limit += 4 + LR_MAX_NAME; /* the method's name is in the block */
 	if (block > f->h.length - rule->least)
-		return broken(e, "a %s frame of %u bytes with a block of %u", rule->name,
+		return bad_frame(e, "a %s frame of %u bytes with a block of %u", rule->name,
 			f->h.length, block);
 	if (block > limit)
-		return broken(e, "a block of %u bytes in a %s frame, and %u is the limit", block,
+		return bad_frame(e, "a block of %u bytes in a %s frame, and %u is the limit", block,
 			rule->name, limit);
 	*fixed = rule->least + block;
 	return 0;
@@ -69,15 +69,15 @@ static int check_message(struct lr_engine *e, const struct rule *rule, const str
 		return r;
 	rest = f->h.length - fixed;
 	if ((flags & PARTS) == PARTS)
-		return broken(e, "a %s frame with a message and a large one", rule->name);
+		return bad_frame(e, "a %s frame with a message and a large one", rule->name);
 	if ((flags & LR_F_BIG) && rest != 8)
-		return broken(e, "a large message whose size takes %u bytes", rest);
+		return bad_frame(e, "a large message whose size takes %u bytes", rest);
 	if (!(flags & PARTS) && rest)
-		return broken(e, "a %s frame with %u bytes too many", rule->name, rest);
+		return bad_frame(e, "a %s frame with %u bytes too many", rule->name, rest);
 	if (f->h.type == LR_T_MESSAGE && !flags)
-		return broken(e, "a MESSAGE frame without a message and without END");
+		return bad_frame(e, "a MESSAGE frame without a message and without END");
 	if (f->h.type == LR_T_OPEN && (flags & PARTS) && !(flags & LR_F_END))
-		return broken(e, "an OPEN frame with a message that is not the only one");
+		return bad_frame(e, "an OPEN frame with a message that is not the only one");
 	return 0;
 }
 
@@ -87,22 +87,22 @@ int lr_check_frame(struct lr_engine *e, const struct lr_conn *conn, const struct
 	int peer = e->role == LR_CLIENT ? SERVER : CLIENT;
 
 	if (!rule || !rule->name)
-		return broken(e, f->h.type == LR_T_HELLO ? "a second HELLO frame"
+		return bad_frame(e, f->h.type == LR_T_HELLO ? "a second HELLO frame"
 							 : "a frame of unknown type %u", f->h.type);
 	if (!(rule->from & peer))
-		return broken(e, "a %s frame, which only a %s sends", rule->name,
+		return bad_frame(e, "a %s frame, which only a %s sends", rule->name,
 			peer == SERVER ? "client" : "server");
 	if (f->h.flags & ~rule->flags)
-		return broken(e, "a %s frame with unknown flags 0x%x", rule->name,
+		return bad_frame(e, "a %s frame with unknown flags 0x%x", rule->name,
 			f->h.flags & ~rule->flags);
 	if (f->h.length < rule->least || f->h.length > rule->most)
-		return broken(e, "a %s frame of %u bytes", rule->name, f->h.length);
+		return bad_frame(e, "a %s frame of %u bytes", rule->name, f->h.length);
 	if (!rule->of_call && f->h.call)
-		return broken(e, "a %s frame of a call", rule->name);
+		return bad_frame(e, "a %s frame of a call", rule->name);
 	if (f->h.type == LR_T_GOAWAY && (f->h.flags & LR_F_END) && f->h.length != 8)
-		return broken(e, "a last GOAWAY frame of %u bytes", f->h.length);
+		return bad_frame(e, "a last GOAWAY frame of %u bytes", f->h.length);
 	if (conn->last_goaway_came)
-		return broken(e, "a %s frame after the last GOAWAY", rule->name);
+		return bad_frame(e, "a %s frame after the last GOAWAY", rule->name);
 	return rule->has_message ? check_message(e, rule, f) : 0;
 }
 
@@ -115,7 +115,7 @@ int lr_check_window(struct lr_engine *e, struct lr_call *call, const struct lr_f
 	uint64_t charge = (f->h.flags & LR_F_BIG ? lr_read64(f->payload) : f->h.length) + LR_OVERHEAD;
 
 	if (call->ungranted && call->ungranted + charge > e->window)
-		return broken(e, "messages beyond the window of %llu bytes",
+		return bad_frame(e, "messages beyond the window of %llu bytes",
 			(unsigned long long)e->window);
 	call->ungranted += charge;
 	return 0;

@@ -289,7 +289,7 @@ int lr_engine_alive(struct lr_engine *e)
 	if (!e->nconns || !e->conns[0] || e->conns[0]->dead || e->closed)
 		r = LR_CLOSED;
 	else
-		r = e->going ? 0 : 1;
+		r = e->goaway_came ? 0 : 1;
 	lr_leave(e);
 	return r;
 }

@@ -161,7 +161,7 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 		if (!lr_item_hold(call->conn, big))
 			return LR_NOMEM;
 	}
-	if (size >= LR_OUTSIDE)
+	if (size >= LR_UNLOCKED_COPY)
 		return copy_outside(e, call, f->payload, size);
 	memcpy(big->mem + big->got, f->payload, size);
 	big->got += size;

@@ -9,7 +9,7 @@
  * once answers late once, and does not count as slow.
  */
 #define SPIN (150 * LR_US)
-#define LATELY (8 * LR_MS) /* two ticks of the coarse clock */
+#define RECENT (8 * LR_MS) /* two ticks of the coarse clock */
 #define SPIN_MISSES 4      /* in a row: then spin only every eighth time */
 #define LONG_YIELD (500 * LR_US) /* another thread has run, too; usually some milliseconds */
 #define SHORTEST_PAUSE 1024     /* calls without a yield after a long one, which takes as long as */
@@ -46,7 +46,7 @@ int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w)
 		uint16_t peer = atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed);
 		int64_t spin = conn->link->spin < 0 ? SPIN : conn->link->spin;
 
-		if (peer && peer != cpu && now - conn->last_frame_at < LATELY && spin > budget)
+		if (peer && peer != cpu && now - conn->last_frame_at < RECENT && spin > budget)
 			budget = spin;
 	}
 	if (budget && e->spin_misses >= SPIN_MISSES && (e->spin_misses++ & 7))
@@ -67,7 +67,7 @@ static bool shares_cpu_with_peer(const struct lr_engine *e)
 		const struct lr_conn *conn = e->polled[i];
 		const struct lr_link_ops *ops = conn->link->ops;
 
-		if (conn->link->spin && now - conn->last_frame_at < LATELY &&
+		if (conn->link->spin && now - conn->last_frame_at < RECENT &&
 		    atomic_load_explicit(&conn->link->peer_cpu, memory_order_relaxed) == cpu &&
 		    !(ops->may_wait && ops->may_wait(conn->link)))
 			return true;

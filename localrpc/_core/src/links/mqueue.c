@@ -142,18 +142,18 @@ static void queue_interrupt(struct lr_byte_channel *ch)
 static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, int count)
 {
 	struct queues *q = (struct queues *)ch;
-	struct lr_left left = lr_left_of(iov, count);
+	struct lr_iov_rest left = lr_iov_rest_of(iov, count);
 	size_t done = 0;
 
 	if (q->hung_up)
 		return LR_CLOSED;
 	while (left.count) {
-		size_t size = lr_left_copy(&left, q->scratch, q->size);
+		size_t size = lr_iov_rest_copy(&left, q->scratch, q->size);
 
 		if (put(ch->room_fd, q->scratch, size, 0) < 0)
 			return done || errno == EAGAIN ? (ssize_t)done : LR_CLOSED;
 		done += size;
-		lr_left_pass(&left, size);
+		lr_iov_rest_skip(&left, size);
 	}
 	return (ssize_t)done;
 }

@@ -246,7 +246,7 @@ static ssize_t spool_write(struct lr_byte_channel *ch, const struct iovec *iov, 
 	struct lr_spool *s = (struct lr_spool *)ch;
 	bool batches = s->flags & LR_SPOOL_OUR_BATCHES;
 	size_t most = batches ? LR_SPOOL_BATCH : LR_SPOOL_SEGMENT;
-	struct lr_left left = lr_left_of(iov, count);
+	struct lr_iov_rest left = lr_iov_rest_of(iov, count);
 	size_t done = 0;
 	struct iovec part[LR_MAX_IOV + 1];
 
@@ -258,7 +258,7 @@ static ssize_t spool_write(struct lr_byte_channel *ch, const struct iovec *iov, 
 
 		if ((r = open_out(s)) <= 0)
 			return done ? (ssize_t)done : r;
-		n = writev(s->out_fd, part, lr_left_cut(&left, part, most - s->out_at));
+		n = writev(s->out_fd, part, lr_iov_rest_cut(&left, part, most - s->out_at));
 		if (n < 0) {
 			if (errno == EINTR)
 				continue;
@@ -267,7 +267,7 @@ static ssize_t spool_write(struct lr_byte_channel *ch, const struct iovec *iov, 
 		}
 		s->out_at += (uint64_t)n;
 		done += (size_t)n;
-		lr_left_pass(&left, (size_t)n);
+		lr_iov_rest_skip(&left, (size_t)n);
 		if (batches && (left.count == 0 || s->out_at == most) && publish(s) < 0)
 			return LR_CLOSED;
 	}

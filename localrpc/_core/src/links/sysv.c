@@ -201,13 +201,13 @@ static bool queue_arm(struct lr_byte_channel *ch)
 static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, int count)
 {
 	struct queues *q = (struct queues *)ch;
-	struct lr_left left = lr_left_of(iov, count);
+	struct lr_iov_rest left = lr_iov_rest_of(iov, count);
 	size_t done = 0;
 
 	if (q->hung_up)
 		return LR_CLOSED;
 	while (left.count && atomic_load(&q->sender.state) != BUSY) {
-		size_t size = lr_left_copy(&left, q->out->data, q->size);
+		size_t size = lr_iov_rest_copy(&left, q->out->data, q->size);
 		long r;
 
 		q->out->type = TYPE;
@@ -222,7 +222,7 @@ static ssize_t queue_write(struct lr_byte_channel *ch, const struct iovec *iov, 
 			return done || errno == EAGAIN ? (ssize_t)done : LR_CLOSED;
 		}
 		done += size;
-		lr_left_pass(&left, size);
+		lr_iov_rest_skip(&left, size);
 	}
 	return (ssize_t)done;
 }

@@ -49,7 +49,7 @@ static int flush_rest(struct lr_writer *w)
 static bool keep(struct lr_writer *w, const struct iovec *iov, int count, size_t skip, size_t total)
 {
 	size_t size = w->rest_len + total - skip;
-	struct lr_left left = lr_left_of(iov, count);
+	struct lr_iov_rest left = lr_iov_rest_of(iov, count);
 
 	if (w->rest_at + size > w->rest_size) {
 		/* More than one frame only if more are to be gathered. */
@@ -64,8 +64,8 @@ static bool keep(struct lr_writer *w, const struct iovec *iov, int count, size_t
 		w->rest_at = 0;
 		w->rest_size = room;
 	}
-	lr_left_pass(&left, skip);
-	w->rest_len += lr_left_copy(&left, w->rest + w->rest_at + w->rest_len, total - skip);
+	lr_iov_rest_skip(&left, skip);
+	w->rest_len += lr_iov_rest_copy(&left, w->rest + w->rest_at + w->rest_len, total - skip);
 	w->full = w->link->unfinished = true;
 	return true;
 }

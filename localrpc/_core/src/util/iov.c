@@ -17,21 +17,21 @@ size_t lr_in_one_piece(const struct iovec *iov, int count, uint8_t *to)
 }
 
 /* Skip parts of which nothing is left. */
-static void skip_done_parts(struct lr_left *left)
+static void skip_done_parts(struct lr_iov_rest *left)
 {
 	for (; left->count && left->at >= left->iov->iov_len; left->count--)
 		left->at -= left->iov++->iov_len;
 }
 
-struct lr_left lr_left_of(const struct iovec *iov, int count)
+struct lr_iov_rest lr_iov_rest_of(const struct iovec *iov, int count)
 {
-	struct lr_left left = {.iov = iov, .count = count};
+	struct lr_iov_rest left = {.iov = iov, .count = count};
 
 	skip_done_parts(&left);
 	return left;
 }
 
-int lr_left_cut(const struct lr_left *left, struct iovec *out, size_t most)
+int lr_iov_rest_cut(const struct lr_iov_rest *left, struct iovec *out, size_t most)
 {
 	size_t skip = left->at;
 	int n = 0;
@@ -48,7 +48,7 @@ int lr_left_cut(const struct lr_left *left, struct iovec *out, size_t most)
 	return n;
 }
 
-size_t lr_left_copy(const struct lr_left *left, uint8_t *to, size_t most)
+size_t lr_iov_rest_copy(const struct lr_iov_rest *left, uint8_t *to, size_t most)
 {
 	size_t skip = left->at, done = 0;
 
@@ -64,7 +64,7 @@ size_t lr_left_copy(const struct lr_left *left, uint8_t *to, size_t most)
 	return done;
 }
 
-void lr_left_pass(struct lr_left *left, size_t size)
+void lr_iov_rest_skip(struct lr_iov_rest *left, size_t size)
 {
 	left->at += size;
 	skip_done_parts(left);

@@ -102,7 +102,7 @@ int lr_wait_events(int epoll, struct epoll_event *events, int most, int64_t dead
 /* ---- iov.c ---- */
 
 /* The rest of an iovec of which a part is done; a count of 0 means nothing. */
-struct lr_left {
+struct lr_iov_rest {
 	const struct iovec *iov;
 	int count;
 	size_t at; /* bytes of the first part that are done */
@@ -111,11 +111,11 @@ struct lr_left {
 #define LR_SMALL 512
 /* Copy the parts into one piece, if they are at most LR_SMALL bytes: the size, or 0. */
 size_t lr_in_one_piece(const struct iovec *iov, int count, uint8_t *to);
-struct lr_left lr_left_of(const struct iovec *iov, int count);
+struct lr_iov_rest lr_iov_rest_of(const struct iovec *iov, int count);
 /* At most `most` bytes of the rest: the number of parts, or of bytes copied. */
-int lr_left_cut(const struct lr_left *left, struct iovec *out, size_t most);
-size_t lr_left_copy(const struct lr_left *left, uint8_t *to, size_t most);
+int lr_iov_rest_cut(const struct lr_iov_rest *left, struct iovec *out, size_t most);
+size_t lr_iov_rest_copy(const struct lr_iov_rest *left, uint8_t *to, size_t most);
 /* `size` more bytes are done, or are not wanted. */
-void lr_left_pass(struct lr_left *left, size_t size);
+void lr_iov_rest_skip(struct lr_iov_rest *left, size_t size);
 
 #endif
