@@ -22,10 +22,10 @@ enum { EVENT_ROOM, EVENT_BELL, EVENT_SOCKET, EVENT_PIDFD, EVENT_KICK, EVENT_ALAR
 /* Where the leader sleeps, which decides how a kick wakes it. */
 enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 
-#define LR_POLLED 64
+#define LR_POLLED 64 /* connections that the leader reads without epoll */
 #define LR_BURST 256 /* frames of one connection, then the next has its turn */
 #define LR_BURST_BYTES (256u << 10) /* or this many bytes */
-#define LR_WAKES 32
+#define LR_WAKES 32 /* threads to wake after unlocking the mutex */
 #define LR_USELESS_WAKES 8 /* this many in a row, and the service thread waits longer */
 #define LR_EVENTS 32 /* taken from epoll at once */
 #define LR_MAX_TIMEOUT (300000000000 * LR_MS) /* ten years: a longer timeout counts as none */
@@ -86,7 +86,7 @@ enum lr_event {
 enum {
 	CALL_UNARY = 1 << 0,      /* lr_unary waits: the answer goes straight into its io */
 	CALL_WATCHED = 1 << 1,
-	CALL_REPORTED = 1 << 2,       /* K_ENDED was given, or is queued */
+	CALL_REPORTED = 1 << 2,  /* K_ENDED was given, or is queued */
 	CALL_CREDIT_WANTED = 1 << 3,
 	CALL_ASKED_CREDIT = 1 << 4,
 	CALL_UNSEEN = 1 << 5,
@@ -163,19 +163,19 @@ struct lr_conn {
 	char reason[160];
 	bool faulty; /* `reason` is a failure of this system, not the peer's end */
 	uint64_t peer_window;
-	int64_t last_frame_at;      /* coarse time of the last frame */
+	int64_t last_frame_at; /* coarse time of the last frame */
 	uint32_t idle_sleeps;
 	/* Bytes of memory kept for this connection: lr_cost(). */
 	uint64_t queued;    /* items that its calls have not taken */
 	uint64_t named;     /* names of its methods */
 	uint64_t opens;     /* OPEN frames, sent or received */
 	uint64_t begun;     /* how many of these the server has accepted */
-	bool last_goaway_came;     /* a client's: `begun` is from the server's last GOAWAY */
+	bool last_goaway_came; /* a client's: `begun` is from the server's last GOAWAY */
 	struct lr_out *out, **out_last;
-	uint64_t posted;       /* of the list `out` */
+	uint64_t posted; /* of the list `out` */
 	struct lr_call *held, **held_last; /* queued calls while throttled: no worker takes them */
 	uint32_t nheld;
-	_Atomic bool throttled;   /* it does not read its answers: we do not read its frames */
+	_Atomic bool throttled; /* it does not read its answers: we do not read its frames */
 	uint32_t room_waiters, room_need;
 	bool room_armed;
 	struct lr_call **by_slot; /* server: the peer's slot -> call */
@@ -236,14 +236,14 @@ struct lr_engine {
 	uint32_t nready;
 	uint32_t turn, ready_turns; /* next to be read: polled[turn], then this many ready ones */
 	uint32_t oldest_polled; /* polled[oldest_polled] is the next candidate for removal */
-	uint32_t frames_since_epoll;           /* frames read since the leader checked epoll */
+	uint32_t frames_since_epoll; /* frames read since the leader checked epoll */
 	uint32_t conn_generation;
 	struct lr_conn *dead_conns; /* dead, and the table still has its reference */
 	bool no_more_waits; /* no thread will start to sleep any more */
 
 	char reason[160]; /* of the connection that died last, or could not be added */
 	char frame_error[120]; /* what is wrong with a frame: frames.c */
-	bool faulty;      /* that was a failure of its link, not the peer's end */
+	bool faulty; /* that was a failure of its link, not the peer's end */
 
 	struct lr_waiter *leader, *first, *last;
 	uint32_t workers; /* inside lr_next, leading or parked */
