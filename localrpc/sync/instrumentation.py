@@ -6,7 +6,7 @@ They are applied when a channel or server is created, and cost nothing per call.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from localrpc._later import Later
 
@@ -18,9 +18,14 @@ else:
 from localrpc import _locks
 
 
-class _Instrument(NamedTuple):
-    channel: Callable[[grpc.Channel], grpc.Channel] | None
-    server: Callable[[], grpc.ServerInterceptor] | None
+class _Instrument:
+    def __init__(
+        self,
+        channel: Callable[[grpc.Channel], grpc.Channel] | None,
+        server: Callable[[], grpc.ServerInterceptor] | None,
+    ) -> None:
+        self.channel = channel
+        self.server = server
 
 
 _lock = _locks.Lock()

@@ -5,13 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import socket
 import struct
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from localrpc.options import Options
 from localrpc.transports.base import PeerCredentials
 from localrpc.transports.sockdiag import inode_of_other_end
+
+if TYPE_CHECKING:
+    import socket
+else:
+    # A client needs only the part in C: importing the rest takes as long as a first call.
+    import _socket as socket
 
 _UCRED = struct.Struct("3i")
 # linux/socket.h, since 6.5 and 4.13; Python has no names for them.

@@ -8,14 +8,20 @@ import errno
 import fcntl
 import os
 import select
-import socket
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from localrpc._core import links
 from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.errors import GreetingError
 from localrpc.transports.targets import SPIN
+
+if TYPE_CHECKING:
+    import socket
+else:
+    # A client needs only the part in C: importing the rest takes as long as a first call.
+    import _socket as socket
 
 MAX_FDS = 3
 _FDS_SPACE = socket.CMSG_SPACE((MAX_FDS + 1) * array.array("i").itemsize)

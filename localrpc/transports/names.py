@@ -10,14 +10,19 @@ import contextlib
 import errno
 import fcntl
 import os
-import socket
 import stat
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from localrpc._later import Later
 from localrpc.errors import AddressInUse, ListenError
 from localrpc.transports.targets import SUN_PATH_MAX
+
+if TYPE_CHECKING:
+    import socket
+else:
+    socket = Later("socket")
 
 _LOCK_PATIENCE = 10.0
 """Seconds."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 from functools import partial
 from typing import Any
 
@@ -14,7 +13,7 @@ from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
-from localrpc.transports import limits, memory, names
+from localrpc.transports import memory, names
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import (
     EVERYBODY,
@@ -67,6 +66,8 @@ WAKEUP = choice(
 
 
 def _signo(text: str) -> int:
+    import signal
+
     if text in ("SIGURG", "SIGUSR1", "SIGUSR2"):
         return int(signal.Signals[text])
     count = signal.SIGRTMAX - signal.SIGRTMIN
@@ -78,7 +79,7 @@ def _signo(text: str) -> int:
 
 SIGNO = TargetOption(
     "signo",
-    int(signal.SIGURG),
+    0,
     _signo,
     values="`SIGURG`, `SIGUSR1`, `SIGUSR2`, `SIGRTMIN+n`",
     text="with `?wakeup=signal` the signal for this side; the other side may choose another. It is"
@@ -322,6 +323,8 @@ def _try_memory() -> None:
 
 
 def _limits() -> dict[str, int]:
+    from localrpc.transports import limits
+
     return {
         "ring bytes, least": RING_MIN,
         "ring bytes, default": RING.default,
@@ -369,6 +372,8 @@ class ShmTransport(Transport):
                 "signo= chooses the signal of ?wakeup=signal, which the target does not say; add"
                 " wakeup=signal or leave signo= out"
             )
+        if wakeup == "signal":
+            options.setdefault(SIGNO.key, _signo("SIGURG"))
         if wakeup == "spin":
             if SPIN.key in options:
                 raise ValueError(

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from localrpc._later import Later
+
+if TYPE_CHECKING:
+    import socket
+else:
+    socket = Later("socket")
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import select
-import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from localrpc import _log
 from localrpc.address import Address
@@ -26,6 +26,12 @@ from localrpc.transports.handshake_client import ClientSide, Memory
 from localrpc.transports.handshake_server import ServerGreeting, ServerSide, Welcome, stay
 from localrpc.transports.media import SocketMedium
 from localrpc.wire.codec import Hello
+
+if TYPE_CHECKING:
+    import socket
+else:
+    # A client needs only the part in C: importing the rest takes as long as a first call.
+    import _socket as socket
 
 _logger = _log.logger("transports")
 

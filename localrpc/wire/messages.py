@@ -7,12 +7,12 @@ program may compile the same file for itself. A test compares the descriptor wit
 
 from __future__ import annotations
 
-import base64
+from binascii import a2b_base64
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
-DESCRIPTOR = base64.b64decode(
+DESCRIPTOR = a2b_base64(
     "ChZsb2NhbHJwYy92MS93aXJlLnByb3RvEgtsb2NhbHJwYy52MSLVAgoFSGVsbG8SHwoLdmVyc2lvbl9taW4YASAB"
     "KA1SCnZlcnNpb25NaW4SHwoLdmVyc2lvbl9tYXgYAiABKA1SCnZlcnNpb25NYXgSFgoGd2luZG93GAMgASgEUgZ3"
     "aW5kb3cSGwoJcmluZ19zaXplGAQgASgEUghyaW5nU2l6ZRIUCgVhZ2VudBgFIAEoCVIFYWdlbnQSGAoHcmVmdXNh"
