@@ -164,7 +164,7 @@ static void status_behind_a_message(void)
 }
 
 /* No thread is inside that could finish the message: only a RESET can end the call. */
-static void status_of_a_message_that_nobody_finishes(void)
+static void status_of_a_message_that_no_thread_finishes(void)
 {
 	pthread_t hearing;
 	uint64_t call;
@@ -431,7 +431,7 @@ static void a_thread_that_waits_to_enter(void)
 
 static const struct { const char *name; void (*run)(void); } cases[] = {
 	{"status-behind-a-message", status_behind_a_message},
-	{"status-of-a-message-that-nobody-finishes", status_of_a_message_that_nobody_finishes},
+	{"status-of-a-message-that-no-thread-finishes", status_of_a_message_that_no_thread_finishes},
 	{"a-thread-that-receives-is-sent-away", a_thread_that_receives_is_sent_away},
 	{"an-answer-before-the-end", an_answer_before_the_end},
 	{"two-answers-before-the-end", two_answers_before_the_end},

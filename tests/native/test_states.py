@@ -79,7 +79,7 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "case",
     [
         "status-behind-a-message",
-        "status-of-a-message-that-nobody-finishes",
+        "status-of-a-message-that-no-thread-finishes",
         "a-thread-that-receives-is-sent-away",
         "an-answer-before-the-end",
         "two-answers-before-the-end",
