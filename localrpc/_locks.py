@@ -1,7 +1,7 @@
-"""Locks that a forked child finds free, whichever thread of its parent held them.
+"""Locks that are free in a forked child, whichever thread of the parent held them.
 
-Only the thread that forks exists in the child. A lock that another thread held at that moment is
-held for ever there, so every lock of this package that outlives a call is made here.
+Only the thread that forks exists in the child. A lock that another thread held at that moment
+would stay locked there, so every lock of this package that outlives a call is made here.
 """
 
 from __future__ import annotations

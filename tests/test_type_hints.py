@@ -43,7 +43,7 @@ def _functions(owner: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _functions(found, f"{path}.{name}")
 
 
-@pytest.mark.parametrize("module", _modules())
+@pytest.mark.parametrize("module", list(_modules()))
 def test_all_that_is_public_has_type_hints(module: str) -> None:
     try:
         owner = importlib.import_module(module)

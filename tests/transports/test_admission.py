@@ -71,7 +71,11 @@ def test_a_client_leaves_once_when_its_connection_is_closed(tmp_path: Path) -> N
     listener.close()
 
 
-@pytest.mark.parametrize("said", [b"", b"not a HELLO, by any means", HELLO[:-1]])
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"not a HELLO, by any means", HELLO[:-1]],
+    ids=["nothing", "something else", "a part of a HELLO"],  # which has this process's number
+)
 def test_a_client_that_is_turned_away_has_left(said: bytes, tmp_path: Path) -> None:
     gate = Gate()
     listener = listen(gate, tmp_path)
