@@ -18,6 +18,8 @@ import sys
 from abc import ABCMeta
 from typing import Any
 
+from localrpc._later import load
+
 _stand_ins: list[type[_StandIn]] = []
 
 
@@ -61,9 +63,7 @@ def base(name: str) -> Any:
 
 
 def _imported(name: str) -> Any:
-    import grpc  # waits for another thread that is at it
-
-    return getattr(grpc, name)
+    return getattr(load("grpc"), name)  # waits for another thread that is at it
 
 
 def _register() -> None:

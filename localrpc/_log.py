@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from localrpc import _locks
-from localrpc._later import Later
+from localrpc._later import Later, load
 
 if TYPE_CHECKING:
     import logging
@@ -32,8 +32,7 @@ class _Logger:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        import logging
-
+        logging: Any = load("logging")
         logging.addLevelName(TRACE, "TRACE")
         # No NullHandler: in a program that has not set up logging, warnings go to stderr.
         return getattr(logging.getLogger(self._name), name)

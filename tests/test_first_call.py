@@ -313,3 +313,26 @@ import grpc
 print(issubclass(type(made[0]), grpc.Channel), isinstance(made[0], grpc.Channel))
 """
     assert outcome(script) == "True True"
+
+
+STARVED = (
+    HEAD
+    + """
+import resource
+channel = localrpc.insecure_channel(sys.argv[1])
+free = os.dup(0)
+os.close(free)
+resource.setrlimit(resource.RLIMIT_NOFILE, (free, 4096))
+try:
+    call(channel)
+except Exception as error:
+    print(json.dumps([type(error).__name__, error.code().name, error.details()]))
+"""
+)
+
+
+def test_a_call_fails_with_its_status_where_no_descriptor_is_left(one_target: str) -> None:
+    """The error imports grpc, for which files have to be opened."""
+    name, code, details = json.loads(outcome(STARVED, one_target))
+    assert (name, code) == ("_InactiveRpcError", "UNAVAILABLE")
+    assert "Too many open files" in details

@@ -103,7 +103,7 @@ def test_all_of_the_scenarios_are_those_that_are_known_each_once() -> None:
 def test_the_plan_is_described_in_one_line() -> None:
     plan = Plan(("shm", "grpcio"), (UNARY,), rounds=5, seconds=1.0, budget=570.0)
     assert describe(plan) == (
-        "2 peers, 1 scenario, 5 rounds of slices of 1000 ms: about 0:13, 9:30 at the most"
+        "2 peers, 1 scenario, 5 rounds of slices of 1000 ms: about 0:13, at most 9:30"
     )
 
 
