@@ -93,11 +93,12 @@ def test_seconds_that_are_asked_for_are_kept_however_long_they_take() -> None:
 def test_all_of_the_scenarios_are_those_that_are_known_each_once() -> None:
     every = SWEEPS["all"]
     assert set(SEVERAL) <= set(every)
-    assert every == distinct([*every, *KNOWN.values()])
+    # Whole programs would take too long for the time that a run may take.
+    assert distinct([*every, *KNOWN.values()]) == (*every, KNOWN["start"])
     # They are the same calls, and would be two points at one place of a plot.
     assert KNOWN["unary-64b"] not in every
     assert KNOWN["threads-8"] not in every
-    assert len(every) == len(KNOWN) - 2
+    assert len(every) == len(KNOWN) - 3
 
 
 def test_the_plan_is_described_in_one_line() -> None:
