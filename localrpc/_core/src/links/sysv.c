@@ -42,7 +42,7 @@ struct helper {
 };
 
 struct queues {
-	struct lr_byte_channel channel; /* bell_fd: an eventfd of ours, rung by the helpers */
+	struct lr_byte_channel channel; /* bell_fd: our own eventfd, which the helpers ring */
 	int rx, tx;
 	size_t size; /* of the largest message we send */
 	struct helper receiver, sender;
