@@ -133,7 +133,7 @@ static const char *of_connection(struct wire *w, const struct lr_header *h,
 		w->name_bytes > LR_MAX_NAME_BYTES)
 		return "a method out of bounds";
 	if (w->methods[number / 8] & 1u << number % 8)
-		return "a method number said twice";
+		return "a method number that is already defined";
 	w->methods[number / 8] |= (uint8_t)(1u << number % 8);
 	return NULL;
 }
@@ -165,7 +165,7 @@ const char *wire_check(struct wire *w, const struct lr_header *h, const uint8_t 
 		return streamed(w, call, h, payload);
 	case LR_T_DATA:
 		if (h->length > call->big_left)
-			return "more DATA than was said";
+			return "more DATA than the message's size";
 		call->big_left -= h->length;
 		call->ended = call->last && !call->big_left;
 		return NULL;

@@ -177,14 +177,14 @@ def _offer(kind: str, size: int, mode: int) -> tuple[list[memory.Segment], str]:
 
 def test_memory_of_another_size_is_refused(kind: str) -> None:
     segments, refusal = _offer(kind, RING * 2, 0o600)
-    assert "another size" in refusal
+    assert "announced size" in refusal
     for one in segments:
         one.close()
 
 
 def test_memory_that_others_may_open_is_refused() -> None:
     segments, refusal = _offer("posix", RING, 0o644)
-    assert "not this user's alone" in refusal
+    assert "other users have access" in refusal
     for one in segments:
         one.close()
 

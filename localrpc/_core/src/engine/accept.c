@@ -37,7 +37,7 @@ int lr_on_method(struct lr_engine *e, struct lr_conn *conn, const struct lr_fram
 	}
 	name = &conn->names[number];
 	if (name->text) {
-		*why = "a method number said twice";
+		*why = "a method number that is already defined";
 		return LR_PROTOCOL;
 	}
 	name->text = malloc(len + 1);
@@ -204,7 +204,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	struct lr_waiter *w = e->leader;
 	struct lr_call *call;
 	uint32_t number = lr_read32(f->payload), head = lr_read32(f->payload + 4);
-	uint32_t from = 16, at = 16 + head; /* where the metadata begin and end */
+	uint32_t from = 16, at = 16 + head; /* where the metadata begins and ends */
 	int64_t timeout = (int64_t)lr_read64(f->payload + 8);
 	char text[160];
 	int r;
@@ -218,7 +218,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		from += 4 + len;
 		head -= 4 + len;
 	} else if (number >= conn->names_size || !conn->names[number].text) {
-		*why = "an OPEN frame with a method number that was never said";
+		*why = "an OPEN frame with a method number that is not defined";
 		return LR_PROTOCOL;
 	}
 	call = lr_call_new(e, conn);
@@ -243,7 +243,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		reject_call(e, conn, call, 0, 8, text);
 		return 0;
 	}
-	/* From now on, and not from when a worker takes it. */
+	/* The timeout counts from now on, not from when a worker takes the call. */
 	if (timeout >= 0 && timeout < LR_MAX_TIMEOUT / LR_US)
 		call->deadline = lr_now() + timeout * LR_US;
 	call->open_flags = f->h.flags & (LR_F_MESSAGE | LR_F_END | LR_F_BIG);

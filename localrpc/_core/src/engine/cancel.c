@@ -37,7 +37,7 @@ bool lr_call_cancel(struct lr_engine *e, struct lr_call *call, uint32_t code, co
 
 int lr_call_post(struct lr_call *call, int type, int flags, const struct iovec *iov, int count)
 {
-	static const char text[] = "the peer has no memory for what it has to say";
+	static const char text[] = "the peer ran out of memory for a frame of this call";
 	int r = lr_conn_post(call->conn, type, flags, call->wire, iov, count);
 
 	if (r == LR_NOMEM)

@@ -141,7 +141,7 @@ int lr_open(struct lr_engine *e, struct lr_io *io, uint32_t method, const char *
 		if (r == LR_TIMEOUT) {
 			give_up(e, call);
 		} else if (r != LR_AGAIN && r != LR_GONE) {
-			r = 0; /* lr_recv says how the call ended */
+			r = 0; /* lr_recv returns how the call ended */
 		}
 	}
 	lr_leave(e);
@@ -180,7 +180,7 @@ static int64_t wait_unary(struct lr_engine *e, struct lr_io *io, struct lr_call 
 
 	if (r == LR_AGAIN || r == LR_TIMEOUT || r == LR_GONE)
 		return finish_unary(e, io, call, r);
-	/* Otherwise the call ended while we sent, and the answer says how. */
+	/* Otherwise the call ended while we sent, and the answer tells how. */
 	return finish_unary(e, io, call, lr_wait_item(e, call, io, deadline));
 }
 

@@ -81,7 +81,7 @@ static void flush_posted(struct lr_conn *conn)
 	}
 }
 
-/* A server that stops may wait for this only. */
+/* A stopping server may wait only for this. */
 static void report_if_sent(struct lr_conn *conn)
 {
 	if (conn->engine->draining && !lr_conn_unsent(conn))

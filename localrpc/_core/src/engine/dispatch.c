@@ -172,7 +172,7 @@ static int on_goaway(struct lr_engine *e, struct lr_conn *conn, const struct lr_
 /* The call ends; the others of its connection go on. */
 static void no_memory_for(struct lr_engine *e, struct lr_call *call)
 {
-	static const char text[] = "this process has no memory for a message of the call's";
+	static const char text[] = "this process has no memory for a message of the call";
 	uint32_t code = 8;
 	struct iovec iov[2] = {{&code, sizeof code}, {(void *)(uintptr_t)text, sizeof text - 1}};
 	char limit[160];

@@ -17,7 +17,7 @@ bool lr_call_unhold(struct lr_engine *e, struct lr_call *call)
 
 /*
  * Is it certain that no handler has seen the call? A server that stops in order says how many
- * calls it took up; for one that was killed, the link knows what it has not read.
+ * calls it took up; for one that was killed, the link knows what was not read.
  */
 bool lr_call_unseen(const struct lr_call *call)
 {

@@ -29,7 +29,7 @@ enum { AWAKE, ON_EPOLL, ON_FUTEXES, IN_LINK };
 #define LR_USELESS_WAKES 8 /* this many in a row, and the service thread waits longer */
 #define LR_EVENTS 32 /* taken from epoll at once */
 #define LR_MAX_TIMEOUT (300000000000 * LR_MS) /* ten years: a longer timeout counts as none */
-/* bytes of answers left unread: then the peer is throttled */
+/* a peer that leaves this many bytes of answers unread is throttled */
 #define LR_MAX_POSTED (1u << 20)
 #define LR_UNLOCKED_COPY 16384 /* bytes from which a copy is made without the mutex */
 
@@ -229,7 +229,7 @@ struct lr_engine {
 
 	struct lr_conn **conns;
 	uint32_t nconns;
-	struct lr_conn *unreported; /* dead, and lr_service has not said so yet */
+	struct lr_conn *unreported; /* dead, and not yet reported by lr_service */
 	struct lr_conn *polled[LR_POLLED];
 	uint32_t npolled;
 	struct lr_conn *ready, **ready_last;

@@ -69,11 +69,11 @@ static int check_message(struct lr_engine *e, const struct rule *rule, const str
 		return r;
 	rest = f->h.length - fixed;
 	if ((flags & PARTS) == PARTS)
-		return bad_frame(e, "a %s frame with a message and a large one", rule->name);
+		return bad_frame(e, "a %s frame with both a message and a large message", rule->name);
 	if ((flags & LR_F_BIG) && rest != 8)
 		return bad_frame(e, "a large message whose size takes %u bytes", rest);
 	if (!(flags & PARTS) && rest)
-		return bad_frame(e, "a %s frame with %u bytes too many", rule->name, rest);
+		return bad_frame(e, "a %s frame with %u excess bytes", rule->name, rest);
 	if (f->h.type == LR_T_MESSAGE && !flags)
 		return bad_frame(e, "a MESSAGE frame without a message and without END");
 	if (f->h.type == LR_T_OPEN && (flags & PARTS) && !(flags & LR_F_END))

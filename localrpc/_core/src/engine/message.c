@@ -143,7 +143,7 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 
 	if (call->skip) {
 		if (size > call->skip) {
-			*why = "more DATA than was said";
+			*why = "more DATA than the message's size";
 			return LR_PROTOCOL;
 		}
 		call->skip -= size;
@@ -152,7 +152,7 @@ int lr_on_data(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	if (!big) /* its reader could not get the memory, and the call has ended on this side */
 		return 0;
 	if (size > big->size - big->got) {
-		*why = "more DATA than was said";
+		*why = "more DATA than the message's size";
 		return LR_PROTOCOL;
 	}
 	if (!big->mem) {

@@ -38,7 +38,7 @@ static int fail_post(struct lr_conn *conn, int type)
 {
 	if (type == LR_T_RESET || type == LR_T_METHOD) {
 		conn->engine->faulty = conn->faulty = true;
-		lr_conn_die(conn, LR_CLOSED, "this process has no memory for what the peer is to be told");
+		lr_conn_die(conn, LR_CLOSED, "this process has no memory for a frame to the peer");
 	}
 	return LR_NOMEM;
 }

@@ -42,7 +42,7 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 			break;
 	}
 	if (!conn->dead && r == LR_PROTOCOL)
-		lr_conn_die(conn, r, "the peer broke the protocol: a frame that cannot be");
+		lr_conn_die(conn, r, "the peer broke the protocol: an invalid frame");
 	else if (!conn->dead && (r < 0 || (r == 0 && conn->eof_seen)))
 		lr_conn_end(conn);
 	*count += (int)frames + conn->dead; /* an end counts, too: read again */

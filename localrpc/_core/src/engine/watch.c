@@ -24,7 +24,7 @@
  *			comes after the load, and the kernel, which compares under
  *			its own lock, does not let the sleeper in. An older ring only
  *			ends the sleep early.
- *	a kick		SYNC no-lost-kick, as before; and the kernel compares kicked.
+ *	a kick		SYNC no-lost-kick, as above; and the kernel compares kicked.
  *	epoll		a thread that takes an event stores check_epoll, then kicks, with
  *			the mutex; the leader, with the mutex, loads check_epoll after it
  *			stored that it sleeps on futexes. The next leader sees it, too.

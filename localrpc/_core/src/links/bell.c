@@ -76,7 +76,7 @@ const char *lr_bell_fault(int bell_fd)
 	return may_block(bell_fd) ? "its bell is without O_NONBLOCK" : NULL;
 }
 
-/* If the count is 0, its owner has emptied it, and does not hear the ring. */
+/* With a count of 0, which only its owner can cause, this does not wake the owner. */
 bool lr_bell_ring(int bell_fd)
 {
 	uint64_t one;

@@ -1,7 +1,7 @@
 /*
  * heartbeat.c - heartbeats of a spool's sides, if neither can see the other's process.
  *
- * A thread touches our record. It takes the other side for dead when that side has not touched
+ * A thread touches our record. It considers the other side dead when that side has not touched
  * its own record for some heartbeats; or at once, on the same kernel, when its lock is gone.
  */
 #include "heartbeat.h"

@@ -60,7 +60,7 @@ struct lr_link_ops {
 	 * the epoch from ring_due. NULL if the kernel wakes it (sockets): ring_due stays 0. */
 	void (*ring)(struct lr_link *link);
 	void (*rung)(struct lr_link *link, uint64_t epoch);
-	/* Would a frame of `need` payload bytes find room? Flushes what is begun. */
+	/* Is there room for a frame of `need` payload bytes? Flushes a frame that has begun. */
 	bool (*room)(struct lr_link *link, uint32_t need);
 	/* Ask to be woken when there is room. False: there is room already. */
 	bool (*arm_room)(struct lr_link *link, uint32_t need);
@@ -70,7 +70,7 @@ struct lr_link_ops {
 	bool (*unseen)(struct lr_link *link, uint64_t mark);
 	/* Let the peer see our end, although the link stays open: with the sending lock. */
 	void (*hang_up)(struct lr_link *link);
-	/* After that, once no thread reads: close what can be closed. Or NULL. */
+	/* Called after hang_up, once no thread reads: close what can be closed. Or NULL. */
 	void (*release)(struct lr_link *link);
 	void (*destroy)(struct lr_link *link);
 };

@@ -17,7 +17,7 @@ uint32_t lr_page(void)
 }
 
 /* False with errno, or with *why. Memory without seals may be resized later: processes of one
- * user are trusted not to shrink each other's. */
+ * user are trusted not to do that to each other. */
 static bool check_memory(int memory, int fd, uint64_t size, const char **why)
 {
 	const int wanted = F_SEAL_SHRINK | F_SEAL_GROW;
@@ -48,9 +48,9 @@ static bool check_memory(int memory, int fd, uint64_t size, const char **why)
 		there = (uint64_t)st.st_size;
 	}
 	if (!ours)
-		*why = "the memory is not this user's alone";
+		*why = "other users have access to the memory";
 	else if (there != lr_page() + size)
-		*why = "the memory has another size than was said";
+		*why = "the memory does not have the announced size";
 	return !*why;
 }
 

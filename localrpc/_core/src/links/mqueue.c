@@ -106,7 +106,7 @@ static ssize_t queue_read(struct lr_byte_channel *ch, uint8_t *at, size_t room, 
 	unsigned priority;
 	long got;
 
-	*emptied = false; /* only an empty queue shows that it is empty */
+	*emptied = false; /* only a read that finds nothing shows that the queue is empty */
 	do {
 		got = get(ch->bell_fd, at, room, &priority, &now_or_not);
 		if (got >= 0)

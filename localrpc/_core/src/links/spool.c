@@ -101,7 +101,7 @@ static int open_next(struct lr_spool *s)
 	if (s->in_fd < 0)
 		return errno == ENOENT ? 0 : (int)fail(s, "cannot be read", errno);
 	if (fstat(s->in_fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return (int)fail(s, "holds something that is not a file of its own", EINVAL);
+		return (int)fail(s, "holds something that is not one of its files", EINVAL);
 	return 1;
 }
 
@@ -203,7 +203,7 @@ static bool may_begin(struct lr_spool *s, uint64_t next, uint64_t most)
 	return next - s->oldest < most;
 }
 
-/* Is there a file that takes bytes, or a new one? 1, 0, LR_CLOSED. */
+/* Open the file that takes the next bytes: 1, 0 no room for a new file, LR_CLOSED. */
 static int open_out(struct lr_spool *s)
 {
 	bool batches = s->flags & LR_SPOOL_OUR_BATCHES;
@@ -324,7 +324,7 @@ static bool is_last(const struct lr_spool *s)
 	snprintf(record, sizeof record, "%s/%s", s->path, their_record(s));
 	fd = open(record, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return true; /* a server that never entered, or the end has just come */
+		return true; /* no record: a server never opened the spool, or the end has just come */
 	last = (s->flags & LR_SPOOL_NEAR) && lr_record_is_free(fd);
 	close(fd);
 	return last;

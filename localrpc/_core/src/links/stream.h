@@ -12,15 +12,15 @@
 struct lr_byte_channel;
 
 struct lr_byte_channel_ops {
-	/* Bytes read, 0 for none, LR_CLOSED; *emptied: nothing is left to read. */
+	/* Bytes read, 0 for none, LR_CLOSED; sets *emptied if nothing is left to read. */
 	ssize_t (*read)(struct lr_byte_channel *ch, uint8_t *at, size_t room, bool *emptied);
 	/* Bytes taken, 0 for none, LR_CLOSED. */
 	ssize_t (*write)(struct lr_byte_channel *ch, const struct iovec *iov, int count);
 	/* Is it worth calling write again? */
 	bool (*writable)(struct lr_byte_channel *ch);
-	/* Has the peer gone, if a write would not report it? NULL: a write does. */
+	/* Has the peer gone? NULL: a write reports it. */
 	bool (*gone)(struct lr_byte_channel *ch);
-	/* Bytes written that a peer that has gone has certainly not read, so that a write need not
+	/* Bytes written that the peer has certainly not read, if it has gone: then a write need not
 	 * check first whether it has gone. NULL: not known. */
 	uint64_t (*unread)(struct lr_byte_channel *ch);
 	/* Has the peer hung up while the byte channel was full, so that its end comes after the

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #define GATHER (32 << 10)
-/* How often a hang-up looks for room for the rest, every 100 us or a little more. Not a time: a
- * process that gets no processor for a while has not given its peer less of one. */
+/* How often a hang-up looks for room for the rest, every 100 us or a little more. A count,
+ * not a time limit: a process that does not run for a while still looks as often as others. */
 #define LINGER 150
 
 static ssize_t push(struct lr_writer *w, const struct iovec *iov, int count)

@@ -51,7 +51,7 @@ void *lr_big_alloc(uint64_t size); /* malloc() and lr_expect_touch() */
 /* Start a thread that gets none of the program's signals; a stack of 0 means the default size.
  * 0, or an errno. */
 int lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);
-bool lr_exited(int pidfd); /* false for -1 */
+bool lr_exited(int pidfd); /* false if fd is -1 */
 void lr_close_if(int fd); /* unless it is -1 */
 void lr_fill_error(char *error, int size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
