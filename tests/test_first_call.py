@@ -46,9 +46,10 @@ OURS = {
         "options",
     },
     "localrpc._core": {"_lr", "_lr.lib", "links"},
+    "localrpc.calls": {"connectivity", "messages"},
     "localrpc.drive": {
-        *("callback_queue", "connectivity", "connector", "core", "finalizers", "greenlets"),
-        *("messages", "naming", "opening", "reading", "session"),
+        *("callback_queue", "connector", "core", "finalizers", "greenlets", "naming", "opening"),
+        *("reading", "session"),
     },
     "localrpc.sync": {"channel", "instrumentation", "method", "streams", "unary"},
     "localrpc.wire": {"codec", "frames", "greeting", "http2", "messages"},

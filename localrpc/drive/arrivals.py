@@ -11,7 +11,7 @@ from time import monotonic_ns
 from typing import Any, Generic, TypeVar
 
 from localrpc import status
-from localrpc.drive import texts
+from localrpc.calls import texts
 from localrpc.drive.core import NOW, WorkerIo, blank, lib
 from localrpc.drive.methods import LONG_NAME, Entry, Methods
 from localrpc.drive.reading import fill, receive

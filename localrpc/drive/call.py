@@ -17,20 +17,20 @@ from typing import Any, NamedTuple
 import grpc
 
 from localrpc import status
-from localrpc.drive.connector import ChannelClosed, Connector
-from localrpc.drive.core import NEVER, NOW, blank, lib, patience
-from localrpc.drive.finalizers import run_later
-from localrpc.drive.messages import deserialize
-from localrpc.drive.reading import fill, receive
-from localrpc.drive.session import Session
-from localrpc.drive.state import CallState, Then
-from localrpc.drive.texts import (
+from localrpc.calls.messages import deserialize
+from localrpc.calls.state import CallState, Then
+from localrpc.calls.texts import (
     CHANNEL_CLOSED,
     COLLECTED,
     DEADLINE_EXCEEDED,
     debug_text,
     no_memory,
 )
+from localrpc.drive.connector import ChannelClosed, Connector
+from localrpc.drive.core import NEVER, NOW, blank, lib, patience
+from localrpc.drive.finalizers import run_later
+from localrpc.drive.reading import fill, receive
+from localrpc.drive.session import Session
 from localrpc.metadata import Pairs
 
 _unchanging: Any = threading.RLock()

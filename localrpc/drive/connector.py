@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from localrpc import _locks
 from localrpc._later import Later
 from localrpc.address import Address
+from localrpc.calls.connectivity import Backoff, Connectivity, NotReady, Subscriber
 from localrpc.drive.callback_queue import CallbackQueue
-from localrpc.drive.connectivity import Backoff, Connectivity, NotReady, Subscriber
 from localrpc.drive.core import NEVER, lib, patience
 from localrpc.drive.finalizers import run_later
 from localrpc.drive.greenlets import refuse_greenlets
@@ -29,9 +29,9 @@ from localrpc.transports import Attempt, Connection, Dialer, transport_for
 if TYPE_CHECKING:
     import grpc
 
-    from localrpc.drive import texts
+    from localrpc.calls import texts
 else:
-    texts = Later("localrpc.drive.texts")
+    texts = Later("localrpc.calls.texts")
 
 _TICK = 0.001
 """Seconds by which a wait may end early."""

@@ -8,17 +8,17 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from localrpc._later import Later
+from localrpc.calls.connectivity import NotReady
 from localrpc.drive import naming
-from localrpc.drive.connectivity import NotReady
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
 from localrpc.drive.session import Session
 
 if TYPE_CHECKING:
-    from localrpc.drive import texts
+    from localrpc.calls import texts
     from localrpc.drive.call import ClientCall
 else:
-    texts = Later("localrpc.drive.texts")
+    texts = Later("localrpc.calls.texts")
 
 ATTEMPTS = 8
 """How often a call that no server has seen is tried before it fails."""

@@ -10,10 +10,10 @@ from localrpc.drive.core import blank, borrow, ffi, idle_ios, lib
 if TYPE_CHECKING:
     import grpc
 
-    from localrpc.drive import texts
+    from localrpc.calls import texts
 else:
     grpc = Later("grpc")
-    texts = Later("localrpc.drive.texts")
+    texts = Later("localrpc.calls.texts")
 
 
 def receive(engine: Any, call: int, deadline: int) -> tuple[int, Any]:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from localrpc import _log
-from localrpc.drive import messages, texts
+from localrpc.calls import messages, texts
+from localrpc.calls.texts import Ending
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import lib
-from localrpc.drive.texts import Ending
 
 _logger = _log.logger("channel")
 

@@ -1,6 +1,6 @@
 """One call as a server drives it; the contexts of every API build on it.
 
-AnswerState (answer.py) decides what to send; this module sends it, on the calling thread.
+AnswerState (calls/answer.py) decides what to send; this module sends it, on the calling thread.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from time import monotonic_ns
 from typing import Any
 
 from localrpc import _log
-from localrpc.drive import texts
-from localrpc.drive.answer import AnswerState, Reply, Stage, Then
+from localrpc.calls import texts
+from localrpc.calls.answer import AnswerState, Reply, Stage, Then
 from localrpc.drive.core import NEVER, NULL, ffi, lib
 from localrpc.drive.reading import receive_whole
 from localrpc.drive.serving import Serving

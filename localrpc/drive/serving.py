@@ -12,7 +12,7 @@ from typing import Any
 
 from localrpc import _locks, _log
 from localrpc.address import Address
-from localrpc.drive import texts
+from localrpc.calls import texts
 from localrpc.drive.accept_loop import AcceptLoop, ConnectionQuota
 from localrpc.drive.callback_queue import CallbackQueue
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine

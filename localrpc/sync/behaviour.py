@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 
 from localrpc import _log, status
-from localrpc.drive import texts
-from localrpc.drive.answer import Stage
+from localrpc.calls import texts
+from localrpc.calls.answer import Stage
 from localrpc.drive.core import lib
 from localrpc.drive.methods import Entry, behaviour_of
 from localrpc.sync.context import ServicerContext

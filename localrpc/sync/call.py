@@ -11,10 +11,10 @@ from typing import Any
 
 import grpc
 
-from localrpc.drive import messages, texts
+from localrpc.calls import messages, texts
+from localrpc.calls.state import CallState
 from localrpc.drive.call import ClientCall
 from localrpc.drive.core import NEVER, limit_of
-from localrpc.drive.state import CallState
 from localrpc.sync import private
 from localrpc.sync.outcome import _InactiveRpcError, describe
 

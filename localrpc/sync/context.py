@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import grpc
 
-from localrpc.drive import texts
-from localrpc.drive.answer import encoded
+from localrpc.calls import texts
+from localrpc.calls.answer import encoded
 from localrpc.drive.arrivals import metadata_of
 from localrpc.drive.core import NEVER
 from localrpc.drive.served import ServedCall

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from localrpc import _log
-from localrpc.drive import texts
+from localrpc.calls import texts
 from localrpc.drive.arrivals import CALL, Arrivals
 from localrpc.drive.core import WorkerIo, lib
 from localrpc.drive.executors import submit

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from localrpc._later import Later
-from localrpc.drive import messages, naming, opening
+from localrpc.calls import messages
+from localrpc.drive import naming, opening
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import deadline_of
 from localrpc.errors import InvalidMetadata
@@ -17,13 +18,13 @@ from localrpc.wire import codec
 if TYPE_CHECKING:
     import grpc
 
-    from localrpc.drive import call as calls
-    from localrpc.drive import texts
+    from localrpc.calls import texts
+    from localrpc.drive import call as driven
     from localrpc.sync import outcome
 else:
     grpc = Later("grpc")
-    calls = Later("localrpc.drive.call")
-    texts = Later("localrpc.drive.texts")
+    driven = Later("localrpc.drive.call")
+    texts = Later("localrpc.calls.texts")
     outcome = Later("localrpc.sync.outcome")
 
 _Serializer = Callable[[Any], bytes] | None
@@ -76,8 +77,8 @@ class Method:
         *,
         streams: bool,
         blocking: bool = False,
-        then: Callable[[calls.ClientCall], None] | None = None,
-    ) -> calls.ClientCall:
+        then: Callable[[driven.ClientCall], None] | None = None,
+    ) -> driven.ClientCall:
         """Return a call that has begun, or has already failed.
 
         `then` runs once it is open. Only a `blocking` call waits here for a connection.
@@ -85,7 +86,7 @@ class Method:
         connector = self._connector
         if connector.closed:
             raise ValueError("Cannot invoke RPC: Channel closed!")
-        call = calls.ClientCall(
+        call = driven.ClientCall(
             connector,
             self._name,
             None if streams else self._deserializer,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from localrpc.drive import texts
+from localrpc.calls import texts
 from localrpc.drive.served import Turns
 from localrpc.sync.context import ServicerContext
 

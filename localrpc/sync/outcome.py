@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from localrpc.drive.texts import Ending
+from localrpc.calls.texts import Ending
 from localrpc.metadata import Pairs
 from localrpc.sync import private
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from localrpc.drive.answer import Stage, encoded
+from localrpc.calls.answer import Stage, encoded
 from localrpc.drive.served import ServedCall
 from localrpc.metadata import Pairs
 

@@ -14,8 +14,9 @@ from localrpc.sync.method import Method
 if TYPE_CHECKING:
     import grpc
 
-    from localrpc.drive import call as calls
-    from localrpc.drive import sending, texts
+    from localrpc.calls import texts
+    from localrpc.drive import call as driven
+    from localrpc.drive import sending
     from localrpc.sync import call as rendezvous
 
     _UnaryStream = grpc.UnaryStreamMultiCallable[Any, Any]
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     _StreamStream = grpc.StreamStreamMultiCallable[Any, Any]
 else:
     grpc = Later("grpc")
-    calls = Later("localrpc.drive.call")
+    driven = Later("localrpc.drive.call")
     sending = Later("localrpc.drive.sending")
-    texts = Later("localrpc.drive.texts")
+    texts = Later("localrpc.calls.texts")
     rendezvous = Later("localrpc.sync.call")
     _UnaryStream = _grpc.base("UnaryStreamMultiCallable")
     _StreamUnary = _grpc.base("StreamUnaryMultiCallable")
@@ -53,7 +54,7 @@ class UnaryStream(Method, _UnaryStream):
 
 class _RequestStream(Method):
     def _send(
-        self, requests: Iterator[Any], call: calls.ClientCall, *, inline: bool = False
+        self, requests: Iterator[Any], call: driven.ClientCall, *, inline: bool = False
     ) -> None:
         sending.RequestSender(call, requests, self._serializer, self._max_send).start(inline=inline)
 
@@ -106,7 +107,7 @@ class StreamUnary(_RequestStream, _StreamUnary):
         metadata: _Metadata,
         credentials: Any,
         wait_for_ready: bool | None,
-    ) -> calls.ClientCall:
+    ) -> driven.ClientCall:
         if self._connector.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
         send = partial(self._send, requests, inline=True)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Union
 
 from localrpc import _grpc
 from localrpc._later import Later
-from localrpc.drive import messages, naming
-from localrpc.drive.connectivity import NotReady
+from localrpc.calls import messages
+from localrpc.calls.connectivity import NotReady
+from localrpc.drive import naming
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import LONGEST, NULL, Io, borrow, deadline_of, idle_ios, lib
 from localrpc.drive.opening import Attempts
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     import grpc
 
     from localrpc import status
-    from localrpc.drive import call as calls
-    from localrpc.drive import texts
+    from localrpc.calls import texts
+    from localrpc.drive import call as driven
     from localrpc.sync import call as rendezvous
     from localrpc.sync import outcome
 
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 else:
     grpc = Later("grpc")
     status = Later("localrpc.status")
-    calls = Later("localrpc.drive.call")
-    texts = Later("localrpc.drive.texts")
+    driven = Later("localrpc.drive.call")
+    texts = Later("localrpc.calls.texts")
     rendezvous = Later("localrpc.sync.call")
     outcome = Later("localrpc.sync.outcome")
     _Base = _grpc.base("UnaryUnaryMultiCallable")
@@ -48,7 +49,7 @@ _Deserializer = Callable[[bytes], Any] | None
 _Metadata = Any
 
 # Initial and trailing metadata of a call that ended with OK, or the call.
-_Said = Union[tuple[Pairs, Pairs], "calls.ClientCall"]
+_Said = Union[tuple[Pairs, Pairs], "driven.ClientCall"]
 _NOTHING: tuple[Pairs, Pairs] = ((), ())
 
 _lr_unary = lib.lr_unary
@@ -131,8 +132,8 @@ class UnaryUnary(Method, _Base):
         compression: Any = None,
     ) -> tuple[Any, grpc.Call]:
         response, said = self._invoke(request, timeout, metadata, credentials, wait_for_ready)
-        if not isinstance(said, calls.ClientCall):
-            said = calls.ClientCall.over(self._name, response, *said)
+        if not isinstance(said, driven.ClientCall):
+            said = driven.ClientCall.over(self._name, response, *said)
         return response, rendezvous._MultiThreadedRendezvous(said)
 
     def future(
@@ -258,7 +259,7 @@ class UnaryUnary(Method, _Base):
             return self._whole(io)
         handle = io.raw.call
         idle_ios.append(io)
-        call = calls.ClientCall(
+        call = driven.ClientCall(
             self._connector, self._name, self._deserializer, deadline=deadline, streams=False
         )
         if length == lib.LR_SLOW:

@@ -75,7 +75,7 @@ def test_a_call_that_is_over_keeps_no_connection(one_home: Home) -> None:
         calls = {
             "localrpc.sync.call._MultiThreadedRendezvous",
             "localrpc.drive.call.ClientCall",
-            "localrpc.drive.state.CallState",
+            "localrpc.calls.state.CallState",
             "localrpc.metadata.SizeLimits",
         }
         until = monotonic() + PATIENCE

@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from localrpc import status
-from localrpc.drive import texts
-from localrpc.drive.answer import AnswerState, Reply, Stage, Then
+from localrpc.calls import texts
+from localrpc.calls.answer import AnswerState, Reply, Stage, Then
 from localrpc.wire import codec
 
 Code = grpc.StatusCode

@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from localrpc.drive.state import CallState, Then
-from localrpc.drive.texts import BAD_RESPONSE, LOCALLY_CANCELLED, TOO_MANY
+from localrpc.calls.state import CallState, Then
+from localrpc.calls.texts import BAD_RESPONSE, LOCALLY_CANCELLED, TOO_MANY
 from localrpc.metadata import SizeLimits
 from localrpc.wire import codec
 

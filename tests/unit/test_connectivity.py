@@ -7,7 +7,7 @@ import gc
 import grpc
 import pytest
 
-from localrpc.drive.connectivity import Backoff, Connectivity, News, NotReady, State
+from localrpc.calls.connectivity import Backoff, Connectivity, News, NotReady, State
 from localrpc.errors import ConnectError
 
 Code = grpc.StatusCode

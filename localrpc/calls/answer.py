@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from localrpc import _log, status
-from localrpc.drive.texts import refusal
+from localrpc.calls.texts import refusal
 from localrpc.errors import InvalidMetadata
 from localrpc.wire import codec
 

@@ -18,10 +18,10 @@ from localrpc.errors import ConnectError
 if TYPE_CHECKING:
     import grpc
 
-    from localrpc.drive import texts
+    from localrpc.calls import texts
 else:
     grpc = Later("grpc")
-    texts = Later("localrpc.drive.texts")
+    texts = Later("localrpc.calls.texts")
 
 Subscriber = Callable[["grpc.ChannelConnectivity"], None]
 News = list[Callable[[], Any]]

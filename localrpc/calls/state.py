@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from localrpc import status
-from localrpc.drive.texts import (
+from localrpc.calls.texts import (
     BAD_RESPONSE,
     TOO_MANY,
     debug_text,

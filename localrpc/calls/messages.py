@@ -13,10 +13,10 @@ from localrpc import _log
 from localrpc._later import Later
 
 if TYPE_CHECKING:
-    from localrpc.drive import texts
-    from localrpc.drive.texts import Ending
+    from localrpc.calls import texts
+    from localrpc.calls.texts import Ending
 else:
-    texts = Later("localrpc.drive.texts")
+    texts = Later("localrpc.calls.texts")
 
 _logger = _log.logger("channel")
 
