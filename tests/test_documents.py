@@ -71,6 +71,13 @@ def test_a_broken_link_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_lines_of_prose_fit_an_editor(page: str) -> None:
+    """Tables and links to other sites are as long as they are."""
+    lines = (line for line in prose_of(page).split("\n") if len(line) > 100)
+    assert [line for line in lines if not line.startswith("|") and "](http" not in line] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_within_the_repository_lead_somewhere(page: str) -> None:
     assert broken_links(page) == []
 

@@ -105,9 +105,9 @@ def files(page: str) -> dict[str, str]:
 
 
 def commands(page: str) -> list[str]:
-    """The lines of the page's shell blocks."""
+    """The commands of the page's shell blocks; a backslash continues one on the next line."""
     blocks = re.findall(r"```sh\n(.*?)```", text_of(page), re.DOTALL)
-    return [line for block in blocks for line in block.splitlines()]
+    return [line for block in blocks for line in re.sub(r"\\\n *", "", block).splitlines()]
 
 
 def consoles(page: str) -> list[tuple[str, str]]:
