@@ -316,7 +316,7 @@ def peer_credentials(context: grpc.ServicerContext) -> _base.PeerCredentials:
 
     Raises TypeError if `context` is not the context of a call.
     """
-    from localrpc.sync.context import credentials_of
+    from localrpc.drive.served import credentials_of
 
     return credentials_of(context)
 

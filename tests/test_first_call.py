@@ -46,7 +46,7 @@ OURS = {
         "options",
     },
     "localrpc._core": {"_lr", "_lr.lib", "links"},
-    "localrpc.calls": {"connectivity", "messages"},
+    "localrpc.calls": {"connectivity", "messages", "request"},
     "localrpc.drive": {
         *("callback_queue", "connector", "core", "finalizers", "greenlets", "naming", "opening"),
         *("reading", "session"),

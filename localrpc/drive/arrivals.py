@@ -12,15 +12,13 @@ from typing import Any, Generic, TypeVar
 
 from localrpc import status
 from localrpc.calls import texts
+from localrpc.calls.incoming import refusal
 from localrpc.drive.core import NOW, WorkerIo, blank, lib
-from localrpc.drive.methods import LONG_NAME, Entry, Methods
+from localrpc.drive.methods import Entry, Methods
 from localrpc.drive.reading import fill, receive
 from localrpc.drive.served import ServedCall
 from localrpc.drive.serving import Serving
-from localrpc.errors import RemoteProtocolError
-from localrpc.metadata import Metadatum, Pairs
 from localrpc.transports.base import Connection
-from localrpc.wire import codec
 
 CALL = struct.Struct("<QqIIIiIIq")
 """call, size, kind, count, flags, method, head, conn, deadline: the beginning of struct lr_io."""
@@ -64,8 +62,11 @@ class Arrivals(Generic[Served]):
         if entry is None:
             context.refuse(*texts.NAMELESS)
             return None
-        if begins and not _acceptable(serving, entry.name, context, block):
-            return None
+        if begins:
+            refused = refusal(serving.metadata_limits, entry.name, context.agent, block)
+            if refused is not None:
+                context.refuse(*refused)
+                return None
         if flags & lib.LR_F_BIG and not flags & lib.LR_F_TOO_LARGE:
             try:
                 data = _whole(serving.engine, call, is_here=not begins)
@@ -90,28 +91,6 @@ class Arrivals(Generic[Served]):
                     self._deferred.pop(other, None)
         self._deferred[call] = context
         lib.lr_defer(serving.engine, call)
-
-
-def metadata_of(connection: Connection | None, head: bytes) -> Pairs:
-    """Return a call's metadata as its handler sees it. Raises RemoteProtocolError."""
-    agent = connection.hello.agent if connection else ""
-    return (Metadatum("user-agent", agent), *codec.decode_metadata(head))
-
-
-def _acceptable(serving: Serving, name: str, context: ServedCall, block: bytes) -> bool:
-    """Return True if the call's metadata is acceptable; otherwise end the call."""
-    limits = serving.metadata_limits
-    if len(block) <= limits.light and len(name) < LONG_NAME:
-        return True
-    try:
-        pairs = metadata_of(context.connection, block)
-    except RemoteProtocolError as error:
-        context.refuse(status.INTERNAL, str(error))
-        return False
-    text = limits.excess([(":path", name), *pairs])
-    if text:
-        context.refuse(status.RESOURCE_EXHAUSTED, text)
-    return text is None
 
 
 def _whole(engine: Any, call: int, *, is_here: bool) -> bytes | None:

@@ -1,4 +1,4 @@
-"""How a channel tells a server which method a call is for.
+"""The numbers by which a channel tells a server which method a call is for.
 
 The names that a channel uses first get numbers, which are declared once on each of its
 connections. There is room for a few thousand; calls of other methods carry the full name, so the
@@ -7,15 +7,8 @@ number of methods that a gateway uses is not limited.
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING
-
 from localrpc import _locks
 from localrpc._core import lib
-from localrpc.wire.frames import NAME_MAX
-
-if TYPE_CHECKING:
-    import grpc
 
 NUMBERS = int(lib.LR_MAX_NAMES)
 BYTES = int(lib.LR_MAX_NAME_BYTES)
@@ -43,22 +36,3 @@ class MethodNumbers:
             if number == len(self._numbers):
                 self._left -= size
             return number
-
-
-def in_open(method: str, head: bytes) -> bytes:
-    """Return the payload of an OPEN of an UNNUMBERED method: its name, then the metadata."""
-    name = method.encode()
-    return struct.pack("<I", len(name)) + name + head
-
-
-def unsendable(method: str) -> tuple[grpc.StatusCode, str] | None:
-    """Return how a call ends, as in grpcio, if its method's name cannot be sent to a server."""
-    size = len(method.encode())
-    if 0 < size <= NAME_MAX:
-        return None
-    import grpc
-
-    if not size:
-        return grpc.StatusCode.CANCELLED, "CANCELLED"
-    text = f"the method name is too long: {size} bytes, the limit is {NAME_MAX}"
-    return grpc.StatusCode.RESOURCE_EXHAUSTED, text

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from localrpc._later import Later
 from localrpc.calls.connectivity import NotReady
-from localrpc.drive import naming
+from localrpc.calls.request import Attempts, with_name
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
+from localrpc.drive.naming import UNNUMBERED
 from localrpc.drive.session import Session
 
 if TYPE_CHECKING:
@@ -20,32 +21,26 @@ if TYPE_CHECKING:
 else:
     texts = Later("localrpc.calls.texts")
 
-ATTEMPTS = 8
-"""How often a call that no server has seen is tried before it fails."""
 _UNSEEN = (lib.LR_UNSENT, lib.LR_FORKED)
 
 
-class Attempts:
-    """The attempts of one call; only this class decides when a call is tried again. Thread-safe.
-
-    A call may be tried again only if no server has seen it: then it cannot have had an effect.
-    """
+class SessionAttempts(Attempts):
+    """The attempts of one call, each on another session; for one thread at a time."""
 
     def __init__(self, connector: Connector, *, wait_for_ready: bool) -> None:
+        super().__init__()
         self._connector = connector
         self._wait_for_ready = wait_for_ready
-        self._left = ATTEMPTS
 
     def session(self, deadline: int, wanted: Callable[[], bool] = lambda: True) -> Session | None:
         """Return a session for one more attempt; None if none is left. Raises as ready()."""
-        if not self._left:
+        if not self.begin():
             return None
-        self._left -= 1
         return self._connector.ready(deadline, wait_for_ready=self._wait_for_ready, wanted=wanted)
 
     def unseen(self, session: Session, result: int = lib.LR_UNSENT) -> bool:
         """Return True if no server saw the attempt on `session`; the next one uses another."""
-        if result not in _UNSEEN:
+        if not self.failed(unseen=result in _UNSEEN):
             return False
         self._connector.lost(session)
         return True
@@ -79,7 +74,7 @@ class _Opening:
         self._connector = connector
         self._head = head
         self._message = message
-        self._attempts = Attempts(connector, wait_for_ready=wait_for_ready)
+        self._attempts = SessionAttempts(connector, wait_for_ready=wait_for_ready)
 
     def attempt(self, call: ClientCall) -> None:
         """Try to open the call until an attempt succeeds. Raises ChannelClosed."""
@@ -113,8 +108,8 @@ def _send_open(
 ) -> tuple[int, int]:
     """Return the core's result and, if that is 0, the call's handle."""
     number = connector.number(call.method)
-    if number == naming.UNNUMBERED:
-        head = naming.in_open(call.method, head)
+    if number == UNNUMBERED:
+        head = with_name(call.method, head)
     else:
         session.declare(number, call.method.encode())
     left = -1

@@ -6,18 +6,21 @@ AnswerState (calls/answer.py) decides what to send; this module sends it, on the
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from time import monotonic_ns
 from typing import Any
 
+import grpc
+
 from localrpc import _log
-from localrpc.calls import texts
+from localrpc.calls import incoming, texts
 from localrpc.calls.answer import AnswerState, Reply, Stage, Then
 from localrpc.drive.core import NEVER, NULL, ffi, lib
 from localrpc.drive.reading import receive_whole
 from localrpc.drive.serving import Serving
-from localrpc.transports.base import Connection
+from localrpc.metadata import Pairs
+from localrpc.transports.base import Connection, PeerCredentials
 from localrpc.wire.frames import NAME_MAX
 
 _logger = _log.logger("server")
@@ -89,6 +92,43 @@ class ServedCall:
     def receive(self) -> tuple[int, Any]:
         """Wait for more of the request stream; see receive_whole()."""
         return receive_whole(self._serving.engine, self._call, self._deadline)
+
+    # What is known of it; these methods are grpc's, the same in all of its APIs
+
+    @property
+    def agent(self) -> str:
+        """The user agent of its client."""
+        return self._connection.hello.agent if self._connection else ""
+
+    @property
+    def _security(self) -> str:
+        return self._connection.security if self._connection else "insecure"
+
+    def invocation_metadata(self) -> Pairs:
+        """Return the metadata that the client sent, and its user agent."""
+        return incoming.metadata_of(self.agent, self._head)
+
+    def peer(self) -> str:
+        """Return where the call comes from, in gRPC's spelling."""
+        return self._connection.peer_name if self._connection else "unix:"
+
+    def peer_identities(self) -> Sequence[bytes] | None:
+        """Return [b"local"] if the port is secure; None if it is not."""
+        return incoming.identities(self._security)
+
+    def peer_identity_key(self) -> str | None:
+        """Return the key of peer_identities() in auth_context(); None for an insecure port."""
+        return incoming.identity_key(self._security)
+
+    def auth_context(self) -> Mapping[str, Any]:
+        """Return the kind and the level of security of the port, each in a list."""
+        return incoming.auth_context(self._security)
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Accept and ignore the setting: local links do not compress."""
+
+    def disable_next_message_compression(self) -> None:
+        """Do nothing: local links do not compress."""
 
     # Answering
 
@@ -251,6 +291,16 @@ class ServedCall:
     def _unwatch(self) -> None:
         self._serving.unwatch(self._call)
         self.end()
+
+
+def credentials_of(context: Any) -> PeerCredentials:
+    """See localrpc.peer_credentials; for grpcio's own contexts nothing is known."""
+    if not isinstance(context, grpc.ServicerContext):
+        raise TypeError(f"not the context of a call: {context!r}")
+    connection = getattr(context, "_connection", None)
+    if not isinstance(connection, Connection):
+        return PeerCredentials(0, -1, -1)
+    return connection.peer
 
 
 class Turns:

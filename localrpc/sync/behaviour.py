@@ -11,8 +11,9 @@ import grpc
 from localrpc import _log, status
 from localrpc.calls import texts
 from localrpc.calls.answer import Stage
+from localrpc.calls.handlers import behaviour_of
 from localrpc.drive.core import lib
-from localrpc.drive.methods import Entry, behaviour_of
+from localrpc.drive.methods import Entry
 from localrpc.sync.context import ServicerContext
 from localrpc.sync.nonblocking import Responder, answers_later
 

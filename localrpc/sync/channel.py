@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from localrpc import _grpc
 from localrpc._later import Later
 from localrpc.address import Address
+from localrpc.calls.request import text
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.options import parse_options
 from localrpc.sync import instrumentation
@@ -162,8 +163,3 @@ class Channel(Methods):
         connector = self.__dict__.get("_connector")
         if connector is not None:
             connector.forsake()
-
-
-def text(name: str | bytes) -> str:
-    """Return `name` as a str. As in grpcio, raise AttributeError unless it is a str or bytes."""
-    return name.decode() if isinstance(name, bytes) else name.encode().decode()

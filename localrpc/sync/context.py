@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic_ns, time
 from typing import Any, NoReturn
 
@@ -10,18 +10,12 @@ import grpc
 
 from localrpc.calls import texts
 from localrpc.calls.answer import encoded
-from localrpc.drive.arrivals import metadata_of
 from localrpc.drive.core import NEVER
 from localrpc.drive.served import ServedCall
-from localrpc.metadata import Pairs
 from localrpc.sync import private_context
-from localrpc.transports.base import Connection, PeerCredentials
 
 _INFINITE = 9223372036854775807.0
 """What time_remaining() is in grpcio for a call without a deadline."""
-
-_LEVELS = {"insecure": b"TSI_SECURITY_NONE", "local": b"TSI_PRIVACY_AND_INTEGRITY"}
-_SECURITY_TYPE = "transport_security_type"
 
 
 class ServicerContext(ServedCall, grpc.ServicerContext):
@@ -45,32 +39,6 @@ class ServicerContext(ServedCall, grpc.ServicerContext):
         return self.watch(callback)
 
     # grpc.ServicerContext
-
-    def invocation_metadata(self) -> Pairs:
-        return metadata_of(self._connection, self._head)
-
-    def peer(self) -> str:
-        return self._connection.peer_name if self._connection else "unix:"
-
-    def peer_identities(self) -> Sequence[bytes] | None:
-        return [b"local"] if self._security == "local" else None
-
-    def peer_identity_key(self) -> str | None:
-        return _SECURITY_TYPE if self._security == "local" else None
-
-    def auth_context(self) -> Mapping[str, Any]:
-        security = self._security
-        return {_SECURITY_TYPE: [security.encode()], "security_level": [_LEVELS[security]]}
-
-    @property
-    def _security(self) -> str:
-        return self._connection.security if self._connection else "insecure"
-
-    def set_compression(self, compression: grpc.Compression) -> None:
-        """Accept and ignore the setting: local links do not compress."""
-
-    def disable_next_message_compression(self) -> None:
-        """Do nothing: local links do not compress."""
 
     def send_initial_metadata(self, initial_metadata: Sequence[Any] | None) -> None:
         answer = self.answer
@@ -130,13 +98,3 @@ class ServicerContext(ServedCall, grpc.ServicerContext):
             raise error
         finally:
             del error  # or it would refer to itself, through this frame
-
-
-def credentials_of(context: Any) -> PeerCredentials:
-    """See localrpc.peer_credentials; for grpcio's own contexts nothing is known."""
-    if not isinstance(context, grpc.ServicerContext):
-        raise TypeError(f"not the context of a call: {context!r}")
-    connection = getattr(context, "_connection", None)
-    if not isinstance(connection, Connection):
-        return PeerCredentials(0, -1, -1)
-    return connection.peer

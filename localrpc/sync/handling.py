@@ -6,7 +6,7 @@ and nothing else. All other calls take `serve`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
 from functools import partial
@@ -16,10 +16,11 @@ import grpc
 
 from localrpc import _log
 from localrpc.calls import texts
+from localrpc.calls.handlers import CallDetails, HandlerTable
 from localrpc.drive.arrivals import CALL, Arrivals
 from localrpc.drive.core import WorkerIo, lib
 from localrpc.drive.executors import submit
-from localrpc.drive.methods import CallDetails, Entry, Methods, pool_of
+from localrpc.drive.methods import Entry, Methods, pool_of
 from localrpc.drive.serving import Serving
 from localrpc.sync import behaviour
 from localrpc.sync.context import ServicerContext
@@ -35,19 +36,20 @@ class Handling:
 
     def __init__(
         self,
-        handlers: Iterable[grpc.GenericRpcHandler],
+        table: HandlerTable,
         interceptors: Sequence[grpc.ServerInterceptor],
         max_send: int,
     ) -> None:
-        self.methods = Methods(handlers, intercepted=bool(interceptors))
+        self._table = table
+        self._methods = Methods(table, intercepted=bool(interceptors))
         self._interceptors = tuple(interceptors)
         self._max_send = max_send
-        self._arrivals = Arrivals(self.methods, ServicerContext)
+        self._arrivals = Arrivals(self._methods, ServicerContext)
 
     def acceptor(self, serving: Serving) -> Callable[[WorkerIo], int]:
         """Return a function that serves the call in an Io and returns the next event's kind."""
         engine = serving.engine
-        entries = self.methods.entries
+        entries = self._methods.entries
         connections = serving.connections
         unpack = CALL.unpack_from
         reply_next, lr_next = lib.lr_reply_next, lib.lr_next
@@ -163,7 +165,7 @@ class Handling:
 
     def _intercept(self, index: int, name: str, details: grpc.HandlerCallDetails) -> Any:
         if index == len(self._interceptors):
-            return self.methods.look_up(details, name)
+            return self._table.look_up(details, name)
         # A method, because a nested function would refer to itself.
         following = partial(self._intercept, index + 1, name)
         return self._interceptors[index].intercept_service(following, details)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from localrpc._later import Later
 from localrpc.calls import messages
-from localrpc.drive import naming, opening
+from localrpc.calls.request import head_of, unsendable
+from localrpc.drive import opening
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import deadline_of
 from localrpc.errors import InvalidMetadata
-from localrpc.metadata import USER_AGENT
-from localrpc.wire import codec
 
 # What a call that blocks and succeeds does without.
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class Method:
         self._serializer = serializer
         self._deserializer = deserializer
         self._max_send = connector.options.max_send
-        self._unsendable = naming.unsendable(method)
+        self._unsendable = unsendable(method)
 
     def _message(self, request: Any) -> bytes:
         """Serialize without a size check: blocking calls check the result, and so does _begin()."""
@@ -60,12 +59,7 @@ class Method:
         if credentials is not None:
             code, details = texts.NO_CREDENTIALS
             raise outcome.inactive(code, details, texts.debug_text(code, details))
-        if metadata is None:
-            return b""
-        if type(metadata) is not tuple:
-            metadata = tuple(metadata)
-        pairs = [pair for pair in metadata if not (len(pair) == 2 and pair[0] == USER_AGENT)]
-        return codec.encode_metadata(metadata if len(pairs) == len(metadata) else pairs)
+        return head_of(metadata)
 
     def _begin(
         self,

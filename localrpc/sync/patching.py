@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 
 from localrpc import _locks
-from localrpc.sync.channel import open_channel, text
+from localrpc.calls.request import text
+from localrpc.sync.channel import open_channel
 from localrpc.transports import REGISTERED
 
 _THEIRS = ("unix", "unix-abstract")

@@ -12,7 +12,7 @@ import grpc
 
 from localrpc import _locks, _log
 from localrpc.address import Address
-from localrpc.drive.methods import MethodHandler, Methods
+from localrpc.calls.handlers import HandlerTable
 from localrpc.errors import ListenError
 from localrpc.options import without_own
 
@@ -43,7 +43,7 @@ class RemoteSide:
     def __init__(
         self,
         pool: Executor,
-        methods: Methods,
+        table: HandlerTable,
         interceptors: Sequence[grpc.ServerInterceptor],
         options: Iterable[tuple[str, Any]],
         max_calls: int | None,
@@ -52,7 +52,7 @@ class RemoteSide:
         xds: bool,
     ) -> None:
         self._pool = _Pool(pool, weakref.WeakMethod(self._stop_aside))
-        self._handlers: list[grpc.GenericRpcHandler] = [_Handlers(methods)]
+        self._handlers: list[grpc.GenericRpcHandler] = [table]
         self._interceptors = list(interceptors)
         self._options = without_own(options)
         self._max_calls = max_calls
@@ -156,16 +156,6 @@ def _stop(server: grpc.Server, grace: float | None) -> threading.Event:
     except RuntimeError:
         # The interpreter is exiting, and grpcio gets no thread to wait for the grace.
         return server.stop(None)
-
-
-class _Handlers(grpc.GenericRpcHandler):
-    """The handlers that the server has at the time of the call."""
-
-    def __init__(self, methods: Methods) -> None:
-        self._methods = methods
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler | None:
-        return self._methods.look_up(handler_call_details)
 
 
 class _Pool(Executor):

@@ -14,15 +14,16 @@ import grpc
 
 from localrpc import _locks, _log
 from localrpc.address import Address
+from localrpc.calls.handlers import HandlerTable, MethodHandler
+from localrpc.calls.request import text
 from localrpc.drive.core import LONGEST, patience
 from localrpc.drive.finalizers import run_later
 from localrpc.drive.greenlets import refuse_greenlets
-from localrpc.drive.methods import MethodHandler, validate
+from localrpc.drive.methods import has_other_pools
 from localrpc.drive.serving import Serving
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import parse_options
 from localrpc.sync import instrumentation
-from localrpc.sync.channel import text
 from localrpc.sync.handling import Handling
 from localrpc.transports import parse_target
 
@@ -54,15 +55,16 @@ class Server(grpc.Server):
         xds: bool,
     ) -> None:
         refuse_greenlets()
-        validate(handlers or ())
+        table = HandlerTable(handlers or ())
         pairs = tuple(options or ())
         interceptors = tuple(interceptors or ())
         parsed = parse_options(pairs)
         progress = _Progress()
         # Not for grpc: targets, whose servers are grpcio's and have its instruments.
         intercepted = instrumentation.before(interceptors)
-        handling = Handling(handlers or (), intercepted, parsed.max_send)
+        handling = Handling(table, intercepted, parsed.max_send)
         self._progress = progress
+        self._table = table
         self._handling = handling
         self._serving = Serving(
             thread_pool, parsed, maximum_concurrent_rpcs, progress.ended, progress.pool_released
@@ -73,7 +75,7 @@ class Server(grpc.Server):
 
             return RemoteSide(
                 thread_pool,
-                handling.methods,
+                table,
                 interceptors,
                 pairs,
                 maximum_concurrent_rpcs,
@@ -86,13 +88,11 @@ class Server(grpc.Server):
     def add_generic_rpc_handlers(
         self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
     ) -> None:
-        generic_rpc_handlers = list(generic_rpc_handlers)
-        validate(generic_rpc_handlers)
-        self._handling.methods.generic.extend(generic_rpc_handlers)
+        self._table.add(generic_rpc_handlers)
         self._look_for_pools()
 
     def _look_for_pools(self) -> None:
-        if self._progress.stage is _Stage.STARTED and self._handling.methods.has_other_pools():
+        if self._progress.stage is _Stage.STARTED and has_other_pools(self._table):
             self._serving.expect_other_pools()
 
     def add_registered_method_handlers(
@@ -101,9 +101,7 @@ class Server(grpc.Server):
         if self._progress.stage is _Stage.STARTED:
             _logger.warning("Cannot register method handlers once server has started")
             return
-        self._handling.methods.registered.update(
-            (f"/{service_name}/{method}", handler) for method, handler in method_handlers.items()
-        )
+        self._table.register(service_name, method_handlers)
 
     def add_insecure_port(self, address: str) -> int:
         """Listen at a target. Return the port for tcp: and grpc:, otherwise 1, as grpcio does.

@@ -14,10 +14,11 @@ from localrpc import _grpc
 from localrpc._later import Later
 from localrpc.calls import messages
 from localrpc.calls.connectivity import NotReady
-from localrpc.drive import naming
+from localrpc.calls.request import with_name
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import LONGEST, NULL, Io, borrow, deadline_of, idle_ios, lib
-from localrpc.drive.opening import Attempts
+from localrpc.drive.naming import UNNUMBERED
+from localrpc.drive.opening import SessionAttempts
 from localrpc.drive.session import Session
 from localrpc.errors import InvalidMetadata, RemoteProtocolError
 from localrpc.metadata import Pairs
@@ -171,14 +172,14 @@ class UnaryUnary(Method, _Base):
             raise outcome.inactive(*texts.refusal(error), "") from None
         if timeout is not None and not timeout > 0:
             raise outcome.inactive(*texts.DEADLINE_EXCEEDED, texts.DEADLINE_DEBUG)
-        attempts = Attempts(self._connector, wait_for_ready=bool(wait_for_ready))
+        attempts = SessionAttempts(self._connector, wait_for_ready=bool(wait_for_ready))
         return self._attempt(attempts, message, head, deadline)
 
     def _attempt(
-        self, attempts: Attempts, message: bytes, head: bytes, deadline: int
+        self, attempts: SessionAttempts, message: bytes, head: bytes, deadline: int
     ) -> tuple[Any, _Said]:
-        if self._number == naming.UNNUMBERED:
-            head = naming.in_open(self._name, head)
+        if self._number == UNNUMBERED:
+            head = with_name(self._name, head)
         io = borrow()
         length = lib.LR_UNSENT
         session = None
@@ -207,7 +208,7 @@ class UnaryUnary(Method, _Base):
 
     def _bind(self, session: Session) -> None:
         # Without a number each call goes through _invoke.
-        if self._session is not session and self._number != naming.UNNUMBERED:
+        if self._session is not session and self._number != UNNUMBERED:
             session.declare(self._number, self._name.encode())
             self._session = session
 
@@ -222,7 +223,7 @@ class UnaryUnary(Method, _Base):
     ) -> Any:
         """Complete a call whose first try on the hot path brought no answer."""
         length = self._finish_unary(session, io, length, b"", message, deadline)
-        attempts = Attempts(self._connector, wait_for_ready=bool(wait_for_ready))
+        attempts = SessionAttempts(self._connector, wait_for_ready=bool(wait_for_ready))
         if attempts.unseen(session, length):
             idle_ios.append(io)
             if self._connector.closed:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from localrpc.calls.request import ATTEMPTS
 from localrpc.drive.core import lib
-from localrpc.drive.opening import ATTEMPTS, Attempts
+from localrpc.drive.opening import SessionAttempts
 
 
 class Connector:
@@ -27,9 +28,9 @@ class Connector:
         self.lost_ones.append(session)
 
 
-def attempts_of(connector: Connector, *, wait_for_ready: bool = False) -> Attempts:
+def attempts_of(connector: Connector, *, wait_for_ready: bool = False) -> SessionAttempts:
     stand_in: Any = connector
-    return Attempts(stand_in, wait_for_ready=wait_for_ready)
+    return SessionAttempts(stand_in, wait_for_ready=wait_for_ready)
 
 
 @pytest.mark.parametrize("result", [lib.LR_UNSENT, lib.LR_FORKED])
