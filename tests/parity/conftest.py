@@ -1,9 +1,13 @@
-"""The reference's transcripts, made once per session while its use is recorded."""
+"""The reference's transcripts, made once per run while its use is recorded."""
 
 from __future__ import annotations
 
+import os
+import pickle
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import pytest
@@ -15,42 +19,73 @@ from .usage import Recorder, Use
 from .world import World
 
 
-class Stage:
-    """Plays scenarios; the reference only once each."""
+class Played(NamedTuple):
+    """What a scenario has shown with the reference, and what it used of grpc's interfaces."""
 
-    def __init__(self, directory: str) -> None:
+    transcript: Transcript
+    uses: frozenset[Use]
+
+
+class Stage:
+    """Plays scenarios; the reference only once each, for all processes of a run.
+
+    `directory` is for sockets, `kept` for what the reference has shown. Two processes may play the
+    same scenario at the same time: then the later result is kept.
+    """
+
+    def __init__(self, directory: str, kept: Path) -> None:
         self._directory = directory
-        self._told: dict[tuple[str, str], Transcript] = {}
-        self._recorder = Recorder()
+        self._kept = kept
+        self._told: dict[Path, Played] = {}
 
     def play(self, name: str, backend: Backend) -> Transcript:
         with World(backend, self._directory) as world:
             return world.play(catalogue.SCENARIOS[name])
 
-    def forget(self, name: str, backend: Backend) -> None:
+    def play_again(self, name: str, backend: Backend = REFERENCE) -> None:
         """Have the reference play this once more."""
-        self._told.pop((name, backend.name), None)
+        path = self._path(name, backend)
+        played = self._told[path] = self._record(name, backend)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(pickle.dumps(tuple(played)))
+        fresh.replace(path)
 
     def reference(self, name: str, backend: Backend = REFERENCE) -> Transcript:
-        key = name, backend.name
-        if key not in self._told:
-            with self._recorder:
-                try:
-                    self._told[key] = self.play(name, backend)
-                except grpc.RpcError:
-                    # Where the scenario sees no race, grpcio has lost one: once more.
-                    self._told[key] = self.play(name, backend)
-        return self._told[key]
+        return self._reference(name, backend).transcript
 
     def uses(self) -> set[Use]:
         """What all the scenarios together use of grpc's interfaces."""
-        for name in catalogue.SCENARIOS:
-            self.reference(name)
-        return self._recorder.uses
+        return {
+            use for name in catalogue.SCENARIOS for use in self._reference(name, REFERENCE).uses
+        }
+
+    def _path(self, name: str, backend: Backend) -> Path:
+        return self._kept / f"{name}.{backend.name}"
+
+    def _reference(self, name: str, backend: Backend) -> Played:
+        path = self._path(name, backend)
+        if path not in self._told:
+            try:
+                self._told[path] = Played(*pickle.loads(path.read_bytes()))
+            except FileNotFoundError:
+                self.play_again(name, backend)
+        return self._told[path]
+
+    def _record(self, name: str, backend: Backend) -> Played:
+        with Recorder() as recorder:
+            try:
+                transcript = self.play(name, backend)
+            except grpc.RpcError:
+                # Where the scenario sees no race, grpcio has lost one: once more.
+                transcript = self.play(name, backend)
+        return Played(transcript, frozenset(recorder.uses))
 
 
 @pytest.fixture(scope="session")
-def stage() -> Iterator[Stage]:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    base = tmp_path_factory.getbasetemp()
+    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "references"
+    kept.mkdir(exist_ok=True)
     # Not tmp_path: a socket's path has 108 bytes.
     with tempfile.TemporaryDirectory(prefix="parity") as directory:
-        yield Stage(directory)
+        yield Stage(directory, kept)

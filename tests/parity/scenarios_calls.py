@@ -190,8 +190,11 @@ def timeouts_that_are_no_numbers(w: World) -> Transcript:
 @scenario_of(*KINDS)
 def deadline_passes_in_every_kind(w: World, kind: str) -> Any:
     seen: list[Any] = []
-    for timeout in (0.25, 2.0, 8.0):  # on a busy machine it may pass before the handler begins
+    # On a busy machine it may pass before the handler begins, and the client's time is up long
+    # before the server's, which counts from when the call has come.
+    for timeout in (0.25, 2.0, 8.0):
         begun, over, looked = w.gate(), w.gate(), w.gate()
+        seen.clear()
 
         def prologue(
             context: Any,
@@ -203,13 +206,14 @@ def deadline_passes_in_every_kind(w: World, kind: str) -> Any:
                 return
             begun.set()
             wait(over)
-            seen.append([context.is_active(), context.time_remaining() < 0.02])
+            seen.append([context.is_active(), context.time_remaining() < 0.1])
             looked.set()
 
         call = finish(kind, w.method(kind, answering(kind, prologue)), timeout=timeout)
         if begun.is_set():
             wait(looked)
-            break
+            if seen[-1][1]:
+                break
     return {"call": call, "handler": seen}
 
 
