@@ -42,7 +42,9 @@ TARGETS = {
     "tcp": "tcp:127.0.0.1:{port}",
     "inproc": "inproc:{name}",
 }
-MEETING = [kind for kind, text in TARGETS.items() if scheme_for(text.partition(":")[0]).meets]
+TWO_PROCESSES = [
+    kind for kind, text in TARGETS.items() if scheme_for(text.partition(":")[0]).connects_processes
+]
 """Those at which a client finds a server of another process."""
 
 LIKE_ANOTHER = ("shm-spin", "shm-posix", "shm-sysv", "unix-abstract")
@@ -108,8 +110,8 @@ def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     return fresh_target(request.param, runtime_directory)
 
 
-@pytest.fixture(params=MEETING)
-def meeting_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+@pytest.fixture(params=TWO_PROCESSES)
+def two_process_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     """One test for every transport and wake-up kind, with ends in several processes.
 
     Suites of such tests alone have it under the name `target`.
@@ -123,9 +125,9 @@ def distinct_target(request: pytest.FixtureRequest, runtime_directory: str) -> s
     return fresh_target(request.param, runtime_directory)
 
 
-@pytest.fixture(params=[kind for kind in MEETING if kind in DISTINCT])
-def distinct_meeting_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
-    """Like `meeting_target`, without the kinds that are much like another."""
+@pytest.fixture(params=[kind for kind in TWO_PROCESSES if kind in DISTINCT])
+def distinct_two_process_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+    """Like `two_process_target`, without the kinds that are much like another."""
     return fresh_target(request.param, runtime_directory)
 
 

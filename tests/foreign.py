@@ -17,8 +17,8 @@ from localrpc._core.links import spool_bell
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports import inproc, mq, pipe, records, spool, sysvmq
+from localrpc.transports.connect_requests import CONNECT_REQUEST_SIZE, ConnectRequestParser
 from localrpc.transports.handshake_server import ServerGreeting
-from localrpc.transports.meeting import KNOCK_SIZE, Knocks
 from tests.peers.journal import PATIENCE
 
 
@@ -53,7 +53,7 @@ class FifoPlace:
 
     def accept(self) -> tuple[Writer, None]:
         assert wait([self._fd], PATIENCE)
-        (token,) = Knocks().feed(os.read(self._fd, KNOCK_SIZE))
+        (token,) = ConnectRequestParser().feed(os.read(self._fd, CONNECT_REQUEST_SIZE))
         return Writer(os.open(pipe.ends(self._path, token).down, os.O_WRONLY)), None
 
     def __enter__(self) -> FifoPlace:
@@ -83,7 +83,7 @@ class InprocPlace:
         assert wait([self._listener.fileno()], PATIENCE)
         (greeting,) = self._listener.accept()
         assert isinstance(greeting, ServerGreeting)
-        return greeting.medium.sock, None
+        return greeting.channel.sock, None
 
     def __enter__(self) -> InprocPlace:
         return self
@@ -103,7 +103,7 @@ class _Inproc:
 
 
 class SpoolVisitor:
-    """A client's folder at a spool, made by hand: what it says lies in up/0."""
+    """A client's folder in a spool, made by the test: what it sends is in up/0."""
 
     def __init__(self, address: Address) -> None:
         self.folder = os.path.join(address.body, os.urandom(8).hex())
@@ -154,23 +154,23 @@ class SpoolPlace:
         self._path = address.body
         os.mkdir(self._path, 0o700)
         own = spool.Side.own(address)
-        self._door = records.make(f"{self._path}/door", *own.lines())
+        self._requests = records.make(f"{self._path}/door", *own.lines())
         self._bell = spool_bell(self._path, batches=True, interval_ms=0)
         os.read(self._bell, 4096)  # its first ring
 
     def accept(self) -> tuple[SpoolWriter, None]:
         assert wait([self._bell], PATIENCE)
         os.read(self._bell, 4096)
-        (knock,) = (name for name in os.listdir(self._path) if name.endswith(".knock"))
-        os.unlink(f"{self._path}/{knock}")
-        return SpoolWriter(f"{self._path}/{knock.removesuffix('.knock')}"), None
+        (request,) = (name for name in os.listdir(self._path) if name.endswith(".knock"))
+        os.unlink(f"{self._path}/{request}")
+        return SpoolWriter(f"{self._path}/{request.removesuffix('.knock')}"), None
 
     def __enter__(self) -> SpoolPlace:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._bell)
-        self._door.close()
+        self._requests.close()
         shutil.rmtree(self._path, ignore_errors=True)
 
 
@@ -187,7 +187,7 @@ class Sender(NamedTuple):
 
     send: Callable[[bytes], object]
     leave: Callable[[], object]
-    size: int = KNOCK_SIZE
+    size: int = CONNECT_REQUEST_SIZE
 
     def sendall(self, data: bytes) -> None:
         for at in range(0, len(data), self.size):
@@ -205,14 +205,18 @@ class PosixPlace:
     """A queue for connect requests whose owner is not a server."""
 
     def __init__(self, address: Address) -> None:
-        self._name = f"/localrpc-{os.geteuid()}-{os.urandom(8).hex()}-door"
+        self._name = f"/localrpc-{os.geteuid()}-{os.urandom(8).hex()}-requests"
         self._record = mq.registered.take(address, self._name)
-        self._door = posix_ipc.MessageQueue(
-            self._name, posix_ipc.O_CREX, mode=0o600, max_messages=3, max_message_size=KNOCK_SIZE
+        self._requests = posix_ipc.MessageQueue(
+            self._name,
+            posix_ipc.O_CREX,
+            mode=0o600,
+            max_messages=3,
+            max_message_size=CONNECT_REQUEST_SIZE,
         )
 
     def accept(self) -> tuple[Sender, None]:
-        (token,) = Knocks().feed(self._door.receive(PATIENCE)[0])
+        (token,) = ConnectRequestParser().feed(self._requests.receive(PATIENCE)[0])
         down = posix_ipc.MessageQueue(f"/localrpc-{os.geteuid()}-{token}-down")
 
         def leave() -> None:
@@ -226,15 +230,15 @@ class PosixPlace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._door.close()
+        self._requests.close()
         posix_ipc.unlink_message_queue(self._name)
         self._record.remove()
 
 
 class _PosixQueue:
     def visit(self, address: Address) -> Sender:
-        door = posix_ipc.MessageQueue(mq.registered.find(address)[0])
-        return Sender(lambda data: door.send(data, PATIENCE), door.close)
+        requests = posix_ipc.MessageQueue(mq.registered.find(address)[0])
+        return Sender(lambda data: requests.send(data, PATIENCE), requests.close)
 
     def occupy(self, address: Address) -> PosixPlace:
         return PosixPlace(address)
@@ -247,13 +251,13 @@ class SysvPlace:
         self._address = address
         key = int.from_bytes(os.urandom(3), "little") + 1
         self._record = sysvmq.registered.take(address, str(key))
-        self._door = lib.lr_msgget(key, 1)
-        assert self._door >= 0
+        self._requests = lib.lr_msgget(key, 1)
+        assert self._requests >= 0
 
     def accept(self) -> tuple[Sender, None]:
-        room = ffi.new("char[]", KNOCK_SIZE)
-        assert lib.lr_msgrcv(self._door, room, KNOCK_SIZE, 1) == KNOCK_SIZE
-        (token,) = Knocks().feed(bytes(ffi.buffer(room)))
+        room = ffi.new("char[]", CONNECT_REQUEST_SIZE)
+        assert lib.lr_msgrcv(self._requests, room, CONNECT_REQUEST_SIZE, 1) == CONNECT_REQUEST_SIZE
+        (token,) = ConnectRequestParser().feed(bytes(ffi.buffer(room)))
         lines, _ = records.read(sysvmq.registered.client_record(self._address, token))
         down = lib.lr_msgget(int(lines[1]), 0)
         return Sender(
@@ -266,14 +270,14 @@ class SysvPlace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        lib.lr_msgctl_remove(self._door)
+        lib.lr_msgctl_remove(self._requests)
         self._record.remove()
 
 
 class _SysvQueue:
     def visit(self, address: Address) -> Sender:
-        door = lib.lr_msgget(int(sysvmq.registered.find(address)[0]), 0)
-        return Sender(lambda data: lib.lr_msgsnd(door, data, len(data)), lambda: None)
+        requests = lib.lr_msgget(int(sysvmq.registered.find(address)[0]), 0)
+        return Sender(lambda data: lib.lr_msgsnd(requests, data, len(data)), lambda: None)
 
     def occupy(self, address: Address) -> SysvPlace:
         return SysvPlace(address)

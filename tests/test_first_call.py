@@ -9,7 +9,7 @@ import pytest
 
 from localrpc import testing
 from localrpc.bench.rpc import Servicer
-from tests.transports.doors import outcome
+from tests.transports.helpers import outcome
 
 # `loaded` is what Python and the messages bring with them.
 HEAD = """

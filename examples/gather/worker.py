@@ -1,4 +1,4 @@
-"""A worker: counts primes, reports its state, and hears of the others.
+"""A worker: counts primes, reports its state, and receives the others' states.
 
 Run: python worker.py NUMBER TARGET
 """

@@ -15,7 +15,7 @@ from .peer import Peer
 from .rings import RingPeer
 from .rpc import GrpcioPeer, LocalrpcPeer
 
-_OURS = [name for name, scheme in schemes().items() if scheme.meets and name != "grpc"]
+_OURS = [name for name, scheme in schemes().items() if scheme.connects_processes and name != "grpc"]
 """Transports between processes; grpc: would measure grpcio again."""
 
 _OTHERS: dict[str, Peer] = {

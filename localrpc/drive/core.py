@@ -50,7 +50,7 @@ LONGEST = 3.0e8
 def own_engine(raw: Any) -> Any:
     """Return `raw`, a new engine, which is freed with the last reference to this object.
 
-    A thread inside the core holds a reference, too. ffi.gc() would not do: the collector
+    A thread inside the core holds a reference, too. ffi.gc() would not be enough: the collector
     finalizes the members of a cycle in any order, and the __del__ of a call would find its engine
     freed; the collector does not finalize a plain pointer.
     """

@@ -105,10 +105,10 @@ def _forget_it(uid: int) -> None:
 
 
 class Admission(NamedTuple):
-    """On what terms a listener's clients become connections."""
+    """Decides which clients of a listener become connections."""
 
     enter: Callable[[int], str | None] = _admit_all
-    """Asked once for each client whose user may come at all: why it may not come now."""
+    """Called once for each client whose user is allowed: returns why it is refused now, or None."""
     leave: Callable[[int], None] = _forget_it
     """Called once for each admitted client: it has been refused, or its connection has ended."""
     security: str = "insecure"
@@ -182,10 +182,10 @@ class Listener(ABC):
 
 
 class Dialer(ABC):
-    """A channel's way to its server. One thread at a time dials."""
+    """Connects a channel to its server. One thread dials at a time."""
 
     single = False
-    """True if it brings one connection and no other."""
+    """True if it makes one connection only."""
 
     @abstractmethod
     def dial(self, attempt: Attempt) -> Connection:

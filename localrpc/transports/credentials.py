@@ -52,7 +52,7 @@ def open_peer_pidfd(sock: socket.socket, peer: PeerCredentials) -> int:
     try:
         return os.pidfd_open(peer.pid)
     except OSError:
-        # Gone already, or a kernel before 5.3: the socket's end will tell.
+        # Gone already, or a kernel before 5.3: the end of the socket will show it.
         return -1
 
 

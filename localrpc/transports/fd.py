@@ -16,12 +16,12 @@ from functools import partial
 from localrpc.address import Address
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import Options
-from localrpc.transports import handed, limits, tcp
+from localrpc.transports import limits, passed_sockets, tcp
 from localrpc.transports.base import EVERYBODY, Admission, Dialer, Listener, Transport
+from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handover import HandoverListener
 from localrpc.transports.handshake_client import ClientSide
-from localrpc.transports.media import SocketMedium
 from localrpc.transports.once import Once
 from localrpc.transports.scheme import Kind, Scope
 from localrpc.transports.sockets import SocketListener, identify, unix_side, watch
@@ -45,7 +45,7 @@ class FdTransport(Transport):
             limits=lambda: {"RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE")},
         ),
     )
-    meets = False
+    connects_processes = False
 
     def check(self, name: str) -> str:
         # A name is what sd_listen_fds(3) allows.
@@ -63,7 +63,7 @@ class FdTransport(Transport):
         self, address: Address, options: Options, admission: Admission = EVERYBODY
     ) -> Listener:
         try:
-            sock = handed.take(address.body)
+            sock = passed_sockets.take(address.body)
         except ValueError as error:
             raise ListenError(str(address), str(error)) from None
         try:
@@ -75,11 +75,11 @@ class FdTransport(Transport):
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         try:
-            sock = handed.take(address.body)
+            sock = passed_sockets.take(address.body)
         except ValueError as error:
             raise AddressError(f"target {str(address)!r}: {error}") from None
-        if handed.listens(sock):
-            handed.put_back(sock)
+        if passed_sockets.listens(sock):
+            passed_sockets.release(sock)
             raise AddressError(
                 f"target {str(address)!r}: its socket listens, so it is for a server's"
                 " add_insecure_port(); a channel takes a connected one"
@@ -91,7 +91,7 @@ def _listener(
     sock: socket.socket, address: Address, options: Options, admission: Admission
 ) -> Listener:
     is_tcp = sock.family != socket.AF_UNIX
-    if not handed.listens(sock):
+    if not passed_sockets.listens(sock):
         side = tcp.server_side(address, single=True) if is_tcp else unix_side(single=True)
         one = HandoverListener(address, options, admission, side, activated=True)
         one.hand_over(sock)
@@ -104,14 +104,14 @@ def _listener(
     return SocketListener(address, options, admission, sock, sides, port=port, shared=True)
 
 
-class _OnlyServer(Once[SocketMedium]):
+class _OnlyServer(Once[SocketChannel]):
     def __init__(self, sock: socket.socket, address: Address, options: Options) -> None:
         super().__init__(address)
         self._sock = sock
         forget_after_fork(self)
         if sock.family == socket.AF_UNIX:
             side = ClientSide(
-                connect=lambda attempt: SocketMedium(sock),
+                connect=lambda attempt: SocketChannel(sock),
                 identify=identify,
                 peer_name=f"unix:fd={sock.fileno()}",
                 watch=watch,

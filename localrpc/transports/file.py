@@ -31,30 +31,30 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
+from localrpc.transports.byte_channels import ByteChannel
+from localrpc.transports.connect_requests import (
+    ConnectRequestListener,
+    Place,
+    absent,
+    encode_connect_request,
+    gone,
+    new_token,
+    server_side,
+    unreachable,
+)
 from localrpc.transports.credentials import identified
 from localrpc.transports.handshake_client import ClientSide, dial
 from localrpc.transports.handshake_server import ServerSide
-from localrpc.transports.media import Medium
-from localrpc.transports.meeting import (
-    MeetingListener,
-    Place,
-    absent,
-    encode_knock,
-    gone,
-    met,
-    new_token,
-    unreachable,
-)
 from localrpc.transports.scheme import Kind, Scope
 from localrpc.transports.spool import (
     HEARTBEAT,
     INTERVAL,
-    KNOCK,
+    REQUEST_SUFFIX,
     TOKEN,
     WATCH,
     WRITE,
     Side,
-    SpoolMedium,
+    SpoolChannel,
     bell_of,
     is_unwritten,
     owner_of,
@@ -84,25 +84,25 @@ class _SpoolPlace(Place):
         with contextlib.suppress(BlockingIOError):
             while os.read(self._fd, 4096):
                 pass
-        knocks = []
+        requests = []
         with contextlib.suppress(FileNotFoundError):
             for name in os.listdir(self._path):
-                if re.fullmatch(TOKEN + re.escape(KNOCK), name):
+                if re.fullmatch(TOKEN + re.escape(REQUEST_SUFFIX), name):
                     with contextlib.suppress(OSError):
                         os.unlink(os.path.join(self._path, name))
-                        knocks.append(encode_knock(name.removesuffix(KNOCK)))
-        if not knocks:
+                        requests.append(encode_connect_request(name.removesuffix(REQUEST_SUFFIX)))
+        if not requests:
             raise BlockingIOError(errno.EAGAIN, "no connect request")
-        return b"".join(knocks)
+        return b"".join(requests)
 
-    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
+    def enter(self, token: str) -> tuple[ByteChannel, ServerSide[Any]]:
         path = os.path.join(self._path, token)
         client = os.path.join(path, "client")
         try:
             theirs, _ = read_side(client)
             owner = owner_of(client)
             record = records.make(os.path.join(path, "server"), *self._own.lines())
-            medium = SpoolMedium(self._address, path, lib.LR_SERVER, self._own, theirs, record)
+            channel = SpoolChannel(self._address, path, lib.LR_SERVER, self._own, theirs, record)
         except FileNotFoundError:
             remove(path)
             raise
@@ -112,7 +112,7 @@ class _SpoolPlace(Place):
         except BaseException:
             self._turn_away(path)
             raise
-        return medium, met(owner, lambda pid: medium.open_pidfd("client", pid))
+        return channel, server_side(owner, lambda pid: channel.open_pidfd("client", pid))
 
     def _turn_away(self, path: str) -> None:
         """Let a client see the end, without a descriptor."""
@@ -125,7 +125,7 @@ class _SpoolPlace(Place):
         with names.locked(self._path, patience=0):
             return sweep(self._path, self._own)
 
-    def give_back(self) -> None:
+    def release_name(self) -> None:
         self._given_back = True
         self._record.remove()
 
@@ -181,7 +181,7 @@ class FileTransport(Transport):
             for attempt in range(_TRIES):
                 try:
                     place = self._place(address, path)
-                    return MeetingListener(address, options, admission, place)
+                    return ConnectRequestListener(address, options, admission, place)
                 except FileNotFoundError:
                     # A server that goes has taken its directory with it.
                     if attempt == _TRIES - 1:
@@ -225,22 +225,22 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
     path = os.path.abspath(address.body)
     with contextlib.ExitStack() as stack:
         try:
-            medium, server = _connect(address, path)
-            stack.enter_context(medium)
-            alive = medium.open_server_pidfd()
+            channel, server = _connect(address, path)
+            stack.enter_context(channel)
+            alive = channel.open_server_pidfd()
             if alive >= 0:
                 stack.callback(os.close, alive)
-            # A lock that is held now says that the pid was the server's; one that is
-            # not, that it has died before it could be watched.
+            # A lock that is held now means that the pid was the server's; otherwise the server died
+            # before it could be watched.
             _find_again(address, path)
         except OSError as error:
             raise unreachable(address, error.strerror or str(error)) from None
         side = ClientSide(
-            connect=lambda attempt: medium,
-            identify=lambda medium: server,
+            connect=lambda attempt: channel,
+            identify=lambda channel: server,
             peer_name=f"unix:{address.body}",
-            watch=lambda medium, peer, hello: identified(
-                peer, hello.pid, lambda pid: medium.open_pidfd("server", pid)
+            watch=lambda channel, peer, hello: identified(
+                peer, hello.pid, lambda pid: channel.open_pidfd("server", pid)
             ),
             alive=lambda: alive if alive >= 0 else None,
         )
@@ -272,7 +272,7 @@ def _find_again(address: Address, path: str) -> None:
         raise gone(address, path, passing=True) from None
 
 
-def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]:
+def _connect(address: Address, path: str) -> tuple[SpoolChannel, PeerCredentials]:
     """Make a folder and identify the server. Raises ConnectError or OSError."""
     folder = os.path.join(path, new_token())
     try:
@@ -285,7 +285,7 @@ def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]
                 os.mkdir(os.path.join(folder, "up"), 0o700)
                 os.mkdir(os.path.join(folder, "down"), 0o700)
                 record = records.make(os.path.join(folder, "client"), *own.lines())
-                medium = SpoolMedium(
+                channel = SpoolChannel(
                     address,
                     folder,
                     lib.LR_CLIENT,
@@ -300,4 +300,4 @@ def _connect(address: Address, path: str) -> tuple[SpoolMedium, PeerCredentials]
     except FileNotFoundError:
         _find(address, path)  # raises, because a server that goes takes its directory with it
         raise
-    return medium, server
+    return channel, server

@@ -1,4 +1,4 @@
-"""A listener whose clients are handed to it within this process."""
+"""A listener that receives its clients from this process."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from localrpc import _locks
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports.base import Admission, Greeting, Listener
+from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handshake_server import ServerGreeting, ServerSide
-from localrpc.transports.media import SocketMedium
 
 
 class HandoverListener(Listener):
@@ -23,7 +23,7 @@ class HandoverListener(Listener):
         address: Address,
         options: Options,
         admission: Admission,
-        side: ServerSide[SocketMedium],
+        side: ServerSide[SocketChannel],
         *,
         activated: bool = False,
     ) -> None:
@@ -41,7 +41,8 @@ class HandoverListener(Listener):
         return self._bell
 
     def hand_over(self, sock: socket.socket) -> bool:
-        """Take `sock`, which is non-blocking; False, and it stays the caller's, once closed."""
+        """Take `sock`, which is non-blocking. Once closed, return False and leave it to the
+        caller."""
         with self._lock:
             if self._bell < 0:
                 return False
@@ -57,7 +58,7 @@ class HandoverListener(Listener):
             arrived, self._waiting = self._waiting, deque()
         return [
             ServerGreeting(
-                SocketMedium(sock), self._side, self.address, self._options, self._admission
+                SocketChannel(sock), self._side, self.address, self._options, self._admission
             )
             for sock in arrived
         ]

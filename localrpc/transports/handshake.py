@@ -1,6 +1,7 @@
 """What both halves of a handshake share. See handshake_client.py and handshake_server.py.
 
-Each side sends one HELLO. A side checks the other's credentials before it believes a word of it.
+Each side sends one HELLO. A side checks the other's credentials before it trusts anything in its
+HELLO.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports.base import ConnectionFacts, PeerCredentials
-from localrpc.transports.media import Medium
+from localrpc.transports.byte_channels import ByteChannel
 from localrpc.wire import frames
 from localrpc.wire.codec import Hello
 
-M = TypeVar("M", bound=Medium)
+C = TypeVar("C", bound=ByteChannel)
 
-Watch = Callable[[M, PeerCredentials, Hello], tuple[PeerCredentials, int]]
+Watch = Callable[[C, PeerCredentials, Hello], tuple[PeerCredentials, int]]
 """What is known of the peer after its HELLO, and a pidfd or -1. Raises GreetingError."""
 
 _logger = _log.logger("transports")
@@ -43,9 +44,9 @@ def make_hello(options: Options, **fields: Any) -> Hello:
 
 
 def reachable_by_signal(peer: PeerCredentials, hello: Hello) -> PeerCredentials:
-    """`peer` with a pid of 0 if it counts threads otherwise: in another PID namespace,
-    where its number of a thread could be that of another one here; or it was forked
-    after another process had listened."""
+    """Return `peer`, with a pid of 0 if its HELLO has another pid: then it is in another PID
+    namespace, whose thread ids mean other threads here, or it was forked by the process that called
+    listen()."""
     return peer if hello.pid == peer.pid else peer._replace(pid=0)
 
 
@@ -58,10 +59,10 @@ def warn_fell_back(address: Address, reason: str) -> None:
 
 
 def stream_link(
-    medium: Medium, pidfd: int, address: Address, refusal: str
+    channel: ByteChannel, pidfd: int, address: Address, refusal: str
 ) -> tuple[Link, ConnectionFacts]:
-    """Return a link whose frames travel on the medium; it takes over medium and pidfd."""
+    """Return a link whose frames travel on the channel; it takes over channel and pidfd."""
     if refusal:
         warn_fell_back(address, refusal)
-    facts = ConnectionFacts(address.scheme, medium.kind, refusal or None)
-    return medium.open_link(pidfd, address), facts
+    facts = ConnectionFacts(address.scheme, channel.kind, refusal or None)
+    return channel.open_link(pidfd, address), facts

@@ -16,9 +16,9 @@ from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, ConnectionFacts, PeerCredentials
+from localrpc.transports.byte_channels import ByteChannel, Descriptors, SocketChannel
 from localrpc.transports.credentials import refusal_of_server
-from localrpc.transports.handshake import M, Watch, make_hello, reachable_by_signal, stream_link
-from localrpc.transports.media import Descriptors, Medium, SocketMedium
+from localrpc.transports.handshake import C, Watch, make_hello, reachable_by_signal, stream_link
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
 
@@ -27,22 +27,22 @@ _wire = _log.logger("wire")
 _HUNG_UP = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
 
 
-class ClientSide(Generic[M]):
-    """How a client connects through one kind of medium, and how it identifies the server."""
+class ClientSide(Generic[C]):
+    """How a client connects through one kind of channel, and how it identifies the server."""
 
     def __init__(
         self,
         *,
-        connect: Callable[[Attempt], M],
-        identify: Callable[[M], PeerCredentials],
+        connect: Callable[[Attempt], C],
+        identify: Callable[[C], PeerCredentials],
         peer_name: str,
-        watch: Watch[M],
+        watch: Watch[C],
         objection: Callable[[PeerCredentials, Options], str | None] = refusal_of_server,
         identified_late: bool = False,
         alive: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.connect = connect
-        """A connected medium before that time (monotonic), or ConnectError."""
+        """A connected channel before that time (monotonic), or ConnectError."""
         self.identify = identify
         """Identify the server. Raises GreetingError if that is not possible."""
         self.peer_name = peer_name
@@ -53,7 +53,7 @@ class ClientSide(Generic[M]):
         """True if the server can be identified only once it has accepted."""
         self.alive = alive
         """A descriptor that is readable, or in error, once no answer will come; None if the
-        end of the medium shows that."""
+        end of the channel shows that."""
 
 
 class Memory(ABC):
@@ -82,7 +82,7 @@ class Memory(ABC):
 
 
 def dial(
-    side: ClientSide[M],
+    side: ClientSide[C],
     address: Address,
     options: Options,
     attempt: Attempt,
@@ -92,8 +92,8 @@ def dial(
     """Connect and greet. Takes `memory`. Raises ConnectError, or what memory.open() raises."""
     attempt = attempt.within(options.connect_timeout)
     try:
-        with contextlib.closing(side.connect(attempt)) as medium:
-            return _greet(side, medium, address, options, attempt, memory, memory_refusal)
+        with contextlib.closing(side.connect(attempt)) as channel:
+            return _greet(side, channel, address, options, attempt, memory, memory_refusal)
     except GreetingError as error:
         reason = f"the handshake failed: {error}"
         raise ConnectError(str(address), reason, passing=error.passing) from None
@@ -106,8 +106,8 @@ def dial(
 
 
 def _greet(
-    side: ClientSide[M],
-    medium: M,
+    side: ClientSide[C],
+    channel: C,
     address: Address,
     options: Options,
     attempt: Attempt,
@@ -115,7 +115,7 @@ def _greet(
     memory_refusal: str,
 ) -> Connection:
     if not side.identified_late:
-        peer = _recognise(side, medium, options)
+        peer = _recognise(side, channel, options)
     offer: dict[str, Any] = {}
     if memory is not None:
         offer.update(ring_size=memory.ring_size, page_size=memory.page_size)
@@ -123,14 +123,14 @@ def _greet(
             offer.update(memory=memory.kind, memory_names=memory.names)
     hello = make_hello(options, memory_refusal=memory_refusal, **offer)
     try:
-        medium.send(hello_frame(hello), memory.fds if memory else [])
+        channel.send(hello_frame(hello), memory.fds if memory else [])
     except (BrokenPipeError, ConnectionResetError):
         pass  # It has closed the connection; its HELLO, if there is one, says why.
     with Descriptors() as fds:
-        theirs = _await_hello(medium, side.alive(), attempt, fds)
+        theirs = _await_hello(channel, side.alive(), attempt, fds)
         agree(hello, theirs)  # a refusal is trusted from any process
         if side.identified_late:
-            peer = _recognise(side, medium, options)
+            peer = _recognise(side, channel, options)
         if memory is not None and not theirs.ring_size:
             memory_refusal = theirs.memory_refusal or "the server did not take it"
             memory = None
@@ -138,7 +138,7 @@ def _greet(
             raise GreetingError("the server's HELLO does not match the memory offered")
         if memory is None and len(fds):
             raise GreetingError("the server's HELLO carries descriptors without memory")
-        peer, pidfd = side.watch(medium, peer, theirs)
+        peer, pidfd = side.watch(channel, peer, theirs)
         fields: dict[str, Any] = {
             "peer": peer,
             "peer_name": side.peer_name,
@@ -146,32 +146,34 @@ def _greet(
         }
         _wire.log(_log.TRACE, "%s: handshake with %s, %r", address, peer, theirs)
         if memory is None:
-            link, facts = stream_link(medium, pidfd, address, memory_refusal)
+            link, facts = stream_link(channel, pidfd, address, memory_refusal)
             return Connection(link, facts, **fields)
-        assert isinstance(medium, SocketMedium)
+        assert isinstance(channel, SocketChannel)
         facts = ConnectionFacts(address.scheme, memory.wakeup, None, memory.ring_size, memory.kind)
-        sock = medium.sock.detach()
+        sock = channel.sock.detach()
         link = memory.open(sock, pidfd, reachable_by_signal(peer, theirs), fds.take()[0])
         return Connection(link=link, facts=facts, **fields)
 
 
-def _recognise(side: ClientSide[M], medium: M, options: Options) -> PeerCredentials:
-    peer = side.identify(medium)
+def _recognise(side: ClientSide[C], channel: C, options: Options) -> PeerCredentials:
+    peer = side.identify(channel)
     if refusal := side.objection(peer, options):
         raise GreetingError(refusal)
     return peer
 
 
-def _await_hello(medium: Medium, alive: int | None, attempt: Attempt, fds: Descriptors) -> Hello:
+def _await_hello(
+    channel: ByteChannel, alive: int | None, attempt: Attempt, fds: Descriptors
+) -> Hello:
     greeter = Greeter(Role.CLIENT)
     poller = select.poll()
-    poller.register(medium, select.POLLIN)
+    poller.register(channel, select.POLLIN)
     if alive is not None:
         poller.register(alive, select.POLLIN)
     answers = True
     while True:
         try:
-            data, received = medium.receive(greeter.wanted)
+            data, received = channel.receive(greeter.wanted)
         except BlockingIOError:
             if answers:
                 answers = _await_more(poller, alive, attempt)
@@ -193,5 +195,5 @@ def _await_more(poller: select.poll, alive: int | None, attempt: Attempt) -> boo
         raise GreetingError(
             "no HELLO from the server in time: it is stopped or busy, or not a localrpc server"
         )
-    # It may have answered before it went: one more look.
+    # It may have answered before it ended: read once more.
     return all(fd != alive for fd, _ in events)

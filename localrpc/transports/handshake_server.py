@@ -20,10 +20,10 @@ from localrpc.transports.base import (
     Greeting,
     PeerCredentials,
 )
+from localrpc.transports.byte_channels import ByteChannel, Descriptors
 from localrpc.transports.credentials import refusal_of_client
 from localrpc.transports.forks import forget_after_fork
-from localrpc.transports.handshake import M, Watch, make_hello, stream_link
-from localrpc.transports.media import Descriptors, Medium
+from localrpc.transports.handshake import C, Watch, make_hello, stream_link
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
 from localrpc.wire.http2 import Answerer
@@ -44,26 +44,26 @@ def peer_name(peer: PeerCredentials) -> str:
     return f"unix:pid={peer.pid}"
 
 
-def _objection(medium: Medium, peer: PeerCredentials, options: Options) -> str | None:
+def _objection(channel: ByteChannel, peer: PeerCredentials, options: Options) -> str | None:
     return refusal_of_client(peer, options)
 
 
-def _as_listened(medium: Medium, address: Address) -> str:
+def _as_listened(channel: ByteChannel, address: Address) -> str:
     return str(address)
 
 
-class ServerSide(Generic[M]):
-    """How a server identifies clients of one kind of medium, and makes connections of them."""
+class ServerSide(Generic[C]):
+    """How a server identifies clients of one kind of channel, and makes connections of them."""
 
     def __init__(
         self,
         *,
-        identify: Callable[[M], PeerCredentials],
-        watch: Watch[M],
-        objection: Callable[[M, PeerCredentials, Options], str | None] = _objection,
-        welcome: Welcome[M] = lambda greeting, peer, hello: stay(greeting, peer, hello),
+        identify: Callable[[C], PeerCredentials],
+        watch: Watch[C],
+        objection: Callable[[C, PeerCredentials, Options], str | None] = _objection,
+        welcome: Welcome[C] = lambda greeting, peer, hello: stay(greeting, peer, hello),
         peer_name: Callable[[PeerCredentials], str] = peer_name,
-        dialled_as: Callable[[M, Address], str] = _as_listened,
+        dialled_as: Callable[[C, Address], str] = _as_listened,
         identified_late: bool = False,
         answers_http2: bool = False,
         single: bool = False,
@@ -87,13 +87,13 @@ class ServerSide(Generic[M]):
         """True if the listener brings no other connection."""
 
 
-class ServerGreeting(Greeting, Generic[M]):
+class ServerGreeting(Greeting, Generic[C]):
     """One client during its handshake."""
 
     def __init__(
         self,
-        medium: M,
-        side: ServerSide[M],
+        channel: C,
+        side: ServerSide[C],
         address: Address,
         options: Options,
         admission: Admission,
@@ -102,7 +102,7 @@ class ServerGreeting(Greeting, Generic[M]):
         self.single = side.single
         self.address = address
         self.options = options
-        self.medium = medium
+        self.channel = channel
         self._side = side
         self._admission = admission
         self._entered: int | None = None
@@ -114,7 +114,7 @@ class ServerGreeting(Greeting, Generic[M]):
         forget_after_fork(self)
 
     def fileno(self) -> int:
-        return self.medium.fileno()
+        return self.channel.fileno()
 
     def advance(self) -> Connection | None:
         try:
@@ -150,8 +150,8 @@ class ServerGreeting(Greeting, Generic[M]):
 
     def _recognise(self) -> PeerCredentials:
         if self._peer is None:
-            peer = self._peer = self._side.identify(self.medium)
-            refusal = self._side.objection(self.medium, peer, self.options)
+            peer = self._peer = self._side.identify(self.channel)
+            refusal = self._side.objection(self.channel, peer, self.options)
             if refusal := refusal or self._admission.enter(peer.uid):
                 self._refuse(refusal)
                 raise GreetingError(f"refused: {refusal}")
@@ -163,7 +163,7 @@ class ServerGreeting(Greeting, Generic[M]):
             self._recognise()
         while True:
             try:
-                data, fds = self.medium.receive(self._greeter.wanted or _STRANGERS_BYTES)
+                data, fds = self.channel.receive(self._greeter.wanted or _STRANGERS_BYTES)
             except ConnectionResetError:
                 data, fds = b"", []
             self.fds.add(*fds)
@@ -192,7 +192,7 @@ class ServerGreeting(Greeting, Generic[M]):
         try:
             answer = answerer.receive(data)
             if answer:
-                self.medium.send(answer, [])
+                self.channel.send(answer, [])
         except (ValueError, OSError):
             raise error from None
 
@@ -202,21 +202,21 @@ class ServerGreeting(Greeting, Generic[M]):
         return "it sent no HELLO in time"
 
     def _refuse(self, reason: str, **fields: Any) -> None:
-        # A courtesy: the client may be gone, or be no friend of the protocol.
+        # Best effort: the client may have gone, or may not keep the protocol.
         with contextlib.suppress(OSError):
-            self.medium.send(hello_frame(make_hello(self.options, refusal=reason, **fields)), [])
+            self.channel.send(hello_frame(make_hello(self.options, refusal=reason, **fields)), [])
 
     def connect_stream(self, peer: PeerCredentials, hello: Hello, refusal: str = "") -> Connection:
-        """Keep the connection on its medium; `refusal` says why there is no memory."""
+        """Keep the connection on its channel; `refusal` says why there is no memory."""
         with Descriptors() as watched:
             try:
-                peer, pidfd = self._side.watch(self.medium, peer, hello)
+                peer, pidfd = self._side.watch(self.channel, peer, hello)
             except GreetingError as error:
                 raise self.refuse(str(error)) from None
             watched.add(pidfd)
-            self.medium.send(hello_frame(make_hello(self.options, memory_refusal=refusal)), [])
+            self.channel.send(hello_frame(make_hello(self.options, memory_refusal=refusal)), [])
             watched.take()
-        link, facts = stream_link(self.medium, pidfd, self.address, refusal)
+        link, facts = stream_link(self.channel, pidfd, self.address, refusal)
         return self.connection(link, facts, peer, hello)
 
     def connection(
@@ -238,7 +238,7 @@ class ServerGreeting(Greeting, Generic[M]):
 
     def dialled_as(self) -> str:
         """Return the target that a client would use."""
-        return self._side.dialled_as(self.medium, self.address)
+        return self._side.dialled_as(self.channel, self.address)
 
     def refuse(self, reason: str) -> GreetingError:
         """Return the error for an invalid HELLO, after telling the client."""
@@ -252,7 +252,7 @@ class ServerGreeting(Greeting, Generic[M]):
 
     def close(self) -> None:
         self.fds.close()
-        self.medium.close()
+        self.channel.close()
         uid, self._entered = self._entered, None
         if uid is not None:
             self._admission.leave(uid)
@@ -260,14 +260,14 @@ class ServerGreeting(Greeting, Generic[M]):
     def forget(self) -> None:
         """Close in a forked child; the handshake continues in the parent."""
         self.fds.close()
-        self.medium.forget()
+        self.channel.forget()
 
 
-Welcome: TypeAlias = Callable[[ServerGreeting[M], PeerCredentials, Hello], Connection]
+Welcome: TypeAlias = Callable[[ServerGreeting[C], PeerCredentials, Hello], Connection]
 
 
-def stay(greeting: ServerGreeting[M], peer: PeerCredentials, hello: Hello) -> Connection:
-    """Calls travel on the medium of the handshake."""
+def stay(greeting: ServerGreeting[C], peer: PeerCredentials, hello: Hello) -> Connection:
+    """Calls travel on the channel of the handshake."""
     if hello.ring_size or len(greeting.fds):
         scheme = greeting.address.scheme
         raise greeting.refuse(

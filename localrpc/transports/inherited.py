@@ -2,7 +2,7 @@
 
 A child that was forked finds them here, one that was started in the environment:
 LOCALRPC_PIPE=RX,TX,KEEP names the descriptors to read, to write, and to keep
-open (see PipeMedium).
+open (see PipeChannel).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from localrpc.transports.base import (
     Greeting,
     Listener,
 )
+from localrpc.transports.byte_channels import Descriptors, PipeChannel, grow_pipe
 from localrpc.transports.credentials import identified, maker_of, open_pidfd_of_sharer
 from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handshake_client import ClientSide
 from localrpc.transports.handshake_server import ServerGreeting, ServerSide
-from localrpc.transports.media import Descriptors, PipeMedium, grow_pipe
 from localrpc.transports.once import Once
 from localrpc.transports.scheme import Kind, Scope
 
@@ -164,16 +164,16 @@ class _InheritedListener(Listener):
         if ends is None:
             return []
         os.eventfd_read(self._ready)
-        side = ServerSide[PipeMedium](
-            identify=lambda medium: maker_of(ends.rx),
-            watch=lambda medium, peer, hello: identified(
+        side = ServerSide[PipeChannel](
+            identify=lambda channel: maker_of(ends.rx),
+            watch=lambda channel, peer, hello: identified(
                 peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, ends.rx)
             ),
-            objection=lambda medium, peer, options: None,
+            objection=lambda channel, peer, options: None,
             single=True,
         )
-        medium = PipeMedium(*ends)
-        return [ServerGreeting(medium, side, self.address, self._options, self._admission)]
+        channel = PipeChannel(*ends)
+        return [ServerGreeting(channel, side, self.address, self._options, self._admission)]
 
     def close(self) -> None:
         self.forget()
@@ -194,7 +194,7 @@ def listen(address: Address, options: Options, admission: Admission) -> Listener
         raise ListenError(str(address), str(error)) from None
 
 
-class ToChild(Once[PipeMedium]):
+class ToChild(Once[PipeChannel]):
     """A parent's only connection, to a child that may tell how it has ended."""
 
     foreign = "it is another process's child"
@@ -207,14 +207,14 @@ class ToChild(Once[PipeMedium]):
         self._ends = {fd: os.fstat(fd).st_ino for fd in ends}
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         forget_after_fork(self)
-        medium = PipeMedium(*ends)
+        channel = PipeChannel(*ends)
         side = ClientSide(
-            connect=lambda attempt: medium,
-            identify=lambda medium: maker_of(ends.rx),
+            connect=lambda attempt: channel,
+            identify=lambda channel: maker_of(ends.rx),
             peer_name=f"unix:pid={pid}",
             objection=lambda peer, options: None,
             # There may be a wrapper process between this one and the server.
-            watch=lambda medium, peer, hello: identified(
+            watch=lambda channel, peer, hello: identified(
                 peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, ends.rx)
             ),
             alive=lambda: self._stop,
@@ -238,7 +238,7 @@ class ToChild(Once[PipeMedium]):
     def _is_over(self) -> bool:
         return bool(self._ending) or self._closed
 
-    def _greet(self, side: ClientSide[PipeMedium], options: Options) -> None:
+    def _greet(self, side: ClientSide[PipeChannel], options: Options) -> None:
         super()._greet(side, options)
         with self._changed:
             stop, self._stop = self._stop, -1

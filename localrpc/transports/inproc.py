@@ -1,7 +1,7 @@
 """inproc:, a pair of Unix sockets within one process, for the tests of user code.
 
-The names are the process's own: nothing of them can be seen from outside, and a
-forked child begins without any.
+The names are the process's own: they are not visible outside, and a forked child begins without
+any.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
+from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.handover import HandoverListener
 from localrpc.transports.handshake_client import ClientSide, dial
 from localrpc.transports.handshake_server import ServerSide, peer_name
-from localrpc.transports.media import SocketMedium
 from localrpc.transports.names import IN_USE
 from localrpc.transports.scheme import Kind, Scope
 from localrpc.transports.targets import SPIN, check_characters
@@ -49,10 +49,10 @@ def _this_process() -> PeerCredentials:
     return PeerCredentials(os.getpid(), os.geteuid(), os.getegid(), tuple(os.getgroups()))
 
 
-_SERVER_SIDE = ServerSide[SocketMedium](
-    identify=lambda medium: _this_process(),
-    watch=lambda medium, peer, hello: (peer, -1),
-    objection=lambda medium, peer, options: None,
+_SERVER_SIDE = ServerSide[SocketChannel](
+    identify=lambda channel: _this_process(),
+    watch=lambda channel, peer, hello: (peer, -1),
+    objection=lambda channel, peer, options: None,
     answers_http2=True,
 )
 
@@ -100,7 +100,7 @@ class InprocTransport(Transport):
         ),
     )
     quality = "Client and server in one process: for tests."
-    meets = False
+    connects_processes = False
 
     def check(self, name: str) -> str:
         name = name.removeprefix("//")
@@ -125,10 +125,10 @@ class InprocTransport(Transport):
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         side = ClientSide(
-            connect=lambda attempt: SocketMedium(connect(address)),
-            identify=lambda medium: _this_process(),
+            connect=lambda attempt: SocketChannel(connect(address)),
+            identify=lambda channel: _this_process(),
             peer_name=peer_name(_this_process()),
             objection=lambda peer, options: None,
-            watch=lambda medium, peer, hello: (peer, -1),
+            watch=lambda channel, peer, hello: (peer, -1),
         )
         return Redialer(partial(dial, side, address, options))

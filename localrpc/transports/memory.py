@@ -70,7 +70,7 @@ class Segment:
 def create(kind: str, size: int) -> Segment:
     """Create a control page and `size` bytes, and allocate all of it.
 
-    Raises OSError: ENOSPC, ENOMEM or EMFILE are what a full machine says.
+    Raises OSError: ENOSPC, ENOMEM or EMFILE if the machine is full.
     """
     if kind == "posix":
         return _create_posix(CONTROL_PAGE + size)
@@ -93,7 +93,7 @@ def attach(kind: str, name: str) -> Segment:
 def sweep(kind: str) -> None:
     """Remove what processes of this user that are dead have left behind.
 
-    Raises OSError if such memory cannot be had because posix_ipc is not installed.
+    Raises OSError if such memory is not available because posix_ipc is not installed.
     """
     if kind == "posix":
         posix.load()
@@ -151,7 +151,7 @@ def _create_posix(size: int) -> Segment:
     name = f"/localrpc-{who}-{os.urandom(8).hex()}"
     segment = Segment("posix", _open_posix(name, create=True), name)
     try:
-        os.fchmod(segment.handle, 0o600)  # whatever the umask has made of it
+        os.fchmod(segment.handle, 0o600)  # despite the umask
         os.posix_fallocate(segment.handle, 0, size)
     except BaseException:
         segment.close()
@@ -167,7 +167,7 @@ def _abandoned_names() -> Iterator[str]:
         return
     for name in names:
         parts = re.fullmatch(_NAME, name)
-        # A process of another PID namespace may live, for all that can be seen here.
+        # A process of another PID namespace is not visible here and may be alive.
         if parts is None or parts[1] != ours or _started(int(parts[2])) == int(parts[3]):
             continue
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
 """mq:, POSIX message queues: one for connect requests, and a pair for each connection.
 
-A queue belongs to one user (mode 0600), and who made it is the kernel's word for
-whose it is. Its name is gone as soon as both sides have opened it, and the kernel
-frees it with the last of them. See mq_overview(7) for the limits.
+A queue belongs to one user (mode 0600), and the kernel reports which user made it. Its name is
+removed as soon as both sides have opened it, and the kernel frees it with the last of them. See
+mq_overview(7) for the limits.
 """
 
 from __future__ import annotations
@@ -27,25 +27,30 @@ from localrpc.transports.base import (
     PeerCredentials,
     Transport,
 )
+from localrpc.transports.byte_channels import ByteChannel, Descriptors
+from localrpc.transports.connect_requests import (
+    CONNECT_REQUEST_SIZE,
+    ConnectRequestListener,
+    Place,
+    new_token,
+)
 from localrpc.transports.credentials import maker_of, open_pidfd_of_sharer
 from localrpc.transports.handshake_server import ServerSide
-from localrpc.transports.media import Descriptors, Medium
-from localrpc.transports.meeting import KNOCK_SIZE, MeetingListener, Place, new_token
 from localrpc.transports.queues import (
-    Door,
     QueueDialing,
     Registered,
-    met_and_seen,
-    seen,
+    ServerQueue,
+    identified_with_pidfd,
+    server_side_with_pidfd,
 )
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
 from localrpc.transports.targets import SPIN, plain_name
 from localrpc.wire.codec import Hello
 
 _DEPTH = 3
-"""Messages in a queue: a user's 819,200 bytes hold 32 queues of so many, of 8 KiB each."""
+"""Messages in a queue: a user's 819,200 bytes hold 32 queues with this many messages of 8 KiB."""
 _SIZE = 8192
-_KNOCKS = 10
+_REQUESTS = 10
 _NOT_IN_KERNEL = (
     "this kernel, or the sandbox around it, has no POSIX message queues"
     " (CONFIG_POSIX_MQUEUE); use another transport"
@@ -75,7 +80,7 @@ class _Queue:
         except OSError as error:
             if error.errno == errno.ENOSYS:
                 raise OSError(errno.ENOSYS, _NOT_IN_KERNEL) from None
-            # posix_ipc has one text for three limits, and that of another one.
+            # posix_ipc reports three limits with one text, which describes a fourth one.
             raise OSError(errno.ENOSPC, _limit()) from None
         queue.block = False
         self._queue = queue
@@ -105,7 +110,7 @@ def _setting(name: str, default: int) -> int:
 
 
 def _limit() -> str:
-    """Which limit on queues is the one that was met, and how to raise it."""
+    """Return which limit on queues was reached, and how to raise it."""
     try:
         os.close(os.open("/dev/null", os.O_RDONLY))
     except OSError as error:
@@ -139,12 +144,12 @@ registered = Registered(".mq", _remove)
 def _try_queue() -> None:
     name = _name(new_token(), "try")
     try:
-        os.close(_Queue(name, depth=1, size=KNOCK_SIZE).fd)
+        os.close(_Queue(name, depth=1, size=CONNECT_REQUEST_SIZE).fd)
     finally:
         _remove([name])
 
 
-class QueueMedium(Medium):
+class QueueChannel(ByteChannel):
     """Two queues: what we read, and what we write."""
 
     kind = "mqueue"
@@ -193,9 +198,9 @@ class _MqPlace(Place):
         return self._fd
 
     def read(self) -> bytes:
-        return self._queue.receive().ljust(KNOCK_SIZE, b"\0")
+        return self._queue.receive().ljust(CONNECT_REQUEST_SIZE, b"\0")
 
-    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
+    def enter(self, token: str) -> tuple[ByteChannel, ServerSide[Any]]:
         up, down = _name(token, "up"), _name(token, "down")
         fds = Descriptors()
         try:
@@ -208,13 +213,13 @@ class _MqPlace(Place):
             raise
         finally:
             _remove([up, down])
-        side = met_and_seen(maker_of(rx.fd), lambda pid: open_pidfd_of_sharer(pid, rx.fd))
-        return QueueMedium(rx, tx, fds), side
+        side = server_side_with_pidfd(maker_of(rx.fd), lambda pid: open_pidfd_of_sharer(pid, rx.fd))
+        return QueueChannel(rx, tx, fds), side
 
     def sweep(self) -> bool:
         return registered.sweep_clients(self._address)
 
-    def give_back(self) -> None:
+    def release_name(self) -> None:
         _remove([self._name])
         self._record.remove()
 
@@ -224,7 +229,7 @@ class _MqPlace(Place):
         os.close(fd)
 
 
-class _Dialing(QueueDialing[_Queue, QueueMedium]):
+class _Dialing(QueueDialing[_Queue, QueueChannel]):
     registered = registered
 
     def _open(self, place: str, stack: contextlib.ExitStack) -> _Queue:
@@ -239,9 +244,13 @@ class _Dialing(QueueDialing[_Queue, QueueMedium]):
         return maker_of(queue.fd)
 
     def _connect(
-        self, address: Address, door: Door[_Queue], stack: contextlib.ExitStack, attempt: Attempt
-    ) -> QueueMedium:
-        """The names of the pair go with `stack`: by then the server has opened both."""
+        self,
+        address: Address,
+        server_queue: ServerQueue[_Queue],
+        stack: contextlib.ExitStack,
+        attempt: Attempt,
+    ) -> QueueChannel:
+        """`stack` removes the names of the pair: by then the server has opened both."""
         token = new_token()
         names = [_name(token, "up"), _name(token, "down")]
         depth = min(_DEPTH, _setting("msg_max", 10))
@@ -256,16 +265,25 @@ class _Dialing(QueueDialing[_Queue, QueueMedium]):
             (tx, rx), record = registered.make_pair(address, token, names, make)
             stack.callback(record.remove)
             stack.callback(_remove, names)
-            registered.knock(address, door, token, door.queue.send, attempt, room=door.queue.fd)
+            registered.send_connect_request(
+                address,
+                server_queue,
+                token,
+                server_queue.queue.send,
+                attempt,
+                room=server_queue.queue.fd,
+            )
             fds.take()
         owned = Descriptors()
         owned.add(rx.fd, tx.fd)
-        return QueueMedium(rx, tx, owned)
+        return QueueChannel(rx, tx, owned)
 
     def _watch(
-        self, medium: QueueMedium, peer: PeerCredentials, hello: Hello
+        self, channel: QueueChannel, peer: PeerCredentials, hello: Hello
     ) -> tuple[PeerCredentials, int]:
-        return seen(peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, medium.fileno()))
+        return identified_with_pidfd(
+            peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, channel.fileno())
+        )
 
 
 _QUEUES = _Dialing()
@@ -302,13 +320,13 @@ class MqTransport(Transport):
     def listen(
         self, address: Address, options: Options, admission: Admission = EVERYBODY
     ) -> Listener:
-        name = _name(new_token(), "door")
-        depth = min(_KNOCKS, _setting("msg_max", 10))
+        name = _name(new_token(), "requests")
+        depth = min(_REQUESTS, _setting("msg_max", 10))
         queue, record = registered.make_place(
-            address, name, lambda name: _Queue(name, depth=depth, size=KNOCK_SIZE)
+            address, name, lambda name: _Queue(name, depth=depth, size=CONNECT_REQUEST_SIZE)
         )
         place = _MqPlace(address, queue, name, record)
-        return MeetingListener(address, options, admission, place)
+        return ConnectRequestListener(address, options, admission, place)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return _QUEUES.dialer(address, options)

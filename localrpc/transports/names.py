@@ -190,7 +190,7 @@ def take(path: str, target: str, *, others: bool = False) -> tuple[socket.socket
     try:
         with locked(directory):
             _clear(path, target)
-            # The name gets the socket's own mode: no umask, and no moment of openness.
+            # The name gets the socket's own mode: without the umask, and never open to others.
             os.fchmod(sock.fileno(), 0o600)
             sock.bind(path)
             facts = os.lstat(path)
@@ -268,7 +268,7 @@ def _clear(path: str, target: str) -> None:
         )
 
 
-def give_back(path: str, identity: Identity) -> None:
+def release_name(path: str, identity: Identity) -> None:
     """Remove the name if it is still the socket that take() made; never raises OSError."""
     with contextlib.suppress(OSError), locked(os.path.dirname(path) or "."):
         facts = os.lstat(path)

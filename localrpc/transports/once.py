@@ -13,13 +13,13 @@ from localrpc.errors import ConnectError
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, Dialer
+from localrpc.transports.byte_channels import ByteChannel
 from localrpc.transports.handshake_client import ClientSide, dial
-from localrpc.transports.media import Medium
 
-M = TypeVar("M", bound=Medium)
+C = TypeVar("C", bound=ByteChannel)
 
 
-class Once(Dialer, Generic[M]):
+class Once(Dialer, Generic[C]):
     """Greets in the background, because the other side may take its time to start.
 
     So a call whose deadline passes does not take the connection with it.
@@ -37,7 +37,7 @@ class Once(Dialer, Generic[M]):
         self._taken = self._closed = False
         self._owner = os.getpid()
 
-    def begin(self, side: ClientSide[M], options: Options) -> None:
+    def begin(self, side: ClientSide[C], options: Options) -> None:
         """Start the handshake; called when the subclass is ready for a fork."""
         threading.Thread(
             target=self._greet, args=(side, options), name="localrpc-greet", daemon=True
@@ -60,7 +60,7 @@ class Once(Dialer, Generic[M]):
     def await_reason(self, patience: float) -> None:
         """Wait for a more specific reason. Called with the lock held."""
 
-    def _greet(self, side: ClientSide[M], options: Options) -> None:
+    def _greet(self, side: ClientSide[C], options: Options) -> None:
         connection = failure = None
         try:
             connection = dial(side, self.address, options, Attempt())

@@ -1,8 +1,7 @@
 """pipe:, two one-way pipes: named FIFOs between any processes, or inherited from a parent.
 
-pipe:PATH is a FIFO to knock at; each client makes two of its own beside it. The
-FIFOs belong to one user (mode 0600), and who made them is the kernel's word for
-whose they are.
+pipe:PATH is a FIFO for connect requests; each client makes two of its own beside it. The
+FIFOs belong to one user (mode 0600), and the kernel reports which user made them.
 """
 
 from __future__ import annotations
@@ -32,6 +31,18 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
+from localrpc.transports.byte_channels import ByteChannel, Descriptors, PipeChannel, grow_pipe
+from localrpc.transports.connect_requests import (
+    CONNECT_REQUEST_SIZE,
+    ConnectRequestListener,
+    Place,
+    encode_connect_request,
+    gone,
+    new_token,
+    send_connect_request,
+    server_side,
+    unreachable,
+)
 from localrpc.transports.credentials import (
     identified,
     maker_of,
@@ -40,18 +51,6 @@ from localrpc.transports.credentials import (
 )
 from localrpc.transports.handshake_client import ClientSide, dial
 from localrpc.transports.handshake_server import ServerSide
-from localrpc.transports.media import Descriptors, Medium, PipeMedium, grow_pipe
-from localrpc.transports.meeting import (
-    KNOCK_SIZE,
-    MeetingListener,
-    Place,
-    encode_knock,
-    gone,
-    knock,
-    met,
-    new_token,
-    unreachable,
-)
 from localrpc.transports.scheme import Kind, Scope
 from localrpc.transports.targets import SPIN, check_characters
 
@@ -91,9 +90,9 @@ class _FifoPlace(Place):
         return self._fd
 
     def read(self) -> bytes:
-        return os.read(self._fd, 64 * KNOCK_SIZE)
+        return os.read(self._fd, 64 * CONNECT_REQUEST_SIZE)
 
-    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
+    def enter(self, token: str) -> tuple[ByteChannel, ServerSide[Any]]:
         up, down = ends(self._path, token)
         with Descriptors() as fds:
             rx = fds.add(os.open(up, _READ))
@@ -103,15 +102,15 @@ class _FifoPlace(Place):
             tx = fds.add(os.open(down, _WRITE))
             grow_pipe(tx, PIPE_SIZE)
             fds.take()
-            medium = PipeMedium(rx, tx, keep)
-        return medium, met(owner, lambda pid: open_pidfd_of_sharer(pid, rx))
+            channel = PipeChannel(rx, tx, keep)
+        return channel, server_side(owner, lambda pid: open_pidfd_of_sharer(pid, rx))
 
     def sweep(self) -> bool:
         with names.locked(os.path.dirname(self._path) or ".", patience=0):
             return _sweep(self._path)
 
-    def give_back(self) -> None:
-        names.give_back(self._path, self._identity)
+    def release_name(self) -> None:
+        names.release_name(self._path, self._identity)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
@@ -168,7 +167,7 @@ class PipeTransport(Transport):
                 _sweep(path)
                 os.mkfifo(path, 0o600)
                 try:
-                    # Writing too: without a writer it would be at its end for ever.
+                    # Writing too: without a writer a reader would always be at its end.
                     fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
                 except OSError:
                     os.unlink(path)
@@ -176,7 +175,7 @@ class PipeTransport(Transport):
         except OSError as error:
             reason = error.strerror or str(error)
             raise ListenError(str(address), f"{path}: {reason}") from error
-        return MeetingListener(address, options, admission, _FifoPlace(path, fd))
+        return ConnectRequestListener(address, options, admission, _FifoPlace(path, fd))
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return Redialer(partial(_dial, address, options))
@@ -186,28 +185,28 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
     if not address.body:
         raise ConnectError(str(address), inherited.NO_SERVER)
     with contextlib.ExitStack() as stack:
-        knocker = stack.enter_context(_knocker(address))
-        # Before it knows of this client.
+        request_fd = stack.enter_context(_open_request_fifo(address))
+        # Before the server learns of this client.
         try:
-            refusal = refusal_of_server(_owner(knocker, address.body), options)
+            refusal = refusal_of_server(_owner(request_fd, address.body), options)
         except GreetingError as error:
             refusal = str(error)
         if refusal:
             raise unreachable(address, refusal)
         side = ClientSide(
-            connect=lambda attempt: _connect(address, knocker, stack, attempt),
-            identify=lambda medium: _owner(knocker, address.body),
+            connect=lambda attempt: _connect(address, request_fd, stack, attempt),
+            identify=lambda channel: _owner(request_fd, address.body),
             peer_name=f"unix:{address.body}",
-            watch=lambda medium, peer, hello: identified(
-                peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, medium.fileno())
+            watch=lambda channel, peer, hello: identified(
+                peer, hello.pid, lambda pid: open_pidfd_of_sharer(pid, channel.fileno())
             ),
-            alive=lambda: knocker,
+            alive=lambda: request_fd,
         )
         return dial(side, address, options, attempt)
 
 
 @contextlib.contextmanager
-def _knocker(address: Address) -> Iterator[int]:
+def _open_request_fifo(address: Address) -> Iterator[int]:
     """Open the server's FIFO for writing. Raises ConnectError."""
     path = address.body
     try:
@@ -227,8 +226,8 @@ def _knocker(address: Address) -> Iterator[int]:
 
 
 def _connect(
-    address: Address, knocker: int, stack: contextlib.ExitStack, attempt: Attempt
-) -> PipeMedium:
+    address: Address, request_fd: int, stack: contextlib.ExitStack, attempt: Attempt
+) -> PipeChannel:
     """Make two FIFOs, whose names `stack` removes, and send a connect request."""
     token = new_token()
     both = ends(address.body, token)
@@ -249,11 +248,16 @@ def _connect(
         tx = fds.add(os.open(both.up, _WRITE))
         grow_pipe(tx, PIPE_SIZE)
         try:
-            knock(address, lambda: _write(knocker, encode_knock(token)), attempt, room=knocker)
+            send_connect_request(
+                address,
+                lambda: _write(request_fd, encode_connect_request(token)),
+                attempt,
+                room=request_fd,
+            )
         except BrokenPipeError:
             raise gone(address, passing=True) from None
         fds.take()
-        return PipeMedium(rx, tx, keep)
+        return PipeChannel(rx, tx, keep)
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -276,7 +280,8 @@ def _remove(paths: list[str]) -> None:
 
 
 def _sweep(path: str) -> bool:
-    """Remove what killed clients have left; the directory is locked. True if live ones dial."""
+    """Remove what killed clients have left; the directory is locked. Return True if live clients
+    are connecting."""
     directory, name = os.path.split(path)
     return records.sweep(directory or ".", f"{glob.escape(name)}.*{records.SUFFIX}", _remove)
 

@@ -23,64 +23,66 @@ from localrpc.options import Options
 from localrpc.transports import names, records
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Connection, Dialer, PeerCredentials, Redialer
+from localrpc.transports.byte_channels import ByteChannel
+from localrpc.transports.connect_requests import (
+    absent,
+    encode_connect_request,
+    gone,
+    new_token,
+    send_connect_request,
+    unreachable,
+)
 from localrpc.transports.credentials import identified
 from localrpc.transports.handshake_client import ClientSide, dial
 from localrpc.transports.handshake_server import ServerSide
-from localrpc.transports.media import Medium
-from localrpc.transports.meeting import (
-    absent,
-    encode_knock,
-    gone,
-    knock,
-    new_token,
-    unreachable,
-)
 from localrpc.wire.codec import Hello
 
 Q = TypeVar("Q")
-"""A queue, as one kind of them is held."""
-M = TypeVar("M", bound=Medium)
+"""How one kind of queue is represented."""
+C = TypeVar("C", bound=ByteChannel)
 
 
 UNSEEN = (
-    "the other process cannot be seen from here, and only a process tells of a queue's death:"
+    "the other process is not visible here, and only its end shows that a queue is dead:"
     " both have to be in one PID namespace (a container without its own, such as with docker"
-    " run --pid=host); pipe: and unix: need no such thing"
+    " run --pid=host); pipe: and unix: work without that"
 )
 
 
-def seen(
+def identified_with_pidfd(
     peer: PeerCredentials, pid: int, open_pidfd: Callable[[int], int]
 ) -> tuple[PeerCredentials, int]:
-    """As identified(), for a medium that does not end with its peer. Raises GreetingError."""
+    """As identified(), for a channel that does not end with its peer. Raises GreetingError."""
     peer, pidfd = identified(peer, pid, open_pidfd)
     if pidfd < 0:
         raise GreetingError(UNSEEN)
     return peer, pidfd
 
 
-def met_and_seen(owner: PeerCredentials, open_pidfd: Callable[[int], int]) -> ServerSide[Medium]:
-    """As met(), for such a medium."""
+def server_side_with_pidfd(
+    owner: PeerCredentials, open_pidfd: Callable[[int], int]
+) -> ServerSide[ByteChannel]:
+    """As server_side(), for such a channel."""
     return ServerSide(
-        identify=lambda medium: owner,
-        watch=lambda medium, peer, hello: seen(peer, hello.pid, open_pidfd),
+        identify=lambda channel: owner,
+        watch=lambda channel, peer, hello: identified_with_pidfd(peer, hello.pid, open_pidfd),
     )
 
 
 @dataclass(frozen=True)
-class Door(Generic[Q]):
-    """A server's queue, as a client has found it."""
+class ServerQueue(Generic[Q]):
+    """A server's queue that a client has found."""
 
     queue: Q
     place: str
-    server: int
-    """A pidfd."""
+    pidfd: int
+    """A pidfd of the server."""
 
 
 class Registered:
     """The places of one kind of queue, and the queues that clients make for themselves.
 
-    `suffix` tells the kinds of places apart, `remove` clears up what a record's
+    `suffix` is that of the kind's places; `remove` removes what a record's
     lines name.
     """
 
@@ -153,7 +155,7 @@ class Registered:
         return place, int(pid)
 
     def confirm(self, address: Address, place: str) -> None:
-        """Raises ConnectError if the server has given up `place`, where we have just knocked.
+        """Raise ConnectError if the server has given up `place`, after a request was sent to it.
 
         SYNC no-lost-request: the client sends a request, then looks at the record; the
         server, in close(), removes the record, then looks for requests.
@@ -192,23 +194,29 @@ class Registered:
             raise
         return made, record
 
-    def knock(
+    def send_connect_request(
         self,
         address: Address,
-        door: Door[Q],
+        server_queue: ServerQueue[Q],
         token: str,
         send: Callable[[bytes], object],
         attempt: Attempt,
         *,
         room: int | None = None,
     ) -> None:
-        """As knock(), for a place that the server has not given up by then."""
-        knock(address, lambda: send(encode_knock(token)), attempt, room=room, server=door.server)
-        self.confirm(address, door.place)
+        """As send_connect_request(), for a place that the server has not given up by then."""
+        send_connect_request(
+            address,
+            lambda: send(encode_connect_request(token)),
+            attempt,
+            room=room,
+            server=server_queue.pidfd,
+        )
+        self.confirm(address, server_queue.place)
 
 
-class QueueDialing(ABC, Generic[Q, M]):
-    """Dials registered queues; a subclass knows how they are opened, and whose they are."""
+class QueueDialing(ABC, Generic[Q, C]):
+    """Dials registered queues; a subclass opens them and finds their owner."""
 
     registered: Registered
 
@@ -226,10 +234,10 @@ class QueueDialing(ABC, Generic[Q, M]):
             if server < 0:
                 raise unreachable(address, UNSEEN)
             stack.callback(os.close, server)
-            door = Door(queue, place, server)
+            server_queue = ServerQueue(queue, place, server)
             side = ClientSide(
-                connect=lambda attempt: self._connect(address, door, stack, attempt),
-                identify=lambda medium: self._owner(queue),
+                connect=lambda attempt: self._connect(address, server_queue, stack, attempt),
+                identify=lambda channel: self._owner(queue),
                 peer_name=f"unix:{address.body}",
                 watch=self._watch,
                 alive=lambda: server,
@@ -250,11 +258,17 @@ class QueueDialing(ABC, Generic[Q, M]):
 
     @abstractmethod
     def _connect(
-        self, address: Address, door: Door[Q], stack: contextlib.ExitStack, attempt: Attempt
-    ) -> M:
-        """A pair of our own, of which the server hears by a knock; what is not the
-        medium's goes with `stack`."""
+        self,
+        address: Address,
+        server_queue: ServerQueue[Q],
+        stack: contextlib.ExitStack,
+        attempt: Attempt,
+    ) -> C:
+        """Make a pair of queues, and send the server a connect request; `stack` closes what the
+        channel does not own."""
 
     @abstractmethod
-    def _watch(self, medium: M, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-        """As seen(), for the server that answers. Raises GreetingError."""
+    def _watch(
+        self, channel: C, peer: PeerCredentials, hello: Hello
+    ) -> tuple[PeerCredentials, int]:
+        """As identified_with_pidfd(), for the server that answers. Raises GreetingError."""

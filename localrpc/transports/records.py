@@ -78,8 +78,8 @@ def read(path: str) -> tuple[list[str], bool]:
 def sweep(directory: str, pattern: str, remove: Callable[[list[str]], None]) -> bool:
     """Have `remove` clear up after every dead process with a record of such a name.
 
-    The caller holds the directory's lock. Never raises OSError. Whether there are
-    living ones.
+    The caller holds the directory's lock. Never raises OSError. Return True if one of the processes
+    is alive.
     """
     some_live = False
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Every scheme that there is. Its module is imported when a target first has it."""
+"""The list of schemes. The module of one is imported when a target first has it."""
 
 from __future__ import annotations
 

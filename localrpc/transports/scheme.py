@@ -110,7 +110,7 @@ class Scheme:
     """True if the name may be empty."""
     verbatim = False
     """True if all of the rest is the name: nothing is decoded, and there are no options."""
-    meets = True
+    connects_processes = True
     """True if two processes can connect through such a target."""
 
     @property

@@ -26,11 +26,11 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
+from localrpc.transports.byte_channels import Descriptors, SocketChannel
 from localrpc.transports.credentials import open_peer_pidfd
 from localrpc.transports.handshake import MemoryRefused, make_hello, reachable_by_signal
 from localrpc.transports.handshake_client import Memory
 from localrpc.transports.handshake_server import ServerGreeting
-from localrpc.transports.media import Descriptors, SocketMedium
 from localrpc.transports.memory import Segment
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
 from localrpc.transports.sockets import SocketListener, dial_socket, unix_side
@@ -128,7 +128,7 @@ _SWITCHED_OFF = "the option localrpc.shared_memory is 0"
 def _wake(address: Address) -> int:
     """Return what wakes this process's sleepers: a signal, WAKE_FUTEX, or 0 for the eventfd.
 
-    Raises ValueError when the program has plans of its own for that signal.
+    Raises ValueError if the program handles that signal itself.
     """
     wakeup = WAKEUP.of(address)
     if wakeup == "futex":
@@ -205,7 +205,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _welcome(
-    client: ServerGreeting[SocketMedium], peer: PeerCredentials, hello: Hello
+    client: ServerGreeting[SocketChannel], peer: PeerCredentials, hello: Hello
 ) -> Connection:
     if not hello.ring_size:
         if len(client.fds):
@@ -234,12 +234,12 @@ def _welcome(
 
 
 def _connect_ring(
-    client: ServerGreeting[SocketMedium], peer: PeerCredentials, hello: Hello, wake: int
+    client: ServerGreeting[SocketChannel], peer: PeerCredentials, hello: Hello, wake: int
 ) -> Connection:
     """Raises MemoryRefused, the client's descriptors closed, or ValueError for bad memory."""
     kind = hello.memory or "memfd"
     limit = client.address.options.get(RING.key, RING_MAX)
-    sock = client.medium.sock
+    sock = client.channel.sock
     with Descriptors() as fds, contextlib.ExitStack() as stack:
         peer_bell, *rings = client.fds.take()
         fds.add(peer_bell)
@@ -286,7 +286,7 @@ def _connect_ring(
             raise MemoryRefused(f"on the server: {_reason(error)}") from None
     try:
         answer = make_hello(client.options, ring_size=hello.ring_size)
-        client.medium.send(hello_frame(answer), [bell])
+        client.channel.send(hello_frame(answer), [bell])
     except BaseException:
         link.close()
         raise
@@ -299,7 +299,7 @@ def _connect_ring(
 def _consent(address: Address, kind: str, peer: PeerCredentials) -> None:
     """Raises MemoryRefused unless both sides have asked for memory without seals.
 
-    A client could shrink it, and the server's next look would be a SIGBUS.
+    A client could shrink it, and the server's next access would raise SIGBUS.
     """
     if kind != MEMORY.of(address):
         raise MemoryRefused(

@@ -1,4 +1,4 @@
-"""What is at the other end of a connection within this machine, by the kernel's word.
+"""Finds the other end of a connection within this machine, according to the kernel.
 
 TCP does not say which user has it: sock_diag(7) looks one connection up by its
 two ends. Of a Unix socket it knows the one that it is connected to. The layouts
@@ -39,7 +39,7 @@ _MESSAGE = struct.Struct("=BBBB48sIIIII")  # family, state, ..., id, ..., uid, i
 
 
 class Holder(NamedTuple):
-    """Whose a socket is, and which."""
+    """The user that owns a socket, and the socket's inode."""
 
     uid: int
     inode: int
@@ -63,8 +63,8 @@ def holder_of_other_end(sock: socket.socket) -> Holder | None:
     if answer is None:
         return None
     _, state, _, _, identity, _, _, _, uid, inode = _MESSAGE.unpack_from(answer)
-    # A listener is what the kernel offers in place of a connection that is gone, and a
-    # socket without an inode is nobody's: its uid would read as root's.
+    # A listener is what the kernel offers in place of a connection that is gone, and a socket
+    # without an inode has no owner: its uid would read as root's.
     if identity[:4] != ports or state != _ESTABLISHED or not inode:
         return None
     return Holder(uid, inode)

@@ -15,6 +15,7 @@ from localrpc.options import Options
 from localrpc.transports import handshake_client, names
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Admission, Connection, Greeting, Listener, PeerCredentials
+from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.credentials import (
     peer_credentials,
     peer_groups,
@@ -24,7 +25,6 @@ from localrpc.transports.credentials import (
 from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handshake_client import ClientSide, Memory
 from localrpc.transports.handshake_server import ServerGreeting, ServerSide, Welcome, stay
-from localrpc.transports.media import SocketMedium
 from localrpc.wire.codec import Hello
 
 if TYPE_CHECKING:
@@ -40,40 +40,42 @@ _LAST_BATCHES = 64
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-def identify(medium: SocketMedium) -> PeerCredentials:
+def identify(channel: SocketChannel) -> PeerCredentials:
     """The process at the other end of a Unix socket."""
-    return peer_credentials(medium.sock)
+    return peer_credentials(channel.sock)
 
 
-def watch(medium: SocketMedium, peer: PeerCredentials, hello: Hello) -> tuple[PeerCredentials, int]:
-    return watch_peer(medium.sock, peer, hello.pid)
+def watch(
+    channel: SocketChannel, peer: PeerCredentials, hello: Hello
+) -> tuple[PeerCredentials, int]:
+    return watch_peer(channel.sock, peer, hello.pid)
 
 
-def _identify_client(medium: SocketMedium) -> PeerCredentials:
-    peer = identify(medium)
+def _identify_client(channel: SocketChannel) -> PeerCredentials:
+    peer = identify(channel)
     try:
-        return peer._replace(groups=peer_groups(medium.sock))
-    except OSError:  # a sandbox does not let us ask
+        return peer._replace(groups=peer_groups(channel.sock))
+    except OSError:  # a sandbox forbids the query
         return peer
 
 
-def _objection(medium: SocketMedium, peer: PeerCredentials, options: Options) -> str | None:
+def _objection(channel: SocketChannel, peer: PeerCredentials, options: Options) -> str | None:
     # Asked again, because here a failure has to be an error.
-    return refusal_of_client(peer, options, lambda: peer_groups(medium.sock))
+    return refusal_of_client(peer, options, lambda: peer_groups(channel.sock))
 
 
-def dialled_as(medium: SocketMedium, address: Address) -> str:
+def dialled_as(channel: SocketChannel, address: Address) -> str:
     if address.scheme != "fd":
         return str(address)
-    name = medium.sock.getsockname()
+    name = channel.sock.getsockname()
     if isinstance(name, bytes):
         return f"unix-abstract:{os.fsdecode(name[1:])}"
     return f"unix:{name}" if name else "fd:N, its own end of the pair"
 
 
 def unix_side(
-    *, welcome: Welcome[SocketMedium] = stay, single: bool = False
-) -> ServerSide[SocketMedium]:
+    *, welcome: Welcome[SocketChannel] = stay, single: bool = False
+) -> ServerSide[SocketChannel]:
     """For clients at a Unix socket."""
     return ServerSide(
         identify=_identify_client,
@@ -95,15 +97,15 @@ class SocketListener(Listener):
         options: Options,
         admission: Admission,
         sock: socket.socket,
-        side: Callable[[], ServerSide[SocketMedium]],
+        side: Callable[[], ServerSide[SocketChannel]],
         path: str | None = None,
         identity: names.Identity = (0, 0),
         *,
         port: int = 1,
         shared: bool = False,
     ) -> None:
-        """`side` is asked for each client. `shared`: it was left to this process, and others,
-        who can take who waits at it, have the socket, too."""
+        """`side` is called for each client. `shared`: the socket was passed to this process, and
+        other processes that have it may accept its clients, too."""
         self.address = address
         self.port = port
         self.activated = shared
@@ -115,7 +117,7 @@ class SocketListener(Listener):
         self._identity = identity
         self._shared = shared
         # Given up for a moment when the process has no descriptor left, so that
-        # who waits at the door is turned away instead of waking us for ever.
+        # waiting clients are refused instead of waking this thread again and again.
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._starved = False
         forget_after_fork(self)
@@ -142,9 +144,9 @@ class SocketListener(Listener):
                 break
             self._starved = False
             sock.setblocking(False)
-            medium = SocketMedium(sock)
+            channel = SocketChannel(sock)
             greetings.append(
-                ServerGreeting(medium, self._side(), self.address, self._options, self._admission)
+                ServerGreeting(channel, self._side(), self.address, self._options, self._admission)
             )
         return greetings
 
@@ -174,7 +176,7 @@ class SocketListener(Listener):
         path, self._path = self._path, None
         if path is not None:
             # Before the socket is closed: its inode must not belong to another socket.
-            names.give_back(path, self._identity)
+            names.release_name(path, self._identity)
         # Refuse the clients in the backlog; at most so many batches, in case more keep coming.
         for _ in range(0 if self._shared else _LAST_BATCHES):
             waiting = self.accept()
@@ -206,7 +208,7 @@ def dial_socket(
     Takes `memory`. Raises ConnectError, or what memory.open() raises.
     """
     side = ClientSide(
-        connect=lambda attempt: SocketMedium(_connect(name, address, attempt)),
+        connect=lambda attempt: SocketChannel(_connect(name, address, attempt)),
         identify=identify,
         peer_name=f"unix:{address.body}",
         watch=watch,

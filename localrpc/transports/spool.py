@@ -1,6 +1,6 @@
-"""What lies in a spool: the records of its sides, and a folder for each connection.
+"""The contents of a spool: the records of its sides, and a folder for each connection.
 
-spool.c has what lies in such a folder, and who removes it. A record is a file that
+spool.c describes such a folder, and which side removes it. A record is a file that
 its process holds locked, and says where that process is.
 """
 
@@ -21,19 +21,19 @@ from localrpc.address import Address
 from localrpc.errors import GreetingError
 from localrpc.transports import records
 from localrpc.transports.base import PeerCredentials
+from localrpc.transports.byte_channels import ByteChannel, check_whole
 from localrpc.transports.credentials import open_pidfd_of_holder
-from localrpc.transports.media import Medium, check_whole
 from localrpc.transports.targets import SPIN, choice, milliseconds
 
 __all__ = [
     "HEARTBEAT",
     "INTERVAL",
-    "KNOCK",
+    "REQUEST_SUFFIX",
     "TOKEN",
     "WATCH",
     "WRITE",
     "Side",
-    "SpoolMedium",
+    "SpoolChannel",
     "World",
     "bell_of",
     "is_unwritten",
@@ -70,8 +70,8 @@ HEARTBEAT = milliseconds(
 
 TOKEN = "[0-9a-f]{16}"
 """The name of a connection's folder."""
-KNOCK = ".knock"
-"""Behind that name: the client has something to say."""
+REQUEST_SUFFIX = ".knock"
+"""The suffix of a connect request's file."""
 _MAGIC = "localrpc spool 1"
 
 _NO_MORE_INOTIFY = (errno.EMFILE, errno.ENOSPC)
@@ -98,7 +98,7 @@ def own_world() -> World:
 
 
 class Side(NamedTuple):
-    """What a record says of the process that made it."""
+    """The process that made a record, according to the record."""
 
     pid: int
     world: World
@@ -181,7 +181,7 @@ def bell_of(
     return bell, "poll"
 
 
-class SpoolMedium(Medium):
+class SpoolChannel(ByteChannel):
     """One side of a folder. A client sends its connect request after its first bytes, and then
     calls `confirm`, which raises ConnectError if there is no server."""
 
@@ -225,12 +225,12 @@ class SpoolMedium(Medium):
         check_whole(self._spool.send(frame), frame)
         if self._confirm is not None:
             confirm, self._confirm = self._confirm, None
-            knock = os.path.join(self.path, "knock")
-            os.close(os.open(knock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-            os.rename(knock, self.path + KNOCK)
-            # SYNC no-lost-knock: we knock, then look for the door; the server, in
-            # close(), removes the door, then looks for knocks. One that starts looks
-            # at what lies there once it has made its door.
+            request = os.path.join(self.path, "knock")
+            os.close(os.open(request, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            os.rename(request, self.path + REQUEST_SUFFIX)
+            # SYNC no-lost-request: we make the request, then look for the server's record
+            # ("door"); the server, in close(), removes its record, then looks for requests.
+            # A starting server looks for requests after it has made its record.
             confirm()
 
     def open_pidfd(self, record: str, pid: int) -> int:
@@ -270,15 +270,14 @@ def remove(path: str) -> None:
 def sweep(path: str, by: Side | None = None) -> bool:
     """Remove what dead processes have left; the directory is locked.
 
-    Whether there are clients who live, and whom no server has taken in. A server
-    that is in use has it done `by` its side, which spares those of other kernels:
-    their locks may not be seen from here.
+    Return True if there are live clients that no server has accepted. A running server passes its
+    own side as `by`: then folders of other kernels, whose locks may not be visible here, are kept.
     """
     waiting = False
     tokens = {
         match[1]
         for name in os.listdir(path)
-        if (match := re.fullmatch(f"({TOKEN})({re.escape(KNOCK)})?", name))
+        if (match := re.fullmatch(f"({TOKEN})({re.escape(REQUEST_SUFFIX)})?", name))
     }
     for token in tokens:
         folder = os.path.join(path, token)

@@ -19,7 +19,7 @@ from localrpc.transports.base import PeerCredentials
 __all__ = [
     "GONE",
     "Facts",
-    "Porter",
+    "ReceiverThread",
     "drop",
     "find",
     "largest_message",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 GONE = (errno.EIDRM, errno.EINVAL)
-"""What a queue that has been removed answers with."""
+"""The errors of calls on a queue that has been removed."""
 
 
 def _check(result: int) -> int:
@@ -140,24 +140,24 @@ def send(queue: int, data: bytes) -> None:
     _check(lib.lr_msgsnd(queue, data, len(data)))
 
 
-class Porter:
-    """Waits at a queue on a separate thread, and makes a descriptor readable."""
+class ReceiverThread:
+    """Receives from a queue on a separate thread, and makes a descriptor readable."""
 
     def __init__(self, queue: int, *, rung: bool = False) -> None:
         self._queue = queue
         self._came: deque[bytes] = deque()
         self._thread: threading.Thread | None = None
-        self.over = False
+        self.queue_removed = False
         """The queue has been removed."""
         self.bell = os.eventfd(int(rung), os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lock = _locks.Lock()
 
-    def send_out(self, *, once: bool) -> None:
+    def start(self, *, once: bool) -> None:
         with self._lock:
             if self._thread is not None:
                 return
             self._thread = threading.Thread(
-                target=self._run, args=(once,), name="localrpc-porter", daemon=True
+                target=self._run, args=(once,), name="localrpc-receiver", daemon=True
             )
             self._thread.start()
 
@@ -171,17 +171,17 @@ class Porter:
                 data = None
             with self._lock:
                 if data is None:
-                    self.over = True
+                    self.queue_removed = True
                 else:
                     self._came.append(data)
                 if self.bell >= 0:
                     os.eventfd_write(self.bell, 1)
-                if once or self.over:
+                if once or self.queue_removed:
                     self._thread = None
                     return
 
     def take(self) -> list[bytes]:
-        """Return what the thread has brought."""
+        """Return the messages that the thread has received."""
         with self._lock:
             if self.bell >= 0:
                 with contextlib.suppress(BlockingIOError):
@@ -190,15 +190,15 @@ class Porter:
             self._came.clear()
         return came
 
-    def bring_rest(self) -> None:
-        """Collect what is in the queue now, in addition to what the thread brings."""
+    def receive_rest(self) -> None:
+        """Collect what is in the queue now, in addition to what the thread receives."""
         with contextlib.suppress(OSError):
             while (data := receive(self._queue, wait=False)) is not None:
                 with self._lock:
                     self._came.append(data)
 
-    def dismiss(self) -> None:
-        """Wait for the thread to leave a queue that has been removed; what it has, it keeps."""
+    def join(self) -> None:
+        """Wait for the thread to end, after the queue was removed; its messages are kept."""
         with self._lock:
             thread = self._thread
         if thread is not None:

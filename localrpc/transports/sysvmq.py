@@ -30,14 +30,20 @@ from localrpc.transports.base import (
     PeerCredentials,
     Transport,
 )
+from localrpc.transports.byte_channels import ByteChannel
+from localrpc.transports.connect_requests import (
+    CONNECT_REQUEST_SIZE,
+    ConnectRequestListener,
+    Place,
+    gone,
+    new_token,
+)
 from localrpc.transports.handshake_server import ServerSide
-from localrpc.transports.media import Medium
-from localrpc.transports.meeting import KNOCK_SIZE, MeetingListener, Place, gone, new_token
 from localrpc.transports.queues import (
-    Door,
     QueueDialing,
     Registered,
-    seen,
+    ServerQueue,
+    identified_with_pidfd,
 )
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
 from localrpc.transports.targets import SPIN, plain_name
@@ -48,8 +54,8 @@ _logger = _log.logger("transports")
 registered = Registered(".sysvmq", sysv.remove)
 
 
-class SysvMedium(Medium):
-    """Two queues by their ids; `sent` is called once something lies in the second."""
+class SysvChannel(ByteChannel):
+    """Two queues by their ids; `sent` is called once the second has a message."""
 
     kind = "sysvmq"
 
@@ -66,24 +72,24 @@ class SysvMedium(Medium):
         self._record: tuple[int, str] | None = record
         self._sent = sent
         self._waits = waits
-        self._porter = sysv.Porter(rx, rung=not waits)
+        self._receiver = sysv.ReceiverThread(rx, rung=not waits)
         self._rest = b""
-        self._said = False
+        self._has_sent = False
 
     @property
     def rx(self) -> int:
         return self._rx
 
     def fileno(self) -> int:
-        return self._porter.bell
+        return self._receiver.bell
 
     def receive(self, size: int) -> tuple[bytes, list[int]]:
         if not self._rest:
-            came = self._porter.take()
+            came = self._receiver.take()
             if came:
                 self._rest = b"".join(came)
-            elif self._waits and not self._porter.over:
-                self._porter.send_out(once=True)
+            elif self._waits and not self._receiver.queue_removed:
+                self._receiver.start(once=True)
                 raise BlockingIOError(errno.EAGAIN, "nothing has come yet")
             else:
                 self._rest = sysv.receive(self._rx, wait=False) or b""
@@ -94,15 +100,15 @@ class SysvMedium(Medium):
         largest = sysv.largest_message()
         for at in range(0, len(frame), largest):
             sysv.send(self._tx, frame[at : at + largest])
-        self._said = True
+        self._has_sent = True
         if self._sent is not None:
             self._sent()
 
     def open_link(self, pidfd: int, address: Address) -> Link:
         record, self._record = self._record, None
-        self._porter.close()
+        self._receiver.close()
         size = sysv.largest_message()
-        with contextlib.suppress(OSError):  # gone again: the link will say so
+        with contextlib.suppress(OSError):  # already removed: the link will report it
             size = min(size, sysv.Facts(self._tx).bytes // 2)
         return links.open_sysv(
             rx_id=self._rx,
@@ -116,8 +122,8 @@ class SysvMedium(Medium):
     def close(self) -> None:
         if self._record is not None:
             sysv.drop(self._rx)
-            # What we said is still to be read: then the peer removes it, or the next server.
-            if self._sent is not None or not self._said:
+            # The peer has to read what was sent, and removes the queue; or the next server does.
+            if self._sent is not None or not self._has_sent:
                 sysv.drop(self._tx)
                 with contextlib.suppress(OSError):
                     os.unlink(self._record[1])
@@ -127,7 +133,7 @@ class SysvMedium(Medium):
         record, self._record = self._record, None
         if record is not None and record[0] >= 0:
             os.close(record[0])
-        self._porter.close()
+        self._receiver.close()
 
 
 class _SysvPlace(Place):
@@ -135,23 +141,23 @@ class _SysvPlace(Place):
         self._address = address
         self._queue = queue
         self._record = record
-        self._porter = sysv.Porter(queue)
-        self._porter.send_out(once=False)
+        self._receiver = sysv.ReceiverThread(queue)
+        self._receiver.start(once=False)
 
     def fileno(self) -> int:
-        return self._porter.bell
+        return self._receiver.bell
 
     def read(self) -> bytes:
-        came = [knock for knock in self._porter.take() if knock]  # empty: the queue is gone
+        came = [request for request in self._receiver.take() if request]  # empty: the queue is gone
         if not came:
-            if self._porter.over and self._record.fd >= 0:
+            if self._receiver.queue_removed and self._record.fd >= 0:
                 _logger.error(
                     "%s: its queue has been removed: no client can connect", self._address
                 )
             raise BlockingIOError(errno.EAGAIN, "no connect request")
-        return b"".join(knock.ljust(KNOCK_SIZE, b"\0") for knock in came)
+        return b"".join(request.ljust(CONNECT_REQUEST_SIZE, b"\0") for request in came)
 
-    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
+    def enter(self, token: str) -> tuple[ByteChannel, ServerSide[Any]]:
         path = registered.client_record(self._address, token)
         lines, _ = records.read(path)
         try:
@@ -160,32 +166,32 @@ class _SysvPlace(Place):
             raise OSError(errno.EINVAL, "its record is damaged") from None
         rx = sysv.find(up)
         owner = sysv.owner_of(rx)
-        medium = SysvMedium(rx, sysv.find(down), (-1, path), waits=False)
-        side = ServerSide[SysvMedium](
-            identify=lambda medium: owner,
-            # By the kernel's word, which holds across PID namespaces, and not by its own.
-            watch=lambda medium, peer, hello: seen(
-                peer, sysv.sender_of(medium.rx), sysv.open_pidfd
+        channel = SysvChannel(rx, sysv.find(down), (-1, path), waits=False)
+        side = ServerSide[SysvChannel](
+            identify=lambda channel: owner,
+            # The kernel's pid, which is right across PID namespaces, not the one in its HELLO.
+            watch=lambda channel, peer, hello: identified_with_pidfd(
+                peer, sysv.sender_of(channel.rx), sysv.open_pidfd
             ),
         )
-        return medium, side
+        return channel, side
 
     def sweep(self) -> bool:
         return registered.sweep_clients(self._address)
 
-    def give_back(self) -> None:
+    def release_name(self) -> None:
         registered.give_up(self._address, self._record)
-        self._porter.bring_rest()
+        self._receiver.receive_rest()
         sysv.drop(self._queue)
-        self._porter.dismiss()
+        self._receiver.join()
         self._record.remove()
 
     def close(self) -> None:
         self._record.close()
-        self._porter.close()
+        self._receiver.close()
 
 
-class _Dialing(QueueDialing[int, SysvMedium]):
+class _Dialing(QueueDialing[int, SysvChannel]):
     registered = registered
 
     def _open(self, place: str, stack: contextlib.ExitStack) -> int:
@@ -203,31 +209,35 @@ class _Dialing(QueueDialing[int, SysvMedium]):
             raise
 
     def _connect(
-        self, address: Address, door: Door[int], stack: contextlib.ExitStack, attempt: Attempt
-    ) -> SysvMedium:
-        """The pair and its record are the link's; the knock follows the HELLO, so that it
-        is there by then."""
+        self,
+        address: Address,
+        server_queue: ServerQueue[int],
+        stack: contextlib.ExitStack,
+        attempt: Attempt,
+    ) -> SysvChannel:
+        """The link owns the pair and its record; the connect request follows the HELLO, which
+        the server therefore finds."""
         token = new_token()
         keys = [str(sysv.new_key()), str(sysv.new_key())]
         (up, down), record = registered.make_pair(address, token, keys, sysv.make_at)
 
         def send(data: bytes) -> None:
             try:
-                sysv.send(door.queue, data)
+                sysv.send(server_queue.queue, data)
             except OSError as error:
                 if error.errno in sysv.GONE:
                     raise gone(address, passing=True) from None
                 raise
 
         def sent() -> None:
-            registered.knock(address, door, token, send, attempt)
+            registered.send_connect_request(address, server_queue, token, send, attempt)
 
-        return SysvMedium(down, up, record.take(), sent=sent, waits=True)
+        return SysvChannel(down, up, record.take(), sent=sent, waits=True)
 
     def _watch(
-        self, medium: SysvMedium, peer: PeerCredentials, hello: Hello
+        self, channel: SysvChannel, peer: PeerCredentials, hello: Hello
     ) -> tuple[PeerCredentials, int]:
-        return seen(peer, sysv.sender_of(medium.rx), sysv.open_pidfd)
+        return identified_with_pidfd(peer, sysv.sender_of(channel.rx), sysv.open_pidfd)
 
 
 _QUEUES = _Dialing()
@@ -261,7 +271,7 @@ class SysvMqTransport(Transport):
     ) -> Listener:
         queue, record = registered.make_place(address, str(sysv.new_key()), sysv.make_at)
         place = _SysvPlace(address, queue, record)
-        return MeetingListener(address, options, admission, place)
+        return ConnectRequestListener(address, options, admission, place)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return _QUEUES.dialer(address, options)

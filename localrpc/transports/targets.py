@@ -89,7 +89,8 @@ SPIN = TargetOption(
     " the reader yields to it first",
     shown="`auto`",
 )
-"""Microseconds, SPIN_AUTO for as measured best, SPIN_ALWAYS for as long as a call is awaited."""
+"""Microseconds, SPIN_AUTO for the budget that measured
+best, SPIN_ALWAYS for as long as a call is awaited."""
 
 INTERFACES = choice(
     "interfaces",

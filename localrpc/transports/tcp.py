@@ -32,6 +32,7 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
+from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.credentials import (
     groups_of_user,
     identified,
@@ -41,7 +42,6 @@ from localrpc.transports.credentials import (
 )
 from localrpc.transports.handshake_client import ClientSide, dial
 from localrpc.transports.handshake_server import ServerSide
-from localrpc.transports.media import SocketMedium
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
 from localrpc.transports.sockdiag import holder_of_other_end
 from localrpc.transports.sockets import SocketListener, dialled_as
@@ -52,8 +52,8 @@ _BACKLOG = 1024
 _UNKNOWN = -1
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
-# A machine that vanishes says nothing: the kernel asks after so many seconds of
-# silence, again after so many more, and gives up after that number of tries.
+# A machine that disappears sends nothing: the kernel sends a probe after so many seconds of
+# silence, again after so many more, and gives up after that number of probes.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 
 _ELSEWHERE = (
@@ -96,9 +96,9 @@ def prepare(sock: socket.socket, remote: str) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _identify(medium: SocketMedium) -> PeerCredentials:
+def _identify(channel: SocketChannel) -> PeerCredentials:
     """Raises GreetingError if no process has the other end of a connection within the machine."""
-    sock = medium.sock
+    sock = channel.sock
     try:
         holder = holder_of_other_end(sock)
         local = _is_loopback(sock.getpeername()[0])
@@ -113,13 +113,13 @@ def _identify(medium: SocketMedium) -> PeerCredentials:
 
 
 def _watch(
-    medium: SocketMedium, peer: PeerCredentials, hello: Hello
+    channel: SocketChannel, peer: PeerCredentials, hello: Hello
 ) -> tuple[PeerCredentials, int]:
     """Return the process named by the HELLO, if the kernel agrees; a child may hold the socket."""
-    holder = holder_of_other_end(medium.sock)
+    holder = holder_of_other_end(channel.sock)
     if holder is None:
         return peer, -1
-    device = os.fstat(medium.sock.fileno()).st_dev
+    device = os.fstat(channel.sock.fileno()).st_dev
     return identified(peer, hello.pid, lambda pid: open_pidfd_of_holder(pid, device, holder.inode))
 
 
@@ -128,19 +128,19 @@ def _welcome_from_elsewhere(address: Address, peer: PeerCredentials) -> bool:
     return peer.uid == _UNKNOWN and is_elsewhere(address)
 
 
-def server_side(address: Address, *, single: bool = False) -> ServerSide[SocketMedium]:
+def server_side(address: Address, *, single: bool = False) -> ServerSide[SocketChannel]:
     """For one client at a TCP socket."""
     name = ""
 
-    def identify(medium: SocketMedium) -> PeerCredentials:
+    def identify(channel: SocketChannel) -> PeerCredentials:
         nonlocal name
-        peer = _identify(medium)
-        place = medium.sock.getpeername()
-        prepare(medium.sock, place[0])
+        peer = _identify(channel)
+        place = channel.sock.getpeername()
+        prepare(channel.sock, place[0])
         name = place_name(place)
         return peer
 
-    def objection(medium: SocketMedium, peer: PeerCredentials, options: Options) -> str | None:
+    def objection(channel: SocketChannel, peer: PeerCredentials, options: Options) -> str | None:
         if _welcome_from_elsewhere(address, peer):
             return None
         return refusal_of_client(peer, options, lambda: groups_of_user(peer.uid))
@@ -234,10 +234,10 @@ class TcpTransport(Transport):
 
 def client_side(
     address: Address, connect: Callable[[Attempt], socket.socket], peer_name: str
-) -> ClientSide[SocketMedium]:
+) -> ClientSide[SocketChannel]:
     """Dials by TCP; `connect` returns a prepared connection, made by any code."""
     return ClientSide(
-        connect=lambda attempt: SocketMedium(connect(attempt)),
+        connect=lambda attempt: SocketChannel(connect(attempt)),
         identify=_identify,
         peer_name=peer_name,
         objection=partial(_refusal, address),

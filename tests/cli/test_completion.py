@@ -80,7 +80,7 @@ def test_a_schema_from_files_needs_no_server() -> None:
 
 
 def test_a_shell_waits_as_long_as_the_line_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And else not for ever, as the command itself does."""
+    """And else not forever, as the command itself does."""
     given = []
 
     def connected(target: str, headers: object, timeout: float, *rest: object) -> None:

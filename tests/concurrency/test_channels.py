@@ -85,14 +85,14 @@ def test_many_threads_cancel_and_time_out_at_random(
 def test_fifty_channels_at_once(target: str, station: Station) -> None:
     count = most_clients(target, 50)
     channels = [localrpc.insecure_channel(target, [("x", n)]) for n in range(count)]
-    meeting = threading.Barrier(count)
+    barrier = threading.Barrier(count)
 
     def work(number: int) -> bool:
         channel: Any = channels[number]
         echo = channel.unary_unary("/station/echo")
-        meeting.wait(PATIENCE)
+        barrier.wait(PATIENCE)
         good = all(echo(b"%d" % n, timeout=PATIENCE) == b"%d" % n for n in range(10))
-        meeting.wait(PATIENCE)  # all are connected now
+        barrier.wait(PATIENCE)  # all are connected now
         mirror = channel.stream_stream("/station/mirror")
         return good and list(mirror(iter([b"x"] * 3), timeout=PATIENCE)) == [b"x"] * 3
 
@@ -121,7 +121,7 @@ def test_a_slow_reader_holds_one_window_and_blocks_no_other_call(
 def test_a_slow_handler_holds_one_window_and_blocks_no_other_call(
     target: str, station: Station, stage: Stage, journal: Journal
 ) -> None:
-    call = stage.channel.stream_unary("/station/deaf").future(stage.requests(bytes(SMALL)))
+    call = stage.channel.stream_unary("/station/reads_nothing").future(stage.requests(bytes(SMALL)))
     await_that(lambda: stage.sent > FULL, "a full window")
     echo = stage.channel.unary_unary("/station/echo")
     for number in range(100):
@@ -129,7 +129,7 @@ def test_a_slow_handler_holds_one_window_and_blocks_no_other_call(
     assert stage.sent == FULL + 1
     assert queued_bytes(station.server) <= WINDOW
     call.cancel()
-    journal.hear("over", "deaf")
+    journal.hear("over", "reads_nothing")
     await_that(lambda: queued_bytes(station.server) == 0, "its messages to go")
 
 

@@ -16,7 +16,7 @@ from tests.peers.journal import PATIENCE, Journal
 from tests.peers.station import Station
 
 
-class Meeting:
+class Rendezvous:
     """Every handler waits until `parties` of them are there."""
 
     def __init__(self, parties: int) -> None:
@@ -33,9 +33,9 @@ class Meeting:
 
 
 @contextmanager
-def meeting(target: str, parties: int) -> Iterator[Any]:
+def rendezvous(target: str, parties: int) -> Iterator[Any]:
     """A channel to a server with as many workers as parties."""
-    one = Meeting(parties)
+    one = Rendezvous(parties)
     unary: Any = grpc.unary_unary_rpc_method_handler
     streams: Any = grpc.stream_stream_rpc_method_handler
     methods = {"meet": unary(one.meet), "stream": streams(one.stream)}
@@ -50,7 +50,7 @@ def meeting(target: str, parties: int) -> Iterator[Any]:
 
 
 def test_sixteen_handlers_that_wait_for_each_other_finish(target: str) -> None:
-    with meeting(target, 16) as channel, futures.ThreadPoolExecutor(16) as callers:
+    with rendezvous(target, 16) as channel, futures.ThreadPoolExecutor(16) as callers:
         meet = channel.unary_unary("/m/meet")
         for _ in range(5):
             answers = callers.map(lambda n: meet(b"%d" % n, timeout=PATIENCE), range(16))
@@ -58,7 +58,7 @@ def test_sixteen_handlers_that_wait_for_each_other_finish(target: str) -> None:
 
 
 def test_sixteen_futures_of_one_thread_meet(target: str) -> None:
-    with meeting(target, 16) as channel:
+    with rendezvous(target, 16) as channel:
         meet = channel.unary_unary("/m/meet")
         for _ in range(5):
             calls = [meet.future(b"%d" % n, timeout=PATIENCE) for n in range(16)]
@@ -66,7 +66,7 @@ def test_sixteen_futures_of_one_thread_meet(target: str) -> None:
 
 
 def test_sixteen_streams_meet_at_every_message(target: str) -> None:
-    with meeting(target, 16) as channel, futures.ThreadPoolExecutor(16) as callers:
+    with rendezvous(target, 16) as channel, futures.ThreadPoolExecutor(16) as callers:
         stream = channel.stream_stream("/m/stream")
 
         def talk(number: int) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""More clients at once than a server's leader looks at: each has its turn, and none waits for ever.
+"""More clients at once than a server's leader looks at: each has its turn, and none waits forever.
 
 The leader keeps the connections that were active recently in a list of 64 (polled.c), so what is
 to be seen begins with the 65th.
@@ -86,14 +86,16 @@ def serve(target: str, pen: Pen) -> None:
 
 
 @pytest.mark.parametrize("count", [POLLED + 1, 150])
-def test_no_client_of_many_waits_for_ever(distinct_meeting_target: str, count: int) -> None:
-    if most_clients(distinct_meeting_target, count) < count:
-        scheme = parse_target(distinct_meeting_target).scheme
+def test_no_client_of_many_waits_for_ever(distinct_two_process_target: str, count: int) -> None:
+    if most_clients(distinct_two_process_target, count) < count:
+        scheme = parse_target(distinct_two_process_target).scheme
         cannot(f"one user cannot have {count} connections over {scheme}: at once")
-    with processes.Peer(serve, distinct_meeting_target) as server:
+    with processes.Peer(serve, distinct_two_process_target) as server:
         server.hear("serving")
         shares = [count // PROCESSES + (i < count % PROCESSES) for i in range(PROCESSES)]
-        clients = [processes.Peer(keep_busy, distinct_meeting_target, share) for share in shares]
+        clients = [
+            processes.Peer(keep_busy, distinct_two_process_target, share) for share in shares
+        ]
         try:
             for client in clients:
                 assert client.hear("done") == ("done", {})

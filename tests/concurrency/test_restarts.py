@@ -133,13 +133,13 @@ def test_a_client_that_reaches_a_stopping_server_dials_again(
 ) -> None:
     """No server has seen its call, and the next server listens at the same socket."""
     monkeypatch.setattr(connector, "_REDIAL_LIMIT", PATIENCE)
-    door = listen(target)
+    listening = listen(target)
     with futures.ThreadPoolExecutor(1) as pool, dial(target) as channel:
         calling = pool.submit(channel.unary_unary("/r/echo"), b"x", timeout=PATIENCE)
-        client, _ = door.accept()
+        client, _ = listening.accept()
         last_word(client)
         client.close()
-        server = serve(f"fd:{door.detach()}")
+        server = serve(f"fd:{listening.detach()}")
         assert calling.result(PATIENCE) == b"x"
         server.stop(None).wait()
 
@@ -150,11 +150,11 @@ def test_a_client_gives_up_if_every_server_is_stopping(
 ) -> None:
     target = f"unix:{tmp_path}/s"
     met = []
-    with listen(target) as door:
+    with listen(target) as listening:
 
         def turn_away() -> None:
             while True:
-                client, _ = door.accept()
+                client, _ = listening.accept()
                 with client:
                     if client.recv(1 << 16):
                         met.append(client)
@@ -176,17 +176,17 @@ def test_a_client_gives_up_if_every_server_is_stopping(
 
 
 def test_without_a_next_server_a_call_fails_with_the_first_refusal(
-    distinct_meeting_target: str, monkeypatch: pytest.MonkeyPatch
+    distinct_two_process_target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long before its deadline: it does not wait for a server."""
     monkeypatch.setattr(connector, "_REDIAL_LIMIT", 0.05)
     with (
-        occupy(distinct_meeting_target) as door,
+        occupy(distinct_two_process_target) as listening,
         futures.ThreadPoolExecutor(1) as pool,
-        dial(distinct_meeting_target) as channel,
+        dial(distinct_two_process_target) as channel,
     ):
         calling = pool.submit(channel.unary_unary("/r/echo"), b"x", timeout=PATIENCE)
-        with door.accept()[0]:
+        with listening.accept()[0]:
             pass
         error: Any = calling.exception()
     assert error.code() is grpc.StatusCode.UNAVAILABLE
@@ -204,10 +204,10 @@ def test_close_wakes_a_call_that_is_about_to_dial_again(
         yield 10 * PATIENCE
 
     monkeypatch.setattr(connector, "_PASSING_PAUSES", pauses())
-    with listen(one_target) as door, futures.ThreadPoolExecutor(1) as pool:
+    with listen(one_target) as listening, futures.ThreadPoolExecutor(1) as pool:
         channel = dial(one_target)
         calling = pool.submit(channel.unary_unary("/r/echo"), b"x")
-        door.accept()[0].close()
+        listening.accept()[0].close()
         assert begins.wait(PATIENCE)
         channel.close()
         error: Any = calling.exception(PATIENCE)

@@ -11,10 +11,10 @@ import pytest
 import localrpc
 from tests.conftest import fresh_target
 from tests.peers import processes
-from tests.transports import meetings
+from tests.transports import request_places
 
 
-@pytest.fixture(params=meetings.KINDS)
+@pytest.fixture(params=request_places.KINDS)
 def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     return fresh_target(request.param, runtime_directory)
 
@@ -22,8 +22,8 @@ def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
 def test_a_full_accept_queue_of_a_stopped_server_is_deadline_exceeded(target: str) -> None:
     with processes.server(target) as server:
         server.stop()
-        with meetings.door_of(target) as door:
-            door.fill()
+        with request_places.place_of(target) as place:
+            place.fill()
         with localrpc.insecure_channel(target) as channel:
             echo: Any = channel.unary_unary("/station/echo")
             with pytest.raises(grpc.RpcError) as caught:
@@ -37,8 +37,8 @@ def test_a_full_accept_queue_of_a_stopped_server_is_deadline_exceeded(target: st
 def test_a_client_waits_for_room_in_a_full_accept_queue(target: str) -> None:
     with processes.server(target) as server, futures.ThreadPoolExecutor(1) as pool:
         server.stop()
-        with meetings.door_of(target) as door:
-            door.fill()
+        with request_places.place_of(target) as place:
+            place.fill()
         with localrpc.insecure_channel(target) as channel:
             echo: Any = channel.unary_unary("/station/echo")
             call = pool.submit(echo, b"x", timeout=20)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import DISTINCT, MEETING, fresh_target
+from tests.conftest import DISTINCT, TWO_PROCESSES, fresh_target
 
 
-@pytest.fixture(params=[kind for kind in MEETING if kind in DISTINCT])
+@pytest.fixture(params=[kind for kind in TWO_PROCESSES if kind in DISTINCT])
 def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     return fresh_target(request.param, runtime_directory)

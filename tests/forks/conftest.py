@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import distinct_meeting_target as target
+from tests.conftest import distinct_two_process_target as target
 from tests.peers.journal import Journal
 from tests.peers.scenes import Stage
 from tests.peers.station import Station

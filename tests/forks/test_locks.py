@@ -77,7 +77,7 @@ def all_locks_held() -> Iterator[None]:
 
 
 def child_of_a_fork_with_all_locks_held(work: Callable[[], object]) -> Child:
-    """In the child they are held for ever, unless something is done for it."""
+    """In the child they are held forever, unless something is done for it."""
     with all_locks_held():
         return Child(work)
 
@@ -136,7 +136,7 @@ def test_a_child_has_channels_and_servers_of_its_own(
 
 
 def test_every_lock_is_made_where_forks_are_thought_of() -> None:
-    """What is made elsewhere would be held for ever in some child."""
+    """What is made elsewhere would be held forever in some child."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name == "bench" or path.name == "_locks.py":

@@ -1,4 +1,4 @@
-/* actor.c - what the user of an engine knows and does next; and the accounts at the end. */
+/* actor.c - the user of an engine: what it does next, and the checks of memory at the end. */
 #include "actor.h"
 
 static struct lr_io ios[32];
@@ -33,22 +33,22 @@ int64_t some_deadline(void)
 	}
 }
 
-/* ---- calls that are known ---- */
+/* ---- calls that the actor owns ---- */
 
-struct deed *deed_of(struct actor *a, uint64_t handle)
+struct owned_call *owned_find(struct actor *a, uint64_t handle)
 {
-	for (uint32_t i = 0; handle && i < COUNT(a->deeds); i++)
-		if (a->deeds[i].handle == handle)
-			return &a->deeds[i];
+	for (uint32_t i = 0; handle && i < COUNT(a->owned); i++)
+		if (a->owned[i].handle == handle)
+			return &a->owned[i];
 	return NULL;
 }
 
-struct deed *some_deed(struct actor *a)
+struct owned_call *some_owned(struct actor *a)
 {
 	uint8_t which = in_byte();
 
-	for (uint32_t i = 0; i < COUNT(a->deeds); i++) {
-		struct deed *d = &a->deeds[(which + i) % COUNT(a->deeds)];
+	for (uint32_t i = 0; i < COUNT(a->owned); i++) {
+		struct owned_call *d = &a->owned[(which + i) % COUNT(a->owned)];
 		if (d->handle)
 			return d;
 	}
@@ -58,39 +58,39 @@ struct deed *some_deed(struct actor *a)
 uint64_t actor_some_call(struct actor *a)
 {
 	uint8_t which = in_byte();
-	struct deed *d = &a->deeds[which % COUNT(a->deeds)];
+	struct owned_call *d = &a->owned[which % COUNT(a->owned)];
 
 	if (which >= 250)
 		return a->stale[which % COUNT(a->stale)];
 	if (!d->handle)
-		for (d = a->deeds; d < a->deeds + COUNT(a->deeds) - 1 && !d->handle; d++)
+		for (d = a->owned; d < a->owned + COUNT(a->owned) - 1 && !d->handle; d++)
 			;
 	return d->handle;
 }
 
-void deed_forget(struct actor *a, uint64_t handle)
+void owned_forget(struct actor *a, uint64_t handle)
 {
-	struct deed *d = deed_of(a, handle);
+	struct owned_call *d = owned_find(a, handle);
 
 	if (!d)
 		return;
 	a->stale[d->handle % COUNT(a->stale)] = d->handle;
-	*d = (struct deed){0};
+	*d = (struct owned_call){0};
 }
 
-void deed_release(struct actor *a, uint64_t handle)
+void owned_release(struct actor *a, uint64_t handle)
 {
 	int r = lr_release(a->e, handle);
 
 	CHECK(r == 0 || r == LR_GONE);
-	deed_forget(a, handle);
+	owned_forget(a, handle);
 }
 
-void deed_add(struct actor *a, uint64_t handle, bool half)
+void owned_add(struct actor *a, uint64_t handle, bool half)
 {
-	for (uint32_t i = 0; i < COUNT(a->deeds); i++)
-		if (!a->deeds[i].handle) {
-			a->deeds[i] = (struct deed){.handle = handle, .half = half};
+	for (uint32_t i = 0; i < COUNT(a->owned); i++)
+		if (!a->owned[i].handle) {
+			a->owned[i] = (struct owned_call){.handle = handle, .half = half};
 			return;
 		}
 	CHECK(lr_release(a->e, handle) != LR_GONE);
@@ -105,9 +105,9 @@ const char *wait_begins(struct actor *a, const char *name)
 	return outer;
 }
 
-/* ---- what is done next ---- */
+/* ---- actions ---- */
 
-/* What is charged is what is there, at any moment. */
+/* At any moment the memory that is charged is the memory that is kept. */
 static void check_accounts(struct actor *a)
 {
 	struct lr_stats stats;
@@ -128,18 +128,18 @@ void actor_act(struct actor *a)
 {
 	static const struct act clients[] = {ACT(open_call), ACT(open_call), ACT(open_call), ACT(receive),
 		ACT(receive), ACT(receive), ACT(send), ACT(send), ACT(half_close), ACT(cancel),
-		ACT(let_go), ACT(watch), ACT(service), ACT(flush), ACT(look), ACT(time_passes),
-		ACT(shut)};
+		ACT(release), ACT(watch), ACT(service), ACT(flush), ACT(read_stats), ACT(time_passes),
+		ACT(close)};
 	static const struct act servers[] = {ACT(next), ACT(next), ACT(next), ACT(receive), ACT(receive),
 		ACT(receive), ACT(send), ACT(send), ACT(finish), ACT(finish), ACT(reply_next),
-		ACT(headers), ACT(cancel), ACT(let_go), ACT(defer), ACT(watch), ACT(service),
-		ACT(look), ACT(time_passes), ACT(intern), ACT(names), ACT(goaway), ACT(cancel_all),
-		ACT(drop), ACT(yield), ACT(shut), ACT(flood), ACT(leave_open)};
+		ACT(headers), ACT(cancel), ACT(release), ACT(defer), ACT(watch), ACT(service),
+		ACT(read_stats), ACT(time_passes), ACT(intern), ACT(names), ACT(goaway), ACT(cancel_all),
+		ACT(drop), ACT(yield), ACT(close), ACT(flood), ACT(leave_open)};
 	bool client = a->role == LR_CLIENT;
 	const struct act *act = client ? &clients[in_byte() % COUNT(clients)]
 				       : &servers[in_byte() % COUNT(servers)];
 
-	world_says("%s: %s", client ? "client" : "server", act->name);
+	world_trace("%s: %s", client ? "client" : "server", act->name);
 	act->run(a);
 	check_accounts(a);
 }
@@ -154,10 +154,10 @@ bool actor_locked(struct actor *a)
 	return false;
 }
 
-void actor_let_out(struct actor *a, int level)
+void actor_end_waits(struct actor *a, int level)
 {
 	if (level > 1 && a->waits_for)
-		world_fail("%s waits, though the connection has ended", a->waits_for);
+		world_fail("%s waits, although the connection has ended", a->waits_for);
 	switch (level) {
 	case 0:
 		for (uint32_t i = 0; i < a->nlinks; i++)
@@ -219,7 +219,7 @@ void drop(struct actor *a, struct lr_conn *conn)
 	lr_leave(a->e);
 }
 
-void actor_finale(struct actor *a)
+void actor_finish(struct actor *a)
 {
 	uint8_t how = in_byte();
 	struct lr_stats stats;
@@ -230,13 +230,13 @@ void actor_finale(struct actor *a)
 		if (a->links[i] && !a->links[i]->closed)
 			memlink_grant(a->links[i], 1 << 30);
 	if (how & 2)
-		actor_let_out(a, 0);
+		actor_end_waits(a, 0);
 	if (how & 4)
 		drain(a);
-	for (uint32_t i = 0; i < COUNT(a->deeds); i++)
-		if (a->deeds[i].handle)
-			deed_release(a, a->deeds[i].handle);
-	if (a->role == LR_SERVER && a->closed) /* no worker takes what is queued */
+	for (uint32_t i = 0; i < COUNT(a->owned); i++)
+		if (a->owned[i].handle)
+			owned_release(a, a->owned[i].handle);
+	if (a->role == LR_SERVER && a->closed) /* no worker takes the queued calls */
 		lr_cancel_all(a->e, 14, "going", 5);
 	drain(a);
 	lr_engine_stats(a->e, &stats);

@@ -4,49 +4,49 @@
 
 #include "memlink.h"
 
-/* What an owner knows of a call. */
-struct deed {
+/* What the owner of a call knows about it. */
+struct owned_call {
 	uint64_t handle;   /* 0: none */
-	uint64_t sending;  /* the size of a message that lr_send has not taken whole, plus 1 */
+	uint64_t sending;  /* the size of a message of which lr_send has sent a part, plus 1 */
 	bool in_send;      /* a thread is inside lr_send: grpc has one that sends for a call */
 	bool headers, spoken, half;
-	uint64_t big;      /* lr_recv said LR_K_BIG of so many bytes, lr_fill is due */
+	uint64_t big;      /* lr_recv returned LR_K_BIG with this size: lr_fill has to follow */
 };
 
 struct actor {
 	struct lr_engine *e;
 	int role;
 	uint64_t window;
-	bool checks;       /* the peer is honest: messages are pattern() */
-	struct deed deeds[12];
+	bool checks;       /* the peer keeps the protocol: messages are pattern() */
+	struct owned_call owned[12];
 	uint64_t stale[4]; /* handles that are not live any more */
-	struct memlink *links[72]; /* in the order of connections, also ended ones */
+	struct memlink *links[72]; /* by the number of the connection; ended ones, too */
 	uint32_t nlinks;
-	uint32_t methods, name_bytes; /* a client's: named so far */
+	uint32_t methods, name_bytes; /* a client's: the names sent so far */
 	bool serving;      /* a thread is in lr_service */
 	bool closed;
-	const char *waits_for; /* what cannot last longer than the connection; or NULL */
+	const char *waits_for; /* a wait that must not last longer than the connection; or NULL */
 };
 
-/* One thing that the input says; false if the engine has been closed. */
+/* The action that the input chooses. */
 void actor_act(struct actor *a);
-/* Let go of all calls, then of the connections; live and queued must be 0 at the end. */
-void actor_finale(struct actor *a);
-void actor_let_out(struct actor *a, int level); /* for world.end() */
+/* Release all calls, then close the connections; live and queued must be 0 at the end. */
+void actor_finish(struct actor *a);
+void actor_end_waits(struct actor *a, int level); /* for world.end() */
 bool actor_locked(struct actor *a);  /* is its engine's mutex held? */
-uint64_t actor_some_call(struct actor *a); /* a handle, live as a rule, or 0 */
+uint64_t actor_some_call(struct actor *a); /* a handle, usually live, or 0 */
 
-/* ---- for the acts, which are in calling.c and serving.c ---- */
+/* ---- for the actions, which are in calling.c and serving.c ---- */
 
-#define PATIENCE 6 /* times that a wait goes on after LR_AGAIN */
+#define PATIENCE 6 /* how often a wait is continued after LR_AGAIN */
 
-struct lr_io *my_io(void); /* of this thread, which is how deep calls are nested */
+struct lr_io *my_io(void); /* one for each depth of nested calls */
 int64_t some_deadline(void);
-struct deed *deed_of(struct actor *a, uint64_t handle);
-struct deed *some_deed(struct actor *a);
-void deed_add(struct actor *a, uint64_t handle, bool half);
-void deed_forget(struct actor *a, uint64_t handle);
-void deed_release(struct actor *a, uint64_t handle);
+struct owned_call *owned_find(struct actor *a, uint64_t handle);
+struct owned_call *some_owned(struct actor *a);
+void owned_add(struct actor *a, uint64_t handle, bool half);
+void owned_forget(struct actor *a, uint64_t handle);
+void owned_release(struct actor *a, uint64_t handle);
 void drop(struct actor *a, struct lr_conn *conn); /* end this connection */
 /* The actor that waits now, by name: returns the outer one's name, to be restored. */
 const char *wait_begins(struct actor *a, const char *name);
@@ -62,8 +62,8 @@ void act_goaway(struct actor *a);
 void act_half_close(struct actor *a);
 void act_headers(struct actor *a);
 void act_intern(struct actor *a);
-void act_let_go(struct actor *a);
-void act_look(struct actor *a);
+void act_release(struct actor *a);
+void act_read_stats(struct actor *a);
 void act_names(struct actor *a);
 void act_next(struct actor *a);
 void act_open_call(struct actor *a);
@@ -71,7 +71,7 @@ void act_receive(struct actor *a);
 void act_reply_next(struct actor *a);
 void act_send(struct actor *a);
 void act_service(struct actor *a);
-void act_shut(struct actor *a);
+void act_close(struct actor *a);
 void act_time_passes(struct actor *a);
 void act_watch(struct actor *a);
 void act_yield(struct actor *a);

@@ -1,6 +1,6 @@
 /*
- * bytes.c - what is written to a stream must come out of the link as the frames that it
- * is, wherever it was cut; and what the link sends must arrive byte by byte.
+ * bytes.c - bytes that are written to a stream must come out of the link as the frames
+ * that they are, wherever they were cut; and what the link sends must arrive byte by byte.
  */
 #include "bytes.h"
 
@@ -67,7 +67,7 @@ static void feed(const struct far *far)
 	in.passed += far->feed(in.bytes + in.passed, size < most ? size : most);
 }
 
-/* ---- what the reader must give ---- */
+/* ---- the result that the reader must have ---- */
 
 static bool impossible(const struct lr_header *h)
 {
@@ -75,7 +75,7 @@ static bool impossible(const struct lr_header *h)
 	       (h->type != LR_T_DATA && h->length > LR_MAX_CONTROL);
 }
 
-/* Of what has been passed on: 1 a frame, or a piece of one, 0 not yet, LR_PROTOCOL. */
+/* For the bytes passed on: 1 a frame, or a piece of one, 0 not yet, LR_PROTOCOL. */
 static int expected(struct lr_header *h)
 {
 	size_t have = in.passed - in.at;
@@ -97,7 +97,7 @@ static bool is_empty_data(const struct lr_header *h)
 	return h->type == LR_T_DATA && h->length == 0;
 }
 
-/* An empty DATA frame says nothing: a look may have passed it over, and others behind it. */
+/* An empty DATA frame has no effect: a peek may have skipped it, and others after it. */
 static void skip_empty(const struct lr_frame *f)
 {
 	struct lr_header h;
@@ -107,7 +107,7 @@ static void skip_empty(const struct lr_frame *f)
 		in.at += LR_HEADER_SIZE;
 }
 
-/* What expected() says, where a look may have passed over an empty frame. */
+/* Like expected(), after a peek that may have skipped an empty frame. */
 static int expected_behind_empty(void)
 {
 	size_t at = in.at;
@@ -124,7 +124,7 @@ static void check_frame(const struct lr_frame *f)
 	struct lr_header h = data;
 	static uint8_t sink[LR_MAX_FRAME];
 
-	if (odd) { /* who knows what it is; but it is there */
+	if (odd) { /* its bytes are not known, but it has come */
 		CHECK(f->h.length <= LR_MAX_FRAME - LR_HEADER_SIZE);
 		memcpy(sink, f->payload, f->h.length);
 		return;
@@ -159,11 +159,11 @@ static void read_frame(struct lr_link *link)
 	at = in.at;
 	skip_empty(r == 1 ? &f : NULL);
 	want = expected(&h);
-	if (r != 1) /* it may come to those yet */
+	if (r != 1) /* these may still follow */
 		in.at = at;
-	world_says("peek gives %d, %d is expected: %zu of %zu bytes read", r, want, in.at, in.passed);
+	world_trace("peek returned %d instead of %d: %zu of %zu bytes read", r, want, in.at, in.passed);
 	if (r == 1) {
-		if (f.h.length && in_one_of(4)) /* a look changes nothing */
+		if (f.h.length && in_one_of(4)) /* a second peek returns the same */
 			CHECK(link->ops->poll(link) && link->ops->peek(link, &again) == 1 &&
 			      again.h.type == f.h.type);
 		if (in_one_of(4) && f.h.type != LR_T_DATA)
@@ -175,8 +175,8 @@ static void read_frame(struct lr_link *link)
 	} else if (r == LR_CLOSED) {
 		CHECK((ended && want == 0) || odd || hung_up);
 	} else {
-		/* A look may be too short, but no thread sleeps then: a helper brings what comes, or
-		 * arming sees it. */
+		/* A poll may miss bytes, but no thread sleeps then: a helper receives the
+		 * rest, or arming finds it. */
 		CHECK(r == 0);
 		if (want && !odd && !hung_up && !link->lazy)
 			CHECK(!link->ops->arm(link, 0));
@@ -193,7 +193,7 @@ static void look(struct lr_link *link)
 		link->ops->poll(link);
 		break;
 	case 1:
-		/* Without an edge there will be one, of what has come since the last read. */
+		/* Without an edge, bytes that came after the last read will cause one. */
 		if ((edge = in_one_of(2)))
 			atomic_store(&link->edge, true);
 		armed = link->ops->arm(link, 0);
@@ -205,7 +205,7 @@ static void look(struct lr_link *link)
 			link->ops->peer_closed(link);
 		break;
 	default:
-		/* A thread that has interrupted itself does not sleep. */
+		/* A wait does not sleep after an interrupt. */
 		if (link->ops->wait && link->ops->may_wait(link)) {
 			link->ops->interrupt(link);
 			CHECK(link->ops->wait(link) >= LR_CLOSED);
@@ -228,7 +228,7 @@ static void send(struct lr_link *link)
 		return;
 	r = link->ops->send(link, &h, iov, 3);
 	CHECK(r == 1 || r == 0 || r == LR_CLOSED);
-	world_says("a frame of %u bytes: %d", size, r);
+	world_trace("a frame of %u bytes: %d", size, r);
 	CHECK(r != 1 || !hung_up);
 	CHECK(r != LR_CLOSED || ended || odd || hung_up);
 	if (r == 1) {
@@ -259,7 +259,7 @@ static void hang_up(struct lr_link *link)
 {
 	if (!in_one_of(16))
 		return;
-	hung_up = odd = true; /* it is not read after that, and no order is kept */
+	hung_up = odd = true; /* nothing is read after that, and the order is not kept */
 	link->ops->hang_up(link);
 	if (link->ops->release && in_one_of(2))
 		link->ops->release(link);
@@ -280,7 +280,7 @@ static void act(const struct far *far, struct lr_link *link)
 		ended = true;
 		far->end();
 	} else if (what == 22 && in_one_of(2))
-		odd |= far->oddity(in_byte());
+		odd |= far->misbehave(in_byte());
 	else if (released)
 		return;
 	else if (what < 14)
@@ -302,7 +302,7 @@ static void act(const struct far *far, struct lr_link *link)
 	}
 }
 
-/* Everything that was taken arrives, if it is read. */
+/* Everything that was accepted arrives, if it is read. */
 static void finish(const struct far *far, struct lr_link *link)
 {
 	for (int rounds = 0; rounds < 4000 && !hung_up && !odd && !ended; rounds++) {

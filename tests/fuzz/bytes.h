@@ -1,20 +1,20 @@
-/* bytes.h - a byte-stream link on a real byte channel, and what must come of it. */
+/* bytes.h - a byte-stream link on a real byte channel, and what it must return. */
 #ifndef LR_FUZZ_BYTES_H
 #define LR_FUZZ_BYTES_H
 
 #include "world.h"
 
-/* The far end of the byte channel, in the fuzzer's hands. Nothing of it ever waits. */
+/* The other end of the byte channel, which the fuzzer controls. No function waits. */
 struct far {
 	size_t (*feed)(const uint8_t *data, size_t size); /* as much as there is room for */
 	ssize_t (*drain)(uint8_t *data, size_t size);     /* 0: nothing there; -1: an end */
 	void (*end)(void);
-	/* What an honest peer does not do. True: the link may take the byte channel for closed,
-	 * or for its end, from now on. */
-	bool (*oddity)(uint8_t which);
+	/* Do what no correct peer does. True: from now on the link may report that the byte channel
+	 * is closed, or at its end. */
+	bool (*misbehave)(uint8_t which);
 };
 
-/* Uses and closes the link, as the input says. */
+/* Use the link as the input chooses, and close it. */
 void bytes_run(const struct far *far, struct lr_link *link);
 
 #endif

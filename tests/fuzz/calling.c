@@ -1,4 +1,4 @@
-/* calling.c - what either side may do with a call, and a client with its engine. */
+/* calling.c - actions of either side on a call, and of a client on its engine. */
 #include "actor.h"
 
 #define COUNT_HEADS 8 /* one for each depth of nested calls */
@@ -19,12 +19,12 @@ static void check_messages(const struct actor *a, const struct lr_io *io)
 
 static void fill(struct actor *a, uint64_t handle, uint64_t size, int64_t until)
 {
-	struct deed *d;
+	struct owned_call *d;
 	char *dest;
 	int r, tries = 0;
 
 	if (size > 4 * PATTERN_MAX) { /* no reader has room for it */
-		deed_release(a, handle);
+		owned_release(a, handle);
 		return;
 	}
 	dest = world_malloc(size);
@@ -36,7 +36,7 @@ static void fill(struct actor *a, uint64_t handle, uint64_t size, int64_t until)
 	if (r == 0 && a->checks)
 		CHECK(!memcmp(dest, pattern(size), size));
 	free(dest);
-	d = deed_of(a, handle);
+	d = owned_find(a, handle);
 	if (d && (r == LR_TIMEOUT || r == LR_AGAIN))
 		d->big = size;
 }
@@ -44,7 +44,7 @@ static void fill(struct actor *a, uint64_t handle, uint64_t size, int64_t until)
 void act_receive(struct actor *a)
 {
 	uint64_t handle = actor_some_call(a);
-	struct deed *d = deed_of(a, handle);
+	struct owned_call *d = owned_find(a, handle);
 	struct lr_io *io = my_io();
 	int64_t until = some_deadline();
 	int r, tries = 0;
@@ -91,7 +91,7 @@ void act_receive(struct actor *a)
 void act_send(struct actor *a)
 {
 	uint64_t handle = actor_some_call(a), size;
-	struct deed *d = deed_of(a, handle);
+	struct owned_call *d = owned_find(a, handle);
 	int flags = in_one_of(8) && a->role == LR_CLIENT ? LR_F_END : 0, r, tries = 0;
 	int64_t until = some_deadline();
 
@@ -110,7 +110,7 @@ void act_send(struct actor *a)
 	while (r == LR_AGAIN && tries++ < PATIENCE);
 	a->waits_for = outer;
 	CHECK(r <= 0 && r >= LR_FULL);
-	if (!(d = deed_of(a, handle)))
+	if (!(d = owned_find(a, handle)))
 		return;
 	d->in_send = false;
 	d->sending = r == LR_TIMEOUT || r == LR_AGAIN ? size + 1 : 0;
@@ -118,12 +118,12 @@ void act_send(struct actor *a)
 		d->half = true;
 	/* It may have begun, with its END or without. */
 	if (d->sending && flags)
-		deed_release(a, handle);
+		owned_release(a, handle);
 }
 
 void act_half_close(struct actor *a)
 {
-	struct deed *d = some_deed(a);
+	struct owned_call *d = some_owned(a);
 
 	if (!d || d->in_send || d->half || d->sending)
 		return;
@@ -163,9 +163,9 @@ static void open_stream(struct actor *a, struct lr_io *io, uint32_t method, int6
 	while (r == LR_AGAIN && tries++ < PATIENCE);
 	a->waits_for = outer;
 	if (r == 0)
-		deed_add(a, io->call, flags);
+		owned_add(a, io->call, flags);
 	else if (r == LR_AGAIN && io->resumed)
-		deed_release(a, io->call);
+		owned_release(a, io->call);
 	else
 		CHECK(r < 0 && r >= LR_FULL);
 }
@@ -186,9 +186,9 @@ static void unary(struct actor *a, struct lr_io *io, uint32_t method, int64_t un
 			     : lr_unary(a->e, io, method, block, head, msg, size, until);
 	a->waits_for = outer;
 	if (r == LR_SLOW)
-		deed_add(a, io->call, true);
+		owned_add(a, io->call, true);
 	else if (r == LR_AGAIN && io->call)
-		deed_release(a, io->call);
+		owned_release(a, io->call);
 	else if (r == LR_FULL)
 		CHECK(io->size >= 0 && io->size + io->head + io->count <= io->cap);
 	else if (r >= 0)
@@ -218,7 +218,7 @@ void act_open_call(struct actor *a)
 		unary(a, io, method, until == 1 ? world.now + LR_MS : until);
 }
 
-/* ---- either's ---- */
+/* ---- either side ---- */
 
 void act_cancel(struct actor *a)
 {
@@ -227,12 +227,12 @@ void act_cancel(struct actor *a)
 	lr_cancel(a->e, actor_some_call(a), in_byte() % 17, (const char *)pattern(len), len);
 }
 
-void act_let_go(struct actor *a)
+void act_release(struct actor *a)
 {
 	uint64_t handle = actor_some_call(a);
 
 	if (handle)
-		deed_release(a, handle);
+		owned_release(a, handle);
 }
 
 void act_watch(struct actor *a)
@@ -259,7 +259,7 @@ void act_service(struct actor *a)
 	      r == LR_K_STOP || (a->role == LR_CLIENT && r == LR_CLOSED));
 }
 
-/* What the thread of leave.c does, which cannot be had here: world.c. */
+/* Like the flush thread of leave.c: world.c does not start threads. */
 void act_flush(struct actor *a)
 {
 	struct lr_waiter w = {.wants = WANT_FLUSH, .ignores_signals = true};
@@ -277,7 +277,7 @@ void act_flush(struct actor *a)
 	lr_leave(a->e);
 }
 
-void act_look(struct actor *a)
+void act_read_stats(struct actor *a)
 {
 	struct lr_stats stats;
 	char text[40];
@@ -296,7 +296,7 @@ void act_time_passes(struct actor *a)
 	world.now += (int64_t)in_u16() * 10 * LR_US;
 }
 
-void act_shut(struct actor *a)
+void act_close(struct actor *a)
 {
 	if (!in_one_of(8))
 		return;

@@ -8,7 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CORPUS = HERE / "corpus"
 FOUND = HERE / "found"
-"""TARGET/NAME: an input that failed once, named for what it showed."""
+"""TARGET/NAME: an input that failed once, named after its fault."""
 
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -1,7 +1,7 @@
 /*
- * fuzz_dispatch.c - one engine, client or server, and a peer that the input makes up.
+ * fuzz_dispatch.c - one engine, client or server, and a peer that the input controls.
  *
- * Invariant: whatever frames come, whatever is called meanwhile and however connections
+ * Invariant: whatever frames come, whatever functions are called and however connections
  * end, no call waits longer than its connection lasts, what the engine sends keeps the
  * protocol, and once every call is released nothing is charged: live, queued and posted
  * are 0, of each connection and each user, and no memory is lost.
@@ -14,7 +14,7 @@ static int level;
 
 static bool idle(void)
 {
-	if (peer_prods(&peer))
+	if (peer_ring_without_reason(&peer))
 		return true;
 	if (!in_left())
 		return false;
@@ -32,7 +32,7 @@ static bool locked(void)
 
 static void end(void)
 {
-	actor_let_out(&actor, level++);
+	actor_end_waits(&actor, level++);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -67,8 +67,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		else
 			actor_act(&actor);
 	}
-	actor_finale(&actor);
+	actor_finish(&actor);
 	CHECK(memlinks == 0);
-	world_over();
+	world_finish();
 	return 0;
 }

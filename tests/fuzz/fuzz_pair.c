@@ -1,7 +1,7 @@
 /*
  * fuzz_pair.c - a client and a server, joined in memory, and their users.
  *
- * Invariant: neither ever finds fault with the other; what is sent keeps the protocol, and
+ * Invariant: neither ever reports an error of the other; what is sent keeps the protocol, and
  * what is received is what was sent; no call waits longer than its connection lasts, and
  * at the end nothing is charged to any user.
  */
@@ -46,7 +46,7 @@ static void end(void)
 	for (uint32_t i = 0; i < 2; i++) {
 		if (level == 0 && actors[i].links[0])
 			memlink_end(actors[i].links[0]);
-		actor_let_out(&actors[i], level);
+		actor_end_waits(&actors[i], level);
 	}
 	level++;
 }
@@ -95,9 +95,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	world.idle = NULL;
 	check_peace(&actors[0]);
 	check_peace(&actors[1]);
-	actor_finale(&actors[0]);
-	actor_finale(&actors[1]);
+	actor_finish(&actors[0]);
+	actor_finish(&actors[1]);
 	CHECK(memlinks == 0);
-	world_over();
+	world_finish();
 	return 0;
 }

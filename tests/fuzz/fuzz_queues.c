@@ -2,7 +2,7 @@
  * fuzz_queues.c - a link on two POSIX or System V message queues.
  *
  * Invariant: as fuzz_stream.c's, wherever messages are cut, and whatever messages of
- * other kinds, ends and removals a peer puts among them; no thread waits in a queue for ever.
+ * other kinds, ends and removals a peer puts among them; no thread waits in a queue without end.
  */
 #include "bytes.h"
 
@@ -83,13 +83,13 @@ static void end(void)
 	put((const uint8_t *)"", 0, 0);
 }
 
-static bool oddity(uint8_t which)
+static bool misbehave(uint8_t which)
 {
 	switch (which % 8) {
 	case 0: /* an end in the middle */
 		put((const uint8_t *)"", 0, posix ? 0 : 1);
 		return true;
-	case 1: /* an interrupt that is not ours */
+	case 1: /* an interrupt from the peer */
 		put((const uint8_t *)"", 0, 2);
 		return false;
 	case 2:
@@ -112,7 +112,7 @@ static bool oddity(uint8_t which)
 	return false;
 }
 
-static const struct far far = {feed, drain, end, oddity};
+static const struct far far = {feed, drain, end, misbehave};
 
 static struct lr_link *on_posix(int theirs[2])
 {
@@ -157,6 +157,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		msgctl(far_in, IPC_RMID, NULL);
 		msgctl(far_out, IPC_RMID, NULL);
 	}
-	world_over();
+	world_finish();
 	return 0;
 }

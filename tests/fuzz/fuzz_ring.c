@@ -249,6 +249,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (in_byte() & 1)
 		own->ops->hang_up(own);
 	lr_link_close(own);
-	world_over();
+	world_finish();
 	return 0;
 }

@@ -1,7 +1,7 @@
 /*
  * fuzz_spool.c - a link on a spool's files, appended to or renamed into place.
  *
- * Invariant: as fuzz_stream.c's; and what is in a folder beside the files of a spool, or
+ * Invariant: as in fuzz_stream.c; and what is in a folder beside the files of a spool, or
  * in place of one, ends that link and is neither followed nor waited for.
  */
 #include "bytes.h"
@@ -27,7 +27,7 @@ static int open_in(const char *lane, const char *name, int how)
 
 	snprintf(path, sizeof path, "%s/%s/%s", spool, lane, name);
 	fd = open(path, how | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0600);
-	/* What an oddity has put there is nothing to write to. */
+	/* The fuzzer may have put something there that cannot be written to. */
 	if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)))
 		return fd;
 	close(fd);
@@ -130,7 +130,7 @@ static void remove_all(const char *path)
 	nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-static bool oddity(uint8_t which)
+static bool misbehave(uint8_t which)
 {
 	char path[256];
 	int fd;
@@ -185,7 +185,7 @@ static bool oddity(uint8_t which)
 	return false;
 }
 
-static const struct far far = {feed, drain, end, oddity};
+static const struct far far = {feed, drain, end, misbehave};
 
 static int record(const char *name)
 {
@@ -250,6 +250,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	remove(outside());
 	CHECK(remove(base) == 0);
 	*base = 0;
-	world_over();
+	world_finish();
 	return 0;
 }

@@ -15,7 +15,7 @@ static int far_in = -1, far_out = -1; /* what the far end reads, writes */
 
 static bool far_writes;
 
-/* Ours may come: the link has gone. The link's must not. */
+/* A SIGPIPE of the fuzzer's writes is allowed, one of the link's is not. */
 static void on_pipe(int signo)
 {
 	(void)signo;
@@ -48,7 +48,7 @@ static void end(void)
 		far_out = -1;
 }
 
-static bool oddity(uint8_t which)
+static bool misbehave(uint8_t which)
 {
 	if (which % 4)
 		return false;
@@ -59,7 +59,7 @@ static bool oddity(uint8_t which)
 	return true;
 }
 
-static const struct far far = {feed, drain, end, oddity};
+static const struct far far = {feed, drain, end, misbehave};
 
 static struct lr_link *on_socket(void)
 {
@@ -103,6 +103,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (far_out >= 0 && far_out != far_in)
 		close(far_out);
 	close(far_in);
-	world_over();
+	world_finish();
 	return 0;
 }

@@ -13,7 +13,7 @@ uint32_t memlinks;
 
 static void say(const char *what, const struct memlink *m, const struct lr_header *h)
 {
-	world_says("%s %s type %d, flags %d, call %llx, %u bytes",
+	world_trace("%s %s type %d, flags %d, call %llx, %u bytes",
 		m->wire.role == LR_CLIENT ? "client" : "server", what, h->type, h->flags,
 		(unsigned long long)h->call, h->length);
 }
@@ -67,7 +67,7 @@ void memlink_end(struct memlink *m)
 {
 	if (m->eof)
 		return;
-	world_says("the link of the %s ends", m->wire.role == LR_CLIENT ? "client" : "server");
+	world_trace("the link of the %s ends", m->wire.role == LR_CLIENT ? "client" : "server");
 	m->eof = true;
 	if (m->far_end >= 0)
 		shutdown(m->far_end, SHUT_RDWR);
@@ -94,7 +94,7 @@ void memlink_grant(struct memlink *m, uint64_t bytes)
 	more_room(m);
 }
 
-/* ---- the reader's ---- */
+/* ---- reading ---- */
 
 static int mem_peek(struct lr_link *link, struct lr_frame *frame)
 {
@@ -155,7 +155,7 @@ static void mem_disarm(struct lr_link *link)
 	MEM(link)->armed = false;
 }
 
-/* ---- the writer's ---- */
+/* ---- writing ---- */
 
 static void send_whole(struct memlink *m, struct mem_frame *f)
 {
@@ -170,7 +170,7 @@ static bool mem_room(struct lr_link *link, uint32_t need)
 	struct memlink *m = MEM(link);
 
 	if (m->closed || m->eof)
-		return true; /* the send that follows says so */
+		return true; /* the send that follows reports it */
 	if (m->half && m->room >= 0) {
 		send_whole(m, m->half);
 		m->half = NULL;
@@ -238,7 +238,7 @@ static void mem_disarm_room(struct lr_link *link)
 	struct memlink *m = MEM(link);
 
 	m->room_armed = false;
-	if (link->room_fd >= 0) { /* a fresh edge for the next time */
+	if (link->room_fd >= 0) { /* a new edge for the next time */
 		const uint64_t most = FULL;
 		uint64_t count;
 		if (read(link->room_fd, &count, sizeof count) < 0 && errno != EAGAIN)
@@ -272,7 +272,7 @@ static void mem_release(struct lr_link *link)
 	CHECK(MEM(link)->closed);
 }
 
-/* Of what its calls were charged nothing may be left. */
+/* Everything that its calls were charged must have been refunded. */
 static void check_accounts(const struct memlink *m)
 {
 	for (uint32_t i = 0; m->engine && i < m->engine->nconns; i++) {

@@ -21,10 +21,10 @@ struct memlink {
 	struct lr_engine *engine;
 	struct memlink *other;  /* an engine's; NULL: the peer is the input */
 	struct memlink **place; /* set to NULL when it is destroyed */
-	struct mem_frame *first, **last; /* come and not consumed */
-	uint64_t waiting;                /* bytes of them */
-	struct mem_frame *half;          /* sent, and not all of it */
-	int64_t room;                    /* bytes that it still takes */
+	struct mem_frame *first, **last; /* received and not consumed */
+	uint64_t waiting;                /* their bytes */
+	struct mem_frame *half;          /* a frame that is sent in part */
+	int64_t room;                    /* bytes that it still accepts */
 	uint64_t sent, seen;             /* bytes; seen: by a peer that has gone */
 	uint64_t epoch;                  /* odd: the peer sleeps */
 	bool eof, garbage, closed, armed, room_armed, partial;
@@ -32,14 +32,14 @@ struct memlink {
 	struct wire wire; /* the rules for what the engine sends */
 };
 
-/* Looks like a ring, with a socket beside, or like a stream; NULL: out of descriptors. */
+/* A link like a ring, with a socket, or like a stream; NULL: no descriptor is left. */
 struct memlink *memlink_new(struct lr_engine *e, int role, uint64_t window, uint8_t like);
 void memlink_join(struct memlink *a, struct memlink *b);
 void memlink_deliver(struct memlink *m, const struct lr_header *h, const uint8_t *payload);
 void memlink_grant(struct memlink *m, uint64_t bytes); /* room */
 void memlink_end(struct memlink *m); /* the peer has gone */
 void memlink_bell(struct memlink *m);
-extern uint32_t memlinks; /* that are not destroyed */
+extern uint32_t memlinks; /* how many are not destroyed */
 
 #define MEM_RINGLIKE 1
 #define MEM_PIDFD 2

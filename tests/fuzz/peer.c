@@ -1,6 +1,6 @@
 /*
- * peer.c - frames as the input says: well-formed ones of every type, in any order, with
- * sizes that like the limits; and now and then a field that lies.
+ * peer.c - frames that the input chooses: well-formed ones of every type, in any order, with
+ * sizes that like the limits; and sometimes a field with a wrong value.
  */
 #include "peer.h"
 
@@ -38,7 +38,7 @@ static void put_pattern(struct draft *d, uint32_t size)
 	put(d, pattern(0), size);
 }
 
-/* Of its calls one, as a rule one that goes on. */
+/* One of its calls, usually one that has not ended. */
 static struct peer_call *some_call(struct peer *p, uint32_t link)
 {
 	uint8_t which = in_byte();
@@ -175,12 +175,12 @@ static void draft_frame(struct peer *p, struct draft *d, struct peer_call *call)
 		else
 			put_pattern(d, how);
 		break;
-	default: /* HEADERS, and what there is not */
+	default: /* HEADERS, and types that do not exist */
 		put_pattern(d, in_size(LR_MAX_CONTROL));
 	}
 }
 
-/* Now and then something that is wrong with it. */
+/* Sometimes put an error into it. */
 static void spoil(struct draft *d, uint8_t how)
 {
 	switch (how) {
@@ -244,11 +244,11 @@ void peer_connect(struct peer *p)
 	}
 }
 
-bool peer_prods(struct peer *p)
+bool peer_ring_without_reason(struct peer *p)
 {
-	if (!p->prods)
+	if (!p->rings_without_reason)
 		return false;
-	p->prods--;
+	p->rings_without_reason--;
 	if (p->of->links[p->prodded])
 		memlink_bell(p->of->links[p->prodded]);
 	return true;
@@ -297,10 +297,10 @@ void peer_act(struct peer *p)
 	case 6:
 		memlink_bell(m);
 		p->prodded = link;
-		p->prods = in_one_of(4) ? 12 : 0;
+		p->rings_without_reason = in_one_of(4) ? 12 : 0;
 		break;
 	case 7:
-		/* One, or a crowd. */
+		/* One, or many. */
 		for (int n = in_one_of(16) ? 68 : 1; n && p->of->role == LR_SERVER && !p->of->closed; n--)
 			peer_connect(p);
 		break;

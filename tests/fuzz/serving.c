@@ -1,4 +1,4 @@
-/* serving.c - what the threads of a server do. */
+/* serving.c - actions of a server's threads. */
 #include "actor.h"
 
 static void took(struct actor *a, const struct lr_io *io, int r)
@@ -10,7 +10,7 @@ static void took(struct actor *a, const struct lr_io *io, int r)
 	if (io->flags & LR_F_REFUSED && in_one_of(2))
 		lr_release(a->e, io->call);
 	else
-		deed_add(a, io->call, false);
+		owned_add(a, io->call, false);
 }
 
 void act_next(struct actor *a)
@@ -34,26 +34,26 @@ void act_finish(struct actor *a)
 	r = lr_finish(a->e, handle, (const char *)pattern(trailer), trailer,
 		with ? (const char *)pattern(size) : NULL, size, 0);
 	CHECK(r <= 0);
-	deed_forget(a, handle);
+	owned_forget(a, handle);
 }
 
 void act_reply_next(struct actor *a)
 {
 	uint64_t size = in_size(PATTERN_MAX);
 	struct lr_io *io = my_io();
-	struct deed *d = some_deed(a);
+	struct owned_call *d = some_owned(a);
 
 	if (!d || world.depth) /* it waits for the next call */
 		return;
 	io->call = d->handle;
-	deed_forget(a, d->handle);
+	owned_forget(a, d->handle);
 	lr_yield(a->e);
 	took(a, io, lr_reply_next(a->e, io, (const char *)pattern(size), size));
 }
 
 void act_headers(struct actor *a)
 {
-	struct deed *d = some_deed(a);
+	struct owned_call *d = some_owned(a);
 	uint32_t size = in_size(LR_INLINE - 64);
 
 	if (!d || d->headers || d->spoken)
@@ -64,13 +64,13 @@ void act_headers(struct actor *a)
 
 void act_defer(struct actor *a)
 {
-	struct deed *d = some_deed(a);
+	struct owned_call *d = some_owned(a);
 	uint64_t handle;
 
 	if (!d || d->in_send || d->headers || d->spoken)
 		return; /* a call that has begun to answer is not put back */
 	handle = d->handle;
-	deed_forget(a, handle);
+	owned_forget(a, handle);
 	lr_defer(a->e, handle);
 }
 
@@ -119,13 +119,13 @@ void act_yield(struct actor *a)
 /* Answers that may never be read. */
 void act_flood(struct actor *a)
 {
-	for (uint32_t i = 0; i < COUNT(a->deeds); i++) {
-		uint64_t handle = a->deeds[i].handle;
+	for (uint32_t i = 0; i < COUNT(a->owned); i++) {
+		uint64_t handle = a->owned[i].handle;
 
 		if (!handle)
 			continue;
 		lr_finish(a->e, handle, NULL, 0, (const char *)pattern(700000), 700000, 0);
-		deed_forget(a, handle);
+		owned_forget(a, handle);
 	}
 }
 

@@ -43,17 +43,17 @@ static const char *shape(const struct wire *w, const struct lr_header *h)
 	const uint32_t servers = 1 << LR_T_HEADERS | 1 << LR_T_STATUS | 1 << LR_T_GOAWAY;
 
 	if (h->type <= LR_T_HELLO || h->type > LR_T_GOAWAY)
-		return "a type that no side sends";
+		return "an unknown type";
 	if ((w->role == LR_CLIENT ? servers : clients) & 1u << h->type)
-		return "a frame of the other role";
+		return "a frame that only the other role sends";
 	if (h->flags & ~(h->type < COUNT(flags) ? flags[h->type] : 0))
-		return "a flag that its type does not have";
+		return "an unknown flag";
 	if (h->length > (h->type == LR_T_DATA ? LR_MAX_FRAME - LR_HEADER_SIZE : LR_MAX_CONTROL))
-		return "longer than its type may be";
+		return "longer than its type allows";
 	if (h->type < COUNT(least) && h->length < least[h->type])
 		return "shorter than its fixed part";
 	if ((h->type == LR_T_METHOD || h->type == LR_T_GOAWAY) != (h->call == 0))
-		return "a call's frame without one, or the other way round";
+		return "a call id that is missing, or is not 0";
 	return NULL;
 }
 
@@ -69,7 +69,7 @@ static const char *message(struct wire_call *call, const struct lr_header *h,
 		if (rest != 8 || !(call->big_left = lr_read64(payload + before)))
 			return "a BIG message without its size";
 	} else if (!(h->flags & LR_F_MESSAGE) && rest) {
-		return "bytes that belong to nothing";
+		return "excess bytes";
 	}
 	return NULL;
 }
@@ -87,7 +87,7 @@ static const char *streamed(struct wire *w, struct wire_call *call, const struct
 	if (h->flags & LR_F_END)
 		call->half = true;
 	else if (!(h->flags & (LR_F_MESSAGE | LR_F_BIG)))
-		return "a MESSAGE frame that says nothing";
+		return "a MESSAGE frame without a message and without END";
 	if (!(h->flags & (LR_F_MESSAGE | LR_F_BIG)))
 		return NULL;
 	call->spoken = true;
@@ -178,7 +178,7 @@ const char *wire_check(struct wire *w, const struct lr_header *h, const uint8_t 
 		trailer = lr_read32(payload);
 		if (trailer > h->length - 4)
 			return "a STATUS shorter than its trailer";
-		/* Behind a large message it takes effect after that. */
+		/* If it carries a large message, it takes effect after that. */
 		call->last = h->flags & LR_F_BIG;
 		call->ended = !call->last;
 		return message(call, h, payload, 4 + trailer);

@@ -1,4 +1,4 @@
-/* wire.h - what one side of a connection may send, by PROTOCOL.md and nothing else. */
+/* wire.h - what one side of a connection may send, according to PROTOCOL.md alone. */
 #ifndef LR_FUZZ_WIRE_H
 #define LR_FUZZ_WIRE_H
 
@@ -10,11 +10,11 @@ struct wire_call {
 	uint64_t outstanding;
 	bool headers, spoken, half, last, ended;
 	bool opened;
-	bool reused; /* before its end was sent: what is sent may be of either call */
+	bool reused; /* before this side sent its end: a frame may belong to either call */
 };
 
 struct wire {
-	int role; /* of the side that sends */
+	int role; /* of the sender */
 	uint64_t window;
 	struct wire_call calls[256];
 	uint32_t used;
@@ -25,7 +25,7 @@ struct wire {
 
 /* NULL, or what is wrong with the frame. */
 const char *wire_check(struct wire *w, const struct lr_header *h, const uint8_t *payload);
-/* The other side has granted so much. */
+/* The other side has granted `bytes`. */
 void wire_granted(struct wire *w, uint64_t call, uint64_t bytes);
 
 /* The other side uses this id, for the first time or again. */

@@ -10,17 +10,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STEPS 4000       /* what one input may do at most */
-#define TICK (5 * LR_US) /* what a look at the clock takes, so that spinning ends */
-#define ENDS 8           /* times that world.end() may be of no help */
-#define LOOKS 256        /* at the clock, and others run, too */
-#define GLANCES 64       /* looks at what has come, in a row and in vain, before world.end() */
+#define STEPS 4000       /* the most steps of one input */
+#define TICK (5 * LR_US) /* how far the clock moves when it is read, so that spinning ends */
+#define ENDS 8           /* how often world.end() may have no effect */
+#define CLOCK_READS 256  /* reads of the clock after which others run, too */
+#define EMPTY_POLLS 64   /* polls in a row that find nothing, before world.end() */
 
 struct world world;
 static const uint8_t *at, *end;
 static uint8_t *pattern_bytes;
-static int glances; /* in vain, in a row */
-static int looks;   /* at the clock */
+static int empty_polls; /* in a row */
+static int clock_reads;
 
 _Noreturn void world_fail(const char *format, ...)
 {
@@ -34,13 +34,13 @@ _Noreturn void world_fail(const char *format, ...)
 	abort();
 }
 
-void world_says(const char *format, ...)
+void world_trace(const char *format, ...)
 {
 	static int says = -1;
 	va_list args;
 
 	if (says < 0)
-		says = getenv("LR_FUZZ_SAYS") != NULL;
+		says = getenv("LR_FUZZ_TRACE") != NULL;
 	if (!says)
 		return;
 	va_start(args, format);
@@ -105,12 +105,12 @@ void world_begin(const uint8_t *data, size_t size)
 	setenv("LOCALRPC_KEEP_MEMORY", "0", 1);
 	at = data;
 	end = data + size;
-	glances = looks = 0;
-	lr_may_sleep = false; /* of the input before */
+	empty_polls = clock_reads = 0;
+	lr_may_sleep = false; /* of the previous input */
 	world = (struct world){.on = true, .now = 1000000 * LR_MS, .steps = STEPS};
 }
 
-void world_over(void)
+void world_finish(void)
 {
 	world = (struct world){0};
 }
@@ -143,7 +143,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
 	if (!world.on || clock == CLOCK_REALTIME) /* which the core does not use; libFuzzer does */
 		return __real_clock_gettime(clock, t);
 	world.now += TICK;
-	if (world.end && ++looks % LOOKS == 0) /* it spins */
+	if (world.end && ++clock_reads % CLOCK_READS == 0) /* it spins */
 		glance();
 	t->tv_sec = world.now / 1000000000;
 	t->tv_nsec = world.now % 1000000000;
@@ -205,21 +205,21 @@ static bool step(void)
 	return happened;
 }
 
-/* A waiting thread does not sleep: let others run, too. */
+/* A waiting thread does not sleep: let the others run. */
 static void glance(void)
 {
-	if (world.depth || world.locked()) /* a look in passing, and not in place of a sleep */
+	if (world.depth || world.locked()) /* a poll that does not replace a sleep */
 		return;
 	if (step()) {
-		glances = looks = 0;
-	lr_may_sleep = false; /* of the input before */
+		empty_polls = clock_reads = 0;
+	lr_may_sleep = false; /* of the previous input */
 		return;
 	}
 	world.now += LR_MS;
-	if (++glances % GLANCES)
+	if (++empty_polls % EMPTY_POLLS)
 		return;
-	if (glances > ENDS * GLANCES)
-		world_fail("a thread spins, and nothing will ever come");
+	if (empty_polls > ENDS * EMPTY_POLLS)
+		world_fail("a thread spins for something that will never come");
 	world.end();
 }
 
@@ -264,7 +264,7 @@ static long sleep_on_epoll(int epoll, struct epoll_event *events, int most,
 			return 0;
 		}
 		if (ends++ == ENDS)
-			world_fail("a thread sleeps, and nothing will ever wake it");
+			world_fail("a thread sleeps and will never be woken");
 		if (world.depth) {
 			errno = EINTR;
 			return -1;
@@ -293,7 +293,7 @@ static long sleep_on_word(_Atomic uint32_t *word, uint32_t value, const struct t
 	return -1;
 }
 
-/* Beside an engine there is one thread, and the input plays the others. */
+/* There is one real thread, and the input acts for the others. */
 int __real_lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);
 int __wrap_lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack);
 int __wrap_lr_start_thread(pthread_t *thread, void *(*run)(void *), void *argument, size_t stack)
@@ -314,7 +314,7 @@ static bool fails(void)
 {
 	if (!world.end || !world.fails || --world.fails)
 		return false;
-	world_says("an allocation fails");
+	world_trace("an allocation fails");
 	world.failed = true;
 	return true;
 }
@@ -352,7 +352,7 @@ void *world_calloc(size_t size)
 
 long __real_syscall(long number, ...);
 long __wrap_syscall(long number, ...);
-/* It takes six arguments, whether so many were given or not. */
+/* It always takes six arguments. */
 __attribute__((no_sanitize("address"))) long __wrap_syscall(long number, ...)
 {
 	long a[6];

@@ -298,7 +298,7 @@ def chat_cancelled(house: House, **how: Any) -> None:
 
 
 def left(house: House) -> None:
-    """Wait until the handler knows of its call's end."""
+    """Wait until the handler has been notified of its call's end."""
     assert house.ended.wait(PATIENCE)
     house.gate.set()  # a stream's handler waits for that, too
     house.ended.clear()

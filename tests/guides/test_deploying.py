@@ -31,9 +31,9 @@ os.execv(sys.executable, [sys.executable, sys.argv[3]])
 # Another user may not be able to read these files or the interpreter's, so all is read before.
 AS_USER = """
 import os, sys
-uid, gid, program, folder, *handed = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
-if handed:
-    fd, name = handed
+uid, gid, program, folder, *passed = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+if passed:
+    fd, name = passed
     os.dup2(int(fd), 3)
     os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": name}
 import localrpc
@@ -115,10 +115,10 @@ def test_units_belong_together() -> None:
 
 
 def started(
-    folder: Folder, uid: int, gid: int, program: str, place: Path, *handed: object
+    folder: Folder, uid: int, gid: int, program: str, place: Path, *passed: object
 ) -> subprocess.Popen[str]:
-    """`handed` are the number and the name of a listening socket."""
-    words = [*map(str, (uid, gid, program, place, *handed))]
+    """`passed` are the number and the name of a listening socket."""
+    words = [*map(str, (uid, gid, program, place, *passed))]
     return subprocess.Popen(
         [sys.executable, "-c", AS_USER, *words],
         pass_fds=[int(word) for word in words[4:5]],
@@ -171,8 +171,8 @@ def test_a_group_of_users_calls_at_the_socket_of_the_unit(greeter: Folder, place
         os.chown(path, 0, GROUP)
         os.chmod(path, int(sockets["SocketMode"], 8))
         listening.listen()
-        handed = listening.fileno(), sockets["FileDescriptorName"]
-        server = started(greeter, SERVER, SERVER, "server.py", place, *handed)
+        passed = listening.fileno(), sockets["FileDescriptorName"]
+        server = started(greeter, SERVER, SERVER, "server.py", place, *passed)
     try:
         hello, refusal = hello_and_refusal(greeter, "client.py", place)
     finally:

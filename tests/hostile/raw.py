@@ -14,8 +14,8 @@ from localrpc._core import Io, lib
 from localrpc._core.links import make_bell
 from localrpc.options import parse_options
 from localrpc.transports import Attempt, Connection, parse_target, transport_for
+from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.handshake import make_hello
-from localrpc.transports.media import SocketMedium
 from localrpc.transports.memory import CONTROL_PAGE, create_ring
 from localrpc.wire.greeting import Greeter, Role, hello_frame
 from tests.peers.journal import PATIENCE
@@ -94,14 +94,14 @@ class RawSocket:
             self._fds.append(self.bell)
             self.mine = mmap.mmap(offered[1], CONTROL_PAGE + SIZE)
             self.theirs = mmap.mmap(offered[2], CONTROL_PAGE + SIZE, prot=mmap.PROT_READ)
-        medium = SocketMedium(self.sock)
-        medium.send(hello_frame(make_hello(OPTIONS, ring_size=SIZE if ring else 0)), offered)
+        channel = SocketChannel(self.sock)
+        channel.send(hello_frame(make_hello(OPTIONS, ring_size=SIZE if ring else 0)), offered)
         for fd in offered:
             os.close(fd)
         greeter = Greeter(Role.CLIENT)
         while True:
             wait([self.sock], PATIENCE)
-            data, fds = medium.receive(greeter.wanted)
+            data, fds = channel.receive(greeter.wanted)
             self._fds += fds
             if greeter.receive(data):
                 break

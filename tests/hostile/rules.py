@@ -1,7 +1,7 @@
 """What PROTOCOL.md forbids and what it allows, one row each, for a peer of either role.
 
-A row's `act` plays the peer, from a point where one call is open: for a client's
-rows a request stream of `deaf`, whose server has sent nothing yet; for a server's
+A row's `act` acts as the peer, from a point where one call is open: for a client's
+rows a request stream of `reads_nothing`, whose server has sent nothing yet; for a server's
 rows a call of the client that waits for its answer. `broken` says whether that
 breaks the protocol, so that the connection ends.
 """

@@ -43,13 +43,13 @@ def in_stream(kind: int, payload: bytes = b"", flags: int = 0) -> Callable[[RawC
 
 
 def after_end(client: RawClient) -> None:
-    stream(client, "deaf")
+    stream(client, "reads_nothing")
     client.send(lib.LR_T_MESSAGE, b"x", flags=MESSAGE | END)
     client.send(lib.LR_T_MESSAGE, b"y", flags=MESSAGE)
 
 
 def twice(client: RawClient) -> None:
-    stream(client, "deaf")
+    stream(client, "reads_nothing")
     client.send(OPEN, opening())
 
 
@@ -59,13 +59,13 @@ def named_twice(client: RawClient) -> None:
 
 
 def inside_a_large_message(client: RawClient) -> None:
-    stream(client, "deaf")
+    stream(client, "reads_nothing")
     client.send(lib.LR_T_MESSAGE, struct.pack("<Q", 100_000), flags=BIG)
     client.send(lib.LR_T_MESSAGE, b"x", flags=MESSAGE)
 
 
 def beyond_its_size(client: RawClient) -> None:
-    stream(client, "deaf")
+    stream(client, "reads_nothing")
     client.send(lib.LR_T_MESSAGE, struct.pack("<Q", 40_000), flags=BIG)
     client.send(DATA, bytes(40_001))
 
@@ -97,7 +97,7 @@ MISTAKES: dict[str, Callable[[RawClient], object]] = {
     "a large message of nothing": in_stream(lib.LR_T_MESSAGE, bytes(8), BIG),
     "a large message beyond all bounds": in_stream(lib.LR_T_MESSAGE, b"\xff" * 8, BIG),
     "CREDIT of nine bytes": in_stream(lib.LR_T_CREDIT, bytes(9)),
-    "more CREDIT than was owed": in_stream(lib.LR_T_CREDIT, b"\xff" * 8),
+    "too much CREDIT": in_stream(lib.LR_T_CREDIT, b"\xff" * 8),
     "RESET without a code": in_stream(lib.LR_T_RESET),
 }
 
@@ -229,7 +229,7 @@ def test_large_messages_that_never_come_cost_nothing(
 ) -> None:
     before = queued_bytes(station.server)
     with raw_client(target) as client:
-        client.name("/station/deaf")
+        client.name("/station/reads_nothing")
         for slot in range(5):
             assert client.send(OPEN, opening(), call=SLOT + slot) == 1
             size = struct.pack("<Q", 1 << 40)

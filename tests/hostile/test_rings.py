@@ -56,7 +56,7 @@ def test_a_sleeper_with_an_invalid_thread_id_gets_no_signal(target: str, bystand
         assert client.ended()
 
 
-def deaf_client(target: str) -> AbstractContextManager[RawSocket]:
+def client_that_reads_nothing(target: str) -> AbstractContextManager[RawSocket]:
     """One whose bell is empty; without O_NONBLOCK a plain read of it waits."""
     bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
     return raw_socket(target, ring=True, bell=bell)
@@ -64,7 +64,7 @@ def deaf_client(target: str) -> AbstractContextManager[RawSocket]:
 
 def test_a_reader_that_rings_for_room_does_not_wait(target: str, bystander: Stage) -> None:
     """It rings when it has consumed a frame, with the engine's mutex."""
-    with deaf_client(target) as client:
+    with client_that_reads_nothing(target) as client:
         os.set_blocking(client.bell, True)
         client.put(ROOM_EPOCH, 1)
         client.write(header(4, lib.LR_T_RESET, 0, 5 << 32 | 5) + bytes(4 + 4) + header(0, 77))
@@ -83,7 +83,7 @@ def test_a_worker_that_answers_does_not_block(target: str, bystander: Stage) -> 
         data += bytes(-len(data) % 8)
     with ExitStack() as stack:
         for _ in range(8):  # as many as the station has workers
-            client = stack.enter_context(deaf_client(target))
+            client = stack.enter_context(client_that_reads_nothing(target))
             os.set_blocking(client.bell, True)
             client.put(EPOCH, 1)
             client.write(data)

@@ -45,7 +45,7 @@ class ClientPeer:
 
     def __init__(self, client: RawClient) -> None:
         self.client = client
-        client.name("/station/deaf")
+        client.name("/station/reads_nothing")
         self.put(rules.OPEN, rules.opening())
 
     def put(self, kind: int, payload: bytes = b"", flags: int = 0, call: int | None = None) -> None:

@@ -72,7 +72,7 @@ MISTAKES: dict[str, Act] = {
     "a large message of nothing": lambda c, call: put(
         c, lib.LR_T_MESSAGE, bytes(8), lib.LR_F_BIG, call
     ),
-    "more CREDIT than was owed": lambda c, call: put(c, lib.LR_T_CREDIT, b"\xff" * 8, 0, call),
+    "too much CREDIT": lambda c, call: put(c, lib.LR_T_CREDIT, b"\xff" * 8, 0, call),
     "RESET without a code": lambda c, call: put(c, lib.LR_T_RESET, b"", 0, call),
     "a last word without a number": lambda c, call: put(c, lib.LR_T_GOAWAY, b"", lib.LR_F_END, 0),
 }

@@ -67,7 +67,11 @@ KINDS = {
     "tcp": Kind("tcp:127.0.0.1:{port}", wakeup="socket"),
     "inproc": Kind("inproc:{tmp}/link", wakeup="socket"),
 }
-MEETING = [name for name, kind in KINDS.items() if scheme_for(kind.target.partition(":")[0]).meets]
+TWO_PROCESSES = [
+    name
+    for name, kind in KINDS.items()
+    if scheme_for(kind.target.partition(":")[0]).connects_processes
+]
 """The kinds whose client is a separate process."""
 
 
@@ -110,7 +114,7 @@ class End:
             )
 
     def receive(self, patience: float | None = PATIENCE) -> Frame | int:
-        """The next frame, or a negative result; None waits for ever."""
+        """The next frame, or a negative result; None waits forever."""
         until = 0 if patience is None else time.monotonic_ns() + int(patience * 1e9)
         while True:
             peer = self.peer

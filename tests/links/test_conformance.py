@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from localrpc._core import lib
 
-from .kinds import KINDS, MEETING, PATIENCE, End, Frame, child, pair
+from .kinds import KINDS, PATIENCE, TWO_PROCESSES, End, Frame, child, pair
 
 MESSAGE, DATA, STATUS = lib.LR_T_MESSAGE, lib.LR_T_DATA, lib.LR_T_STATUS
 
@@ -35,8 +35,8 @@ def ends(kind: str, tmp_path: Path) -> Iterator[tuple[End, End]]:
         yield both
 
 
-@pytest.fixture(params=MEETING)
-def meeting_kind(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=TWO_PROCESSES)
+def two_process_kind(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
@@ -196,7 +196,7 @@ def test_a_call_that_the_peer_has_read_is_not_made_again(ends: tuple[End, End]) 
     assert not client.unseen()
 
 
-TELLS = [name for name in MEETING if KINDS[name].wakeup not in ("socket", "inotify", "poll")]
+TELLS = [name for name in TWO_PROCESSES if KINDS[name].wakeup not in ("socket", "inotify", "poll")]
 """The kinds that tell what a dead peer has left unread; a socket's kernel discards it."""
 
 
@@ -228,8 +228,8 @@ sys.stdin.read()
 """
 
 
-def test_a_killed_peers_last_frames_come_first(meeting_kind: str, tmp_path: Path) -> None:
-    with child(meeting_kind, tmp_path, KILLED) as (process, end):
+def test_a_killed_peers_last_frames_come_first(two_process_kind: str, tmp_path: Path) -> None:
+    with child(two_process_kind, tmp_path, KILLED) as (process, end):
         assert process.stdout is not None
         sent = int(process.stdout.readline())
         assert sent > 1
@@ -249,8 +249,10 @@ sys.stdin.read()
 """
 
 
-def test_a_killed_peers_child_does_not_hide_its_death(meeting_kind: str, tmp_path: Path) -> None:
-    with child(meeting_kind, tmp_path, FORKED) as (process, end):
+def test_a_killed_peers_child_does_not_hide_its_death(
+    two_process_kind: str, tmp_path: Path
+) -> None:
+    with child(two_process_kind, tmp_path, FORKED) as (process, end):
         assert process.stdout is not None
         heir = int(process.stdout.readline())
         try:
@@ -270,8 +272,8 @@ sys.stdin.read()
 """
 
 
-def test_a_stopped_peer_is_late_and_not_dead(meeting_kind: str, tmp_path: Path) -> None:
-    with child(meeting_kind, tmp_path, STOPPED) as (process, end):
+def test_a_stopped_peer_is_late_and_not_dead(two_process_kind: str, tmp_path: Path) -> None:
+    with child(two_process_kind, tmp_path, STOPPED) as (process, end):
         assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
         assert end.receive(0.02) == lib.LR_TIMEOUT
         os.kill(process.pid, 18)  # SIGCONT

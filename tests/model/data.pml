@@ -3,7 +3,7 @@
  *
  * The writing process has two threads. Each puts frames into the ring under the
  * mutex (ring_send) and rings afterwards without it (lr_unlock, ring_now). With STALL
- * one may stop for ever at any step; with KILL the process is killed at any
+ * one may stop forever at any step; with KILL the process is killed at any
  * step, and its end is seen.
  *
  * The reading process is a server: two workers take turns to lead, a handler
@@ -266,7 +266,7 @@ inline wait(me)
 }
 
 #ifdef CLOSE_AT_ONCE
-#define drained true /* the end is believed with frames still in the ring */
+#define drained true /* the end is accepted with frames still in the ring */
 #else
 #define drained quiet
 #endif

@@ -9,7 +9,7 @@
  *
  * Must hold: room_rung is the room epoch, odd, only after a ring in that epoch,
  * and likewise for rung; and when nothing can move, everything has been sent and
- * taken. With STALL the writer may stop for ever at any step: what it has rung
+ * taken. With STALL the writer may stop forever at any step: what it has rung
  * for has then been taken.
  */
 #ifndef FRAMES
@@ -41,7 +41,7 @@ byte cursor, epoch, room_seen, room_rung, rang, taken;
 /*
  * Epochs count to two, those of room to four, and begin again, so that few states
  * are many sleeps. A thread that remembers a number that is used again remembers OLD, an
- * odd one, instead. (A re-armed room goes from odd to odd: two would not do.)
+ * odd one, instead. (A re-armed room goes from odd to odd: two values would not be enough.)
  */
 #define OLD 5
 #define outdated(which, now) which = (which == now -> OLD : which)

@@ -63,7 +63,7 @@ static void walk(const struct pair *at)
 
 		if (may != takes && frames[i].got[0] >= 0) {
 			fprintf(stderr, "%s: out %d, in %d: %s\n", frames[i].name, at->from.out,
-				at->to.in, may ? "sent, and not taken" : "taken, and never sent");
+				at->to.in, may ? "sent, but not accepted" : "accepted, but never sent");
 			exit(1);
 		}
 		if (may)

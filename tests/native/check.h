@@ -1,4 +1,4 @@
-/* check.h - ends a test program that finds something wrong, and says where. */
+/* check.h - ends a test program whose check fails, and prints where. */
 #include <stdio.h>
 #include <stdlib.h>
 

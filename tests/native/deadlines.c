@@ -65,7 +65,7 @@ int main(void)
 		} else if (what == 1 && calls[which].state & CALL_WATCHED) {
 			lr_call_unwatch(&engine, &calls[which]);
 		} else {
-			/* they passed long ago, or never pass */
+			/* the deadlines have long passed, or never pass */
 			deadlines[which] = what == 2 ? rand() % 50 : 0;
 			CHECK(lr_call_watch(&engine, &calls[which], deadlines[which]) == 0);
 		}

@@ -1,7 +1,7 @@
 /*
  * endings.c - how calls end when several things happen at once. One case a name:
  *
- *	endings CASE    exit code 0 if it is as it should be
+ *	endings CASE    exit code 0 if the case holds
  *
  * Threads that have to be inside a call are waited for. Nothing here has a timeout: the
  * program that runs this reports a case that does not end.

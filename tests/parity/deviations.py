@@ -48,7 +48,7 @@ _CYTHON = "Python's own words, where grpcio's are Cython's"
 DEVIATIONS: Mapping[str, Deviation] = {
     "more_answers_than_a_unary_call_expects": Deviation(
         _except(unary_unary=_TOO_MANY, stream_unary=_TOO_MANY),
-        "grpcio waits for the deadline, and without one for ever",
+        "grpcio waits for the deadline, and without one forever",
     ),
     "metadata_is_refused_last": Deviation(
         _except(int_value=[_error("INTERNAL", "Invalid metadata"), [None]]),

@@ -64,7 +64,7 @@ class Journal:
             self._heard.append(entry)
 
     def rest(self) -> list[tuple[Any, ...]]:
-        """All that was said and not asked for, for the report of a failure."""
+        """All lines that no test has waited for, for the report of a failure."""
         while entry := self._next(0):
             self._heard.append(entry)
         return self._heard

@@ -132,7 +132,7 @@ def client_stream_that_waits(stage: Stage) -> Finish:
 
 def client_stream_out_of_credit(stage: Stage) -> Finish:
     requests = stage.requests(bytes(SMALL))
-    future = stage.channel.stream_unary("/station/deaf").future(requests)
+    future = stage.channel.stream_unary("/station/reads_nothing").future(requests)
     await_that(lambda: stage.sent == FULL + 1, "a full window")
     return lambda: future.result(PATIENCE)
 
@@ -188,7 +188,7 @@ _ALL = (
     Scene(server_stream_out_of_credit, "produce"),
     Scene(server_stream_in_a_large_message, "produce"),
     Scene(client_stream_that_waits, "consume", reads=True),
-    Scene(client_stream_out_of_credit, "deaf"),
+    Scene(client_stream_out_of_credit, "reads_nothing"),
     Scene(client_stream_in_large_messages, "consume", frozen=True, reads=True),
     Scene(both_streams_that_wait, "mirror", reads=True),
     Scene(both_streams_out_of_credit, "flood"),

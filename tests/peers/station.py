@@ -33,8 +33,8 @@ class Station:
 
     def fill(self) -> None:
         """Have the pool make all of its threads, so that they can be counted."""
-        meeting = threading.Barrier(self._workers)
-        futures.wait([self.pool.submit(meeting.wait, PATIENCE) for _ in range(self._workers)])
+        barrier = threading.Barrier(self._workers)
+        futures.wait([self.pool.submit(barrier.wait, PATIENCE) for _ in range(self._workers)])
 
     def stop(self) -> None:
         self.server.stop(None)
@@ -55,7 +55,7 @@ class Station:
                 "trickle": us(self._trickle),
                 "produce": us(self._produce),
                 "consume": su(self._consume),
-                "deaf": su(self._deaf),
+                "reads_nothing": su(self._reads_nothing),
                 "mirror": ss(self._mirror),
                 "flood": ss(self._flood),
             },
@@ -126,9 +126,9 @@ class Station:
         finally:
             self._pen.say("left", name)
 
-    def _deaf(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        self._enter("deaf", context).wait(_EVER)
-        self._pen.say("left", "deaf")
+    def _reads_nothing(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        self._enter("reads_nothing", context).wait(_EVER)
+        self._pen.say("left", "reads_nothing")
         return b""
 
     def _flood(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:

@@ -137,10 +137,10 @@ def test_eight_threads_share_a_channel(house: House) -> None:
 
 
 def test_sixteen_handlers_that_meet_all_finish(any_target: str) -> None:
-    meeting = threading.Barrier(16)
+    barrier = threading.Barrier(16)
 
     def meet(request: bytes, context: grpc.ServicerContext) -> bytes:
-        meeting.wait(PATIENCE)
+        barrier.wait(PATIENCE)
         return request
 
     with House(any_target, workers=16) as house:

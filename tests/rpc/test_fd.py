@@ -23,7 +23,7 @@ from localrpc.errors import AddressError, ListenError
 from tests.forks.children import Child
 from tests.peers.journal import Journal
 from tests.peers.station import Station
-from tests.transports.doors import run_python
+from tests.transports.helpers import run_python
 
 from .house import House
 

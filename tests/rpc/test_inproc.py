@@ -16,7 +16,7 @@ from localrpc.options import Options
 from localrpc.transports import parse_target
 from localrpc.transports.inproc import InprocTransport
 from tests.forks.children import Child
-from tests.transports.doors import Doorman, dial, readable, run_python
+from tests.transports.helpers import AcceptingServer, dial, readable, run_python
 
 from .house import PATIENCE, House
 
@@ -51,26 +51,26 @@ def test_the_peer_is_this_process() -> None:
 
 
 def test_nothing_of_it_is_seen_outside(runtime_directory: str) -> None:
-    with Doorman("inproc:secret") as doorman:
+    with AcceptingServer("inproc:secret") as accepting:
         client = dial("inproc:secret")
-        doorman.connection()
+        accepting.connection()
         assert "secret" not in Path("/proc/net/unix").read_text()
         assert not any("secret" in name for name in os.listdir(runtime_directory))
         client.close()
 
 
 def test_another_process_has_names_of_its_own() -> None:
-    script = "from tests.transports.doors import dial; dial('inproc:ours')"
-    with Doorman("inproc:ours"), run_python(script, stderr=-1) as child:
+    script = "from tests.transports.helpers import dial; dial('inproc:ours')"
+    with AcceptingServer("inproc:ours"), run_python(script, stderr=-1) as child:
         _, errors = child.communicate()
     assert "no server of this process listens on ours" in errors
 
 
 def test_a_name_is_free_again_after_close() -> None:
     for _ in range(3):
-        with Doorman("inproc:again") as doorman:
+        with AcceptingServer("inproc:again") as accepting:
             dial("inproc:again").close()
-            doorman.connection()
+            accepting.connection()
     with pytest.raises(ConnectError, match="no server of this process"):
         dial("inproc:again")
 

@@ -56,7 +56,7 @@ class Clinic:
         return calls
 
     def watchers(self) -> int:
-        """How many the servicer still knows of: its callbacks take them out."""
+        """How many the servicer still holds: its callbacks remove them."""
         return len(self.servicer._send_response_callbacks.get("", ()))
 
 

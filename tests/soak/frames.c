@@ -1,20 +1,20 @@
 /*
- * frames.c - two processes, an engine each, and frames both ways with random
- * delays on both sides, over a ring whose sleepers are woken in the way named, or
+ * frames.c - two processes, an engine each, and frames both exchanges with random
+ * delays on both sides, over a ring writer sleepers are woken in the way named, or
  * over another link.
  *
  *	frames eventfd|signal|futex|spin|socket|pipe|mq|sysvmq FRAMES SEED
  *
  * Invariant: every message comes once, in order, and everything that was begun
- * ends. No wait here has a time-out of its own and the safety timers are off,
- * so a lost wake-up stands still; the watchdog then tells how both sides stand.
+ * ends. No wait here has a timeout, and the safety timers are off, so a lost
+ * wake-up stops the program; the watchdog then prints the state of both sides.
  *
- * A round is a fresh pair of processes with a size of messages, a kind of delays
- * and each side's spin of its own. Three threads of the client and three workers
+ * Each round starts a new pair of processes, and draws the sizes of messages, the
+ * delays and each side's spin budget. Three threads of the client and three workers
  * of the server take turns to lead; or there is one caller, which mostly waits
- * for one answer at a time: the next frame rings for one that was forgotten, and
- * hides it. The window is larger than the ring: a flooding side waits for room, an
- * answering side for frames.
+ * for one answer at a time, because a further frame would ring the bell and hide a
+ * missing ring. The window is larger than the ring: a flooding side waits for room,
+ * an answering side for frames.
  */
 #include "../../localrpc/_core/src/links/link.h"
 #include "../native/check.h"
@@ -41,7 +41,7 @@
 
 enum side { CLIENT, SERVER };
 
-/* What a round's links are made of, each for one direction: [side] is what that side writes. */
+/* How the links of a round are made; arrays are indexed by the side that writes. */
 struct parts {
 	void (*make)(void);      /* before the fork */
 	struct lr_link *(*open)(enum side me, pid_t peer, char *error, int size);
@@ -50,12 +50,12 @@ struct parts {
 
 static const struct parts ring_parts, socket_parts, pipe_parts, mq_parts, sysv_parts;
 
-/* A new wake-up kind adds a line, and so does a link. */
+/* One line for each kind of wake-up and of link. */
 static const struct kind {
 	const char *name;
 	const struct parts *parts;
 	int wake;
-	int64_t spin; /* 0: drawn */
+	int64_t spin; /* 0: random */
 } kinds[] = {
 	{"eventfd", &ring_parts, 0, 0},
 	{"signal", &ring_parts, SIGURG, 0},
@@ -73,7 +73,7 @@ static struct shared {
 	_Atomic uint64_t sleeps[2], bells[2];
 	_Atomic int doing[2][8]; /* by thread: the method, or -1 outside of calls */
 	_Atomic uint64_t at[2][8]; /* its message */
-	_Atomic uint64_t notes[2][8]; /* times it has said so */
+	_Atomic uint64_t notes[2][8]; /* how often it was stored */
 } *shared;
 
 static const struct kind *kind;
@@ -83,7 +83,7 @@ static int rings[2]; /* the memory that each side writes; -1: it is not a ring *
 static int bells[2], socks[2];
 static int pipes[2][2];
 static int queues[2];
-static unsigned seed_of_all;
+static unsigned round_seed;
 static int delays, sizes, callers;
 static int64_t spins[2]; /* by side */
 static uint64_t quota;
@@ -96,8 +96,8 @@ static unsigned draw(unsigned below)
 	return (unsigned)rand_r(&seed) % below;
 }
 
-/* None mostly; pauses, yields and naps as this round has them. */
-static void dally(void)
+/* Mostly none; otherwise a busy loop, a yield or a sleep, as long as this round has them. */
+static void random_delay(void)
 {
 	struct timespec nap = {0, 0};
 	unsigned dice = draw(256);
@@ -128,7 +128,7 @@ static void note(int what, uint64_t at)
 	atomic_fetch_add_explicit(&shared->notes[side][self], 1, memory_order_relaxed);
 }
 
-static void tell(void)
+static void publish_stats(void)
 {
 	struct lr_stats stats;
 	lr_engine_stats(engine, &stats);
@@ -160,7 +160,7 @@ static int put(int what, uint64_t call, uint64_t number)
 	uint64_t len = length();
 	int r;
 
-	dally();
+	random_delay();
 	note(what, number);
 	memcpy(message, &number, sizeof number);
 	while ((r = lr_send(engine, call, message, len, 0, 0)) == LR_AGAIN)
@@ -168,12 +168,12 @@ static int put(int what, uint64_t call, uint64_t number)
 	return r;
 }
 
-/* Takes what came, which goes on from *number; a kind or an error. */
+/* Receive messages, and check that they count on from *number: a kind or an error. */
 static int take(int what, struct lr_io *io, uint64_t call, uint64_t *number)
 {
 	int r;
 
-	dally();
+	random_delay();
 	note(what, *number);
 	r = get(io, call);
 	for (uint32_t i = 0; r == LR_K_MESSAGES && i < io->count; i++) {
@@ -190,20 +190,20 @@ enum { ECHO, PRODUCE, CONSUME, BIDI, KINDS };
 
 static void handle(struct lr_io *io, uint64_t call, int what)
 {
-	uint64_t came = 0, sent = 0, wanted = lr_read64(io->buf + io->head);
+	uint64_t received = 0, sent = 0, wanted = lr_read64(io->buf + io->head);
 	int r;
 
 	if (what == PRODUCE) {
 		while (sent < wanted)
 			CHECK(put(what, call, sent++) == 0);
 	} else {
-		while ((r = take(what, io, call, &came)) == LR_K_MESSAGES)
-			for (; what == BIDI && sent < came; sent++)
+		while ((r = take(what, io, call, &received)) == LR_K_MESSAGES)
+			for (; what == BIDI && sent < received; sent++)
 				CHECK(put(what, call, sent) == 0);
 		CHECK(r == LR_K_END);
 	}
-	dally();
-	CHECK(lr_finish(engine, call, NULL, 0, (char *)&came, sizeof came, 0) == 0);
+	random_delay();
+	CHECK(lr_finish(engine, call, NULL, 0, (char *)&received, sizeof received, 0) == 0);
 }
 
 static void *work(void *arg)
@@ -213,7 +213,7 @@ static void *work(void *arg)
 	int r;
 
 	self = (int)(intptr_t)arg;
-	seed = seed_of_all * 7 + 100 + (unsigned)self;
+	seed = round_seed * 7 + 100 + (unsigned)self;
 	io_init(&io);
 	r = lr_next(engine, &io);
 	while (r != LR_K_STOP) {
@@ -227,8 +227,8 @@ static void *work(void *arg)
 			continue;
 		}
 		CHECK(lr_call_method(engine, call, name, sizeof name) == 2);
-		dally();
-		tell();
+		random_delay();
+		publish_stats();
 		if (name[1] - '0' == ECHO) {
 			note(ECHO, 0);
 			memcpy(copy, io.buf, (size_t)io.size);
@@ -254,7 +254,7 @@ static void serve(void)
 	io_init(&io);
 	while ((r = lr_service(engine, &io)) != LR_K_CONN_CLOSED)
 		CHECK(r == LR_K_ENDED || r == LR_K_YIELD || r == LR_AGAIN);
-	tell();
+	publish_stats();
 	lr_stop(engine);
 	for (int i = 0; i < WORKERS; i++)
 		pthread_join(workers[i], NULL);
@@ -267,42 +267,42 @@ static void serve(void)
 
 static uint64_t open_call(struct lr_io *io, int what, uint64_t wanted)
 {
-	bool alone = what == PRODUCE;
+	bool sends_request = what == PRODUCE;
 	int r;
 
 	io->resumed = 0;
 	while ((r = lr_open(engine, io, (uint32_t)what + 1, NULL, 0, -1,
-			alone ? (char *)&wanted : NULL, alone ? sizeof wanted : 0,
-			alone ? LR_F_END : 0, 0)) == LR_AGAIN)
+			sends_request ? (char *)&wanted : NULL, sends_request ? sizeof wanted : 0,
+			sends_request ? LR_F_END : 0, 0)) == LR_AGAIN)
 		;
 	CHECK(r == 0);
 	return io->call;
 }
 
-static void end_call(int what, struct lr_io *io, uint64_t call, uint64_t came, uint64_t last)
+static void end_call(int what, struct lr_io *io, uint64_t call, uint64_t received, uint64_t last)
 {
 	int r;
 
-	/* What came beside is the count that the answer ends with. */
+	/* The last message is the count. */
 	while ((r = get(io, call)) == LR_K_MESSAGES) {
 		CHECK(io->count == 1 && lr_read64(io->buf) == last);
-		came++;
+		received++;
 	}
-	CHECK(r == LR_K_STATUS && came == 1);
+	CHECK(r == LR_K_STATUS && received == 1);
 	note(what, last);
 	lr_release(engine, call);
 }
 
-static void converse(struct lr_io *io)
+static void ping_pong(struct lr_io *io)
 {
-	uint64_t call = open_call(io, BIDI, 0), sent = 0, came = 0, last = 1 + draw(100);
+	uint64_t call = open_call(io, BIDI, 0), sent = 0, received = 0, last = 1 + draw(100);
 
 	while (sent < last) {
 		uint64_t until = sent + 1 + (callers > 1 ? draw(8) : 0);
 		while (sent < until && sent < last)
 			CHECK(put(BIDI, call, sent++) == 0);
-		while (came < sent)
-			CHECK(take(BIDI, io, call, &came) == LR_K_MESSAGES);
+		while (received < sent)
+			CHECK(take(BIDI, io, call, &received) == LR_K_MESSAGES);
 	}
 	lr_half_close(engine, call);
 	end_call(BIDI, io, call, 0, last);
@@ -318,23 +318,23 @@ static void flood(struct lr_io *io)
 	end_call(CONSUME, io, call, 0, last);
 }
 
-static void be_flooded(struct lr_io *io)
+static void receive_flood(struct lr_io *io)
 {
-	uint64_t last = 1 + draw(1000), call = open_call(io, PRODUCE, last), came = 0;
+	uint64_t last = 1 + draw(1000), call = open_call(io, PRODUCE, last), received = 0;
 	int r = LR_K_MESSAGES;
 
 	/* The count that ends it, 0, is a message too, and may come with the others. */
-	while (came < last) {
-		note(PRODUCE, came);
-		dally();
+	while (received < last) {
+		note(PRODUCE, received);
+		random_delay();
 		CHECK((r = get(io, call)) == LR_K_MESSAGES);
 		for (uint32_t i = 0; i < io->count; i++) {
 			uint64_t number = lr_read64(io->buf + (i ? io->ends[i - 1] : 0));
-			CHECK(number == (came < last ? came : 0));
-			came++;
+			CHECK(number == (received < last ? received : 0));
+			received++;
 		}
 	}
-	end_call(PRODUCE, io, call, came - last, 0);
+	end_call(PRODUCE, io, call, received - last, 0);
 }
 
 static void echo(struct lr_io *io)
@@ -343,10 +343,10 @@ static void echo(struct lr_io *io)
 	uint64_t len = length();
 	int64_t r;
 
-	dally();
+	random_delay();
 	note(ECHO, 0);
 	memcpy(message, &len, sizeof len);
-	do { /* interrupted before it was sent, it is to be begun again */
+	do { /* interrupted before it was sent: begin again */
 		r = lr_unary(engine, io, ECHO + 1, NULL, 0, message, len, 0);
 		while (r == LR_AGAIN)
 			r = lr_unary_wait(engine, io, message, len, 0);
@@ -366,18 +366,18 @@ static void echo(struct lr_io *io)
 
 static void *call(void *arg)
 {
-	static void (*const ways[])(struct lr_io *) = {converse, flood, be_flooded, echo};
+	static void (*const exchanges[])(struct lr_io *) = {ping_pong, flood, receive_flood, echo};
 	struct lr_io io;
 
 	self = (int)(intptr_t)arg;
-	seed = seed_of_all * 7 + (unsigned)self;
+	seed = round_seed * 7 + (unsigned)self;
 	io_init(&io);
 	while (atomic_load(&shared->frames[CLIENT]) + atomic_load(&shared->frames[SERVER]) < quota) {
 		for (int i = draw(20); i >= 0; i--)
 			echo(&io);
 		if (callers > 1 || draw(8) == 0)
-			ways[draw(4)](&io);
-		tell();
+			exchanges[draw(4)](&io);
+		publish_stats();
 	}
 	note(-1, 0);
 	free(io.buf);
@@ -394,16 +394,16 @@ static int memory(void)
 	return fd;
 }
 
-/* Where ring.c keeps them in the page that a side writes. */
+/* The control page of ring.c that a side writes. */
 struct words {
 	uint64_t tail, room_epoch, cpu, room_at, pad[4];
 	uint64_t head, pad2[7];
 	uint64_t epoch, sleeper;
 };
 
-static const volatile struct words *words_of(enum side whose)
+static const volatile struct words *words_of(enum side writer)
 {
-	void *page = mmap(NULL, lr_page(), PROT_READ, MAP_SHARED, rings[whose], 0);
+	void *page = mmap(NULL, lr_page(), PROT_READ, MAP_SHARED, rings[writer], 0);
 	CHECK(page != MAP_FAILED);
 	return page;
 }
@@ -412,13 +412,13 @@ static void report(void)
 {
 	static const char *const names[] = {"client", "server"};
 
-	for (int who = 0; who < 2; who++) {
-		fprintf(stderr, "%s: %llu frames in, %llu sleeps, %llu bells as it last told;",
-			names[who], (unsigned long long)atomic_load(&shared->frames[who]),
-			(unsigned long long)atomic_load(&shared->sleeps[who]),
-			(unsigned long long)atomic_load(&shared->bells[who]));
-		if (rings[who] >= 0) {
-			const volatile struct words *w = words_of(who);
+	for (int s = 0; s < 2; s++) {
+		fprintf(stderr, "%s: %llu frames in, %llu sleeps, %llu bells at its last report;",
+			names[s], (unsigned long long)atomic_load(&shared->frames[s]),
+			(unsigned long long)atomic_load(&shared->sleeps[s]),
+			(unsigned long long)atomic_load(&shared->bells[s]));
+		if (rings[s] >= 0) {
+			const volatile struct words *w = words_of(s);
 			fprintf(stderr,
 				" tail %llu, head %llu, epoch %llu, sleeper %llx, room epoch %llu"
 				" at %llu;",
@@ -429,8 +429,8 @@ static void report(void)
 		}
 		fprintf(stderr, " threads at");
 		for (int i = 0; i < 3; i++)
-			fprintf(stderr, " %d:%llu", atomic_load(&shared->doing[who][i]),
-				(unsigned long long)atomic_load(&shared->at[who][i]));
+			fprintf(stderr, " %d:%llu", atomic_load(&shared->doing[s][i]),
+				(unsigned long long)atomic_load(&shared->at[s][i]));
 		fprintf(stderr, "\n");
 	}
 }
@@ -440,13 +440,13 @@ static void *watch(void *arg)
 	const struct timespec second = {1, 0};
 	uint64_t last = 0;
 
-	for (int still = 0; still < PATIENCE; still++) {
+	for (int idle_seconds = 0; idle_seconds < PATIENCE; idle_seconds++) {
 		uint64_t now = 0;
-		for (int who = 0; who < 2; who++)
+		for (int s = 0; s < 2; s++)
 			for (int i = 0; i < 8; i++)
-				now += atomic_load(&shared->notes[who][i]);
+				now += atomic_load(&shared->notes[s][i]);
 		if (now != last)
-			still = 0;
+			idle_seconds = 0;
 		last = now;
 		clock_nanosleep(CLOCK_MONOTONIC, 0, &second, NULL);
 	}
@@ -579,7 +579,7 @@ static void start_engine(enum side me, struct lr_link *link)
 	CHECK(engine && lr_engine_add(engine, link, WINDOW) >= 0);
 }
 
-static void round_of(uint64_t *arms, uint64_t *rooms)
+static void run_round(uint64_t *arms, uint64_t *rooms)
 {
 	pthread_t threads[CALLERS], watcher;
 	int status;
@@ -606,7 +606,7 @@ static void round_of(uint64_t *arms, uint64_t *rooms)
 	for (int i = 0; i < callers; i++)
 		pthread_join(threads[i], NULL);
 	CHECK(lr_live(engine) == 0);
-	tell();
+	publish_stats();
 	lr_engine_close(engine);
 	lr_engine_free(engine);
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
@@ -636,14 +636,14 @@ int main(int argc, char **argv)
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(shared != MAP_FAILED);
 	while (frames < wanted) {
-		seed_of_all = (unsigned)rand_r(&seed);
+		round_seed = (unsigned)rand_r(&seed);
 		delays = (int)draw(3);
 		sizes = (int)draw(SIZES);
 		spins[CLIENT] = kind->spin ? kind->spin : some[draw(3)];
 		spins[SERVER] = kind->spin ? kind->spin : some[draw(3)];
 		callers = draw(2) ? CALLERS : 1;
 		quota = wanted - frames < ROUND ? wanted - frames : ROUND;
-		round_of(&arms, &rooms);
+		run_round(&arms, &rooms);
 		for (int i = 0; i < 2; i++) {
 			frames += atomic_load(&shared->frames[i]);
 			sleeps += atomic_load(&shared->sleeps[i]);

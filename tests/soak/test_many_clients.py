@@ -92,8 +92,8 @@ def keep_time(target: str, count: int, words: Any, pen: Pen) -> None:
     words.send((dict(failures), [(done, centiles[-1]) for done, centiles in calls]))
 
 
-def test_no_client_of_five_hundred_is_served_much_worse(distinct_meeting_target: str) -> None:
-    target = distinct_meeting_target
+def test_no_client_of_five_hundred_is_served_much_worse(distinct_two_process_target: str) -> None:
+    target = distinct_two_process_target
     if most_clients(target, CLIENTS) < CLIENTS:
         cannot(f"one user cannot have {CLIENTS} connections over {parse_target(target).scheme}:")
     pipes = [Pipe() for _ in range(PROCESSES)]

@@ -36,7 +36,7 @@ STEPS = {
     "client": ("dialling", "calling", "closing"),
 }
 DELAYS = (0.0, 0.0001, 0.001, 0.01)
-"""Seconds: a kill comes up to one of these after the step was said."""
+"""Seconds: a kill comes at most one of these after the step was reported."""
 
 pytestmark = pytest.mark.timeout(1800 if FULL else 120)
 

@@ -13,8 +13,8 @@ from localrpc.transports import handshake, scheme_for
 from tests.ports import free_port
 from tests.skips import cannot, need
 
-from . import meetings
-from .doors import wait_until
+from . import request_places
+from .helpers import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -66,14 +66,14 @@ SCHEMES = ("shm", "unix", "unix-abstract", "tcp", "inproc")
 
 
 def _target(scheme: str, folder: Path) -> str:
-    if scheme in meetings.KINDS:
-        return meetings.target_of(scheme, folder)
+    if scheme in request_places.KINDS:
+        return request_places.target_of(scheme, folder)
     bodies = {
         "unix": f"{folder}/socket",
         "unix-abstract": f"{folder}",
         "tcp": f"127.0.0.1:{free_port()}",
     }
-    return f"{scheme}:{bodies.get(scheme, 'door')}"
+    return f"{scheme}:{bodies.get(scheme, 'server')}"
 
 
 @pytest.fixture(params=SCHEMES)
@@ -81,8 +81,8 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _target(request.param, tmp_path)
 
 
-@pytest.fixture(params=[scheme for scheme in SCHEMES if scheme_for(scheme).meets])
-def meeting_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture(params=[scheme for scheme in SCHEMES if scheme_for(scheme).connects_processes])
+def two_process_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a client finds a server of another process."""
     return _target(request.param, tmp_path)
 
@@ -96,12 +96,12 @@ def named_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _target(request.param, tmp_path)
 
 
-@pytest.fixture(params=FILES + meetings.KINDS)
+@pytest.fixture(params=FILES + request_places.KINDS)
 def lasting_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A target whose name is still there when its server has been killed."""
     return _target(request.param, tmp_path)
 
 
-@pytest.fixture(params=SCHEMES + meetings.KINDS)
+@pytest.fixture(params=SCHEMES + request_places.KINDS)
 def any_target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _target(request.param, tmp_path)

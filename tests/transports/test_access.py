@@ -26,7 +26,7 @@ from localrpc.transports.credentials import (
 from tests.ports import free_port
 from tests.skips import root_only
 
-from .doors import NOBODY, Doorman, as_ordinary_user, dial, reachable
+from .helpers import NOBODY, AcceptingServer, as_ordinary_user, dial, reachable
 
 OTHER = 65533
 GROUP = 54321
@@ -125,7 +125,7 @@ def test_a_sockets_file_is_open_to_all_only_if_others_are_allowed(
 ) -> None:
     umask = os.umask(0o077)
     try:
-        with Doorman(f"{scheme}:{tmp_path}/socket", *pairs):
+        with AcceptingServer(f"{scheme}:{tmp_path}/socket", *pairs):
             assert stat.S_IMODE((tmp_path / "socket").stat().st_mode) == mode
     finally:
         os.umask(umask)
@@ -142,10 +142,10 @@ def serving(*pairs: tuple[str, Any]) -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("shm:door", "closed to other users.*shm:/PATH"),
+        ("shm:server", "closed to other users.*shm:/PATH"),
         ("pipe:{}/fifo", "pipe: is for one user.*unix:PATH"),
-        ("mq:door", "mq: is for one user"),
-        ("sysvmq:door", "sysvmq: is for one user"),
+        ("mq:server", "mq: is for one user"),
+        ("sysvmq:server", "sysvmq: is for one user"),
     ],
 )
 def test_a_target_that_others_cannot_get_to_is_refused(
@@ -165,18 +165,18 @@ def test_a_target_that_others_cannot_get_to_is_refused(
 @every_open_scheme
 def test_an_allowed_user_can_connect_and_another_cannot(scheme: str, tmp_path: Path) -> None:
     target = open_target(scheme, tmp_path)
-    with Doorman(target, ("localrpc.allow_users", f"root, {NOBODY}")) as doorman:
+    with AcceptingServer(target, ("localrpc.allow_users", f"root, {NOBODY}")) as accepting:
         assert said_by(target) == "connected, uid 0, None"
-        assert doorman.connection().peer.uid == NOBODY
+        assert accepting.connection().peer.uid == NOBODY
         assert f"do not allow uid {OTHER}" in said_by(target, uid=OTHER)
-        assert f"do not allow uid {OTHER}" in str(doorman.error())
+        assert f"do not allow uid {OTHER}" in str(accepting.error())
 
 
 @root_only
 @pytest.mark.parametrize("scheme", ["unix", "unix-abstract", "shm"])
 def test_a_primary_or_supplementary_group_is_enough(scheme: str, tmp_path: Path) -> None:
     target = open_target(scheme, tmp_path)
-    with Doorman(target, ("localrpc.allow_groups", [GROUP, OTHER])):
+    with AcceptingServer(target, ("localrpc.allow_groups", [GROUP, OTHER])):
         assert said_by(target, groups=(77, GROUP)).startswith("connected")
         assert said_by(target, uid=OTHER).startswith("connected")
         assert f"do not allow uid {NOBODY}" in said_by(target, groups=(77,))
@@ -186,7 +186,7 @@ def test_a_primary_or_supplementary_group_is_enough(scheme: str, tmp_path: Path)
 def test_over_tcp_the_groups_are_those_of_the_user(tmp_path: Path) -> None:
     entry = next(entry for entry in pwd.getpwall() if entry.pw_uid and entry.pw_gid)
     target = open_target("tcp", tmp_path)
-    with Doorman(target, ("localrpc.allow_groups", entry.pw_gid)):
+    with AcceptingServer(target, ("localrpc.allow_groups", entry.pw_gid)):
         assert said_by(target, uid=entry.pw_uid).startswith("connected")
         # It has the group just now, which the kernel does not tell.
         assert "do not allow" in said_by(target, uid=OTHER, groups=(entry.pw_gid,))
@@ -204,7 +204,7 @@ def server_of(uid: int, target: str) -> Iterator[None]:
             os.setgroups([])
             os.setgid(uid)
             os.setuid(uid)
-            with Doorman(target, ("localrpc.allow_users", "*")):
+            with AcceptingServer(target, ("localrpc.allow_users", "*")):
                 os.write(say_ready, b"!")
                 os.read(stop, 1)
         finally:

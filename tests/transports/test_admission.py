@@ -14,7 +14,7 @@ from localrpc.transports import Admission, Connection, Listener, parse_target, t
 from localrpc.transports.handshake import make_hello
 from localrpc.wire.greeting import hello_frame
 
-from .doors import readable
+from .helpers import readable
 
 
 class Gate:
@@ -33,7 +33,7 @@ class Gate:
 
 
 def listen(gate: Gate, folder: Path) -> Listener:
-    address = parse_target(f"unix:{folder}/door")
+    address = parse_target(f"unix:{folder}/server")
     admission = Admission(gate.enter, gate.leave, "local")
     return transport_for("unix").listen(address, Options(), admission)
 
@@ -97,7 +97,7 @@ def test_a_client_that_is_given_up_has_left(tmp_path: Path) -> None:
     gate = Gate()
     listener = listen(gate, tmp_path)
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(f"{tmp_path}/door")
+        client.connect(f"{tmp_path}/server")
         assert readable(listener.fileno())
         (greeting,) = listener.accept()
         assert greeting.advance() is None

@@ -29,10 +29,10 @@ from tests.foreign import SpoolVisitor
 from tests.links.kinds import End, Frame, Kind, pair
 from tests.skips import cannot, root_only
 
-from .doors import (
+from .helpers import (
     DIAL,
     SERVE_ONE,
-    Doorman,
+    AcceptingServer,
     dial,
     listening,
     readable,
@@ -106,9 +106,9 @@ def test_calls_of_every_kind_and_size_pass(spool: str, query: str) -> None:
 
 
 def test_each_side_writes_in_its_own_way(spool: str) -> None:
-    with Doorman(f"file:{spool}?write=rename") as doorman:
+    with AcceptingServer(f"file:{spool}?write=rename") as accepting:
         client = End(dial(f"file:{spool}?watch=poll&interval=1"))
-        server = End(doorman.connection())
+        server = End(accepting.connection())
         for number in range(50):
             sent = Frame(MESSAGE, 1, number, bytes(60_000))
             for one, other in ((client, server), (server, client)):
@@ -136,10 +136,10 @@ def test_without_an_inotify_instance_files_are_polled(
 
 
 def test_the_directory_is_made_for_its_user_and_goes_with_the_last(spool: str) -> None:
-    with Doorman(f"file:{spool}") as doorman:
+    with AcceptingServer(f"file:{spool}") as accepting:
         assert stat.S_IMODE(os.stat(spool).st_mode) == 0o1700
         connection = dial(f"file:{spool}")
-        doorman.connection()
+        accepting.connection()
     assert folders(spool)
     connection.close()
     assert not os.path.exists(spool)
@@ -147,13 +147,13 @@ def test_the_directory_is_made_for_its_user_and_goes_with_the_last(spool: str) -
 
 def test_a_directory_that_a_killed_server_has_made_goes_with_the_next(spool: str) -> None:
     os.mkdir(spool, 0o1700)  # it had not got further, or had removed all else
-    Doorman(f"file:{spool}").close()
+    AcceptingServer(f"file:{spool}").close()
     assert not os.path.exists(spool)
 
 
 def test_a_directory_of_the_users_stays(spool: str) -> None:
     os.mkdir(spool, 0o700)
-    with Doorman(f"file:{spool}"):
+    with AcceptingServer(f"file:{spool}"):
         dial(f"file:{spool}").close()
     assert os.listdir(spool) == []
 
@@ -162,9 +162,9 @@ def test_what_else_is_in_the_directory_stays(spool: str) -> None:
     os.mkdir(spool, 0o700)
     Path(spool, "notes.txt").write_text("mine")
     os.mkdir(f"{spool}/folder")
-    with Doorman(f"file:{spool}") as doorman:
+    with AcceptingServer(f"file:{spool}") as accepting:
         connection = dial(f"file:{spool}")
-        doorman.connection()
+        accepting.connection()
         connection.close()
     assert sorted(os.listdir(spool)) == ["folder", "notes.txt"]
 
@@ -174,7 +174,7 @@ def test_a_directory_that_is_open_to_others_is_refused(spool: str) -> None:
     os.chmod(spool, 0o755)
     target = f"file:{spool}"
     with pytest.raises(ListenError, match=r"open to others .* chmod 700"):
-        Doorman(target)
+        AcceptingServer(target)
     with pytest.raises(ConnectError, match="open to others"):
         dial(target)
 
@@ -184,14 +184,14 @@ def test_a_directory_of_another_user_is_refused(spool: str) -> None:
     os.mkdir(spool, 0o700)
     os.chown(spool, 65534, 65534)
     with pytest.raises(ListenError, match="belongs to uid 65534"):
-        Doorman(f"file:{spool}")
+        AcceptingServer(f"file:{spool}")
     with pytest.raises(ConnectError, match="belongs to uid 65534"):
         dial(f"file:{spool}")
 
 
 def test_a_name_has_one_server(spool: str) -> None:
-    with Doorman(f"file:{spool}"), pytest.raises(AddressInUse):
-        Doorman(f"file:{spool}")
+    with AcceptingServer(f"file:{spool}"), pytest.raises(AddressInUse):
+        AcceptingServer(f"file:{spool}")
 
 
 def test_the_error_without_a_server_names_the_target(spool: str) -> None:
@@ -201,7 +201,7 @@ def test_the_error_without_a_server_names_the_target(spool: str) -> None:
         holder.kill()
     with pytest.raises(ConnectError, match=r"no server listens on .* any longer"):
         dial(f"file:{spool}")
-    Doorman(f"file:{spool}").close()
+    AcceptingServer(f"file:{spool}").close()
     assert not os.path.exists(spool)
 
 
@@ -315,7 +315,7 @@ def test_a_foreign_file_named_door_is_left_alone(spool: str) -> None:
     os.mkdir(spool, 0o700)
     Path(spool, "door").write_text("oak")
     with pytest.raises(ListenError, match="exists and does not belong to a spool"):
-        Doorman(f"file:{spool}")
+        AcceptingServer(f"file:{spool}")
     with pytest.raises(ConnectError, match="does not belong to a spool"):
         dial(f"file:{spool}")
     assert Path(spool, "door").read_text() == "oak"
@@ -326,20 +326,20 @@ def test_a_server_killed_before_writing_its_record_blocks_no_other(spool: str) -
     Path(spool, "door").touch()
     with pytest.raises(ConnectError, match=r"no server listens on .* any longer"):
         dial(f"file:{spool}")
-    with Doorman(f"file:{spool}"):
+    with AcceptingServer(f"file:{spool}"):
         dial(f"file:{spool}").close()
 
 
 def test_a_request_without_a_folder_and_a_damaged_record_do_no_harm(spool: str) -> None:
-    with Doorman(f"file:{spool}") as doorman:
+    with AcceptingServer(f"file:{spool}") as accepting:
         Path(spool, f"{'a' * 16}.knock").touch()
         stranger = SpoolVisitor(parse_target(f"file:{spool}"))
         Path(stranger.folder, "client").write_text("not\na\nrecord")
         with stranger:
             dial(f"file:{spool}").close()
-            doorman.connection()
+            accepting.connection()
             wait_until(lambda: not any(name.endswith(".knock") for name in os.listdir(spool)))
-    Doorman(f"file:{spool}").close()
+    AcceptingServer(f"file:{spool}").close()
     assert not os.path.exists(spool)
 
 
@@ -378,8 +378,8 @@ def test_a_truncated_frame_is_not_delivered(tmp_path: Path, size: int) -> None:
 
 
 def test_a_killed_client_leaves_nothing(spool: str) -> None:
-    with Doorman(f"file:{spool}") as doorman, run_python(DIAL, f"file:{spool}") as client:
-        server = End(doorman.connection())
+    with AcceptingServer(f"file:{spool}") as accepting, run_python(DIAL, f"file:{spool}") as client:
+        server = End(accepting.connection())
         assert server.connection.peer.pid == client.pid
         client.kill()
         assert server.receive() == lib.LR_CLOSED
@@ -395,7 +395,7 @@ def test_a_killed_servers_folder_goes_with_its_client_and_its_door_with_the_next
         assert client.connection.peer.pid == server.pid
         server.kill()
         assert client.receive() == lib.LR_CLOSED
-        with Doorman(f"file:{spool}"):
+        with AcceptingServer(f"file:{spool}"):
             assert folders(spool)  # its client lives
         client.close()
     assert not os.path.exists(spool)
@@ -412,7 +412,7 @@ def test_when_both_are_killed_the_next_server_clears_up(spool: str) -> None:
         for one in (server, client):
             one.kill()
     assert folders(spool)
-    Doorman(f"file:{spool}").close()
+    AcceptingServer(f"file:{spool}").close()
     assert not os.path.exists(spool)
 
 
@@ -427,7 +427,7 @@ def die(*_, **__):
 
 if sys.argv[2] == "half made":
     records.make = die
-elif sys.argv[2] == "before the knock":
+elif sys.argv[2] == "before the request":
     os.rename = die
 else:
     rename = os.rename
@@ -437,7 +437,7 @@ transport_for(address.scheme).dialer(address, Options()).dial(Attempt())
 """
 
 
-@pytest.mark.parametrize("where", ["half made", "before the knock", "after the knock"])
+@pytest.mark.parametrize("where", ["half made", "before the request", "after the request"])
 def test_a_server_clears_up_after_killed_clients_when_the_next_one_comes(
     spool: str, where: str
 ) -> None:
@@ -497,10 +497,10 @@ def test_a_killed_peers_lock_tells_of_its_death(spool: str) -> None:
     # The heartbeats could be missed for an hour.
     target = f"file:{spool}?heartbeat=100"
     with (
-        Doorman(target) as doorman,
+        AcceptingServer(target) as accepting,
         run_python(DIAL, f"file:{spool}?heartbeat=60000") as client,
     ):
-        server = End(doorman.connection())
+        server = End(accepting.connection())
         client.kill()
         assert server.receive() == lib.LR_CLOSED
         server.close()
@@ -509,8 +509,11 @@ def test_a_killed_peers_lock_tells_of_its_death(spool: str) -> None:
 
 @pytest.mark.usefixtures("strange_worlds")
 def test_silence_tells_of_a_death_that_no_lock_tells_of(spool: str) -> None:
-    with Doorman(f"file:{spool}{BEAT}") as doorman, run_python(DIAL, f"file:{spool}{BEAT}") as peer:
-        server = End(doorman.connection())
+    with (
+        AcceptingServer(f"file:{spool}{BEAT}") as accepting,
+        run_python(DIAL, f"file:{spool}{BEAT}") as peer,
+    ):
+        server = End(accepting.connection())
         peer.send_signal(signal.SIGSTOP)
         assert server.receive() == lib.LR_CLOSED
         server.close()
@@ -521,8 +524,8 @@ def test_silence_tells_of_a_death_that_no_lock_tells_of(spool: str) -> None:
 @pytest.fixture
 def no_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a sandbox refuses them: what is left is the lock."""
-    monkeypatch.setattr(spools.SpoolMedium, "open_pidfd", lambda self, record, pid: -1)
-    monkeypatch.setattr(spools.SpoolMedium, "open_server_pidfd", lambda self: -1)
+    monkeypatch.setattr(spools.SpoolChannel, "open_pidfd", lambda self, record, pid: -1)
+    monkeypatch.setattr(spools.SpoolChannel, "open_server_pidfd", lambda self: -1)
 
 
 @pytest.mark.usefixtures("no_pidfds")
@@ -530,9 +533,9 @@ def no_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_silence_is_no_death_where_the_lock_can_be_seen(spool: str, hasty: str) -> None:
     slow, quick = f"file:{spool}?heartbeat=60000", f"file:{spool}?heartbeat=10"
     server_target, client_target = (slow, quick) if hasty == "client" else (quick, slow)
-    with Doorman(server_target) as doorman:
+    with AcceptingServer(server_target) as accepting:
         client = End(dial(client_target))
-        server = End(doorman.connection())
+        server = End(accepting.connection())
         # The hasty side has looked ten times while the other was silent.
         (folder,) = folders(spool)
         record = Path(folder, hasty)
@@ -551,10 +554,10 @@ def test_silence_is_no_death_where_the_lock_can_be_seen(spool: str, hasty: str) 
 @pytest.mark.usefixtures("no_pidfds")
 def test_a_lock_that_goes_is_a_death_without_a_pidfd(spool: str) -> None:
     with (
-        Doorman(f"file:{spool}{BEAT}") as doorman,
+        AcceptingServer(f"file:{spool}{BEAT}") as accepting,
         run_python(DIAL, f"file:{spool}?heartbeat=60000") as client,
     ):
-        server = End(doorman.connection())
+        server = End(accepting.connection())
         client.kill()
         assert server.receive() == lib.LR_CLOSED
         server.close()
@@ -563,9 +566,9 @@ def test_a_lock_that_goes_is_a_death_without_a_pidfd(spool: str) -> None:
 @unshared
 def test_a_client_in_an_inner_namespace_is_served_and_its_death_is_seen(spool: str) -> None:
     target = f"file:{spool}{BEAT}"
-    with Doorman(target) as doorman, _in_a_namespace(DIAL, target) as child:
+    with AcceptingServer(target) as accepting, _in_a_namespace(DIAL, target) as child:
         assert child.line().startswith("connected")
-        server = End(doorman.connection())
+        server = End(accepting.connection())
         assert server.connection.peer.pid == 0
         assert server.connection.peer.uid == os.geteuid()
         child.kill()

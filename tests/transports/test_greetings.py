@@ -36,13 +36,13 @@ from tests import places
 from tests.ports import free_port
 from tests.skips import root_only
 
-from . import meetings
-from .doors import (
+from . import request_places
+from .helpers import (
     DIAL,
     HOLD,
     PATIENCE,
     ROOT,
-    Doorman,
+    AcceptingServer,
     as_ordinary_user,
     dial,
     outcome,
@@ -83,20 +83,20 @@ def rings(size: int = RING) -> list[int]:
     return [make_bell(), memory.create_ring(size), memory.create_ring(size)]
 
 
-def goes_on(doorman: Doorman, target: str) -> None:
+def goes_on(accepting: AcceptingServer, target: str) -> None:
     """The server still takes clients."""
-    number = len(doorman.connections)
+    number = len(accepting.connections)
     dial(target).close()
-    doorman.connection(number)
+    accepting.connection(number)
 
 
 # ---- friends ----
 
 
 def test_both_sides_know_their_peer(target: str) -> None:
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         client = dial(target, ("grpc.primary_user_agent", "me/1"))
-        server = doorman.connection()
+        server = accepting.connection()
         own = PeerCredentials(os.getpid(), os.geteuid(), os.getegid())
         assert client.peer == server.peer == own
         assert server.hello.agent.startswith("me/1 ")
@@ -111,9 +111,9 @@ def test_both_sides_know_their_peer(target: str) -> None:
 
 @pytest.mark.parametrize("wakeup", ["eventfd", "signal"])
 def test_a_ring_is_what_the_client_asked_for(wakeup: str) -> None:
-    with Doorman("shm:door") as doorman:
-        client = dial(f"shm:door?ring=256k&wakeup={wakeup}")
-        server = doorman.connection()
+    with AcceptingServer("shm:server") as accepting:
+        client = dial(f"shm:server?ring=256k&wakeup={wakeup}")
+        server = accepting.connection()
         assert (client.facts.transport, client.facts.wakeup) == ("shm", wakeup)
         assert client.facts.fell_back is server.facts.fell_back is None
         assert client.facts.ring_size == server.facts.ring_size == 256 * 1024
@@ -121,18 +121,18 @@ def test_a_ring_is_what_the_client_asked_for(wakeup: str) -> None:
 
 
 def test_each_side_says_its_own_window(target: str) -> None:
-    with Doorman(target, ("localrpc.window", 1 << 20)) as doorman:
+    with AcceptingServer(target, ("localrpc.window", 1 << 20)) as accepting:
         client = dial(target, ("localrpc.window", 1 << 21))
         assert client.hello.window == 1 << 20
-        assert doorman.connection().hello.window == 1 << 21
+        assert accepting.connection().hello.window == 1 << 21
         client.close()
 
 
 def test_many_clients_are_taken_at_once(target: str) -> None:
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         with futures.ThreadPoolExecutor(8) as pool:
             clients = list(pool.map(lambda _: dial(target), range(40)))
-        doorman.wait_for(lambda: len(doorman.connections) == 40)
+        accepting.wait_for(lambda: len(accepting.connections) == 40)
         for client in clients:
             client.close()
 
@@ -145,16 +145,16 @@ def test_without_memory_the_connection_stays_on_its_socket(
     side: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     off = ("localrpc.shared_memory", 0)
-    with Doorman("shm:door", *([off] if side == "server" else [])) as doorman:
+    with AcceptingServer("shm:server", *([off] if side == "server" else [])) as accepting:
         for number in range(3):
-            client = dial("shm:door", *([off] if side == "client" else []))
-            server = doorman.connection(number)
+            client = dial("shm:server", *([off] if side == "client" else []))
+            server = accepting.connection(number)
             for facts in (client.facts, server.facts):
                 assert (facts.transport, facts.wakeup, facts.ring_size) == ("shm", "socket", 0)
                 assert facts.fell_back == f"the option localrpc.shared_memory is 0 on the {side}"
             client.close()
     assert caplog.text.count("calls travel on the socket") == 1
-    assert "shm:door" in caplog.text
+    assert "shm:server" in caplog.text
 
 
 def _no_space(*_: int) -> None:
@@ -181,20 +181,20 @@ def test_a_connection_works_without_memory_for_rings(
     reason: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with Doorman("shm:door") as doorman:
+    with AcceptingServer("shm:server") as accepting:
         with monkeypatch.context() as patch:
             patch.setattr(module, name, failure)
-            client = dial("shm:door")
-        server = doorman.connection()
+            client = dial("shm:server")
+        server = accepting.connection()
         assert client.facts.fell_back == server.facts.fell_back == f"on the client: {reason}"
         client.close()
 
 
 def test_rings_beyond_the_servers_limit_are_not_taken() -> None:
-    with Doorman("shm:door?ring=256k") as doorman:
-        client = dial("shm:door?ring=1M")
+    with AcceptingServer("shm:server?ring=256k") as accepting:
+        client = dial("shm:server?ring=1M")
         assert "the server's ?ring= allows 262144" in str(client.facts.fell_back)
-        assert doorman.connection().facts.fell_back == client.facts.fell_back
+        assert accepting.connection().facts.fell_back == client.facts.fell_back
         client.close()
 
 
@@ -250,32 +250,32 @@ def _a_file() -> int:
 def test_bad_memory_is_refused_and_the_server_goes_on(
     make: Callable[[], list[int]], size: int, words: str
 ) -> None:
-    with Doorman("shm:door") as doorman:
+    with AcceptingServer("shm:server") as accepting:
         fds = make()
-        with connect("shm:door") as client:
+        with connect("shm:server") as client:
             send_with(client, hello_frame(make_hello(Options(), ring_size=size)), fds)
             assert words in read_hello(client).refusal
-        assert words in str(doorman.error())
-        goes_on(doorman, "shm:door")
+        assert words in str(accepting.error())
+        goes_on(accepting, "shm:server")
 
 
 # TCP carries no descriptors.
 @pytest.mark.parametrize("target", ["shm", "unix", "unix-abstract", "inproc"], indirect=True)
 def test_more_descriptors_than_the_greeting_has_are_refused(target: str) -> None:
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         with connect(target) as client:
             send_with(client, HELLO, [_a_file() for _ in range(9)])
-            assert "more than 3 descriptors" in str(doorman.error())
-        goes_on(doorman, target)
+            assert "more than 3 descriptors" in str(accepting.error())
+        goes_on(accepting, target)
 
 
 def test_a_socket_transport_takes_no_memory(tmp_path: Path) -> None:
     target = f"unix:{tmp_path}/socket"
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         with connect(target) as client:
             send_with(client, hello_frame(make_hello(Options(), ring_size=RING)), rings())
             assert "offers memory to a unix: server" in read_hello(client).refusal
-        goes_on(doorman, target)
+        goes_on(accepting, target)
 
 
 # ---- foreign peers ----
@@ -296,17 +296,17 @@ def test_a_socket_transport_takes_no_memory(tmp_path: Path) -> None:
 def test_a_peer_with_another_protocol_is_refused_and_the_server_goes_on(
     target: str, data: bytes, words: str
 ) -> None:
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         with connect(target) as client:
             client.sendall(data)
-            error = doorman.error()
+            error = accepting.error()
             assert isinstance(error, GreetingError)
             who = "a client" if target.startswith("tcp:") else f"pid {os.getpid()}"
             for word in (words, target, who):
                 assert word in str(error)
             while _receive(client):
                 pass
-        goes_on(doorman, target)
+        goes_on(accepting, target)
 
 
 def _receive(sock: socket.socket) -> bytes:
@@ -318,50 +318,50 @@ def _receive(sock: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("sent", [1, 15, 16, 17])
 def test_half_a_hello_delays_no_other_client(target: str, sent: int) -> None:
-    with Doorman(target) as doorman, connect(target) as client:
+    with AcceptingServer(target) as accepting, connect(target) as client:
         client.sendall(HELLO[:sent])
-        doorman.wait_for(lambda: len(doorman.greetings) == 1)
-        goes_on(doorman, target)
+        accepting.wait_for(lambda: len(accepting.greetings) == 1)
+        goes_on(accepting, target)
         client.close()
-        assert f"after {sent} bytes" in str(doorman.error())
+        assert f"after {sent} bytes" in str(accepting.error())
 
 
 def test_half_a_hello_times_out(target: str) -> None:
-    with Doorman(target, ("localrpc.greeting_timeout_ms", 30)) as doorman:
+    with AcceptingServer(target, ("localrpc.greeting_timeout_ms", 30)) as accepting:
         with connect(target) as client:
             client.sendall(HELLO[:7])
-            assert isinstance(doorman.error(), TimeoutError)
+            assert isinstance(accepting.error(), TimeoutError)
             assert _receive(client) == b""
-        goes_on(doorman, target)
+        goes_on(accepting, target)
 
 
 def test_a_hello_in_two_pieces_is_a_hello(tmp_path: Path) -> None:
     target = f"unix:{tmp_path}/socket"
-    with Doorman(target) as doorman, connect(target) as client:
+    with AcceptingServer(target) as accepting, connect(target) as client:
         client.sendall(HELLO[:20])
-        doorman.wait_for(lambda: len(doorman.greetings) == 1)
+        accepting.wait_for(lambda: len(accepting.greetings) == 1)
         client.sendall(HELLO[20:])
         assert read_hello(client).refusal == ""
-        doorman.connection()
+        accepting.connection()
 
 
 def test_a_check_for_a_live_name_is_not_logged(target: str) -> None:
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         connect(target).close()
-        error = doorman.error()
+        error = accepting.error()
         assert isinstance(error, GreetingError)
         assert error.quiet
 
 
 def test_a_grpcio_client_is_recognised_and_the_server_goes_on(tmp_path: Path) -> None:
     target = f"unix:{tmp_path}/socket"
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         with grpc.insecure_channel(target) as channel:
             echo: Any = channel.unary_unary("/t/echo")
             assert echo.future(b"", timeout=10).code() is grpc.StatusCode.UNIMPLEMENTED
-        assert "a grpcio client dialled a localrpc server" in str(doorman.error())
-        assert "localrpc.insecure_channel" in str(doorman.error())
-        goes_on(doorman, target)
+        assert "a grpcio client dialled a localrpc server" in str(accepting.error())
+        assert "localrpc.insecure_channel" in str(accepting.error())
+        goes_on(accepting, target)
 
 
 @pytest.fixture
@@ -487,18 +487,18 @@ def test_one_user_and_root(
 def test_another_users_client_is_refused_before_it_is_believed(scheme: str, tmp_path: Path) -> None:
     body = f"127.0.0.1:{free_port()}" if scheme == "tcp" else str(tmp_path)
     target = f"{scheme}:{body}"
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         said = as_ordinary_user(lambda: str(dial(target)))
         assert said.startswith("ConnectError")
         assert "serves only that user, not uid 65534" in said
-        assert "not uid 65534" in str(doorman.error())
-        goes_on(doorman, target)
+        assert "not uid 65534" in str(accepting.error())
+        goes_on(accepting, target)
 
 
 @root_only
 def test_a_socket_another_user_cannot_reach_is_reported(tmp_path: Path) -> None:
     target = f"unix:{reachable(tmp_path)}/socket"
-    with Doorman(target):
+    with AcceptingServer(target):
         said = as_ordinary_user(lambda: str(dial(target)))
     assert "Permission denied" in said
     assert "run client and server as the same user" in said
@@ -518,32 +518,35 @@ def own_handler() -> Iterator[None]:
 def test_a_programs_own_handler_is_not_replaced() -> None:
     handler = signal.getsignal(signal.SIGURG)
     with pytest.raises(ListenError, match=r"handler of the program's own.*\?wakeup=eventfd"):
-        Doorman("shm:door?wakeup=signal")
-    with Doorman("shm:door"), pytest.raises(ConnectError, match="handler of the program's own"):
-        dial("shm:door?wakeup=signal")
+        AcceptingServer("shm:server?wakeup=signal")
+    with (
+        AcceptingServer("shm:server"),
+        pytest.raises(ConnectError, match="handler of the program's own"),
+    ):
+        dial("shm:server?wakeup=signal")
     assert signal.getsignal(signal.SIGURG) is handler
 
 
 @pytest.mark.usefixtures("own_handler")
 def test_each_side_chooses_a_signal_of_its_own() -> None:
     with pytest.raises(ListenError, match=r"SIGURG has a handler.*signo=SIGUSR1"):
-        Doorman("shm:door?wakeup=signal")
-    with Doorman("shm:door?wakeup=signal&signo=SIGRTMIN+5") as doorman:
-        client = dial("shm:door?wakeup=signal&signo=SIGUSR2")
-        assert client.facts == doorman.connection().facts
+        AcceptingServer("shm:server?wakeup=signal")
+    with AcceptingServer("shm:server?wakeup=signal&signo=SIGRTMIN+5") as accepting:
+        client = dial("shm:server?wakeup=signal&signo=SIGUSR2")
+        assert client.facts == accepting.connection().facts
         client.close()
 
 
 def test_a_server_without_descriptors_turns_clients_away_and_recovers(
-    meeting_target: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    two_process_target: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Doorman(meeting_target) as doorman:
-        sock = doorman.listener._sock  # type: ignore[attr-defined]
-        monkeypatch.setattr(doorman.listener, "_sock", _Starving(sock))
+    with AcceptingServer(two_process_target) as accepting:
+        sock = accepting.listener._sock  # type: ignore[attr-defined]
+        monkeypatch.setattr(accepting.listener, "_sock", _Starving(sock))
         with pytest.raises(ConnectError, match="closed the connection"):
-            dial(meeting_target)
-        goes_on(doorman, meeting_target)
-        monkeypatch.setattr(doorman.listener, "_sock", sock)
+            dial(two_process_target)
+        goes_on(accepting, two_process_target)
+        monkeypatch.setattr(accepting.listener, "_sock", sock)
     assert "clients are refused" in caplog.text
 
 
@@ -575,33 +578,36 @@ def test_a_process_without_free_descriptors_is_identified(
         credentials.open_pidfd_of_holder(os.getpid(), 0, 0)
 
 
-def test_a_client_of_another_process_is_known_by_its_pid(meeting_target: str) -> None:
-    with Doorman(meeting_target) as doorman, run_python(DIAL, meeting_target) as child:
+def test_a_client_of_another_process_is_known_by_its_pid(two_process_target: str) -> None:
+    with (
+        AcceptingServer(two_process_target) as accepting,
+        run_python(DIAL, two_process_target) as child,
+    ):
         assert child.line().startswith("connected")
-        assert doorman.connection().peer.pid == child.pid
+        assert accepting.connection().peer.pid == child.pid
         child.communicate()
 
 
 CONNECT_OFTEN = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from tests.transports.doors import Doorman, dial
+from tests.transports.helpers import AcceptingServer, dial
 from tests.transports.test_greetings import connect
 
 def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
-with Doorman(sys.argv[2]) as doorman:
+with AcceptingServer(sys.argv[2]) as accepting:
     dial(sys.argv[2]).close()
-    doorman.connection(0).close()
+    accepting.connection(0).close()
     before = descriptors()
     for number in range(1, 20):
         dial(sys.argv[2]).close()
         dial(sys.argv[2], ("localrpc.shared_memory", 0)).close()
         connect(sys.argv[2]).close()
-        doorman.connection(2 * number).close()
-        doorman.connection(2 * number - 1).close()
-        doorman.error(number - 1)
+        accepting.connection(2 * number).close()
+        accepting.connection(2 * number - 1).close()
+        accepting.error(number - 1)
     print(descriptors() - before)
 """
 
@@ -632,7 +638,7 @@ def test_a_stopping_server_notifies_waiting_clients(any_target: str, come: str) 
         with pytest.raises(ConnectError) as caught:
             dialling.result(PATIENCE).close()
     assert caught.value.passing
-    if come == "accepted" and address.scheme not in meetings.KINDS:
+    if come == "accepted" and address.scheme not in request_places.KINDS:
         # The client looks once more, and may find the server gone before it reads the answer.
         assert "it refused: the server is stopping" in str(caught.value)
 
@@ -649,9 +655,9 @@ def test_a_socket_shared_with_other_processes_keeps_its_backlog(tmp_path: Path) 
             dialling = pool.submit(dial, f"unix:{tmp_path}/s")
             assert readable(listener.fileno())
             listener.close()
-            with Doorman(f"fd:{sock.detach()}") as doorman:
+            with AcceptingServer(f"fd:{sock.detach()}") as accepting:
                 dialling.result(PATIENCE).close()
-                doorman.connection()
+                accepting.connection()
 
 
 def test_a_process_without_descriptors_and_clients_goes_on(tmp_path: Path) -> None:

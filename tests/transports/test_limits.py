@@ -1,4 +1,4 @@
-"""What a user, and a machine, have of pipes and queues, and what is said of it beyond."""
+"""The limits on pipes and queues, of a user and of the machine, and the errors beyond them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import grpc
 import pytest
 
 import localrpc
-from localrpc.transports.media import grow_pipe
+from localrpc.transports.byte_channels import grow_pipe
 from tests.skips import root_only
 
-from .doors import ROOT
+from .helpers import ROOT
 
 LARGE = 1 << 20
 PATIENCE = 60
@@ -43,7 +43,9 @@ def as_fresh_user(action: Callable[[], str]) -> str:
     if child == 0:
         try:
             with tempfile.TemporaryDirectory() as path:
-                fill(f"pipe:{path}/door", 1, bytes(LARGE))  # to import all that only root may read
+                fill(
+                    f"pipe:{path}/server", 1, bytes(LARGE)
+                )  # to import all that only root may read
             resource.setrlimit(resource.RLIMIT_MSGQUEUE, (819_200, 819_200))
             os.setgroups([])
             os.setresgid(_USERS, _USERS, _USERS)
@@ -97,7 +99,7 @@ def fill(target: str, most: int, message: bytes = b"x") -> str:
 
 @root_only
 def test_an_ordinary_user_has_100_clients_over_pipes(folder: str) -> None:
-    said = as_fresh_user(lambda: fill(f"pipe:{folder}/door", 100, bytes(LARGE)))
+    said = as_fresh_user(lambda: fill(f"pipe:{folder}/server", 100, bytes(LARGE)))
     assert said == "100 no limit"
     assert not os.listdir(folder)
 
@@ -110,7 +112,7 @@ def test_a_user_without_room_for_pipes_has_small_ones(folder: str) -> None:
             reading, writing = os.pipe()
             kept += [reading, writing]
             grow_pipe(writing, LARGE)
-        return fill(f"pipe:{folder}/door", 10, bytes(LARGE))
+        return fill(f"pipe:{folder}/server", 10, bytes(LARGE))
 
     assert as_fresh_user(crowd) == "10 no limit"
 
@@ -119,7 +121,7 @@ def test_a_user_without_room_for_pipes_has_small_ones(folder: str) -> None:
 def test_an_ordinary_user_has_15_clients_over_queues_and_an_error_names_the_limit(
     folder: str,
 ) -> None:
-    said = as_fresh_user(lambda: fill("mq:door", 40))
+    said = as_fresh_user(lambda: fill("mq:server", 40))
     number, code, *words = said.split(" ", 2)
     assert int(number) >= 15
     assert code == "RESOURCE_EXHAUSTED"
@@ -133,11 +135,13 @@ def test_an_ordinary_user_has_15_clients_over_queues_and_an_error_names_the_limi
 def test_a_user_without_queues_gets_an_error_at_the_start(folder: str) -> None:
     def start() -> str:
         resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
-        serve("mq:door")
+        serve("mq:server")
         return "listening"
 
     said = as_fresh_user(start)
-    assert said.startswith("ListenError Failed to bind to address mq:door: no more message queues")
+    assert said.startswith(
+        "ListenError Failed to bind to address mq:server: no more message queues"
+    )
     assert "ulimit -q" in said
     assert not os.listdir(folder)
 
@@ -170,7 +174,7 @@ def in_a_namespace(settings: str, target: str, most: int, size: int) -> str:
 
 @own_queues
 def test_a_machine_without_room_for_system_v_queues_is_named(runtime_directory: Path) -> None:
-    said = in_a_namespace("kernel/msgmni=9", "sysvmq:door", 10, 1)
+    said = in_a_namespace("kernel/msgmni=9", "sysvmq:server", 10, 1)
     assert said.startswith("4 RESOURCE_EXHAUSTED ")
     for word in ("System V message queues", "limited to 9", "sysctl kernel.msgmni"):
         assert word in said
@@ -188,7 +192,7 @@ def test_a_machine_without_room_for_system_v_queues_is_named(runtime_directory: 
     ],
 )
 def test_small_and_large_system_v_queues_are_respected(settings: str) -> None:
-    assert in_a_namespace(settings, "sysvmq:door", 3, 200_000) == "3 no limit"
+    assert in_a_namespace(settings, "sysvmq:server", 3, 200_000) == "3 no limit"
 
 
 @own_queues
@@ -197,4 +201,4 @@ def test_small_and_large_system_v_queues_are_respected(settings: str) -> None:
     ["fs/mqueue/msg_max=1 fs/mqueue/msgsize_max=128", "fs/mqueue/msgsize_max=1000"],
 )
 def test_small_posix_queues_are_respected(settings: str) -> None:
-    assert in_a_namespace(settings, "mq:door", 3, 200_000) == "3 no limit"
+    assert in_a_namespace(settings, "mq:server", 3, 200_000) == "3 no limit"

@@ -20,7 +20,7 @@ from localrpc.transports import memory
 from localrpc.transports.handshake import make_hello
 from localrpc.wire.greeting import hello_frame
 
-from .doors import PATIENCE, ROOT, Doorman, dial, wait_until
+from .helpers import PATIENCE, ROOT, AcceptingServer, dial, wait_until
 from .test_greetings import connect, read_hello, send_with
 
 RING = 131072
@@ -47,11 +47,11 @@ def _nothing_is_left(kind: str) -> Iterator[None]:
 
 
 def test_the_name_is_gone_once_both_sides_are_attached(kind: str) -> None:
-    target = f"shm:door?memory={kind}"
-    with Doorman(target) as doorman:
+    target = f"shm:server?memory={kind}"
+    with AcceptingServer(target) as accepting:
         client = dial(target)
         assert not left_by(os.getpid(), kind)
-        assert client.facts == doorman.connection().facts
+        assert client.facts == accepting.connection().facts
         assert client.facts.memory == kind
         client.close()
 
@@ -71,27 +71,29 @@ def test_the_memory_is_that_of_one_user(kind: str) -> None:
 
 
 def test_a_server_that_has_not_asked_for_it_gets_none(kind: str) -> None:
-    with Doorman("shm:door") as doorman:
-        client = dial(f"shm:door?memory={kind}")
+    with AcceptingServer("shm:server") as accepting:
+        client = dial(f"shm:server?memory={kind}")
         said = f"{kind} memory is not sealed; a server accepts it only with ?memory={kind}"
-        assert client.facts.fell_back == doorman.connection().facts.fell_back == said
+        assert client.facts.fell_back == accepting.connection().facts.fell_back == said
         assert not left_by(os.getpid(), kind)
         client.close()
 
 
 def test_a_server_that_asks_for_it_takes_sealed_memory_too(kind: str) -> None:
-    with Doorman(f"shm:door?memory={kind}") as doorman:
-        client = dial("shm:door")
-        assert client.facts.memory == doorman.connection().facts.memory == "memfd"
+    with AcceptingServer(f"shm:server?memory={kind}") as accepting:
+        client = dial("shm:server")
+        assert client.facts.memory == accepting.connection().facts.memory == "memfd"
         client.close()
 
 
 def test_nothing_is_left_when_the_server_hangs_up(kind: str, runtime_directory: Path) -> None:
     runtime_directory.mkdir(mode=0o700)
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(runtime_directory / "door.shm"))
+        listening.bind(str(runtime_directory / "server.shm"))
         listening.listen()
-        with subprocess.Popen([sys.executable, "-c", DIALLER, f"shm:door?memory={kind}"]) as child:
+        with subprocess.Popen(
+            [sys.executable, "-c", DIALLER, f"shm:server?memory={kind}"]
+        ) as child:
             listening.accept()[0].close()
             assert child.wait(PATIENCE) == 7
         assert not left_by(child.pid, kind)
@@ -100,14 +102,14 @@ def test_nothing_is_left_when_the_server_hangs_up(kind: str, runtime_directory: 
 def test_nothing_is_left_when_there_is_no_server(kind: str, runtime_directory: Path) -> None:
     runtime_directory.mkdir(mode=0o700)
     with pytest.raises(ConnectError):
-        dial(f"shm:door?memory={kind}")
+        dial(f"shm:server?memory={kind}")
 
 
 DIALLER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from localrpc.errors import ConnectError
-from tests.transports.doors import dial
+from tests.transports.helpers import dial
 try:
     dial(sys.argv[1])
 except ConnectError:
@@ -120,10 +122,10 @@ def test_a_killed_clients_memory_is_removed_by_the_next_process(
     kind: str, next_one: str, runtime_directory: Path
 ) -> None:
     runtime_directory.mkdir(mode=0o700)
-    target = f"shm:door?memory={kind}"
-    with socket.socket(socket.AF_UNIX) as deaf:
-        deaf.bind(str(runtime_directory / "door.shm"))
-        deaf.listen()
+    target = f"shm:server?memory={kind}"
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(runtime_directory / "server.shm"))
+        stopped.listen()
         with subprocess.Popen([sys.executable, "-c", DIALLER, target]) as child:
             wait_until(lambda: len(left_by(child.pid, kind)) == 2)
             memory.sweep(kind)
@@ -131,9 +133,9 @@ def test_a_killed_clients_memory_is_removed_by_the_next_process(
             child.send_signal(signal.SIGKILL)
         assert len(left_by(child.pid, kind)) == 2
     if next_one == "listener":
-        Doorman(target).close()
+        AcceptingServer(target).close()
     else:
-        with Doorman("shm:other"):
+        with AcceptingServer("shm:other"):
             dial(f"shm:other?memory={kind}").close()
     assert not left_by(child.pid, kind)
 
@@ -154,13 +156,13 @@ BAD_NAMES = [
 def test_names_of_anything_else_are_refused(
     said: str, names: tuple[str, ...], words: str, kind: str
 ) -> None:
-    target = f"shm:door?memory={said or kind}"
+    target = f"shm:server?memory={said or kind}"
     hello = make_hello(Options(), ring_size=RING, memory=said, memory_names=names)
-    with Doorman(target) as doorman:
-        with connect("shm:door") as client:
+    with AcceptingServer(target) as accepting:
+        with connect("shm:server") as client:
             send_with(client, hello_frame(hello), [make_bell()])
             assert words in read_hello(client).refusal
-        assert words in str(doorman.error())
+        assert words in str(accepting.error())
 
 
 def _offer(kind: str, size: int, mode: int) -> tuple[list[memory.Segment], str]:
@@ -170,7 +172,7 @@ def _offer(kind: str, size: int, mode: int) -> tuple[list[memory.Segment], str]:
     hello = make_hello(
         Options(), ring_size=RING, memory=kind, memory_names=[one.name for one in segments]
     )
-    with Doorman(f"shm:door?memory={kind}"), connect("shm:door") as client:
+    with AcceptingServer(f"shm:server?memory={kind}"), connect("shm:server") as client:
         send_with(client, hello_frame(hello), [make_bell()])
         return segments, read_hello(client).refusal
 

@@ -15,11 +15,11 @@ from localrpc.options import Options
 from localrpc.transports import names, parse_target, transport_for
 from localrpc.transports.unix import UnixTransport
 
-from . import meetings
-from .doors import (
+from . import request_places
+from .helpers import (
     HOLD,
     NOBODY,
-    Doorman,
+    AcceptingServer,
     as_ordinary_user,
     dial,
     listening,
@@ -60,8 +60,8 @@ def test_a_directory_open_to_others_is_refused(runtime_directory: Path) -> None:
     runtime_directory.mkdir()
     runtime_directory.chmod(0o750)
     with pytest.raises(ListenError) as caught:
-        Doorman("shm:door")
-    for word in ("shm:door", str(runtime_directory), "open to others", "0750", "chmod 700"):
+        AcceptingServer("shm:server")
+    for word in ("shm:server", str(runtime_directory), "open to others", "0750", "chmod 700"):
         assert word in str(caught.value)
 
 
@@ -75,7 +75,7 @@ def test_another_users_directory_is_refused(
         directory = str(runtime_directory)
     monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", directory)
     with pytest.raises(ListenError) as caught:
-        Doorman("shm:door")
+        AcceptingServer("shm:server")
     for word in (f"directory {directory} belongs to uid", "LOCALRPC_RUNTIME_DIR"):
         assert word in str(caught.value)
 
@@ -92,26 +92,26 @@ def test_a_planted_link_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_file_in_the_directorys_place_is_refused(runtime_directory: Path) -> None:
     runtime_directory.touch()
     with pytest.raises(ListenError, match="is not a directory"):
-        Doorman("shm:door")
+        AcceptingServer("shm:server")
 
 
 def test_a_relative_directory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", "here")
     with pytest.raises(ListenError, match="is not absolute"):
-        Doorman("shm:door")
+        AcceptingServer("shm:server")
 
 
 def test_a_directory_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", "/proc/localrpc")
     with pytest.raises(ListenError) as caught:
-        Doorman("shm:door")
+        AcceptingServer("shm:server")
     for word in ("/proc/localrpc", "cannot be made", "LOCALRPC_RUNTIME_DIR"):
         assert word in str(caught.value)
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(ListenError, match=f"directory {tmp_path}/nowhere does not exist"):
-        Doorman(f"unix:{tmp_path}/nowhere/socket")
+        AcceptingServer(f"unix:{tmp_path}/nowhere/socket")
 
 
 def test_an_unwritable_directory_is_named(tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ def test_a_path_too_long_for_a_socket_is_refused_with_its_length(
 ) -> None:
     monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", str(tmp_path / ("d" * 90)))
     with pytest.raises(ListenError, match="at most 107; use a shorter name"):
-        Doorman("shm:door")
+        AcceptingServer("shm:server")
 
 
 def test_a_file_is_never_removed(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     path.write_text("precious")
     with pytest.raises(ListenError, match="is not a socket"):
-        Doorman(f"unix:{path}")
+        AcceptingServer(f"unix:{path}")
     assert path.read_text() == "precious"
 
 
@@ -146,17 +146,17 @@ def test_another_kind_of_socket_is_never_removed(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(path))
         with pytest.raises(ListenError, match="is another user's socket"):
-            Doorman(f"unix:{path}")
+            AcceptingServer(f"unix:{path}")
         assert path.is_socket()
 
 
 def test_a_live_name_is_never_stolen(any_target: str) -> None:
-    with Doorman(any_target) as doorman:
+    with AcceptingServer(any_target) as accepting:
         with pytest.raises(AddressInUse, match="a live server already listens there") as caught:
-            Doorman(any_target)
+            AcceptingServer(any_target)
         assert caught.value.target == any_target
         client = dial(any_target)
-        assert client.peer == doorman.connection().peer
+        assert client.peer == accepting.connection().peer
         client.close()
 
 
@@ -168,7 +168,7 @@ def test_a_live_name_whose_queue_is_full_is_never_stolen(tmp_path: Path) -> None
         with socket.socket(socket.AF_UNIX) as first:
             first.connect(path)
             with pytest.raises(AddressInUse):
-                Doorman(f"unix:{path}")
+                AcceptingServer(f"unix:{path}")
 
 
 def test_a_dead_servers_name_is_reclaimed(lasting_target: str, tmp_path: Path) -> None:
@@ -177,11 +177,11 @@ def test_a_dead_servers_name_is_reclaimed(lasting_target: str, tmp_path: Path) -
         child.wait()
         with pytest.raises(ConnectError, match=r"no server listens on .*start the server again"):
             dial(lasting_target)
-        with Doorman(lasting_target) as doorman:
+        with AcceptingServer(lasting_target) as accepting:
             client = dial(lasting_target)
-            assert client.peer == doorman.connection().peer
+            assert client.peer == accepting.connection().peer
             client.close()
-    assert meetings.entries(lasting_target, tmp_path) == set()
+    assert request_places.entries(lasting_target, tmp_path) == set()
 
 
 def test_a_name_in_use_names_the_target(lasting_target: str) -> None:
@@ -210,24 +210,24 @@ def test_of_servers_that_start_at_once_one_wins(lasting_target: str, stale: bool
 
 
 def test_nothing_is_left_after_close(lasting_target: str, tmp_path: Path) -> None:
-    with Doorman(lasting_target) as doorman:
+    with AcceptingServer(lasting_target) as accepting:
         dial(lasting_target).close()
-        doorman.connection()
-    assert meetings.entries(lasting_target, tmp_path) == set()
+        accepting.connection()
+    assert request_places.entries(lasting_target, tmp_path) == set()
 
 
 def test_closing_leaves_a_successors_name_alone(tmp_path: Path) -> None:
     target = f"unix:{tmp_path}/socket"
-    with Doorman(target) as old:
+    with AcceptingServer(target) as old:
         (tmp_path / "socket").unlink()
-        with Doorman(target) as new:
+        with AcceptingServer(target) as new:
             old.close()
             dial(target).close()
             new.connection()
 
 
 def test_the_name_is_readable_by_its_user_alone(tmp_path: Path) -> None:
-    with Doorman(f"unix:{tmp_path}/socket"):
+    with AcceptingServer(f"unix:{tmp_path}/socket"):
         assert (tmp_path / "socket").stat().st_mode & 0o777 & 0o077 == 0
 
 
@@ -239,7 +239,7 @@ def test_a_directory_that_stays_locked_is_named(
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         with pytest.raises(ListenError, match=f"the directory {tmp_path} locked"):
-            Doorman(f"unix:{tmp_path}/socket")
+            AcceptingServer(f"unix:{tmp_path}/socket")
     finally:
         os.close(fd)
 
@@ -257,7 +257,7 @@ def test_a_forked_child_does_not_keep_the_name_alive(named_target: str) -> None:
     try:
         os.read(ready[0], 1)
         listener.forget()  # type: ignore[attr-defined]  # as if this process had died
-        with Doorman(named_target) as successor:
+        with AcceptingServer(named_target) as successor:
             dial(named_target).close()
             successor.connection()
     finally:
@@ -267,18 +267,18 @@ def test_a_forked_child_does_not_keep_the_name_alive(named_target: str) -> None:
 
 
 def test_a_forked_childs_exit_leaves_the_name(named_target: str) -> None:
-    with Doorman(named_target) as doorman:
+    with AcceptingServer(named_target) as accepting:
         child = os.fork()
         if child == 0:
-            doorman.listener.close()
+            accepting.listener.close()
             os._exit(0)
         os.waitpid(child, 0)
         dial(named_target).close()
-        doorman.connection()
+        accepting.connection()
 
 
 def test_users_of_one_directory_meet(runtime_directory: Path) -> None:
-    with listening("shm:door", env={"TMPDIR": "/nowhere"}) as child:
-        assert (runtime_directory / "door.shm").is_socket()
+    with listening("shm:server", env={"TMPDIR": "/nowhere"}) as child:
+        assert (runtime_directory / "server.shm").is_socket()
         child.communicate()
-    wait_until(lambda: not (runtime_directory / "door.shm").exists())
+    wait_until(lambda: not (runtime_directory / "server.shm").exists())

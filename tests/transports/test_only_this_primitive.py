@@ -14,7 +14,7 @@ import pytest
 from tests.peers import seccomp
 from tests.skips import only_where
 
-from .doors import ROOT
+from .helpers import ROOT
 
 WITHOUT_SOCKETS = ("pipe", "mq", "sysvmq", "file")
 SUITES = (

@@ -15,7 +15,7 @@ import pytest
 from localrpc._core import lib
 from tests.skips import need
 
-from .doors import ROOT, Doorman, dial, outcome
+from .helpers import ROOT, AcceptingServer, dial, outcome
 
 FAKE = ROOT / "tests/peers/pages.c"
 SIZES = (16384, 65536)
@@ -26,7 +26,7 @@ import sys
 from concurrent import futures
 import grpc, localrpc
 from localrpc._core import lib
-from tests.transports.doors import dial
+from tests.transports.helpers import dial
 target = sys.argv[1]
 handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
 server = localrpc.server(
@@ -45,7 +45,7 @@ server.stop(None)
 """
 DIAL = """
 import sys
-from tests.transports.doors import dial
+from tests.transports.helpers import dial
 connection = dial(sys.argv[1])
 print(connection.facts.fell_back)
 connection.close()
@@ -82,12 +82,12 @@ def test_a_ring_that_cannot_be_mapped_leaves_the_connection_on_its_socket(
 def test_sides_with_pages_of_different_sizes_stay_on_the_socket(pages: str, tmp_path: Path) -> None:
     target = f"shm:{tmp_path}/s"
     env = {"LD_PRELOAD": pages, "LR_TEST_PAGES": "16384"}
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         said = outcome(DIAL, target, env=env)
         assert said == f"the client's pages have 16384 bytes, the server's {lib.lr_page()}"
-        assert doorman.connection().facts.ring_size == 0
+        assert accepting.connection().facts.ring_size == 0
         dial(target).close()
-        assert doorman.connection(1).facts.ring_size
+        assert accepting.connection(1).facts.ring_size
 
 
 def test_the_fake_refuses_what_such_a_system_refuses(pages: str) -> None:

@@ -16,7 +16,7 @@ from localrpc.transports import PeerCredentials
 from localrpc.transports.credentials import open_peer_pidfd
 from tests.links.kinds import End
 
-from .doors import DIAL, ROOT, SERVE_ONE, Child, Doorman, dial, readable
+from .helpers import DIAL, ROOT, SERVE_ONE, AcceptingServer, Child, dial, readable
 
 unshared = pytest.mark.usefixtures("pid_namespaces")
 
@@ -33,13 +33,16 @@ def _in_a_namespace(script: str, target: str) -> Child:
 
 @unshared
 def test_a_client_in_an_inner_namespace_connects_and_its_death_is_seen(
-    meeting_target: str,
+    two_process_target: str,
 ) -> None:
-    with Doorman(meeting_target) as doorman, _in_a_namespace(DIAL, meeting_target) as child:
+    with (
+        AcceptingServer(two_process_target) as accepting,
+        _in_a_namespace(DIAL, two_process_target) as child,
+    ):
         assert child.line().startswith("connected")
-        assert doorman.connection().facts.fell_back is None
+        assert accepting.connection().facts.fell_back is None
         # The pid that it says by TCP has no meaning here.
-        assert (doorman.connection().peer.pid > 0) is not meeting_target.startswith("tcp:")
+        assert (accepting.connection().peer.pid > 0) is not two_process_target.startswith("tcp:")
         child.kill()
 
 
@@ -124,31 +127,34 @@ def test_a_pidfd_tells_of_the_peers_death(tmp_path: Path) -> None:
 
 @unshared
 def test_a_fifos_client_in_an_inner_namespace_connects_and_its_end_is_seen(tmp_path: Path) -> None:
-    target = f"pipe:{tmp_path}/door"
-    with Doorman(target) as doorman, _in_a_namespace(DIAL, target) as child:
+    target = f"pipe:{tmp_path}/server"
+    with AcceptingServer(target) as accepting, _in_a_namespace(DIAL, target) as child:
         assert child.line().startswith("connected")
         # The pid that it says has no meaning here.
-        assert doorman.connection().peer == PeerCredentials(0, os.geteuid(), os.getegid())
+        assert accepting.connection().peer == PeerCredentials(0, os.geteuid(), os.getegid())
         child.kill()
-        assert End(doorman.connection()).receive() == lib.LR_CLOSED
+        assert End(accepting.connection()).receive() == lib.LR_CLOSED
 
 
 @unshared
 @pytest.mark.parametrize("kind", ["mq", "sysvmq"])
 def test_a_queues_client_in_an_inner_namespace_is_refused_with_the_reason(kind: str) -> None:
-    with Doorman(f"{kind}:door") as doorman, _in_a_namespace(DIAL, f"{kind}:door") as child:
+    with (
+        AcceptingServer(f"{kind}:server") as accepting,
+        _in_a_namespace(DIAL, f"{kind}:server") as child,
+    ):
         said = child.line()
         child.communicate()
         assert said.startswith("refused")
         assert "both have to be in one PID namespace" in said
-        assert not doorman.connections
+        assert not accepting.connections
 
 
 @unshared
 @pytest.mark.parametrize("kind", ["mq", "sysvmq"])
 def test_a_client_outside_a_servers_namespace_is_refused_with_the_reason(kind: str) -> None:
-    with _in_a_namespace(SERVE_ONE, f"{kind}:door") as child:
+    with _in_a_namespace(SERVE_ONE, f"{kind}:server") as child:
         assert child.line() == "listening\n"
         with pytest.raises(ConnectError, match="both have to be in one PID namespace"):
-            dial(f"{kind}:door")
+            dial(f"{kind}:server")
         child.kill()

@@ -1,4 +1,4 @@
-"""What works, and what is said, where posix_ipc is not installed."""
+"""What works without posix_ipc, and which errors the rest gives."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from localrpc.transports.targets import AnyOption
 from tests.conftest import TARGETS
 from tests.links.kinds import KINDS
 
-from .doors import outcome
+from .helpers import outcome
 
 FOLDER = Path(registry.__file__).parent
 MODULES = [f"localrpc.transports.{path.stem}" for path in FOLDER.glob("[a-z]*.py")]

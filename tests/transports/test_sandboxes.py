@@ -17,7 +17,7 @@ from tests.conftest import TARGETS, fresh_target
 from tests.peers import seccomp
 from tests.skips import only_where
 
-from .doors import ROOT
+from .helpers import ROOT
 
 pytestmark = only_where(
     seccomp.SUPPORTED, "the numbers of this machine's system calls are not known here"

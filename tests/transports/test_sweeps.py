@@ -15,11 +15,11 @@ from localrpc.transports import parse_target, transport_for
 from tests.links.kinds import End, Frame
 from tests.peers import census
 
-from . import meetings
-from .doors import (
+from . import request_places
+from .helpers import (
     DIAL,
     SERVE_ONE,
-    Doorman,
+    AcceptingServer,
     dial,
     listening,
     readable,
@@ -27,9 +27,9 @@ from .doors import (
     serving,
     wait_until,
 )
-from .meetings import goes_on
+from .request_places import goes_on
 
-target = meetings.target
+target = request_places.target
 
 
 DIE = """
@@ -37,7 +37,7 @@ import os, signal, sys
 from localrpc.transports import parse_target
 from localrpc.options import Options
 from localrpc.transports import Attempt, mq, pipe, records, sysv, transport_for
-from localrpc.transports import meeting, queues
+from localrpc.transports import connect_requests, queues
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -60,20 +60,20 @@ def patch(where):
         mq._Queue = one
         make = sysv.make
         sysv.make = lambda key: (make(key), die())
-    elif where == "before the knock":
-        pipe.knock = queues.knock = die
-    elif where == "after the knock":
-        knock = meeting.knock
-        def knocked(*args, **how):
-            knock(*args, **how)
+    elif where == "before the request":
+        pipe.send_connect_request = queues.send_connect_request = die
+    elif where == "after the request":
+        send = connect_requests.send_connect_request
+        def send_and_die(*args, **how):
+            send(*args, **how)
             die()
-        pipe.knock = queues.knock = knocked
+        pipe.send_connect_request = queues.send_connect_request = send_and_die
 
 address = parse_target(sys.argv[1])
 patch(sys.argv[2])
 transport_for(address.scheme).dialer(address, Options()).dial(Attempt())
 """
-STEPS = ["record made", "half made", "before the knock", "after the knock"]
+STEPS = ["record made", "half made", "before the request", "after the request"]
 
 
 @pytest.mark.parametrize("where", STEPS)
@@ -84,10 +84,10 @@ def test_what_a_killed_client_leaves_is_swept_by_the_next_start(
         with run_python(DIE, target, where) as client:
             client.communicate()
             assert client.returncode == -signal.SIGKILL
-        assert len(meetings.entries(target, tmp_path)) > 1
+        assert len(request_places.entries(target, tmp_path)) > 1
         holder.kill()
-    Doorman(target).close()
-    assert meetings.entries(target, tmp_path) == set()
+    AcceptingServer(target).close()
+    assert request_places.entries(target, tmp_path) == set()
 
 
 @pytest.mark.parametrize("where", STEPS)
@@ -95,13 +95,13 @@ def test_a_server_clears_up_after_killed_clients_when_the_next_one_comes(
     target: str, where: str, tmp_path: Path
 ) -> None:
     with serving(target):
-        before = meetings.entries(target, tmp_path)
+        before = request_places.entries(target, tmp_path)
         with run_python(DIE, target, where) as client:
             client.communicate()
             assert client.returncode == -signal.SIGKILL
         dial(target).close()
-        wait_until(lambda: meetings.entries(target, tmp_path) == before)
-    assert meetings.entries(target, tmp_path) == set()
+        wait_until(lambda: request_places.entries(target, tmp_path) == before)
+    assert request_places.entries(target, tmp_path) == set()
 
 
 @pytest.mark.parametrize("where", STEPS)
@@ -113,7 +113,7 @@ def test_a_server_that_stops_clears_up_after_killed_clients(
         client.communicate()
         assert client.returncode == -signal.SIGKILL
     listener.close()
-    assert meetings.entries(target, tmp_path) == set()
+    assert request_places.entries(target, tmp_path) == set()
 
 
 def test_a_cleanup_spares_connecting_clients(target: str) -> None:
@@ -133,15 +133,15 @@ def test_a_cleanup_spares_connecting_clients(target: str) -> None:
 
 
 def test_a_client_killed_before_its_hello_does_no_harm(target: str, tmp_path: Path) -> None:
-    with Doorman(target, ("localrpc.greeting_timeout_ms", 50)) as doorman:
-        outcome_of = run_python(DIE, target, "after the knock")
+    with AcceptingServer(target, ("localrpc.greeting_timeout_ms", 50)) as accepting:
+        outcome_of = run_python(DIE, target, "after the request")
         with outcome_of as client:
             client.communicate()
         # A System V queue's client sends its HELLO before the request.
-        doorman.wait_for(lambda: bool(doorman.errors or doorman.connections))
-        goes_on(doorman, target)
-    Doorman(target).close()
-    assert meetings.entries(target, tmp_path) == set()
+        accepting.wait_for(lambda: bool(accepting.errors or accepting.connections))
+        goes_on(accepting, target)
+    AcceptingServer(target).close()
+    assert request_places.entries(target, tmp_path) == set()
 
 
 DIE_CLOSING = """
@@ -174,8 +174,8 @@ def test_a_server_that_is_killed_while_it_closes_leaves_nothing_to_the_next_but_
     with run_python(DIE_CLOSING, target, str(steps)) as server:
         server.communicate()
         assert server.returncode in (0, -signal.SIGKILL)
-    Doorman(target).close()
-    assert meetings.entries(target, tmp_path) == set()
+    AcceptingServer(target).close()
+    assert request_places.entries(target, tmp_path) == set()
     assert census.take().sysv_queues == before
 
 
@@ -189,8 +189,8 @@ def test_what_a_client_has_left_to_its_server_to_read_goes_with_the_next(
         assert client.try_send(Frame(lib.LR_T_MESSAGE, 1, 0, b"never read")) == 1
         client.close()
         server.kill()
-    Doorman(target).close()
-    assert meetings.entries(target, tmp_path) == set()
+    AcceptingServer(target).close()
+    assert request_places.entries(target, tmp_path) == set()
     assert census.take().sysv_queues == before
 
 
@@ -199,15 +199,15 @@ def test_killed_servers_and_clients_leave_nothing_for_long(target: str, tmp_path
         assert server.line().startswith(f"connected {client.pid} ")
         server.kill()
         client.kill()
-    Doorman(target).close()
-    assert meetings.entries(target, tmp_path) == set()
+    AcceptingServer(target).close()
+    assert request_places.entries(target, tmp_path) == set()
 
 
 def test_a_sweep_leaves_the_living_alone(target: str) -> None:
     with listening(target) as holder, futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(dial, target, ("localrpc.connect_timeout_ms", 60_000))
         with pytest.raises(AddressInUse):
-            Doorman(target)
+            AcceptingServer(target)
         holder.kill()
         assert isinstance(waiting.exception(20), ConnectError)
-    Doorman(target).close()
+    AcceptingServer(target).close()

@@ -24,13 +24,13 @@ from tests.links.kinds import End
 from tests.ports import free_port
 from tests.skips import cannot
 
-from .doors import Doorman, dial
+from .helpers import AcceptingServer, dial
 
 HELLO = hello_frame(handshake.make_hello(Options()))
 
 
 @pytest.fixture
-def door() -> str:
+def target() -> str:
     return f"tcp:127.0.0.1:{free_port()}"
 
 
@@ -64,26 +64,29 @@ def test_this_machine_has_many_names(host: str) -> None:
         cannot(f"{host} is not a name of this machine: {error}")
     port = listener.port
     listener.close()
-    with Doorman(f"tcp:{host}:{port}") as doorman:
+    with AcceptingServer(f"tcp:{host}:{port}") as accepting:
         client = dial(f"tcp:{host}:{port}")
-        assert doorman.connection().peer.pid == os.getpid()
+        assert accepting.connection().peer.pid == os.getpid()
         kind = "ipv6:%5B::1%5D:" if host == "[::1]" else "ipv4:127."
-        assert doorman.connection().peer_name.startswith(kind)
+        assert accepting.connection().peer_name.startswith(kind)
         client.close()
 
 
-def test_a_port_in_use_is_refused(door: str) -> None:
-    with Doorman(door), pytest.raises(AddressInUse, match="a live server already listens there"):
-        Doorman(door)
+def test_a_port_in_use_is_refused(target: str) -> None:
+    with (
+        AcceptingServer(target),
+        pytest.raises(AddressInUse, match="a live server already listens there"),
+    ):
+        AcceptingServer(target)
 
 
-def test_no_server_listens(door: str) -> None:
+def test_no_server_listens(target: str) -> None:
     with pytest.raises(ConnectError, match=r"Connection refused .*no server listens on ipv4:127"):
-        dial(door)
+        dial(target)
 
 
 def test_a_socket_that_has_met_itself_leaves_the_port_to_the_server(
-    door: str, monkeypatch: pytest.MonkeyPatch
+    target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Unlucky(socket.socket):
         def connect_ex(self, place: Any) -> int:
@@ -93,30 +96,30 @@ def test_a_socket_that_has_met_itself_leaves_the_port_to_the_server(
     with monkeypatch.context() as patched:
         patched.setattr(socket, "socket", Unlucky)
         with pytest.raises(ConnectError, match="Connection refused"):
-            dial(door)
-    with Doorman(door):
+            dial(target)
+    with AcceptingServer(target):
         pass
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1"])
 def test_other_machines_need_an_option(host: str) -> None:
     with pytest.raises(ListenError, match=r"add \?interfaces=any if that is meant"):
-        Doorman(f"tcp:{host}:0")
+        AcceptingServer(f"tcp:{host}:0")
     with pytest.raises(ConnectError, match=r"add \?interfaces=any if that is meant"):
         dial(f"tcp:{host}:1")
 
 
 def test_a_server_open_to_all_still_knows_this_machines_users() -> None:
     port = free_port()
-    with Doorman(f"tcp:0.0.0.0:{port}?interfaces=any") as doorman:
+    with AcceptingServer(f"tcp:0.0.0.0:{port}?interfaces=any") as accepting:
         client = dial(f"tcp:127.0.0.1:{port}")
-        assert doorman.connection().peer.uid == os.geteuid()
+        assert accepting.connection().peer.uid == os.geteuid()
         client.close()
 
 
 def test_the_host_has_to_exist() -> None:
     with pytest.raises(ListenError, match="the host is not known"):
-        Doorman("tcp:no-such-host.invalid:0")
+        AcceptingServer("tcp:no-such-host.invalid:0")
     with pytest.raises(ConnectError, match="the host is not known"):
         dial("tcp:no-such-host.invalid:1")
 
@@ -140,16 +143,16 @@ def test_a_socket_that_is_not_accepted_has_no_owner() -> None:
         accepted.close()
 
 
-def test_a_client_that_closes_after_its_hello_does_no_harm(door: str) -> None:
-    with Doorman(door) as doorman:
-        with places.connect(door) as stranger:
+def test_a_client_that_closes_after_its_hello_does_no_harm(target: str) -> None:
+    with AcceptingServer(target) as accepting:
+        with places.connect(target) as stranger:
             stranger.sendall(HELLO)
         # Either it was gone before it could be identified, or is accepted and ends.
-        doorman.wait_for(lambda: bool(doorman.errors or doorman.connections))
-        assert [type(error) for error in doorman.errors] in ([], [GreetingError])
-        number = len(doorman.connections)
-        client = dial(door)
-        assert doorman.connection(number).peer.pid == os.getpid()
+        accepting.wait_for(lambda: bool(accepting.errors or accepting.connections))
+        assert [type(error) for error in accepting.errors] in ([], [GreetingError])
+        number = len(accepting.connections)
+        client = dial(target)
+        assert accepting.connection(number).peer.pid == os.getpid()
         client.close()
 
 
@@ -166,11 +169,11 @@ def test_a_false_pid_is_not_trusted() -> None:
         os.close(pidfd)
 
 
-def test_a_reset_connection_ends(door: str) -> None:
-    with Doorman(door) as doorman:
-        client = places.connect(door)
+def test_a_reset_connection_ends(target: str) -> None:
+    with AcceptingServer(target) as accepting:
+        client = places.connect(target)
         client.sendall(HELLO)
-        connection = doorman.connection()
+        connection = accepting.connection()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
         assert End(connection).receive() == lib.LR_CLOSED

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import fresh_target
 from tests.skips import need
 
-from .doors import ROOT, outcome
+from .helpers import ROOT, outcome
 
 SERVER = """
 import sys

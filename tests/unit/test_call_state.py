@@ -107,7 +107,7 @@ def test_a_response_that_cannot_be_read() -> None:
 
 def test_broken_metadata_ends_the_call() -> None:
     state = a_stream()
-    assert state.take_headers(BROKEN) is Then.CANCEL  # the peer goes on, and has to be told
+    assert state.take_headers(BROKEN) is Then.CANCEL  # the peer has not ended it
     assert state.code is Code.INTERNAL
     state = a_stream()
     assert state.take_status(BROKEN) is Then.RELEASE  # it had ended for the peer

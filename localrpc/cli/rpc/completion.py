@@ -109,7 +109,7 @@ def _folder() -> Path:
 
 
 def _remembered(target: str, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What is kept of a target if it is fresh, else what the server says now."""
+    """Return the stored entry of a target if it is recent; otherwise ask the server."""
     path = _folder() / f"{hashlib.sha256(target.encode()).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError):
         if 0 <= time.time() - path.stat().st_mtime < _FRESH:

@@ -123,8 +123,8 @@ static void nap(int kick, int alarm, uint32_t useless_wakes, int64_t deadline)
 
 /*
  * Does the leader see this event by itself? It sees frames of a polled connection, and reads
- * those that have come before it leaves. It sees other events only if it checks epoll, which
- * it does not do while it is busy with frames.
+ * those that have come before it leaves. It sees other events only if it checks epoll; while it is
+ * busy with frames it does not.
  */
 static bool leader_sees(struct lr_engine *e, const struct epoll_event *event)
 {

@@ -23,7 +23,7 @@ const uint8_t lr_life[LR_LIVES][LR_CALL_EVENTS] = {
 		[PUT_STATUS] = FINISHED, [PUT_STATUS_WITH] = FINISHED, [PUT_STATUS_BIG] = FINISHING,
 		[PUT_STATUS_AFTER] = FINISHING, [PUT_STATUS_WITH_AFTER] = FINISHING,
 		[QUEUE] = LIVE, [DEFER] = LIVE, [TAKE] = LIVE,
-		/* RELEASE is refused: the peer would wait for ever for the end of the call. */
+		/* RELEASE is refused: the peer would wait forever for the end of the call. */
 	},
 	/* The status, or the reply that precedes it, is being sent. */
 	[FINISHING] = {

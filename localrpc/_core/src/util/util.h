@@ -1,7 +1,7 @@
 /*
  * util.h - the base of links and engine: time, the CPU, a futex, forks, threads, signals
  * (util.c), several futexes at once (futex.c), epoll (epoll.c), the rest of an iovec (iov.c).
- * Nothing here knows of frames or calls.
+ * Nothing here depends on frames or calls.
  */
 #ifndef LR_UTIL_H
 #define LR_UTIL_H

@@ -1,4 +1,4 @@
-"""What a greeting travels on, and its link afterwards; one class per kind of descriptor."""
+"""What carries a greeting, and afterwards its link; one class for each kind of descriptor."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class Descriptors:
         self.close()
 
 
-class Medium(ABC):
+class ByteChannel(ABC):
     """Bytes in both directions, in order; owns its descriptors until open_link()."""
 
     kind: str
-    """What ConnectionFacts.wakeup says of it."""
+    """Its name in ConnectionFacts.wakeup."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -71,13 +71,13 @@ class Medium(ABC):
     def receive(self, size: int) -> tuple[bytes, list[int]]:
         """Return at most `size` bytes, none at the end, and descriptors, for the caller to own.
 
-        Never blocks (BlockingIOError), and never takes more from the medium than
+        Never blocks (BlockingIOError), and never takes more from the channel than
         one HELLO. ConnectionResetError is an end, too.
         """
 
     @abstractmethod
     def send(self, frame: bytes, fds: list[int]) -> None:
-        """Send all of it into an empty medium. Raises OSError if that fails."""
+        """Send all of it into an empty channel. Raises OSError if that fails."""
 
     @abstractmethod
     def open_link(self, pidfd: int, address: Address) -> Link:
@@ -91,14 +91,14 @@ class Medium(ABC):
         """Close in a forked child, without affecting what the parent shares."""
         self.close()
 
-    def __enter__(self) -> Medium:
+    def __enter__(self) -> ByteChannel:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class SocketMedium(Medium):
+class SocketChannel(ByteChannel):
     """A connected, non-blocking stream socket."""
 
     kind = "socket"
@@ -138,7 +138,7 @@ class SocketMedium(Medium):
         self.sock.close()
 
 
-class PipeMedium(Medium):
+class PipeChannel(ByteChannel):
     """Two pipes or FIFOs: what we read, what we write, and a reading end of the latter."""
 
     kind = "pipe"

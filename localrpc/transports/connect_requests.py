@@ -1,9 +1,8 @@
 """A well-known place for connect requests, and a pair of one-way channels for each client.
 
-This is how unrelated processes meet over what has no accept(2): FIFOs, message
-queues (queues.py) and files. The client makes its pair, knocks with a token that names it,
-and introduces itself on it; both names go as soon as both sides have opened
-them.
+Unrelated processes connect in this way over mechanisms without accept(2): FIFOs, message
+queues (queues.py) and files. The client makes its pair, sends a request with the token that
+names it, and then its HELLO on it; both names are removed once both sides have opened them.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Admission, Greeting, Listener, PeerCredentials
+from localrpc.transports.byte_channels import ByteChannel
 from localrpc.transports.credentials import identified
 from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handshake_server import ServerGreeting, ServerSide
-from localrpc.transports.media import Medium
 
 _logger = _log.logger("transports")
 
 _MAGIC = b"localrpc"
-_KNOCK = struct.Struct("=8s16s")
-KNOCK_SIZE = _KNOCK.size
+_CONNECT_REQUEST = struct.Struct("=8s16s")
+CONNECT_REQUEST_SIZE = _CONNECT_REQUEST.size
 """Bytes of a connect request: magic, token. Below PIPE_BUF, so writes of it are atomic."""
 
 _PAUSE = 0.002
@@ -44,11 +43,11 @@ def new_token() -> str:
     return os.urandom(8).hex()
 
 
-def encode_knock(token: str) -> bytes:
-    return _KNOCK.pack(_MAGIC, token.encode())
+def encode_connect_request(token: str) -> bytes:
+    return _CONNECT_REQUEST.pack(_MAGIC, token.encode())
 
 
-class Knocks:
+class ConnectRequestParser:
     """Extracts connect requests from bytes; other bytes are skipped."""
 
     def __init__(self) -> None:
@@ -60,13 +59,13 @@ class Knocks:
         """Return the tokens of the requests that are complete by now."""
         tokens = []
         self._data += data
-        while len(self._data) >= KNOCK_SIZE:
-            magic, token = _KNOCK.unpack_from(self._data)
+        while len(self._data) >= CONNECT_REQUEST_SIZE:
+            magic, token = _CONNECT_REQUEST.unpack_from(self._data)
             text = token.decode("ascii", "replace")
             if magic == _MAGIC and re.fullmatch("[0-9a-f]{16}", text):
                 tokens.append(text)
-                self._skip(KNOCK_SIZE)
-                self.skipped -= KNOCK_SIZE
+                self._skip(CONNECT_REQUEST_SIZE)
+                self.skipped -= CONNECT_REQUEST_SIZE
                 continue
             at = self._data.find(_MAGIC, 1)
             # The beginning of a magic may stand at the end.
@@ -78,7 +77,7 @@ class Knocks:
         self.skipped += size
 
 
-def knock(
+def send_connect_request(
     address: Address,
     send: Callable[[], object],
     attempt: Attempt,
@@ -88,7 +87,7 @@ def knock(
 ) -> None:
     """Have `send` succeed while `attempt` lasts, or raise ConnectError.
 
-    While the door is full, `room` is polled for writing if there is one, and
+    While the place is full, `room` is polled for writing if there is one, and
     `server`, a pidfd, for its death.
     """
     poller = select.poll()
@@ -129,11 +128,13 @@ def gone(address: Address, place: str = "", *, passing: bool = False) -> Connect
     return unreachable(address, reason, passing=passing)
 
 
-def met(owner: PeerCredentials, open_pidfd: Callable[[int], int]) -> ServerSide[Medium]:
+def server_side(
+    owner: PeerCredentials, open_pidfd: Callable[[int], int]
+) -> ServerSide[ByteChannel]:
     """Return the server's half of a handshake with a client whose pair `owner` made."""
     return ServerSide(
-        identify=lambda medium: owner,
-        watch=lambda medium, peer, hello: identified(peer, hello.pid, open_pidfd),
+        identify=lambda channel: owner,
+        watch=lambda channel, peer, hello: identified(peer, hello.pid, open_pidfd),
     )
 
 
@@ -149,7 +150,7 @@ class Place(ABC):
         """Return the bytes that have arrived. Raises BlockingIOError if there are none."""
 
     @abstractmethod
-    def enter(self, token: str) -> tuple[Medium, ServerSide[Any]]:
+    def enter(self, token: str) -> tuple[ByteChannel, ServerSide[Any]]:
         """Open that client's pair. Raises OSError or GreetingError."""
 
     @abstractmethod
@@ -160,15 +161,15 @@ class Place(ABC):
         """
 
     @abstractmethod
-    def give_back(self) -> None:
-        """Remove the name if it is still ours; what has come can still be read."""
+    def release_name(self) -> None:
+        """Remove the name if it is still ours; requests that have come can still be read."""
 
     @abstractmethod
     def close(self) -> None:
         """Close the descriptors only."""
 
 
-class MeetingListener(Listener):
+class ConnectRequestListener(Listener):
     """Accepts connect requests at a place, which it owns."""
 
     def __init__(
@@ -178,7 +179,7 @@ class MeetingListener(Listener):
         self._options = options
         self._admission = admission
         self._place = place
-        self._knocks = Knocks()
+        self._requests = ConnectRequestParser()
         self._lock = _locks.Lock()
         self._closed = False
         forget_after_fork(self)
@@ -196,20 +197,20 @@ class MeetingListener(Listener):
             data = self._place.read()
         except BlockingIOError:
             return greetings
-        for token in self._knocks.feed(data):
+        for token in self._requests.feed(data):
             try:
                 greetings.append(self._enter(token))
             except FileNotFoundError:
-                # Gone again: a client that has given up, or that has been killed.
+                # The client has given up, or has been killed.
                 _logger.debug("%s: the client %s is gone", self.address, token)
             except (OSError, GreetingError) as error:
                 reason = getattr(error, "strerror", None) or error
                 _logger.warning("%s: a client was refused: %s", self.address, reason)
-        if self._knocks.skipped:
+        if self._requests.skipped:
             _logger.warning(
-                "%s: %d bytes that are not a connect request", self.address, self._knocks.skipped
+                "%s: %d bytes that are not a connect request", self.address, self._requests.skipped
             )
-            self._knocks.skipped = 0
+            self._requests.skipped = 0
         return greetings
 
     def tidy(self) -> bool:
@@ -219,7 +220,7 @@ class MeetingListener(Listener):
             try:
                 return self._place.sweep()
             except TimeoutError:
-                return True  # another process is cleaning up, or stopped: another time
+                return True  # another process is cleaning up, or is stopped: try again later
             except OSError:
                 return False
 
@@ -229,10 +230,10 @@ class MeetingListener(Listener):
                 return
             with contextlib.suppress(OSError):
                 self._place.sweep()
-            self._place.give_back()
+            self._place.release_name()
             # A client that was not accepted has to see an end instead of waiting.
             while (data := self._read_last()) is not None:
-                for token in self._knocks.feed(data):
+                for token in self._requests.feed(data):
                     with contextlib.suppress(OSError, GreetingError):
                         self._enter(token).dismiss()
             self._closed = True
@@ -252,5 +253,5 @@ class MeetingListener(Listener):
             return None
 
     def _enter(self, token: str) -> Greeting:
-        medium, side = self._place.enter(token)
-        return ServerGreeting(medium, side, self.address, self._options, self._admission)
+        channel, side = self._place.enter(token)
+        return ServerGreeting(channel, side, self.address, self._options, self._admission)

@@ -1,7 +1,7 @@
 """Sockets that a parent or a service manager has left to this process, by number or by name.
 
-Names are those of sd_listen_fds(3): LISTEN_PID is whom the descriptors are for,
-LISTEN_FDS how many there are from 3 on, LISTEN_FDNAMES what they are called.
+Names are those of sd_listen_fds(3): LISTEN_PID is the process that the descriptors are for,
+LISTEN_FDS their number from 3 on, LISTEN_FDNAMES their names.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def take(body: str) -> socket.socket:
     return sock
 
 
-def put_back(sock: socket.socket) -> None:
+def release(sock: socket.socket) -> None:
     """Undo take(): the descriptor stays open, for another user of it."""
     with _lock:
         _taken.pop(sock.detach(), None)

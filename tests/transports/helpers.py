@@ -1,4 +1,4 @@
-"""What the tests of this folder share: a test server (Doorman), targets, and child processes."""
+"""Shared by the tests of this folder: AcceptingServer, targets, and child processes."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def readable(fd: int, patience: float = PATIENCE) -> bool:
     return bool(poller.poll(patience * 1000))
 
 
-class Doorman:
-    """A server's accepting thread, and all that came of it."""
+class AcceptingServer:
+    """Accepts connections on a thread, and keeps them and the errors."""
 
     def __init__(self, target: str, *pairs: tuple[str, Any]) -> None:
         address = parse_target(target)
@@ -57,7 +57,7 @@ class Doorman:
         self.listener = transport_for(address.scheme).listen(address, options)
         self._stop = stop = os.eventfd(0)
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, args=(stop,), name=f"doorman {target}")
+        self._thread = threading.Thread(target=self._run, args=(stop,), name=f"accepting {target}")
         self._thread.start()
 
     def _run(self, stop: int) -> None:
@@ -121,7 +121,7 @@ class Doorman:
         for connection in self.connections:
             connection.close()
 
-    def __enter__(self) -> Doorman:
+    def __enter__(self) -> AcceptingServer:
         return self
 
     def __exit__(
@@ -157,7 +157,7 @@ def pidfds() -> int:
 
 
 class Child(subprocess.Popen[str]):
-    """Killed where a test fails: it might wait for ever for what does not come."""
+    """Killed where a test fails: it might wait forever for what does not come."""
 
     def line(self) -> str:
         """What it prints next."""

@@ -1,4 +1,4 @@
-"""Knocking at pipe:, mq: and sysvmq: by hand, and what such places leave behind."""
+"""Sends connect requests to pipe:, mq: and sysvmq:, and lists what these leave behind."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import pytest
 
 from localrpc._core import lib
 from localrpc.transports import PeerCredentials, mq, parse_target, pipe, sysv, sysvmq
-from localrpc.transports.meeting import encode_knock, new_token
+from localrpc.transports.connect_requests import encode_connect_request, new_token
 
-from .doors import Doorman, dial
+from .helpers import AcceptingServer, dial
 
 KINDS = ("pipe", "mq", "sysvmq")
 
 
 def target_of(kind: str, folder: Path) -> str:
-    return f"pipe:{folder}/door" if kind == "pipe" else f"{kind}:door"
+    return f"pipe:{folder}/server" if kind == "pipe" else f"{kind}:server"
 
 
 @pytest.fixture(params=KINDS)
@@ -31,7 +31,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return target_of(request.param, tmp_path)
 
 
-class Door(NamedTuple):
+class RequestPlace(NamedTuple):
     """`push` puts a message there, and raises BlockingIOError when it is full."""
 
     push: Callable[[bytes], object]
@@ -39,19 +39,19 @@ class Door(NamedTuple):
     def fill(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                self.push(encode_knock(new_token()))
+                self.push(encode_connect_request(new_token()))
 
-    def knock(self, token: str) -> None:
-        self.push(encode_knock(token))
+    def send_request(self, token: str) -> None:
+        self.push(encode_connect_request(token))
 
 
 @contextlib.contextmanager
-def door_of(target: str) -> Iterator[Door]:
+def place_of(target: str) -> Iterator[RequestPlace]:
     address = parse_target(target)
     if address.scheme == "pipe":
         fd = os.open(address.body, os.O_WRONLY | os.O_NONBLOCK)
         try:
-            yield Door(lambda data: os.write(fd, data))
+            yield RequestPlace(lambda data: os.write(fd, data))
         finally:
             os.close(fd)
     elif address.scheme == "mq":
@@ -65,12 +65,12 @@ def door_of(target: str) -> Iterator[Door]:
                 raise BlockingIOError from None
 
         try:
-            yield Door(send)
+            yield RequestPlace(send)
         finally:
             queue.close()
     else:
         number = sysv.find(int(sysvmq.registered.find(address)[0]))
-        yield Door(lambda data: sysv.send(number, data))
+        yield RequestPlace(lambda data: sysv.send(number, data))
 
 
 def entries(target: str, folder: Path) -> set[str]:
@@ -95,10 +95,10 @@ def fifo_ends(target: str, token: str) -> pipe.Ends:
     return pipe.ends(parse_target(target).body, token)
 
 
-def goes_on(doorman: Doorman, target: str) -> None:
+def goes_on(accepting: AcceptingServer, target: str) -> None:
     """One more client is let in, and each knows the other."""
-    number = len(doorman.connections)
+    number = len(accepting.connections)
     client = dial(target)
-    server = doorman.connection(number)
+    server = accepting.connection(number)
     assert client.peer == server.peer == PeerCredentials(os.getpid(), os.geteuid(), os.getegid())
     client.close()

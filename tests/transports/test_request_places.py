@@ -17,15 +17,15 @@ import pytest
 import localrpc
 from localrpc.errors import AddressInUse, ConnectError, ListenError
 from localrpc.transports import PeerCredentials, records, sysv, sysvmq
-from localrpc.transports.meeting import MeetingListener, new_token
+from localrpc.transports.connect_requests import ConnectRequestListener, new_token
 from tests.skips import root_only
 
-from . import meetings
-from .doors import (
+from . import request_places
+from .helpers import (
     DIAL,
     NOBODY,
     SERVE_ONE,
-    Doorman,
+    AcceptingServer,
     as_ordinary_user,
     dial,
     listening,
@@ -33,18 +33,18 @@ from .doors import (
     run_python,
     wait_until,
 )
-from .meetings import goes_on
+from .request_places import goes_on
 
-target = meetings.target
+target = request_places.target
 
 
 def test_a_live_name_with_a_full_queue_of_requests_is_never_stolen(target: str) -> None:
     with listening(target) as holder:
         os.kill(holder.pid, signal.SIGSTOP)
-        with meetings.door_of(target) as door:
-            door.fill()
+        with request_places.place_of(target) as place:
+            place.fill()
         with pytest.raises(AddressInUse):
-            Doorman(target)
+            AcceptingServer(target)
         os.kill(holder.pid, signal.SIGCONT)
         holder.communicate()
 
@@ -69,21 +69,21 @@ def test_a_server_that_starts_under_its_clients_eyes_is_never_taken_for_dead(tar
     with futures.ThreadPoolExecutor(2) as pool:
         lookers = [pool.submit(look) for _ in range(2)]
         for _ in range(30):
-            Doorman(target).close()  # never a ListenError
+            AcceptingServer(target).close()  # never a ListenError
         over.set()
         for looker in lookers:
             looker.result(20)
 
 
 def test_only_its_user_may_send_requests(target: str, tmp_path: Path) -> None:
-    with Doorman(target):
+    with AcceptingServer(target):
         files = [path for path in tmp_path.rglob("*") if not path.is_dir()]
         assert [path.stat().st_mode & 0o777 for path in files] == [0o600]
 
 
 @pytest.mark.parametrize("thing", ["file", "folder", "link", "socket"])
 def test_another_thing_in_the_place_is_never_removed(thing: str, tmp_path: Path) -> None:
-    path = tmp_path / "door"
+    path = tmp_path / "server"
     if thing == "file":
         path.write_text("precious")
     elif thing == "folder":
@@ -92,10 +92,10 @@ def test_another_thing_in_the_place_is_never_removed(thing: str, tmp_path: Path)
         os.mkfifo(tmp_path / "other")
         path.symlink_to(tmp_path / "other")
     else:
-        Doorman(f"unix:{path}").listener.forget()  # type: ignore[attr-defined]
+        AcceptingServer(f"unix:{path}").listener.forget()  # type: ignore[attr-defined]
     before = path.lstat().st_ino
     with pytest.raises(ListenError, match="exists and is not a FIFO"):
-        Doorman(f"pipe:{path}")
+        AcceptingServer(f"pipe:{path}")
     with pytest.raises(ConnectError):
         dial(f"pipe:{path}")
     assert path.lstat().st_ino == before
@@ -105,30 +105,30 @@ def test_another_thing_in_the_place_is_never_removed(thing: str, tmp_path: Path)
 @pytest.mark.parametrize("text", ["", "x", "/localrpc-no-queue\n1", "1\n2\n3", "\xff\n\xff"])
 def test_a_damaged_record_is_replaced(kind: str, text: str, runtime_directory: Path) -> None:
     runtime_directory.mkdir(mode=0o700)
-    (runtime_directory / f"door.{kind}").write_text(text)
+    (runtime_directory / f"server.{kind}").write_text(text)
     with pytest.raises(ConnectError):
-        dial(f"{kind}:door")
-    with Doorman(f"{kind}:door") as doorman:
-        goes_on(doorman, f"{kind}:door")
+        dial(f"{kind}:server")
+    with AcceptingServer(f"{kind}:server") as accepting:
+        goes_on(accepting, f"{kind}:server")
 
 
 @pytest.mark.parametrize("kind", ["mq", "sysvmq"])
 def test_a_folder_in_a_records_place_is_left_alone(kind: str, runtime_directory: Path) -> None:
-    (runtime_directory / f"door.{kind}").mkdir(parents=True)
+    (runtime_directory / f"server.{kind}").mkdir(parents=True)
     runtime_directory.chmod(0o700)
     with pytest.raises(ListenError):
-        Doorman(f"{kind}:door")
-    assert (runtime_directory / f"door.{kind}").is_dir()
+        AcceptingServer(f"{kind}:server")
+    assert (runtime_directory / f"server.{kind}").is_dir()
 
 
 @root_only
 def test_another_users_record_is_not_trusted(tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     os.mkfifo(mine)
-    planted = tmp_path / f"door.{new_token()}{records.SUFFIX}"
+    planted = tmp_path / f"server.{new_token()}{records.SUFFIX}"
     planted.write_text(str(mine))
     os.chown(planted, NOBODY, NOBODY)
-    with Doorman(f"pipe:{tmp_path}/door"):
+    with AcceptingServer(f"pipe:{tmp_path}/server"):
         assert mine.is_fifo()
     assert planted.exists()
 
@@ -136,7 +136,7 @@ def test_another_users_record_is_not_trusted(tmp_path: Path) -> None:
 @root_only
 def test_the_error_for_another_user_names_the_owner(target: str, tmp_path: Path) -> None:
     reachable(tmp_path)
-    with Doorman(target):
+    with AcceptingServer(target):
         said = as_ordinary_user(lambda: str(dial(target)))
     assert said.startswith("ConnectError")
     if target.startswith("pipe:"):
@@ -147,7 +147,7 @@ def test_the_error_for_another_user_names_the_owner(target: str, tmp_path: Path)
 
 @root_only
 def test_a_fifo_of_another_user_open_to_all_is_refused(tmp_path: Path) -> None:
-    path = reachable(tmp_path) / "door"
+    path = reachable(tmp_path) / "server"
     os.mkfifo(path)
     path.chmod(0o666)
     os.chown(path, NOBODY + 1, NOBODY + 1)
@@ -163,11 +163,11 @@ def test_a_fifo_of_another_user_open_to_all_is_refused(tmp_path: Path) -> None:
 
 
 def test_each_knows_the_others_process(target: str) -> None:
-    with Doorman(target) as doorman, run_python(DIAL, target) as child:
+    with AcceptingServer(target) as accepting, run_python(DIAL, target) as child:
         assert child.line().startswith("connected")
         own = PeerCredentials(child.pid, os.geteuid(), os.getegid())
-        assert doorman.connection().peer == own
-        assert doorman.connection().peer_name == f"unix:pid={child.pid}"
+        assert accepting.connection().peer == own
+        assert accepting.connection().peer_name == f"unix:pid={child.pid}"
         child.communicate()
 
 
@@ -206,32 +206,32 @@ def test_a_folder_that_a_client_cannot_write_is_named(
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    target = f"pipe:{tmp_path}/door"
-    with Doorman(target):
+    target = f"pipe:{tmp_path}/server"
+    with AcceptingServer(target):
         monkeypatch.setattr(records, "make", refuse)
         with pytest.raises(ConnectError, match=f"directory {tmp_path} cannot be written"):
             dial(target)
 
 
 def test_a_removed_queue_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    with Doorman("sysvmq:door") as doorman:
-        listener = doorman.listener
-        assert isinstance(listener, MeetingListener)
+    with AcceptingServer("sysvmq:server") as accepting:
+        listener = accepting.listener
+        assert isinstance(listener, ConnectRequestListener)
         assert isinstance(listener._place, sysvmq._SysvPlace)
         sysv.drop(listener._place._queue)
         wait_until(lambda: "its queue has been removed" in caplog.text)
         with pytest.raises(ConnectError, match="connect failed"):
-            dial("sysvmq:door")
+            dial("sysvmq:server")
     assert caplog.text.count("its queue has been removed") == 1
 
 
 def test_connections_leave_no_descriptor(target: str) -> None:
-    with Doorman(target) as doorman:
+    with AcceptingServer(target) as accepting:
         dial(target).close()
-        doorman.connection(0).close()
+        accepting.connection(0).close()
         before = len(os.listdir("/proc/self/fd"))
         for number in range(1, 20):
             dial(target).close()
-            doorman.connection(number).close()
+            accepting.connection(number).close()
         gc.collect()
         assert len(os.listdir("/proc/self/fd")) <= before
