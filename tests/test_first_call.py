@@ -54,8 +54,16 @@ OURS = {
     "localrpc.sync": {"channel", "instrumentation", "method", "streams", "unary"},
     "localrpc.wire": {"codec", "frames", "greeting", "http2", "messages"},
     "localrpc.transports": {
-        *("attempt", "base", "credentials", "forks", "handshake", "handshake_client"),
-        *("handshake_server", "media", "names", "registry", "scheme", "sockdiag", "sockets"),
+        *(
+            "attempt",
+            "base",
+            "byte_channels",
+            "credentials",
+            "forks",
+            "handshake",
+            "handshake_client",
+        ),
+        *("handshake_server", "names", "registry", "scheme", "sockdiag", "sockets"),
         *("targets", "unix"),
     },
 }

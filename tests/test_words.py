@@ -75,7 +75,7 @@ PHRASES = (
         "what is not a target",
     ),
     Phrase(
-        r"(?i)\bto be had\b",
+        r"(?i)\b(?:to|can(?:not)?) be had\b",
         "'is not available'",
         "no socket is to be had",
         "to be handled",
@@ -106,10 +106,72 @@ PHRASES = (
         "an option of grpcio's channels",
     ),
     Phrase(
-        r"\b(?:Doors|Guests|Keeper|Courier)\b",
-        "AcceptLoop, ConnectionQuota, Connector, CallbackQueue",
+        r"\b(?:Doors?|Doorman|Guests|Keeper|Courier|Porter|\w*Medium|Knocks?|MeetingListener)\b",
+        "AcceptLoop, ConnectionQuota, Connector, CallbackQueue, ReceiverThread, ByteChannel",
         "class Keeper:",
         "class HouseKeeper:",
+    ),
+    Phrase(
+        # DIR/TOKEN.knock and DIR/TOKEN/knock are names of files in a spool.
+        r"(?i)(?<![./\"'])\bknock(?:s|ed|er|ing)?\b(?![\"'])",
+        "'send a connect request'",
+        "the client knocks at the server's queue",
+        "the file TOKEN.knock, or TOKEN/knock",
+    ),
+    Phrase(
+        r"\b(?:transports\.(?:media|meeting|handed)|meeting_target)\b",
+        "byte_channels, connect_requests, passed_sockets, two_process_target",
+        "from localrpc.transports.meeting import new_token",
+        "media",
+    ),
+    Phrase(
+        r"(?i)\bdeaf\b|\bbreathes?\b|\bbur(?:y|ies|ied)\b",
+        "say what it does not do, or what it releases: 'a handler that reads nothing'",
+        "a deaf handler",
+        "a default",
+    ),
+    Phrase(
+        r"\bowed\b",
+        "name the amount: 'outstanding', 'unread', 'still to be sent'",
+        "more CREDIT than was owed",
+        "A fast transport owes its speed to spinning.",
+    ),
+    Phrase(
+        r"\bfor ever\b",
+        "'forever', or what it does: 'never returns'",
+        "it would wait for ever",
+        "for everything, and for every call",
+    ),
+    Phrase(
+        r"(?i)\bthan (?:was|were) said\b|\b(?:was|were|is|are) (?:never said|said twice)\b"
+        r"|\ba frame that cannot be\b",
+        "'announced', 'defined', 'declared'; 'an invalid frame'",
+        "more DATA than was said",
+        "as PROTOCOL.md says",
+    ),
+    Phrase(
+        r"(?i)\b(?:is|are|has|have) to be told\b|\bhas to say\b|\bsomething to say\b",
+        "name the message and its receiver: 'the client gets an error', 'a frame to the peer'",
+        "what the peer is to be told",
+        "a frame to the peer",
+    ),
+    Phrase(
+        r"(?i)\bkernel's word\b|\ba word of it\b",
+        "'according to the kernel', 'before it trusts anything in it'",
+        "the kernel's word for whose it is",
+        "a futex word",
+    ),
+    Phrase(
+        r"(?i)\b(?:do|does|would|will) not do(?: for\b|[.,;:)\"]|$)",
+        "'cannot be used', 'is not enough'",
+        "ffi.gc() would not do: the collector",
+        "what it does not do while it reads",
+    ),
+    Phrase(
+        r"(?i)\bturned away\b|\blet in\b(?! )",
+        "'refused', 'accepted'",
+        "the client is turned away",
+        "let into a set",
     ),
 )
 

@@ -169,7 +169,7 @@ class Listener(ABC):
         """Return all clients that wait; never blocks, and never raises because of one of them."""
 
     def tidy(self) -> bool:
-        """Clear up after clients that were killed before they were let in; never blocks.
+        """Clear up after clients that were killed before they were accepted; never blocks.
 
         Called repeatedly for a while after a client has come or gone, as long as it returns
         True: then a client is still connecting, and may be killed.

@@ -3,8 +3,8 @@
  *
  * Each peer sends FRAMES frames. On the first POSTS connections a handler sends one, too:
  * it is posted if there is no room, which the peer makes once. The leader looks at PLACES
- * connections (polled), has a queue of those that have something to say (ready), and hears
- * of the others (idle) by events.
+ * connections (polled), has a queue of those with something to read or send (ready), and gets
+ * events of the others (idle).
  *
  * data.pml and room.pml show that one connection's arming and ringing lose nothing, and
  * data.pml that threads may take turns to lead: here one leads, and memory is sequentially

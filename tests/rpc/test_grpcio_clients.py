@@ -113,7 +113,7 @@ def test_the_server_goes_on_for_any_http2_input(runtime_directory: str, data: by
         try:
             stranger.sendall(data)
         except OSError:
-            pass  # it has been turned away by now
+            pass  # the server has refused it by now
         with localrpc.insecure_channel(f"unix:{path}") as channel:
             echo: Any = channel.unary_unary("/s/echo")
             assert echo(b"there", timeout=PATIENCE) == b"there"

@@ -96,7 +96,7 @@ def fifo_ends(target: str, token: str) -> pipe.Ends:
 
 
 def goes_on(accepting: AcceptingServer, target: str) -> None:
-    """One more client is let in, and each knows the other."""
+    """One more client connects, and each side identifies the other."""
     number = len(accepting.connections)
     client = dial(target)
     server = accepting.connection(number)

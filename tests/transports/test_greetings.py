@@ -234,8 +234,8 @@ def _a_file() -> int:
         (lambda: [os.eventfd(0, os.EFD_SEMAPHORE), *rings()[1:]], RING, "without O_NONBLOCK"),
         (lambda: [_a_file(), *rings()[1:]], RING, "not an eventfd"),
         (lambda: [_unsealed(), *rings()[1:]], RING, "not an eventfd"),
-        (lambda: rings(RING // 2), RING, "another size"),
-        (lambda: rings(RING), RING // 2, "another size"),
+        (lambda: rings(RING // 2), RING, "announced size"),
+        (lambda: rings(RING), RING // 2, "announced size"),
         (rings, RING + 4096, "power of two"),
         (lambda: rings(65536), 65536, "below 131072"),
         (
