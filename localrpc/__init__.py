@@ -178,11 +178,9 @@ def secure_channel(
     Raises ValueError for credentials that the target cannot honour, TypeError for None, and
     whatever insecure_channel raises.
     """
-    from localrpc.sync.channel import open_channel
+    from localrpc.sync.channel import open_secure_channel
 
-    if credentials is None:
-        raise TypeError("secure_channel needs credentials; without them use insecure_channel")
-    channel = open_channel(target, options, compression, credentials=credentials)
+    channel = open_secure_channel(target, credentials, options, compression)
     return cast("_channel.Channel", channel)
 
 
@@ -285,9 +283,9 @@ def instrument(
 
     Calling the returned function more than once has no further effect. Thread-safe.
     """
-    from localrpc.sync import instrumentation
+    from localrpc.sync.channel import instruments
 
-    return instrumentation.add(channel, server)
+    return instruments.add(channel, server)
 
 
 def patch_grpc() -> Callable[[], None]:
@@ -300,7 +298,7 @@ def patch_grpc() -> Callable[[], None]:
 
     Returns a function to undo it. A second call has no further effect.
     """
-    from localrpc.sync import patching
+    from localrpc.sync.patching import patching
 
     return patching.patch()
 

@@ -48,10 +48,10 @@ OURS = {
     "localrpc._core": {"_lr", "_lr.lib", "links"},
     "localrpc.calls": {"connectivity", "messages", "request"},
     "localrpc.drive": {
-        *("callback_queue", "connector", "core", "finalizers", "greenlets", "naming", "opening"),
-        *("reading", "session"),
+        *("callback_queue", "connector", "core", "finalizers", "greenlets", "instruments"),
+        *("naming", "opening", "reading", "session"),
     },
-    "localrpc.sync": {"channel", "instrumentation", "method", "streams", "unary"},
+    "localrpc.sync": {"channel", "method", "streams", "unary"},
     "localrpc.wire": {"codec", "frames", "greeting", "http2", "messages"},
     "localrpc.transports": {
         *(

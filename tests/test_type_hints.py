@@ -15,7 +15,7 @@ import localrpc
 from tests.skips import lack
 
 # What a program imports only to have it replaced by the core, the command, or the benchmark.
-NOT_PUBLIC = ("_core", "bench", "cli", "drive", "wire")
+NOT_PUBLIC = ("_core", "bench", "calls", "cli", "drive", "wire")
 
 
 def _modules() -> Iterator[str]:

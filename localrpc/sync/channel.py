@@ -10,8 +10,8 @@ from localrpc._later import Later
 from localrpc.address import Address
 from localrpc.calls.request import text
 from localrpc.drive.connector import ChannelClosed, Connector
+from localrpc.drive.instruments import Instruments
 from localrpc.options import parse_options
-from localrpc.sync import instrumentation
 from localrpc.sync.streams import StreamStream, StreamUnary, UnaryStream
 from localrpc.sync.unary import UnaryUnary
 from localrpc.transports import parse_target
@@ -29,21 +29,44 @@ _Serializer = Callable[[Any], bytes] | None
 _Deserializer = Callable[[bytes], Any] | None
 
 
+instruments: Instruments[grpc.Channel, grpc.ServerInterceptor] = Instruments()
+"""The wrappers of localrpc.instrument()."""
+
+
 def open_channel(
     target: str,
-    options: Iterable[tuple[str, Any]] | None,
-    compression: grpc.Compression | None,
-    *,
-    credentials: grpc.ChannelCredentials | None = None,
+    options: Iterable[tuple[str, Any]] | None = None,
+    compression: grpc.Compression | None = None,
 ) -> grpc.Channel:
     """Return a localrpc channel or, for a grpc: target, one of grpcio."""
+    return _open(target, None, options, compression)
+
+
+def open_secure_channel(
+    target: str,
+    credentials: grpc.ChannelCredentials,
+    options: Iterable[tuple[str, Any]] | None = None,
+    compression: grpc.Compression | None = None,
+) -> grpc.Channel:
+    """Return a channel as open_channel(). Raises TypeError without credentials."""
+    if credentials is None:
+        raise TypeError("secure_channel needs credentials; without them use insecure_channel")
+    return _open(target, credentials, options, compression)
+
+
+def _open(
+    target: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: Iterable[tuple[str, Any]] | None,
+    compression: grpc.Compression | None,
+) -> grpc.Channel:
     address = parse_target(text(target))
     if address.scheme == "grpc":
         from localrpc.sync import remote
 
         return remote.channel(address, credentials, options, compression)
     if credentials is not None:
-        from localrpc.sync import security
+        from localrpc.drive import security
 
         security.check_channel(address, credentials)
     return Channel(address, options)
@@ -135,7 +158,7 @@ class Channel(Methods):
     ) -> None:
         super().__init__(Connector(address, parse_options(options), dialer))
         plain = Methods(self._connector)
-        instrumented = instrumentation.around(plain)
+        instrumented = instruments.around(plain)
         if instrumented is not plain:
             # Inside the channel, which keeps its class, its facts and a child's pid.
             for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):

@@ -13,6 +13,7 @@ import grpc
 from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.calls.handlers import HandlerTable
+from localrpc.drive import remote
 from localrpc.errors import ListenError
 from localrpc.options import without_own
 
@@ -25,11 +26,9 @@ def channel(
     options: Iterable[tuple[str, Any]] | None,
     compression: grpc.Compression | None,
 ) -> grpc.Channel:
-    """Return grpcio's own channel, so that it behaves exactly as with grpcio."""
-    left = without_own(options)
-    if credentials is None:
-        return grpc.insecure_channel(address.body, left, compression)
-    return grpc.secure_channel(address.body, credentials, left, compression)
+    """Return grpcio's own channel."""
+    opened: grpc.Channel = remote.channel(grpc, address, credentials, options, compression)
+    return opened
 
 
 class RemoteSide:
@@ -70,16 +69,7 @@ class RemoteSide:
             if self._stopping:
                 raise ListenError(str(address), "the server has been stopped")
             server = self._waiting or self._make()
-            try:
-                if credentials is None:
-                    port = server.add_insecure_port(address.body)
-                else:
-                    port = server.add_secure_port(address.body, credentials)
-            except RuntimeError as error:
-                # grpcio's text repeats the target, and names where it logs its reasons.
-                _, _, hint = str(error).partition("; ")
-                reason = f"gRPC cannot listen there ({hint or error})"
-                raise ListenError(str(address), reason) from error
+            port = remote.listen(server, address, credentials)
             if self._started:
                 server.start()
                 self._running.append(server)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from enum import Enum
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -15,29 +14,21 @@ import grpc
 from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.calls.handlers import HandlerTable, MethodHandler
-from localrpc.calls.request import text
+from localrpc.calls.lifecycle import Lifecycle, Stage
+from localrpc.drive import ports
 from localrpc.drive.core import LONGEST, patience
 from localrpc.drive.finalizers import run_later
 from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.methods import has_other_pools
 from localrpc.drive.serving import Serving
-from localrpc.errors import AddressError, ListenError
 from localrpc.options import parse_options
-from localrpc.sync import instrumentation
+from localrpc.sync.channel import instruments
 from localrpc.sync.handling import Handling
-from localrpc.transports import parse_target
 
 if TYPE_CHECKING:
     from localrpc.sync.remote import RemoteSide
 
 _logger = _log.logger("server")
-
-
-class _Stage(Enum):
-    NEW = "not started"
-    STARTED = "serving"
-    GRACE = "stopping"
-    STOPPED = "stopped"
 
 
 class Server(grpc.Server):
@@ -61,7 +52,7 @@ class Server(grpc.Server):
         parsed = parse_options(pairs)
         progress = _Progress()
         # Not for grpc: targets, whose servers are grpcio's and have its instruments.
-        intercepted = instrumentation.before(interceptors)
+        intercepted = instruments.before(interceptors)
         handling = Handling(table, intercepted, parsed.max_send)
         self._progress = progress
         self._table = table
@@ -92,13 +83,13 @@ class Server(grpc.Server):
         self._look_for_pools()
 
     def _look_for_pools(self) -> None:
-        if self._progress.stage is _Stage.STARTED and has_other_pools(self._table):
+        if self._progress.stage is Stage.STARTED and has_other_pools(self._table):
             self._serving.expect_other_pools()
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, MethodHandler]
     ) -> None:
-        if self._progress.stage is _Stage.STARTED:
+        if self._progress.stage is Stage.STARTED:
             _logger.warning("Cannot register method handlers once server has started")
             return
         self._table.register(service_name, method_handlers)
@@ -108,40 +99,27 @@ class Server(grpc.Server):
 
         Raises RuntimeError if it cannot listen there.
         """
-        parsed = _parse(address)
-        if parsed.scheme == "grpc":
-            return self._listen_remotely(parsed, None)
-        return self._serving.listen(parsed)
+        return ports.add_insecure(self._serving, address, self._listen_remotely)
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
         """Listen as add_insecure_port(): grpc: targets take any credentials, others local ones.
 
-        Raises RuntimeError for other credentials, and if it cannot listen there.
+        Raises RuntimeError for other credentials, and if it cannot listen there; TypeError for
+        None.
         """
-        parsed = _parse(address)
-        if parsed.scheme == "grpc":
-            return self._listen_remotely(parsed, server_credentials)
-        from localrpc.sync import security
-
-        refusal = security.refusal_of_server(parsed, server_credentials)
-        if refusal is not None:
-            raise ListenError(str(parsed), refusal)
-        return self._serving.listen(parsed, security="local")
+        return ports.add_secure(self._serving, address, server_credentials, self._listen_remotely)
 
     def _listen_remotely(self, address: Address, credentials: grpc.ServerCredentials | None) -> int:
-        self._serving.stay()
-        port = self._progress.remote(self._make_remote).listen(address, credentials)
-        self._serving.say_where(str(address), port)
-        return port
+        return self._progress.remote(self._make_remote).listen(address, credentials)
 
     def start(self) -> None:
         with self._progress.lock:
-            if self._progress.stage in (_Stage.STARTED, _Stage.GRACE):
-                raise ValueError("Cannot start already-started server!")
-            if self._progress.stage is _Stage.STOPPED:
-                raise ValueError("the server has already started")
-            self._progress.stage = _Stage.STARTED
+            before = self._progress.life.start()
             remote = self._progress.remote_side
+        if before is Stage.STOPPED:
+            raise ValueError("the server has already started")
+        if before is not Stage.NEW:
+            raise ValueError("Cannot start already-started server!")
         self._serving.start(self._handling.acceptor(self._serving), self._handling.place)
         self._look_for_pools()
         if remote is not None:
@@ -156,7 +134,7 @@ class Server(grpc.Server):
 
         `grace` is in seconds. A server that has not been started can still be started afterwards.
         """
-        if self._progress.stage is _Stage.NEW:
+        if self._progress.stage is Stage.NEW:
             stopped = threading.Event()
             stopped.set()
             return stopped
@@ -170,9 +148,9 @@ class Server(grpc.Server):
         serving = self.__dict__.get("_serving")
         if serving is None or serving.inherited:
             return
-        if self._progress.stage is _Stage.NEW:
+        if self._progress.stage is Stage.NEW:
             run_later(serving.finish)
-        elif self._progress.stage is _Stage.STARTED:
+        elif self._progress.stage is Stage.STARTED:
             serving.orphan(partial(_stop, self._progress, grace=None))
 
 
@@ -181,24 +159,26 @@ class _Progress:
 
     def __init__(self) -> None:
         self.lock = _locks.Lock()
-        self.stage = _Stage.NEW
+        self.life = Lifecycle()
         self.terminated = threading.Event()
         self.remote_side: RemoteSide | None = None
-        self._sides = 1
-        """The parts that have not ended yet: the local one and the remote one."""
         self._events: list[threading.Event] = [self.terminated]
+
+    @property
+    def stage(self) -> Stage:
+        return self.life.stage
 
     def remote(self, make: Callable[[], RemoteSide]) -> RemoteSide:
         """Return the remote part, created on first use."""
         with self.lock:
             if self.remote_side is None:
                 side = make()
-                if self.stage is _Stage.STARTED:
+                if self.stage is Stage.STARTED:
                     side.start(self.ended)
-                elif self.stage is not _Stage.NEW:
+                elif self.stage is not Stage.NEW:
                     side.stop(None)  # so that it refuses calls
                     return side
-                self._sides += 1
+                self.life.add_side()
                 self.remote_side = side
             return self.remote_side
 
@@ -218,10 +198,8 @@ class _Progress:
     def ended(self) -> None:
         """Note that one part has served its last call."""
         with self.lock:
-            self._sides -= 1
-            if self._sides:
+            if not self.life.side_ended():
                 return
-            self.stage = _Stage.STOPPED
             events, self._events = self._events, []
         for event in events:
             event.set()
@@ -230,18 +208,12 @@ class _Progress:
 def _stop(progress: _Progress, serving: Serving, grace: float | None) -> threading.Event:
     with progress.lock:
         stage = progress.stage
-        if stage in (_Stage.NEW, _Stage.STOPPED) or serving.inherited:
+        if stage is Stage.STOPPED or serving.inherited:
             event = threading.Event()
             event.set()
-            if stage is _Stage.NEW:
-                progress.stage = _Stage.STOPPED
-        else:
-            event = progress.event()
-            progress.stage = _Stage.GRACE
-    if stage is _Stage.NEW:
-        serving.finish()
-    if event.is_set():
-        return event
+            return event
+        event = progress.event()
+        progress.life.stop()
     remote = progress.remote_side
     drained = threading.Event()
     if grace is not None:
@@ -254,7 +226,7 @@ def _stop(progress: _Progress, serving: Serving, grace: float | None) -> threadi
 
         # Once drained, the server and the program may end, and then no thread can start.
         threading.Thread(target=cancel_after_grace, name="localrpc-grace", daemon=True).start()
-    if stage is _Stage.STARTED:
+    if stage is Stage.STARTED:
         serving.drain()
     drained.set()
     if grace is None:
@@ -264,14 +236,6 @@ def _stop(progress: _Progress, serving: Serving, grace: float | None) -> threadi
     if grace is None:
         _wait(event, None)
     return event
-
-
-def _parse(address: str) -> Address:
-    """Parse a target. Raises ListenError if it is malformed."""
-    try:
-        return parse_target(text(address))
-    except AddressError as error:
-        raise ListenError(address, str(error)) from error
 
 
 def _wait(event: threading.Event, timeout: float | None) -> bool:

@@ -103,6 +103,30 @@ def test_no_credentials_are_a_type_error(one_target: str) -> None:
             localrpc.secure_channel(target, None)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("scheme", ["local", "grpc"])
+def test_a_port_that_has_to_be_secure_is_not_opened_without_credentials(
+    home: Home, one_target: str, scheme: str
+) -> None:
+    missing: Any = None
+    target = one_target if scheme == "local" else "grpc:127.0.0.1:0"
+    server = home.server
+    with pytest.raises(TypeError, match="use add_insecure_port"):
+        server.add_secure_port(target, missing)
+    assert target not in repr(server)
+
+
+def test_grpcs_patched_function_opens_no_insecure_channel_instead_of_a_secure_one(
+    one_target: str,
+) -> None:
+    missing: Any = None
+    undo = localrpc.patch_grpc()
+    try:
+        with pytest.raises(TypeError, match="use insecure_channel"):
+            grpc.secure_channel(one_target, missing)
+    finally:
+        undo()
+
+
 def ssl_server_credentials() -> Any:
     return grpc.ssl_server_credentials([(KEY.read_bytes(), CERTIFICATE.read_bytes())])
 

@@ -18,8 +18,8 @@ import grpc
 import pytest
 
 import localrpc
+from localrpc.drive import children
 from localrpc.errors import ListenError
-from localrpc.sync import children
 from localrpc.transports import inherited
 
 from .house import PATIENCE, await_that
