@@ -154,7 +154,7 @@ class SpoolPlace:
         self._path = address.body
         os.mkdir(self._path, 0o700)
         own = spool.Side.own(address)
-        self._requests = records.make(f"{self._path}/door", *own.lines())
+        self._record = records.make(f"{self._path}/door", *own.lines())
         self._bell = spool_bell(self._path, batches=True, interval_ms=0)
         os.read(self._bell, 4096)  # its first ring
 
@@ -170,7 +170,7 @@ class SpoolPlace:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._bell)
-        self._requests.close()
+        self._record.close()
         shutil.rmtree(self._path, ignore_errors=True)
 
 

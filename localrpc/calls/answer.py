@@ -29,7 +29,7 @@ class Stage(Enum):
     CHOSEN = auto()
     """A status has been chosen; it waits for a message in transit, or is about to be sent."""
     SENT = auto()
-    """The status has been handed to the core."""
+    """The status has been passed to the core."""
     DROPPED = auto()
     """The handler ended without a status, because its client had gone."""
     GONE = auto()
@@ -197,7 +197,7 @@ class AnswerState:
         return self._callbacks is not None
 
     def sent(self) -> None:
-        """Note that the chosen status has been handed to the core."""
+        """Note that the chosen status has been passed to the core."""
         if self.stage is Stage.CHOSEN:
             self.stage = Stage.SENT
 

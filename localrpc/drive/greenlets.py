@@ -65,8 +65,8 @@ def refuse_greenlets() -> None:
             without = ", ".join(f"{name}=False" for name in library.vital)
             raise Unsupported(
                 f"{library.name} has replaced {', '.join(patched)} in this process (monkey"
-                " patching), and localrpc, which waits in C, would stop all of its greenlets for"
-                " ever; use localrpc in a process that is not patched, or patch by"
+                " patching), and localrpc, which waits in C, would stop all of its greenlets"
+                " forever; use localrpc in a process that is not patched, or patch by"
                 f" {library.patches}({without}), or use grpcio, with"
                 " grpc.experimental.gevent.init_gevent()"
             )

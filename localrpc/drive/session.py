@@ -76,7 +76,7 @@ class Session:
         return bytes(ffi.string(text)).decode("utf-8", "replace")
 
     def faulty(self) -> bool:
-        """Return True if the medium of the link failed, for example because a disk was full."""
+        """Return True if the link failed on this side, for example because a disk was full."""
         return bool(lib.lr_engine_faulty(self.engine) > 0)
 
     def watch(self, handle: int, deadline: int, poll: Callable[[], None]) -> None:

@@ -192,24 +192,26 @@ class FileTransport(Transport):
 
     def _place(self, address: Address, path: str) -> _SpoolPlace:
         names.check_directory("the spool", path, create=True)
-        door = os.path.join(path, "door")
+        server_record = os.path.join(path, "door")
         with names.locked(path):
             try:
-                _, lives = read_side(door)
+                _, lives = read_side(server_record)
             except FileNotFoundError:
                 pass
             except ValueError:
-                if not is_unwritten(door):
-                    reason = f"{door} exists and does not belong to a spool; remove it, or use"
+                if not is_unwritten(server_record):
+                    reason = (
+                        f"{server_record} exists and does not belong to a spool; remove it, or use"
+                    )
                     reason += " another directory"
                     raise ListenError(str(address), reason) from None
-                os.unlink(door)  # no process is about to write it: the directory is locked
+                os.unlink(server_record)  # no process is about to write it: the directory is locked
             else:
                 if lives:
                     raise AddressInUse(str(address), names.IN_USE)
-                os.unlink(door)
+                os.unlink(server_record)
             own = Side.own(address)
-            record = records.make(door, *own.lines())
+            record = records.make(server_record, *own.lines())
             sweep(path)
         try:
             return _SpoolPlace(address, path, own, record)
@@ -249,16 +251,16 @@ def _dial(address: Address, options: Options, attempt: Attempt) -> Connection:
 
 def _find(address: Address, path: str) -> tuple[Side, PeerCredentials]:
     """Find a live server and its user. Raises ConnectError or OSError."""
-    door = os.path.join(path, "door")
+    server_record = os.path.join(path, "door")
     try:
-        side, lives = read_side(door)
-        facts = os.lstat(door)
+        side, lives = read_side(server_record)
+        facts = os.lstat(server_record)
     except FileNotFoundError:
         raise absent(address, path) from None
     except ValueError:
-        if is_unwritten(door):
+        if is_unwritten(server_record):
             raise gone(address, path) from None
-        raise unreachable(address, f"{door} does not belong to a spool") from None
+        raise unreachable(address, f"{server_record} does not belong to a spool") from None
     if not lives:
         raise gone(address, path)
     return side, PeerCredentials(0, facts.st_uid, facts.st_gid)
