@@ -59,6 +59,9 @@ FOREIGN_TARGETS = {"grpc": "grpc:127.0.0.1:{port}"}
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# As pyproject.toml has it for the tests: a program that a test starts ends with its first warning.
+os.environ["PYTHONWARNINGS"] = "error,ignore:This process:DeprecationWarning"
+
 _numbers = itertools.count(1)
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from localrpc import _locks, _log
 from localrpc.errors import GreetingError
+from localrpc.transports import forks
 from localrpc.transports.base import Connection, Greeting, Listener
 
 _logger = _log.logger("server")
@@ -149,6 +150,7 @@ class AcceptLoop:
     def disown(self) -> None:
         """Stop listening in a forked child, without affecting the parent."""
         self._closing = True
+        forks.forget_all()  # Python warns of a socket that is collected while open
         self._listeners.clear()
 
     def _ring(self) -> None:

@@ -23,9 +23,10 @@ def forget_after_fork(holder: Inheritable) -> None:
     _inheritable.add(holder)
 
 
-def _after_fork_in_child() -> None:
+def forget_all() -> None:
+    """For a forked child. Idempotent."""
     for holder in list(_inheritable):
         holder.forget()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=forget_all)

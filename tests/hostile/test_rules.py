@@ -24,8 +24,6 @@ from tests.peers.scenes import Stage, await_that
 from tests.peers.station import ANY_SIZE, Station
 from tests.rpc.house import dial
 
-pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-
 
 @pytest.fixture(params=["shm-eventfd", "unix"])
 def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:

@@ -18,6 +18,15 @@ from .transcript import Transcript
 from .usage import Recorder, Use
 from .world import World
 
+# Exceptions that end threads of grpcio: it starts them before it finds that a time is too long, or
+# that the channel is closed.
+GRPCIOS_THREADS = [
+    pytest.mark.filterwarnings(
+        rf"ignore:[\s\S]*{text}:pytest.PytestUnhandledThreadExceptionWarning"
+    )
+    for text in ("cancel_all_calls_after_grace", "cygrpc._watch_connectivity_state")
+]
+
 
 class Played(NamedTuple):
     """What a scenario has shown with the reference, and what it used of grpc's interfaces."""

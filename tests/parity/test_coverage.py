@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import Stage
+from .conftest import GRPCIOS_THREADS, Stage
 from .usage import Use, required
+
+pytestmark = GRPCIOS_THREADS
 
 
 @pytest.mark.parametrize("use", sorted(required()), ids=lambda use: ".".join(filter(None, use)))

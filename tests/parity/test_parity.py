@@ -6,9 +6,11 @@ import pytest
 
 from .backends import CANDIDATES, REFERENCE, Backend
 from .catalogue import SCENARIOS
-from .conftest import Stage
+from .conftest import GRPCIOS_THREADS, Stage
 from .deviations import DEVIATIONS
 from .transcript import Transcript
+
+pytestmark = GRPCIOS_THREADS
 
 
 @pytest.mark.parametrize("name", sorted(SCENARIOS))

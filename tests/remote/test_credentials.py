@@ -148,6 +148,7 @@ def test_other_server_credentials_are_refused_with_the_fix(
     assert text.startswith(f"Failed to bind to address {one_target}: ")
     assert "not local credentials; use add_insecure_port or grpc.local_server_credentials()" in text
     home.open(one_target)  # and the name is free
+    home.server.start()  # or stop() would leave it listening
 
 
 def test_local_credentials_are_refused_for_other_machines(home: Home) -> None:
