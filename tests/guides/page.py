@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.peers.scenes import await_that
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
@@ -119,8 +120,9 @@ def consoles(page: str) -> list[tuple[str, str]]:
 
 def wait_for(path: Path, server: subprocess.Popen[Any]) -> None:
     """Until the server listens: its name is not there before."""
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
+
+    def listens() -> bool:
         assert server.poll() is None, "the server has ended"
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.01)
+        return path.exists()
+
+    await_that(listens, f"the server listens at {path}", PATIENCE)

@@ -26,14 +26,14 @@ FULL = WINDOW // (SMALL + 64)
 Finish = Callable[[], object]
 
 
-def await_that(condition: Callable[[], bool], what: str) -> None:
+def await_that(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
     """Wait for what no event announces."""
     pause = threading.Event()
-    for _ in range(int(PATIENCE * 200)):
+    for _ in range(int(patience * 200)):
         if condition():
             return
         pause.wait(0.005)
-    raise AssertionError(f"not within {PATIENCE} s: {what}")
+    raise AssertionError(f"not within {patience} s: {what}")
 
 
 @dataclass
