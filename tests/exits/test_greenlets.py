@@ -60,7 +60,7 @@ os._exit(0)
 
 def _run(program: str, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-u", "-c", program, *arguments],  # os._exit() writes no buffer out
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

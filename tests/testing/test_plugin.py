@@ -118,7 +118,7 @@ def test_a_handlers_mistake_is_shown_with_the_test(tmp_path: Path) -> None:
     said = run(tmp_path, "\ndef test_it(localrpc_serve):\n    shout(localrpc_serve(FAILING))\n")
     assert "1 failed" in said
     assert "Captured log call" in said
-    assert "integer division or modulo by zero" in said
+    assert "ZeroDivisionError: " in said  # CPython 3.14 has another text
     assert 'test_it.py", line 9, in <lambda>' in said, said
 
 
