@@ -37,10 +37,16 @@ def _error(code: str, details: str) -> Transcript:
     }
 
 
-_UNPACKED = {
-    "raised": "ValueError",
-    "text": "not enough values to unpack (expected 2, got 1)",
-}
+def _unpacked(entry: tuple[str, ...]) -> Transcript:
+    """What this Python says of metadata without a pair: CPython 3.14 counts what is too much."""
+    try:
+        _key, _value = entry
+    except ValueError as error:
+        return {"raised": "ValueError", "text": str(error)}
+    raise AssertionError(f"a pair: {entry}")
+
+
+_ONE, _THREE = _unpacked(("a",)), _unpacked(("a", "b", "c"))
 _TOO_MANY = _error("INTERNAL", "a unary call got more than one response")
 
 _CYTHON = "Python's own words, where grpcio's are Cython's"
@@ -59,10 +65,10 @@ DEVIATIONS: Mapping[str, Deviation] = {
         "a name that only grpcio's own tracing takes for itself",
     ),
     "metadata_the_client_must_not_send": Deviation(
-        _except(single=_UNPACKED, string=_UNPACKED), _CYTHON
+        _except(single=_ONE, string=_ONE, triple=_THREE), _CYTHON
     ),
     "metadata_the_server_must_not_send_first": Deviation(
-        _except(single=[[_UNPACKED], b"ok"], string=[[_UNPACKED], b"ok"]), _CYTHON
+        _except(single=[[_ONE], b"ok"], string=[[_ONE], b"ok"], triple=[[_THREE], b"ok"]), _CYTHON
     ),
     "metadata_user_agent": Deviation(
         _except(seen=["grpc-python-localrpc"]), "a server can tell which library calls"
