@@ -27,8 +27,11 @@ def RLock() -> Any:
 
 
 def Condition() -> threading.Condition:
-    """Over a Lock(). Use notify_all(): a waiter of the parent's counts in the child, too."""
-    return threading.Condition(Lock())
+    """Over an RLock(): a user's finalizer may run, and call in, at any allocation.
+
+    Use notify_all(): a waiter of the parent's counts in the child, too.
+    """
+    return threading.Condition(RLock())
 
 
 def _after_fork_in_child() -> None:

@@ -116,10 +116,14 @@ class Connectivity:
         """Note that the connection can no longer be used."""
         return self._move(State.IDLE)
 
-    def closed(self) -> News:
-        """Note that the channel is closed. As in grpcio, subscribers are not notified."""
-        self._subscribers.clear()
-        return self._move(State.SHUTDOWN)
+    def closed(self) -> list[Subscriber]:
+        """Note that the channel is closed, which is final; remove and return its subscribers.
+
+        As in grpcio, they are not notified.
+        """
+        removed = self.unsubscribe_all()
+        self._move(State.SHUTDOWN)
+        return removed
 
     @property
     def hopeless(self) -> bool:
@@ -150,14 +154,19 @@ class Connectivity:
         self._wanted |= try_to_connect
         return [partial(self.state.tell, callback)]
 
-    def unsubscribe(self, callback: Subscriber) -> None:
+    def unsubscribe(self, callback: Subscriber) -> Subscriber | None:
+        """Remove a subscriber and return it: its last reference may call a user's finalizer."""
         for index, (known, _) in enumerate(self._subscribers):
             if known == callback:
                 del self._subscribers[index]
-                return
+                return known
+        return None
 
-    def unsubscribe_all(self) -> None:
+    def unsubscribe_all(self) -> list[Subscriber]:
+        """Remove all subscribers and return them."""
+        removed = self.subscribers
         self._subscribers.clear()
+        return removed
 
     def starts_connecting(self) -> bool:
         """Return True if a thread has to be started that connects on behalf of the subscribers."""
@@ -180,6 +189,8 @@ class Connectivity:
         return not self._background
 
     def _move(self, state: State) -> News:
+        if self.state is State.SHUTDOWN:
+            return []
         self.state = state
         news: News = []
         for callback, told in self._subscribers:

@@ -174,8 +174,7 @@ class Connector:
             cut = limit == until and monotonic() >= limit - _TICK
             with self._changed:
                 self._wake = None
-                closed = self.closed
-                if closed:
+                if self.closed:
                     self._state.dialling = False
                 elif session is not None:
                     self._session = session
@@ -184,6 +183,7 @@ class Connector:
                 else:
                     self._news.post(*self._state.failed(None if cut else failed))
                 self._changed.notify_all()
+                closed = self.closed  # last, because a user's finalizer may have closed it here
             if wake is not None:
                 os.close(wake)
         if closed:
@@ -242,8 +242,9 @@ class Connector:
             self._session = None
             if self._wake is not None:
                 os.eventfd_write(self._wake, 1)
-            self._news.post(*self._state.closed())
+            removed = self._state.closed()
             self._changed.notify_all()
+        del removed  # without the lock, because finalizers of subscribers may call in
         self._dialer.close()
         for session in sessions:
             if session is not None:
@@ -278,9 +279,10 @@ class Connector:
 
     def unsubscribe(self, callback: Subscriber) -> None:
         with self._changed:
-            self._state.unsubscribe(callback)
+            removed = self._state.unsubscribe(callback)
             self._guard()
             self._changed.notify_all()
+        del removed
 
     def forsake(self) -> None:
         """Drop the subscribers of a channel that is garbage. For a finalizer: takes no lock."""
@@ -289,9 +291,10 @@ class Connector:
 
     def _unsubscribe_all(self) -> None:
         with self._changed:
-            self._state.unsubscribe_all()
+            removed = self._state.unsubscribe_all()
             self._guard()
             self._changed.notify_all()
+        del removed
 
     def _guard(self) -> None:
         """Watch the session for its end if there are subscribers. Called with the lock held."""

@@ -38,7 +38,8 @@ class Session:
         result = lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window)
         if result < 0:
             raise MemoryError(f"the core refused the connection: {self.reason()}")
-        self._lock = _locks.Lock()
+        self._lock = _locks.RLock()
+        """Reentrant, because a user's finalizer may end a call anywhere."""
         self._watched: dict[int, Callable[[], None]] = {}
         self._guarded = False
         self._watching = False

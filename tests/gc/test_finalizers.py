@@ -20,11 +20,12 @@ import pytest
 
 import localrpc
 from localrpc.drive import finalizers
+from localrpc.drive.callback_queue import CallbackQueue
 from tests.conftest import fresh_target
 from tests.gc.channels import CHANNELS, SERVERS
 from tests.gc.heap import uncollected
 from tests.gc.scenes import CALLS, Home
-from tests.rpc.house import PATIENCE
+from tests.rpc.house import PATIENCE, await_that
 from tests.skips import cannot
 
 _real = {"Lock": threading.Lock, "RLock": threading.RLock}
@@ -162,6 +163,75 @@ def test_a_failing_deferred_function_does_not_stop_the_others() -> None:
     assert done.wait(PATIENCE)
 
 
+class Subscriber:
+    """Unsubscribes in its finalizer, as the future of grpc.channel_ready_future() does."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        channel.subscribe(self.noted)
+
+    def noted(self, state: Any) -> None:
+        pass
+
+    def __del__(self) -> None:
+        self._channel.unsubscribe(self.noted)
+
+
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+def test_a_subscriber_without_other_references_unsubscribes_itself(
+    how: str, runtime_directory: str
+) -> None:
+    channel = localrpc.insecure_channel(fresh_target("unix", runtime_directory))
+    forgotten = weakref.ref(Subscriber(channel))
+    await_that(lambda: "localrpc-connectivity" not in names_of_threads(), "it knows the state")
+    ends = [channel.close] if how == "closed" else [channel.__del__]
+    ender = threading.Thread(target=ends.pop(), daemon=True)
+    ender.start()
+    ender.join(PATIENCE)
+    assert not ender.is_alive(), "close() waits for itself"
+    await_that(lambda: forgotten() is None, "the subscriber is gone")
+    assert channel.facts is None  # its lock is free
+
+
+def names_of_threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+def test_a_callback_may_end_an_object_that_posts_another() -> None:
+    queue = CallbackQueue("localrpc-test", "")
+    alone, posted = threading.Event(), threading.Event()
+
+    class Posting:
+        def __call__(self) -> None:
+            pass
+
+        def __del__(self) -> None:
+            queue.post(posted.set)
+
+    queue.post(alone.wait)
+    queue.post(Posting())
+    queue.post(lambda: None)
+    alone.set()  # now the queue alone holds the callbacks
+    assert posted.wait(PATIENCE)
+
+
+class Owner:
+    """A user's object that, as garbage, ends what it has begun with a channel."""
+
+    def __init__(self, channel: Any, call: Any) -> None:
+        self._channel, self._call = channel, call
+        self._cycle = self
+        channel.subscribe(self.noted)
+
+    @staticmethod
+    def noted(state: Any) -> None:
+        pass
+
+    def __del__(self) -> None:
+        self._channel.unsubscribe(self.noted)
+        self._call.cancel()
+
+
 def test_finalizers_run_inside_every_allocation(one_target: str) -> None:
     """Garbage of other threads is collected by the thread that allocates, with or without locks."""
     over, failures = threading.Event(), []
@@ -177,6 +247,9 @@ def test_finalizers_run_inside_every_allocation(one_target: str) -> None:
                     each.add_callback(lambda: None)
                 cycle = [each]
                 cycle.append(cycle)
+            owned = channel.unary_unary("/house/echo").future(b"x")
+            owned.add_done_callback(id)
+            Owner(channel, owned)
 
     def work(home: Home) -> None:
         try:

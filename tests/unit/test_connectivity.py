@@ -145,9 +145,21 @@ def test_states_have_the_names_of_grpcs() -> None:
 def test_closing_notifies_no_subscriber() -> None:
     state, ear = Connectivity(), Ear()
     state.subscribe(ear, try_to_connect=True)
-    assert state.closed() == []
+    assert state.closed() == [ear]
     assert state.state is State.SHUTDOWN
     assert not state.subscribed
+    assert ear.heard == []
+
+
+def test_a_closed_channel_stays_closed() -> None:
+    """Whatever an attempt that goes on meanwhile comes to."""
+    state, ear = Connectivity(), Ear()
+    state.begin()
+    state.closed()
+    state.subscribe(ear, try_to_connect=False)
+    for news in (state.connected(), state.lost(), state.begin(), state.failed(failure())):
+        assert news == []
+        assert state.state is State.SHUTDOWN
     assert ear.heard == []
 
 
