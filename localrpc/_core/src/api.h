@@ -39,6 +39,7 @@
 #define LR_K_STOP 10
 #define LR_K_YIELD 11
 #define LR_K_DRAINED 12 /* after lr_goaway: no call is live any more */
+#define LR_K_ROOM 13    /* of lr_drain alone: what has returned LR_AGAIN can go on */
 
 /* Frame types and flags: proto/PROTOCOL.md. */
 #define LR_T_HELLO 1
@@ -78,6 +79,8 @@
 #define LR_RING_MIN 131072   /* holds the largest frame that cannot be cut */
 #define LR_RING_MAX 67108864
 #define LR_BATCH 256
+#define LR_NEWS 256
+#define LR_NEWS_BUFFER 262144 /* lr_batch.buf holds at least this much */
 #define LR_SCRATCH 131072    /* lr_io.buf holds at least this much */
 #define LR_SYSV_MAX 8192     /* the most that this side puts into one System V message */
 #define LR_SPOOL_SEGMENT 262144 /* bytes of a spool file that is appended to */
@@ -115,6 +118,30 @@ struct lr_io {
 	uint32_t fill;
 	uint32_t resumed;
 	uint32_t ends[256];
+};
+
+/* One thing that lr_drain has found: of a call, or of a connection if `call` is 0. Its bytes are
+ * in the batch's buf, from `at` on. Python unpacks these: tests/native/test_structs.py. */
+struct lr_news {
+	uint64_t call;
+	int64_t size; /* bytes at `at`; of LR_K_BIG: of the message */
+	int64_t deadline;
+	int32_t kind; /* LR_K_, or a negative result: how the call ended */
+	uint32_t flags;
+	int32_t method;
+	uint32_t head;
+	uint32_t conn;
+	uint32_t at;
+};
+
+/* Filled by lr_drain; `buf` and `cap` are Python's. */
+struct lr_batch {
+	uint32_t count;
+	uint32_t fill;
+	uint32_t more; /* 1: drain again, without waiting for the descriptor */
+	uint32_t cap;
+	uint8_t *buf;
+	struct lr_news news[256];
 };
 
 /* Counters of an engine, since its start unless the comment says otherwise. */
@@ -249,6 +276,23 @@ int lr_engine_faulty(struct lr_engine *engine);
 /* A server's: refuse new calls and tell the clients; LR_K_DRAINED follows. Then end the others. */
 int lr_goaway(struct lr_engine *engine, const char *block, uint32_t len);
 int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uint32_t len);
+
+/* An engine for an event loop, chosen before it gets a link. Its functions never wait: where they
+ * would, they return LR_AGAIN, also in place of LR_TIMEOUT, and the same call can be made
+ * again after LR_K_ROOM for its call, or for its connection with call 0. lr_loop_begin returns a
+ * descriptor, which the engine owns: when it is readable, call lr_drain. Its events are
+ * edge-triggered and lr_drain takes them, so the descriptor itself need not be read.
+ *
+ * lr_drain reads what has come, without waiting: a bounded number of frames of each connection. Its
+ * news are LR_K_CALL as from lr_next; the kinds of lr_recv, one message in each LR_K_MESSAGES,
+ * the code of LR_K_RESET in `head`; LR_K_BIG when lr_fill can take the whole message; a
+ * negative result when nothing will follow; LR_K_ENDED when the deadline given to lr_open, or
+ * that of the client, has passed; LR_K_CONN_CLOSED, with the reason at `at`; LR_K_DRAINED; and
+ * LR_K_STOP after lr_engine_close. lr_pause keeps a call's messages in the core, and so stops
+ * its sender when its window is full. */
+int lr_loop_begin(struct lr_engine *engine);
+int lr_drain(struct lr_engine *engine, struct lr_batch *batch);
+int lr_pause(struct lr_engine *engine, uint64_t call, int paused);
 
 /* Client. lr_unary returns the length of the answer in io->buf (status OK, no metadata, call
  * released), or a negative result. LR_FULL: also released; buf holds io->size bytes of

@@ -109,6 +109,8 @@ static int open_call(struct lr_engine *e, struct lr_io *io, struct lr_call **out
 	}
 	e->stats.calls++;
 	*out = call;
+	if (e->looped && deadline && lr_call_watch(e, call, deadline) == 0)
+		lr_loop_set_timer(e);
 	return 0;
 }
 

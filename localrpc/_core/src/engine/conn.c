@@ -154,6 +154,14 @@ void lr_conn_flush(struct lr_conn *conn)
 			lr_wake(e, w);
 			lr_want_room(w, false);
 		}
+	if (conn->loop_waits) {
+		conn->loop_waits = false;
+		conn->room_told = e->room_came = true;
+		conn->room_need = 0;
+		conn->room_waiters--;
+		if (!e->leader)
+			lr_loop_kick(e);
+	}
 }
 
 /* Register for room events. If that fails, end the connection: it would never be woken. */

@@ -4,6 +4,8 @@
  */
 #include "engine.h"
 
+#include <sys/timerfd.h>
+
 #define NEVER INT64_MAX
 
 static void put(struct lr_engine *e, uint32_t at, struct lr_watched entry)
@@ -61,6 +63,19 @@ void lr_call_unwatch(struct lr_engine *e, struct lr_call *call)
 int64_t lr_next_deadline(const struct lr_engine *e)
 {
 	return e->nwatched && e->watched[0].deadline != NEVER ? e->watched[0].deadline : 0;
+}
+
+/* Most calls end before their deadlines, and most deadlines are later than those before: so the
+ * timer is seldom set. It may fire for a call that has ended. */
+void lr_loop_set_timer(struct lr_engine *e)
+{
+	int64_t next = lr_next_deadline(e);
+	struct itimerspec at = {.it_value = {next / 1000000000, next % 1000000000}};
+
+	if (!next || (e->loop_timer_at && e->loop_timer_at <= next))
+		return;
+	if (timerfd_settime(e->loop_timer, TFD_TIMER_ABSTIME, &at, NULL) == 0)
+		e->loop_timer_at = next;
 }
 
 struct lr_call *lr_overdue(const struct lr_engine *e)

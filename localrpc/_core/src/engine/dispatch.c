@@ -144,7 +144,12 @@ static int on_credit(struct lr_engine *e, struct lr_call *call, const struct lr_
 	}
 	call->outstanding -= bytes;
 	call->state &= ~(uint32_t)CALL_ASKED_CREDIT;
-	if (call->sender && call->sender->wants == WANT_CREDIT) {
+	if (call->state & CALL_WANTS_CREDIT) {
+		if (lr_has_credit(call, call->wanted))
+			lr_wake_sender(e, call);
+		else
+			lr_ask_credit(call);
+	} else if (call->sender && call->sender->wants == WANT_CREDIT) {
 		if (lr_has_credit(call, call->sender->amount))
 			lr_wake(e, call->sender);
 		else

@@ -53,10 +53,14 @@ static void report_end(struct lr_engine *e, struct lr_call *call)
 
 bool lr_call_ended(struct lr_engine *e, struct lr_call *call)
 {
-	lr_wake(e, call->receiver);
-	lr_wake(e, call->sender);
-	if ((call->state & CALL_WATCHED) && !(call->state & CALL_REPORTED))
+	lr_wake_receiver(e, call);
+	lr_wake_sender(e, call);
+	if (e->looped) {
+		if (call->state & CALL_WATCHED)
+			lr_call_unwatch(e, call);
+	} else if ((call->state & CALL_WATCHED) && !(call->state & CALL_REPORTED)) {
 		report_end(e, call);
+	}
 	if (call->place != DEFERRED)
 		return true;
 	lr_call_release(e, call);

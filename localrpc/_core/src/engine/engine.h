@@ -92,6 +92,12 @@ enum {
 	CALL_UNSEEN = 1 << 5,
 	CALL_TOO_LARGE = 1 << 6,
 	CALL_LEFT_OPEN = 1 << 7,  /* its handler has returned, and answers later: in e->open */
+	/* of an engine that an event loop drives */
+	CALL_WANTS_CREDIT = 1 << 8, /* lr_send has returned LR_AGAIN for want of credit */
+	CALL_HAS_CREDIT = 1 << 9,   /* lr_drain has to say that it came */
+	CALL_PAUSED = 1 << 10,      /* its messages stay in the core */
+	CALL_BIG_TOLD = 1 << 11,    /* lr_drain has said that a large message is whole */
+	CALL_END_TOLD = 1 << 12,    /* and that nothing will follow */
 };
 
 struct lr_call {
@@ -122,6 +128,8 @@ struct lr_call {
 	uint32_t inside; /* threads that wait for something of this call */
 	struct lr_call *next; /* free or queued */
 	struct lr_call *next_ended, **at_ended; /* in e->ended; the call may be queued as well */
+	struct lr_call *next_news, **at_news;   /* in e->news */
+	uint64_t wanted; /* CALL_WANTS_CREDIT: the charge */
 	struct lr_item *opened; /* while queued: metadata and message */
 	int32_t method;
 	/* 0: its OPEN named the method; `name` has that name, if it is not interned */
@@ -178,6 +186,8 @@ struct lr_conn {
 	_Atomic bool throttled; /* it does not read its answers: we do not read its frames */
 	uint32_t room_waiters, room_need;
 	bool room_armed;
+	/* An event loop waits for room, counted in room_waiters; lr_drain has to say that it came. */
+	bool loop_waits, room_told;
 	struct lr_call **by_slot; /* server: the peer's slot -> call */
 	uint32_t by_slot_size;
 	struct lr_name { char *text; uint32_t len; int32_t id; } *names; /* server: by number */
@@ -187,7 +197,9 @@ struct lr_conn {
 
 /* ---- waiting (want.c, lead.c) ---- */
 
-enum lr_wants { WANT_ITEM, WANT_BIG, WANT_CREDIT, WANT_ROOM, WANT_CALL, WANT_SERVICE, WANT_FLUSH };
+enum lr_wants {
+	WANT_ITEM, WANT_BIG, WANT_CREDIT, WANT_ROOM, WANT_CALL, WANT_SERVICE, WANT_FLUSH, WANT_NEWS
+};
 
 struct lr_waiter {
 	struct lr_waiter *next, *prev;
@@ -284,6 +296,13 @@ struct lr_engine {
 	_Atomic uint32_t service_work, service_sleeping;
 	uint32_t lead_count; /* grows each time the lead is taken or left */
 
+	/* An event loop drives the engine, and no thread waits in it: loop.c. */
+	bool looped;
+	int loop_timer;    /* fires at loop_timer_at, the earliest deadline; 0: not set */
+	int64_t loop_timer_at;
+	bool room_came;    /* to a connection with room_told */
+	struct lr_call *news, **news_last; /* calls that lr_drain has something to say about */
+
 	struct lr_stats stats;
 };
 
@@ -344,11 +363,18 @@ void lr_request_read(struct lr_engine *e); /* wake one thread, to read the conne
 void lr_service_ring(struct lr_engine *e);
 void lr_service_alarm(struct lr_engine *e); /* ring it later, unless a leader is back by then */
 void lr_service_again(struct lr_engine *e); /* lr_service looks for events again */
+/* Something came for the call: wake the thread that waits for it, or tell the event loop. */
+void lr_wake_receiver(struct lr_engine *e, struct lr_call *call);
+void lr_wake_sender(struct lr_engine *e, struct lr_call *call);
+void lr_news_push(struct lr_engine *e, struct lr_call *call);
+void lr_news_drop(struct lr_engine *e, struct lr_call *call);
+void lr_loop_kick(struct lr_engine *e); /* have the event loop call lr_drain */
 
 /* deadlines.c */
 int lr_call_watch(struct lr_engine *e, struct lr_call *call, int64_t deadline); /* 0: never */
 void lr_call_unwatch(struct lr_engine *e, struct lr_call *call); /* it is CALL_WATCHED */
 int64_t lr_next_deadline(const struct lr_engine *e); /* 0: none */
+void lr_loop_set_timer(struct lr_engine *e); /* for the earliest deadline, if it is set too late */
 /* a call whose deadline has passed, or NULL */
 struct lr_call *lr_overdue(const struct lr_engine *e);
 
@@ -554,6 +580,8 @@ int lr_sleep(struct lr_engine *e, struct epoll_event *events, int64_t deadline, 
 extern _Thread_local bool lr_may_sleep; /* of lead.c; tests/fuzz sets it */
 int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline);
 void lr_lead_arm(struct lr_engine *e);
+void lr_lead_take(struct lr_engine *e, struct lr_waiter *w);
+void lr_lead_leave(struct lr_engine *e);
 
 /* leave.c */
 void lr_leave(struct lr_engine *e); /* unlock; the last thread inside also cleans up */
@@ -568,6 +596,9 @@ int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, u
 	int64_t deadline, int64_t patience);
 int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int flags);
 
-/* client.c, server.c, service.c and life.c have only the functions of api.h. */
+/* service.c: the next event of the engine, or 0. */
+int lr_service_event(struct lr_engine *e, struct lr_io *io);
+
+/* client.c, server.c, loop.c and life.c have only the functions of api.h. */
 
 #endif

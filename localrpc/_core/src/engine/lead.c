@@ -118,7 +118,7 @@ static int lead(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 
 /* ---- the lead ---- */
 
-static void take_lead(struct lr_engine *e, struct lr_waiter *w)
+void lr_lead_take(struct lr_engine *e, struct lr_waiter *w)
 {
 	e->leader = w;
 	e->lead_count++;
@@ -156,7 +156,7 @@ void lr_lead_arm(struct lr_engine *e)
 		lr_service_alarm(e);
 }
 
-static void leave_lead(struct lr_engine *e)
+void lr_lead_leave(struct lr_engine *e)
 {
 	e->leader = NULL;
 	e->lead_count++;
@@ -175,6 +175,29 @@ static void pass_on(struct lr_engine *e, bool got_work)
 	while (next && next->wants == WANT_SERVICE && next->next)
 		next = next->next;
 	lr_wake(e, next);
+}
+
+/* Instead of waiting: note what the event loop waits for. */
+static int wait_in_loop(struct lr_engine *e, struct lr_waiter *w)
+{
+	struct lr_conn *conn = w->conn;
+
+	if (lr_ready(e, w))
+		return 1;
+	if (w->wants == WANT_CREDIT) {
+		w->call->state |= CALL_WANTS_CREDIT;
+		w->call->wanted = w->amount;
+	} else if (w->wants == WANT_ROOM) {
+		if (w->amount > conn->room_need)
+			conn->room_need = (uint32_t)w->amount;
+		if (!conn->loop_waits) {
+			conn->loop_waits = true;
+			conn->room_waiters++;
+			lr_conn_ready(conn); /* it is armed for frames, and not for room */
+			lr_loop_kick(e);
+		}
+	}
+	return LR_AGAIN;
 }
 
 static void park(struct lr_engine *e, struct lr_waiter *w)
@@ -211,23 +234,25 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline)
 	bool cut;
 	int r = 1;
 
+	if (e->looped)
+		return wait_in_loop(e, w);
 	while (!lr_ready(e, w)) {
 		if (w->wants == WANT_ROOM)
 			lr_want_room(w, true);
 		if (deadline == 1 || (deadline && lr_now() >= deadline)) {
 			if (!e->leader) {
-				take_lead(e, w);
+				lr_lead_take(e, w);
 				read_everything(e, w);
 				lr_flush_polled(e);
-				leave_lead(e);
+				lr_lead_leave(e);
 			}
 			r = lr_ready(e, w) ? 1 : LR_TIMEOUT;
 			break;
 		}
 		if (!e->leader) {
-			take_lead(e, w);
+			lr_lead_take(e, w);
 			r = lead(e, w, deadline);
-			leave_lead(e);
+			lr_lead_leave(e);
 			if (r != 1)
 				break;
 			continue;

@@ -50,6 +50,10 @@ static void *run(void *arg)
 static void flush_later(struct lr_engine *e)
 {
 	e->unsent_left = false;
+	if (e->looped) { /* lr_drain arms it for room */
+		lr_loop_kick(e);
+		return;
+	}
 	if (e->role != LR_CLIENT || !e->conns[0] || !lr_conn_unsent(e->conns[0]))
 		return;
 	if (!e->flushes && lr_start_thread(&e->flusher, run, e, STACK) == 0) {
@@ -81,7 +85,7 @@ void lr_flush_end(struct lr_engine *e)
 void lr_close_fds(struct lr_engine *e)
 {
 	int *fds[] = {&e->epoll_fd, &e->kick_fd, &e->service_epoll, &e->service_kick,
-		&e->service_alarm};
+		&e->service_alarm, &e->loop_timer};
 
 	for (uint32_t i = 0; i < sizeof fds / sizeof *fds; i++) {
 		lr_close_if(*fds[i]);
@@ -96,6 +100,9 @@ void lr_close_fds(struct lr_engine *e)
  */
 static bool close_if_finished(struct lr_engine *e)
 {
+	/* An event loop may watch them until it closes the engine. */
+	if (e->looped && !e->closed)
+		return false;
 	if (e->leader || e->first || e->service_watches || e->dead_conns || e->epoll_fd < 0)
 		return false;
 	lr_close_fds(e);

@@ -29,7 +29,8 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 	e->ended_last = &e->ended;
 	e->ready_last = &e->ready;
 	pthread_mutex_init(&e->lock, NULL);
-	e->watch_epoll = e->watch_kick = -1;
+	e->news_last = &e->news;
+	e->watch_epoll = e->watch_kick = e->loop_timer = -1;
 	e->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	e->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->service_epoll = server ? epoll_create1(EPOLL_CLOEXEC) : -1;
@@ -50,7 +51,7 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 /* Links that are not armed for each handler need the alarm; most engines have none. */
 static int need_alarm(struct lr_engine *e, const struct lr_link *link)
 {
-	if (!link->lazy || e->role != LR_SERVER || e->service_alarm >= 0)
+	if (!link->lazy || e->role != LR_SERVER || e->service_alarm >= 0 || e->looped)
 		return 0;
 	e->service_alarm = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	return e->service_alarm < 0 ? -1

@@ -39,7 +39,7 @@ int lr_deliver(struct lr_engine *e, struct lr_call *call, uint32_t kind, const v
 	if (!item)
 		return LR_NOMEM;
 	lr_item_append(call, item);
-	lr_wake(e, w);
+	lr_wake_receiver(e, call);
 	return 0;
 }
 
@@ -50,7 +50,7 @@ int lr_too_large(struct lr_engine *e, struct lr_call *call, uint64_t size, bool 
 	call->state |= CALL_TOO_LARGE;
 	if (big)
 		call->skip = size;
-	lr_wake(e, call->receiver);
+	lr_wake_receiver(e, call);
 	return 0;
 }
 
@@ -81,7 +81,7 @@ int lr_message(struct lr_engine *e, struct lr_call *call, const struct lr_frame 
 	lr_expect_size(size);
 	call->big = item;
 	lr_item_append(call, item);
-	lr_wake(e, call->receiver);
+	lr_wake_receiver(e, call);
 	return 0;
 }
 
@@ -109,7 +109,7 @@ static int message_complete(struct lr_engine *e, struct lr_call *call)
 		lr_queue_push(e, call);
 		lr_wake_worker(e);
 	}
-	lr_wake(e, call->receiver);
+	lr_wake_receiver(e, call);
 	return 0;
 }
 

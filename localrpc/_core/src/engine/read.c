@@ -138,8 +138,11 @@ void lr_take_events(struct lr_engine *e, const struct epoll_event *events, int n
 		int kind = (int)(events[i].data.u64 & 0xff);
 		struct lr_conn *conn;
 
-		if (kind == EVENT_KICK) {
-			if (read(e->kick_fd, &count, sizeof count) < 0)
+		if (kind == EVENT_KICK || kind == EVENT_ALARM) {
+			if (kind == EVENT_ALARM)
+				e->loop_timer_at = 0;
+			if (read(kind == EVENT_KICK ? e->kick_fd : e->loop_timer, &count,
+				    sizeof count) < 0)
 				continue;
 			continue;
 		}

@@ -105,8 +105,8 @@ int lr_send_pieces(struct lr_engine *e, struct lr_call *call, const char *msg, u
 			lr_yield_mutex(e);
 			r = 0;
 		}
-		if ((call->after && call->life == FINISHING) || (patience && r == LR_TIMEOUT &&
-								  call->life == FINISHING)) {
+		if ((call->after || (patience && (r == LR_TIMEOUT || r == LR_AGAIN))) &&
+			call->life == FINISHING) {
 			post_rest(e, call, msg, len);
 			r = 0;
 		}

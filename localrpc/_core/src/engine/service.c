@@ -27,7 +27,7 @@ static bool drained(struct lr_engine *e)
 	return over && !e->draining;
 }
 
-static int service_event(struct lr_engine *e, struct lr_io *io)
+int lr_service_event(struct lr_engine *e, struct lr_io *io)
 {
 	struct lr_call *call;
 	struct lr_conn *conn;
@@ -35,7 +35,7 @@ static int service_event(struct lr_engine *e, struct lr_io *io)
 	if (e->closed)
 		return LR_K_STOP;
 	e->recheck_deadlines = false;
-	while ((call = lr_overdue(e))) {
+	while (!e->looped && (call = lr_overdue(e))) { /* lr_drain looks for them itself */
 		lr_call_unwatch(e, call);
 		lr_ended_push(e, call);
 	}
@@ -155,7 +155,7 @@ static int serve_service(struct lr_engine *e, struct lr_io *io)
 		int alarm;
 		uint32_t useless_wakes;
 
-		if ((kind = service_event(e, io)))
+		if ((kind = lr_service_event(e, io)))
 			return kind;
 		deadline = lr_next_deadline(e);
 		useless_wakes = e->useless_wakes;
@@ -205,7 +205,7 @@ int lr_service(struct lr_engine *e, struct lr_io *io)
 			/* so that it sleeps on epoll, and gets all events itself */
 			lr_kick_leader(e);
 	} else {
-		while (!(r = service_event(e, io))) {
+		while (!(r = lr_service_event(e, io))) {
 			if (!e->conns[0] || e->conns[0]->dead) {
 				r = LR_CLOSED;
 				break;

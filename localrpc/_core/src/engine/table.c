@@ -84,6 +84,7 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 		lr_call_unwatch(e, call);
 	if (call->at_ended)
 		lr_ended_drop(e, call);
+	lr_news_drop(e, call);
 	while ((item = lr_item_pop(call)))
 		lr_item_free(conn, item);
 	if (call->status)

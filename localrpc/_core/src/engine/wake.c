@@ -50,11 +50,63 @@ void lr_kick_leader(struct lr_engine *e)
 	}
 }
 
+/* With the mutex, as lr_drain takes the kick: then either of them sees the other. */
+void lr_loop_kick(struct lr_engine *e)
+{
+	static const uint64_t one = 1;
+
+	if (!atomic_exchange(&e->kicked, 1) && write(e->kick_fd, &one, sizeof one) < 0)
+		return;
+}
+
+void lr_news_push(struct lr_engine *e, struct lr_call *call)
+{
+	if (call->at_news || call->place != OWNED)
+		return;
+	call->next_news = NULL;
+	call->at_news = e->news_last;
+	*e->news_last = call;
+	e->news_last = &call->next_news;
+	if (!e->leader)
+		lr_loop_kick(e);
+}
+
+void lr_news_drop(struct lr_engine *e, struct lr_call *call)
+{
+	if (!call->at_news)
+		return;
+	*call->at_news = call->next_news;
+	*(call->next_news ? &call->next_news->at_news : &e->news_last) = call->at_news;
+	call->next_news = NULL;
+	call->at_news = NULL;
+}
+
+void lr_wake_receiver(struct lr_engine *e, struct lr_call *call)
+{
+	if (e->looped)
+		lr_news_push(e, call);
+	else
+		lr_wake(e, call->receiver);
+}
+
+void lr_wake_sender(struct lr_engine *e, struct lr_call *call)
+{
+	if (!e->looped) {
+		lr_wake(e, call->sender);
+	} else if (call->state & CALL_WANTS_CREDIT) {
+		call->state &= ~(uint32_t)CALL_WANTS_CREDIT;
+		call->state |= CALL_HAS_CREDIT;
+		lr_news_push(e, call);
+	}
+}
+
 void lr_wake_all(struct lr_engine *e)
 {
 	for (struct lr_waiter *w = e->first; w; w = w->next)
 		lr_wake(e, w);
-	if (e->leader)
+	if (e->looped)
+		lr_loop_kick(e);
+	else if (e->leader)
 		lr_kick_leader(e);
 }
 
@@ -85,6 +137,11 @@ void lr_service_alarm(struct lr_engine *e)
 void lr_service_again(struct lr_engine *e)
 {
 	e->recheck_deadlines = true;
+	if (e->looped) {
+		if (!e->leader)
+			lr_loop_kick(e);
+		return;
+	}
 	if (e->role == LR_SERVER)
 		lr_service_ring(e);
 	if (e->leader && e->leader->wants == WANT_SERVICE)
@@ -96,7 +153,9 @@ void lr_service_again(struct lr_engine *e)
 
 void lr_request_read(struct lr_engine *e)
 {
-	if (e->leader)
+	if (e->looped)
+		lr_loop_kick(e);
+	else if (e->leader)
 		lr_kick_leader(e);
 	else if (e->first)
 		lr_wake(e, e->first);

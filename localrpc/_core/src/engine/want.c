@@ -26,6 +26,8 @@ int lr_ready(struct lr_engine *e, struct lr_waiter *w)
 			       e->service_yields;
 		return e->ended || e->recheck_deadlines || e->closed || e->service_yields ||
 		       !e->conns[0] || e->conns[0]->dead;
+	case WANT_NEWS: /* lr_drain reads as much as its turn allows */
+		return 0;
 	case WANT_FLUSH:
 		return !lr_conn_unsent(w->conn);
 	}
