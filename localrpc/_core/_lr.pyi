@@ -33,6 +33,7 @@ class _Lib:
     LR_K_STOP: int
     LR_K_YIELD: int
     LR_K_DRAINED: int
+    LR_K_ROOM: int
     LR_T_HELLO: int
     LR_T_METHOD: int
     LR_T_OPEN: int
@@ -66,6 +67,8 @@ class _Lib:
     LR_RING_MIN: int
     LR_RING_MAX: int
     LR_BATCH: int
+    LR_NEWS: int
+    LR_NEWS_BUFFER: int
     LR_SCRATCH: int
     LR_SYSV_MAX: int
     LR_SPOOL_SEGMENT: int
@@ -196,6 +199,9 @@ class _Lib:
     def lr_engine_faulty(self, engine: _Pointer, /) -> int: ...
     def lr_goaway(self, engine: _Pointer, block: _Pointer, len: int, /) -> int: ...
     def lr_cancel_all(self, engine: _Pointer, code: int, text: _Pointer, len: int, /) -> int: ...
+    def lr_loop_begin(self, engine: _Pointer, /) -> int: ...
+    def lr_drain(self, engine: _Pointer, batch: _Pointer, /) -> int: ...
+    def lr_pause(self, engine: _Pointer, call: int, paused: int, /) -> int: ...
     def lr_method(self, engine: _Pointer, number: int, name: _Pointer, len: int, /) -> int: ...
     def lr_unary(
         self,

@@ -16,6 +16,7 @@ from localrpc.address import Address
 from localrpc.calls.connectivity import Backoff, Connectivity, NotReady, Subscriber
 from localrpc.drive.callback_queue import CallbackQueue
 from localrpc.drive.core import NEVER, lib, patience
+from localrpc.drive.dialling import TICK, meet, wake_descriptor, without_frames
 from localrpc.drive.finalizers import run_later
 from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.naming import MethodNumbers
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
     from localrpc.calls import texts
 else:
     texts = Later("localrpc.calls.texts")
-
-_TICK = 0.001
-"""Seconds by which a wait may end early."""
-_PASSING_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.05)
-"""Seconds before each further attempt while the server that is found is about to stop."""
-_REDIAL_LIMIT = 1.0
-"""Seconds that these further attempts may take together: the next server may still be starting,
-or there may be none, and a call without wait_for_ready has to fail then."""
 
 
 class ChannelClosed(Exception):
@@ -157,21 +150,21 @@ class Connector:
             limit = min(limit, until)
         session = None
         failed = None
-        wake = _wake_descriptor()
+        wake = wake_descriptor()
         try:
             with self._changed:
                 self._wake = wake
                 if self.closed:
                     raise ChannelClosed
-            connection = self._meet(Attempt(limit, wake))
+            connection = meet(self._dialer, Attempt(limit, wake), self._pause)
             session = Session(connection, self.options, partial(_lost, weakref.ref(self)))
         except ConnectError as error:
-            failed = _without_frames(error)
+            failed = without_frames(error)
         except (OSError, MemoryError) as error:
             failed = ConnectError(str(self.address), str(error))
         finally:
             # If one call's deadline cut the attempt short, other calls do not fail for it.
-            cut = limit == until and monotonic() >= limit - _TICK
+            cut = limit == until and monotonic() >= limit - TICK
             with self._changed:
                 self._wake = None
                 if self.closed:
@@ -192,30 +185,9 @@ class Connector:
             raise ChannelClosed
         return session
 
-    def _meet(self, attempt: Attempt) -> Connection:
-        """Dial; dial again at once if the server was stopping, because another may replace it.
-
-        Only before a call has been sent. Raises ConnectError.
-        """
-        try:
-            return self._dialer.dial(attempt)
-        except ConnectError as error:
-            if not error.passing:
-                raise
-            first = _without_frames(error)
-        attempt = attempt.within(_REDIAL_LIMIT)
-        for pause in _PASSING_PAUSES:
-            with self._changed:
-                if self._changed.wait_for(lambda: self.closed, pause):
-                    break
-            try:
-                return self._dialer.dial(attempt)
-            except ConnectError as error:
-                if attempt.left() <= _TICK:
-                    break
-                if not error.passing:
-                    raise
-        raise first
+    def _pause(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self.closed, seconds)
 
     def lost(self, session: Session) -> None:
         """Stop using `session` for new calls; those in flight go on if they can."""
@@ -344,19 +316,6 @@ def _connect(ref: weakref.ref[Connector]) -> None:
         backoff = backoff or Backoff(options.initial_backoff, options.max_backoff)
         with changed:
             changed.wait(backoff.next())
-
-
-def _without_frames(error: ConnectError) -> ConnectError:
-    """Return `error` without its history, whose frames hold the connector and the error itself."""
-    error.__traceback__ = error.__context__ = error.__cause__ = None
-    return error
-
-
-def _wake_descriptor() -> int | None:
-    try:
-        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-    except OSError:
-        return None  # then close() cannot interrupt the attempt
 
 
 def _lost(connector: weakref.ref[Connector], session: Session) -> None:

@@ -1,0 +1,331 @@
+"""grpc.aio.Channel over a local link."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterable, Iterable, Sequence
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from localrpc.address import Address
+from localrpc.aio.call import (
+    Call,
+    Deserializer,
+    Serializer,
+    StreamStreamCall,
+    StreamUnaryCall,
+    UnaryStreamCall,
+    UnaryUnaryCall,
+)
+from localrpc.calls import messages, texts
+from localrpc.calls.connectivity import State
+from localrpc.drive import naming
+from localrpc.drive.core import deadline_of
+from localrpc.drive.loop_call import LoopCall
+from localrpc.drive.loop_connector import LoopConnector
+from localrpc.errors import InvalidMetadata
+from localrpc.metadata import USER_AGENT
+from localrpc.options import parse_options
+from localrpc.transports.base import ConnectionFacts, Dialer
+from localrpc.wire import codec
+
+Requests = AsyncIterable[Any] | Iterable[Any] | None
+
+
+class _Method:
+    """A method of a channel, and how its messages are converted."""
+
+    def __init__(
+        self, channel: Channel, method: str, serialize: Serializer, deserialize: Deserializer
+    ) -> None:
+        self._channel = channel
+        self._name = method
+        self._number = channel._number(method)
+        self._serialize = serialize
+        self._deserialize = deserialize
+        self._limit = channel._options.max_send
+        self._unsendable = naming.unsendable(method)
+
+    def _new(self, timeout: float | None, *, streams: bool) -> LoopCall:
+        connector = self._channel._bound()
+        if connector.closed:
+            raise aio.UsageError("Channel is closed.")
+        return LoopCall(
+            connector,
+            self._name,
+            self._number,
+            None if streams else self._deserialize,
+            deadline_of(timeout),
+            streams=streams,
+        )
+
+    def _begin(
+        self,
+        call: LoopCall,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+    ) -> None:
+        """Begin a call with a single request."""
+        message, refused = messages.serialize(request, self._serialize)
+        if refused is None:
+            refused = messages.check(message, self._limit)
+        if refused is not None:
+            call.end(refused.code, refused.details, debug=refused.debug)
+            return
+        self._open(call, message, timeout, metadata, credentials, wait_for_ready)
+
+    def _open(
+        self,
+        call: LoopCall,
+        message: bytes | None,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+    ) -> None:
+        if self._unsendable:
+            call.end(*self._unsendable, debug=texts.debug_text(*self._unsendable))
+            return
+        if credentials is not None:
+            call.end(*texts.NO_CREDENTIALS, debug=texts.debug_text(*texts.NO_CREDENTIALS))
+            return
+        head = b""
+        if metadata is not None:
+            try:
+                head = codec.encode_metadata(
+                    [pair for pair in metadata if not (len(pair) == 2 and pair[0] == USER_AGENT)]
+                )
+            except InvalidMetadata as error:
+                call.end(*texts.refusal(error), debug="")
+                return
+        if timeout is not None and not timeout > 0:
+            call.end(*texts.DEADLINE_EXCEEDED, debug=texts.DEADLINE_DEBUG)
+            return
+        call.start(head, message, wait_for_ready=bool(wait_for_ready))
+
+
+class UnaryUnary(_Method, aio.UnaryUnaryMultiCallable):
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryUnaryCall:
+        call = self._new(timeout, streams=False)
+        self._begin(call, request, timeout, metadata, credentials, wait_for_ready)
+        return self._channel._known(UnaryUnaryCall(call))
+
+
+class UnaryStream(_Method, aio.UnaryStreamMultiCallable):
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> UnaryStreamCall:
+        call = self._new(timeout, streams=True)
+        self._begin(call, request, timeout, metadata, credentials, wait_for_ready)
+        outer = UnaryStreamCall(call)
+        outer._deserialize = self._deserialize
+        return self._channel._known(outer)
+
+
+class StreamUnary(_Method, aio.StreamUnaryMultiCallable):
+    def __call__(
+        self,
+        request_iterator: Requests = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> StreamUnaryCall:
+        call = self._new(timeout, streams=False)
+        self._open(call, None, timeout, metadata, credentials, wait_for_ready)
+        outer = StreamUnaryCall(call)
+        outer._serialize, outer._limit = self._serialize, self._limit
+        outer._write_from(request_iterator)
+        return self._channel._known(outer)
+
+
+class StreamStream(_Method, aio.StreamStreamMultiCallable):
+    def __call__(
+        self,
+        request_iterator: Requests = None,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> StreamStreamCall:
+        call = self._new(timeout, streams=True)
+        self._open(call, None, timeout, metadata, credentials, wait_for_ready)
+        outer = StreamStreamCall(call)
+        outer._serialize, outer._limit = self._serialize, self._limit
+        outer._deserialize = self._deserialize
+        outer._write_from(request_iterator)
+        return self._channel._known(outer)
+
+
+class Channel(aio.Channel):
+    """A channel to a local target, on one event loop: the one that runs at its first call.
+
+    It connects with the first call, and again after its connection is lost.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        options: Sequence[tuple[str, Any]] | None,
+        dialer: Dialer | None = None,
+    ) -> None:
+        self._address = address
+        self._options = parse_options(options)
+        self._dialer = dialer
+        self._number = naming.MethodNumbers().number
+        self._connector: LoopConnector | None = None
+        self._closed = False
+        self._calls: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def _bound(self) -> LoopConnector:
+        """Return the connector for the running loop."""
+        connector = self._connector
+        loop = asyncio._get_running_loop()
+        if connector is not None and (connector.loop is loop or loop is None):
+            return connector
+        if loop is None:
+            loop = asyncio.get_event_loop()
+        if connector is not None:
+            if not connector.loop.is_closed():
+                raise RuntimeError(
+                    f"{self!r} belongs to {connector.loop!r}, and cannot be used in {loop!r}; open a"
+                    " channel for each loop"
+                )
+            connector.forsake()
+        self._connector = LoopConnector(self._address, self._options, loop, self._dialer)
+        self._connector.number = self._number
+        self._connector.closed = self._closed
+        return self._connector
+
+    def _known(self, call: Any) -> Any:
+        self._calls.add(call)
+        return call
+
+    @property
+    def facts(self) -> ConnectionFacts | None:
+        """How the present connection carries calls; None while there is none."""
+        session = self._connector.peek() if self._connector is not None else None
+        return None if session is None else session.connection.facts
+
+    # grpc.aio.Channel
+
+    async def __aenter__(self) -> Channel:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self, grace: float | None = None) -> None:
+        """End the channel: no new calls, and those in progress end within `grace` seconds."""
+        if self._closed:
+            return
+        if grace and grace < 0:
+            raise ValueError(f"grace must be non-negative, got {grace}.")
+        self._closed = True
+        connector = self._connector
+        if connector is None:
+            return
+        if grace:
+            connector.refusing = True
+            running = [call for call in self._calls if not call.done()]
+            waits = [asyncio.ensure_future(_ended(call)) for call in running]
+            if waits:
+                _, late = await asyncio.wait(waits, timeout=grace)
+                for wait in late:
+                    wait.cancel()
+        for call in list(self._calls):
+            call.cancel()
+        connector.close()
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        if self._closed:
+            return grpc.ChannelConnectivity.SHUTDOWN
+        connector = self._bound()
+        if try_to_connect:
+            connector.connect()
+        return grpc.ChannelConnectivity[connector.state.name]
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._bound().change_of(State[last_observed_state.name])
+
+    async def channel_ready(self) -> None:
+        state = self.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            await self.wait_for_state_change(state)
+            state = self.get_state(try_to_connect=True)
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryUnary:
+        return UnaryUnary(self, _text(method), request_serializer, response_deserializer)
+
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> UnaryStream:
+        return UnaryStream(self, _text(method), request_serializer, response_deserializer)
+
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> StreamUnary:
+        return StreamUnary(self, _text(method), request_serializer, response_deserializer)
+
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Serializer = None,
+        response_deserializer: Deserializer = None,
+        _registered_method: bool | None = False,
+    ) -> StreamStream:
+        return StreamStream(self, _text(method), request_serializer, response_deserializer)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "idle"
+        if self._connector is not None and not self._closed:
+            state = str(self._connector.state.name).lower()
+        return f"<localrpc.aio.{type(self).__name__} to {self._address}: {state}>"
+
+
+async def _ended(call: Call) -> None:
+    await call._end()
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name.encode().decode()
+
+

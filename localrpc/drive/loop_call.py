@@ -1,0 +1,343 @@
+"""One call as a client drives it from an event loop. For the loop's own thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+import grpc
+
+from localrpc import status
+from localrpc.calls.messages import deserialize
+from localrpc.calls.state import CallState, Then
+from localrpc.calls.texts import (
+    CHANNEL_CLOSED,
+    COLLECTED,
+    DEADLINE_EXCEEDED,
+    debug_text,
+    no_memory,
+)
+from localrpc.drive.core import NEVER, lib
+from localrpc.drive.loop_connector import LoopConnector
+from localrpc.drive.loop_session import INLINE, LoopSession
+
+_MANY = 64
+_BULK = 1 << 18
+"""Messages, and bytes of these, that a call keeps for a reader: then its sender has to wait."""
+
+
+class LoopCall:
+    """A client's call, shared by the API's call object and the tasks that send for it.
+
+    `state` is the call's state. Futures of those who wait for a change of it are in `waiters`.
+    Once the call has ended it refers neither to the connector nor to the session.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_deserialize",
+        "_kept",
+        "_paused",
+        "_request",
+        "_streams",
+        "attempts",
+        "connector",
+        "deadline",
+        "handle",
+        "loop",
+        "method",
+        "number",
+        "session",
+        "starting",
+        "state",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        connector: LoopConnector,
+        method: str,
+        number: int,
+        deserialize: Callable[[bytes], Any] | None,
+        deadline: int,
+        *,
+        streams: bool,
+    ) -> None:
+        self.connector: LoopConnector | None = connector
+        self.loop = connector.loop
+        self.method = method
+        self.number = number
+        self.deadline = deadline
+        self.state = CallState(connector.metadata_limits, streams=streams)
+        self.session: LoopSession | None = None
+        self.handle = 0
+        self.attempts = 8
+        self.starting: asyncio.Task[None] | None = None
+        self.waiters: list[asyncio.Future[None]] = []
+        self._deserialize = deserialize
+        self._streams = streams
+        self._callbacks: list[Callable[[], object]] | None = []
+        self._paused = False
+        self._kept = 0
+        self._request: tuple[bytes, bytes, bool] | None = None
+
+    def running(self) -> bool:
+        return self.state.code is None
+
+    # Waiting
+
+    def change(self) -> asyncio.Future[None]:
+        """Return a future that is done at the next change of the state, or of the room to send."""
+        future = self.loop.create_future()
+        self.waiters.append(future)
+        return future
+
+    def forget(self, future: asyncio.Future[None]) -> None:
+        """Drop a future of change() that is no longer awaited."""
+        if future in self.waiters:
+            self.waiters.remove(future)
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        """Wait until `done()`; the call must not be able to end without a change of that."""
+        while not done():
+            future = self.change()
+            try:
+                await future
+            except BaseException:
+                self.forget(future)
+                raise
+
+    def _wake(self) -> None:
+        waiters = self.waiters
+        if waiters:
+            self.waiters = []
+            for future in waiters:
+                if not future.done():
+                    future.set_result(None)
+
+    # Beginning
+
+    def start(self, head: bytes, message: bytes | None, *, wait_for_ready: bool) -> None:
+        """Begin the call, at once if there is a connection and room on it."""
+        connector = self.connector
+        if connector is None:
+            return
+        session = connector.peek()
+        if message is not None:
+            self._request = (head, message, wait_for_ready)
+        if session is not None and (message is None or len(message) <= INLINE):
+            self.attempts -= 1
+            result = session.open(self, head, message)
+            if result == 0:
+                return
+            if result in _UNSEEN:
+                connector.lost(session)
+            elif result != lib.LR_AGAIN:
+                self.fail(result, 0)
+                return
+        self.starting = self.loop.create_task(self._start(head, message, wait_for_ready))
+
+    async def _start(self, head: bytes, message: bytes | None, wait_for_ready: bool) -> None:
+        result = lib.LR_UNSENT
+        connector = self.connector
+        while connector is not None and self.running() and self.attempts:
+            self.attempts -= 1
+            session = await connector.ready_for(self, wait_for_ready=wait_for_ready)
+            if session is None:
+                return
+            result = session.open(self, head, message)
+            while result == lib.LR_AGAIN and self.running():
+                await session.room()
+                if self.running():
+                    result = session.open(self, head, message)
+            if result == 0:
+                if message is not None and len(message) > INLINE:
+                    await self.send(message, lib.LR_F_END)
+                return
+            if result not in _UNSEEN:
+                break
+            connector.lost(session)
+        if self.running():
+            self.fail(result, 0)
+
+    def begin(self, session: LoopSession, handle: int) -> None:
+        """Note that the call is live in the core."""
+        self.session = session
+        self.handle = handle
+        if self._paused:
+            self._paused = False
+        self._wake()
+
+    def _again(self) -> bool:
+        """Begin once more, because no server has seen the call. Return False if that cannot be."""
+        request, session, connector = self._request, self.session, self.connector
+        if request is None or session is None or connector is None or not self.attempts:
+            return False
+        self._part_from(session)
+        connector.lost(session)
+        head, message, wait_for_ready = request
+        self.starting = self.loop.create_task(self._start(head, message, wait_for_ready))
+        return True
+
+    def _part_from(self, session: LoopSession) -> None:
+        self.session = None
+        session.calls.pop(self.handle, None)
+        lib.lr_release(session.engine, self.handle)
+
+    # Sending
+
+    async def send(self, message: bytes, flags: int = 0) -> bool:
+        """Send a message, waiting for room and credit. Return False if the call has ended."""
+        while True:
+            session = self.session
+            if session is None:
+                return False
+            result = lib.lr_send(session.engine, self.handle, message, len(message), flags, NEVER)
+            if result == 0:
+                return True
+            if result != lib.LR_AGAIN:
+                return False
+            await self._room(session)
+
+    async def _room(self, session: LoopSession) -> None:
+        room, change = session.room(), self.change()
+        try:
+            await asyncio.wait((room, change), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            room.cancel()
+            self.forget(change)
+
+    def half_close(self) -> None:
+        if self.session is not None:
+            lib.lr_half_close(self.session.engine, self.handle)
+
+    def room_came(self) -> None:
+        self._wake()
+
+    # News
+
+    def take_message(self, message: bytes) -> None:
+        self._request = None
+        state = self.state
+        if not self._streams:
+            response, bad = deserialize(message, self._deserialize)
+            self._do(state.take_response(response, 1, bad))
+            return
+        state.messages.append(message)
+        self._kept += len(message)
+        if not self._paused and (len(state.messages) >= _MANY or self._kept >= _BULK):
+            self._paused = True
+            if self.session is not None:
+                lib.lr_pause(self.session.engine, self.handle, 1)
+        self._wake()
+
+    def pop_message(self) -> bytes:
+        """Take the next message of a stream; there is one."""
+        messages = self.state.messages
+        message = messages.popleft()
+        self._kept -= len(message)
+        if self._paused and len(messages) < _MANY // 2 and self._kept < _BULK:
+            self._paused = False
+            if self.session is not None:
+                lib.lr_pause(self.session.engine, self.handle, 0)
+        return message
+
+    def take_headers(self, block: bytes) -> None:
+        self._request = None
+        self._do(self.state.take_headers(block))
+        self._wake()
+
+    def take_status(self, block: bytes) -> None:
+        self._do(self.state.take_status(block))
+
+    def take_reset(self, code: grpc.StatusCode, details: str, unseen: bool) -> None:
+        if not (unseen and self._again()):
+            self._do(self.state.take_reset(code, details))
+
+    def expire(self) -> None:
+        """End the call because its deadline has passed."""
+        self.end(*DEADLINE_EXCEEDED, debug=debug_text(*DEADLINE_EXCEEDED))
+
+    def no_memory(self, size: int) -> None:
+        code, details = grpc.StatusCode.RESOURCE_EXHAUSTED, no_memory(size)
+        self.end(code, details, debug=debug_text(code, details))
+
+    def fail(self, result: int, size: int) -> None:
+        """End the call for a negative result of the core."""
+        if result == lib.LR_UNSENT and self._again():
+            return
+        if self.deadline != NEVER and monotonic_ns() >= self.deadline:
+            result = lib.LR_TIMEOUT
+        if self.connector is not None:
+            code, details = self.connector.failure(result, size, self.session)
+            self.end(code, details, debug=debug_text(code, details))
+
+    # Ending
+
+    def end(
+        self,
+        code: grpc.StatusCode,
+        details: str,
+        *,
+        debug: str | None = None,
+        cancelled: bool = False,
+    ) -> bool:
+        """End the call here and, if it is still live, at the peer. Return False if it had ended."""
+        then = self.state.end(code, details, debug=debug, cancelled=cancelled)
+        self._do(then)
+        return then is not Then.GO_ON
+
+    def close(self) -> None:
+        """End the call because its channel is closed."""
+        self.end(*CHANNEL_CLOSED, debug=debug_text(*CHANNEL_CLOSED))
+
+    def abandon(self) -> None:
+        """End the call because its API object is garbage."""
+        self.end(*COLLECTED, cancelled=True)
+
+    def _do(self, then: Then) -> None:
+        if then is Then.GO_ON:
+            return
+        session, starting = self.session, self.starting
+        if session is not None:
+            self.session = None
+            del session.calls[self.handle]
+            if then is Then.CANCEL:
+                state = self.state
+                number, text = status.number_of(state.code), (state.details or "").encode()
+                lib.lr_cancel(session.engine, self.handle, number, text, len(text))
+            lib.lr_release(session.engine, self.handle)
+        self.connector = self._request = None
+        if starting is not None:
+            self.starting = None
+            if not starting.done() and starting is not _current_task():
+                starting.cancel()
+        callbacks, self._callbacks = self._callbacks, None
+        self._wake()
+        for callback in callbacks or ():
+            try:
+                callback()
+            except Exception as error:
+                self.loop.call_exception_handler(
+                    {"message": "Exception in a done callback of a call", "exception": error}
+                )
+
+    def add_callback(self, callback: Callable[[], object]) -> bool:
+        """Add a callback for the call's end. Return False if it has ended: the caller runs it."""
+        if self._callbacks is None:
+            return False
+        self._callbacks.append(callback)
+        return True
+
+
+_UNSEEN = (lib.LR_UNSENT, lib.LR_FORKED)
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None  # not inside the loop

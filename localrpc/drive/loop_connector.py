@@ -1,0 +1,265 @@
+"""Connects a channel of an event loop: dials on demand, on a thread, without blocking the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from localrpc.address import Address
+from localrpc.calls.connectivity import Backoff, Connectivity, NotReady, State
+from localrpc.calls.texts import SOCKET_CLOSED, debug_text
+from localrpc.drive.core import NEVER, lib
+from localrpc.drive.dialling import TICK, meet, wake_descriptor, without_frames
+from localrpc.drive.loop_session import LoopSession
+from localrpc.drive.naming import MethodNumbers
+from localrpc.drive.reading import failure
+from localrpc.errors import ConnectError
+from localrpc.metadata import SizeLimits
+from localrpc.options import Options
+from localrpc.transports import Attempt, Connection, Dialer, transport_for
+
+if TYPE_CHECKING:
+    from localrpc.drive.loop_call import LoopCall
+
+
+class LoopConnector:
+    """Connects one channel, on one loop. For that loop's thread."""
+
+    def __init__(
+        self,
+        address: Address,
+        options: Options,
+        loop: asyncio.AbstractEventLoop,
+        dialer: Dialer | None = None,
+    ) -> None:
+        self.address = address
+        self.options = options
+        self.loop = loop
+        self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
+        self._dialer = dialer or transport_for(address.scheme).dialer(address, options)
+        self.number = MethodNumbers().number
+        self._session: LoopSession | None = None
+        self._former: list[LoopSession] = []
+        """Sessions that take no new calls, while they have some."""
+        self._state = Connectivity()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._wake: int | None = None
+        self.closed = False
+        self.refusing = False
+        """True once the channel is being closed, while its calls go on."""
+        self.calls: set[LoopCall] = set()
+        """Calls that have not begun yet."""
+
+    # Sessions
+
+    def peek(self) -> LoopSession | None:
+        """Return the session if there is a live one; never dial."""
+        session = self._session
+        if session is None or session.alive():
+            return session
+        self._forget(session)
+        return None
+
+    async def ready_for(self, call: LoopCall, *, wait_for_ready: bool) -> LoopSession | None:
+        """Return a session; None if the call has ended, or ends here because there is none."""
+        until = None if call.deadline == NEVER else call.deadline / 1e9
+        backoff = Backoff(self.options.initial_backoff, self.options.max_backoff)
+        state = self._state
+        self.calls.add(call)
+        try:
+            while call.running():
+                if self.closed:
+                    call.close()
+                    return None
+                session = self.peek()
+                if session is not None:
+                    return session
+                if not state.dialling:
+                    self._dial()
+                await self._change(call, until)
+                if not state.dialling and self.peek() is None and state.failure is not None:
+                    state.check(monotonic(), until, wait_for_ready=wait_for_ready)
+                    pause = monotonic() + backoff.next()
+                    await self._change(call, pause if until is None else min(pause, until))
+                elif until is not None and monotonic() >= until - TICK:
+                    raise NotReady
+        except NotReady as reason:
+            call.end(*reason.ending, debug=debug_text(*reason.ending))
+        finally:
+            self.calls.discard(call)
+        return None
+
+    async def _change(self, call: LoopCall | None, until: float | None) -> None:
+        """Wait for a change of the connectivity, or the call's end, or the time `until`."""
+        future = self.loop.create_future()
+        self._waiters.append(future)
+        timer = None
+        if until is not None:
+            timer = self.loop.call_later(max(until - monotonic(), 0), _resolve, future)
+        if call is not None:
+            call.waiters.append(future)
+        try:
+            await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if future in self._waiters:
+                self._waiters.remove(future)
+            if call is not None:
+                call.forget(future)
+
+    def _changed(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for future in waiters:
+            _resolve(future)
+
+    def _dial(self) -> None:
+        """Begin one attempt, on a thread of its own."""
+        self._state.begin()
+        self._changed()
+        self._wake = wake_descriptor()
+        attempt = Attempt(monotonic() + self.options.connect_timeout, self._wake)
+        thread = threading.Thread(
+            target=_dial_on_thread,
+            args=(self._dialer, attempt, self.loop, self._dialled, str(self.address)),
+            name="localrpc-connect",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # the interpreter is exiting
+            self.loop.call_soon(self._dialled, None, ConnectError(str(self.address), str(error)))
+
+    def _dialled(self, connection: Connection | None, failed: ConnectError | None) -> None:
+        if self._wake is not None:
+            os.close(self._wake)
+            self._wake = None
+        if self.closed:
+            self._state.dialling = False
+            if connection is not None:
+                connection.close()
+            return
+        if connection is not None:
+            try:
+                self._session = LoopSession(connection, self.options, self.loop, self._forget)
+            except MemoryError as error:
+                failed = ConnectError(str(self.address), str(error))
+        if self._session is not None and failed is None:
+            self._state.connected()
+        else:
+            self._state.failed(failed)
+        self._changed()
+
+    def lost(self, session: LoopSession) -> None:
+        """Stop using `session` for new calls; those in flight go on if they can."""
+        self._forget(session)
+
+    def _forget(self, session: LoopSession) -> None:
+        self._former = [each for each in self._former if each.calls and each is not session]
+        if session.calls:
+            self._former.append(session)
+        if session is self._session:
+            self._session = None
+            self._state.lost()
+            self._changed()
+
+    def close(self) -> None:
+        """End everything that goes on. Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._wake is not None:
+            os.eventfd_write(self._wake, 1)
+        sessions = [*self._former]
+        if self._session is not None:
+            sessions.append(self._session)
+        self._session = None
+        self._former = []
+        for call in list(self.calls):
+            call.close()
+        for session in sessions:
+            for call in list(session.calls.values()):
+                call.close()
+            session.close()
+        self._state.closed()
+        self._dialer.close()
+        self._changed()
+
+    def forsake(self) -> None:
+        """Drop the connections of a loop that is closed: nothing of it can run any more."""
+        sessions = [*self._former, self._session]
+        self._session, self._former = None, []
+        for session in sessions:
+            if session is not None:
+                session.calls.clear()
+                session.close()
+
+    def failure(
+        self, result: int, size: int = 0, session: LoopSession | None = None
+    ) -> tuple[grpc.StatusCode, str]:
+        """Return how a call ends for a negative `result` of the core, which `session` gave."""
+        code, details = failure(result, size, self.options.max_receive, closed=self.closed)
+        if session is not None and (
+            result == lib.LR_PROTOCOL or (details == SOCKET_CLOSED[1] and session.faulty())
+        ):
+            details = f"{self.address}: {session.reason()}"
+        return code, details
+
+    # Connectivity
+
+    @property
+    def state(self) -> State:
+        self.peek()
+        return self._state.state
+
+    def connect(self) -> None:
+        """Begin to connect, unless it is connected or connecting."""
+        if not self.closed and self.peek() is None and not self._state.dialling:
+            self._dial()
+
+    async def change_of(self, last: State) -> None:
+        """Wait until the state differs from `last`."""
+        while self.state is last:
+            await self._change(None, None)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _pause(attempt: Attempt, seconds: float) -> bool:
+    attempt.poll(select.poll(), seconds)
+    return attempt.left() <= 0
+
+
+def _dial_on_thread(
+    dialer: Dialer,
+    attempt: Attempt,
+    loop: asyncio.AbstractEventLoop,
+    then: Callable[[Connection | None, ConnectError | None], Any],
+    target: str,
+) -> None:
+    connection: Connection | None = None
+    failed = None
+    try:
+        connection = meet(dialer, attempt, partial(_pause, attempt))
+    except ConnectError as error:
+        failed = without_frames(error)
+    except (OSError, MemoryError) as error:
+        failed = ConnectError(target, str(error))
+    try:
+        loop.call_soon_threadsafe(then, connection, failed)
+    except RuntimeError:  # the loop is closed
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.close()

@@ -1,0 +1,185 @@
+"""A client's connection on an event loop, and its calls. For the loop's own thread."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any
+
+from localrpc import status
+from localrpc.drive import naming
+from localrpc.drive.core import NEVER, NULL, Io, blank, borrow, ffi, idle_ios, lib
+from localrpc.drive.event_loop import LoopEngine, News
+from localrpc.drive.reading import fill
+from localrpc.options import Options
+from localrpc.transports.base import Connection
+
+if TYPE_CHECKING:
+    from localrpc.drive.loop_call import LoopCall
+
+_MESSAGES = lib.LR_K_MESSAGES
+_STATUS = lib.LR_K_STATUS
+_AGAIN = lib.LR_AGAIN
+INLINE = int(lib.LR_INLINE)
+"""A request of this many bytes is sent in one frame with the call's beginning."""
+
+
+class LoopSession(LoopEngine):
+    """An engine with one connection; `calls` has its live calls by handle.
+
+    `on_lost` is called with the session when the connection has ended.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        options: Options,
+        loop: asyncio.AbstractEventLoop,
+        on_lost: Callable[[LoopSession], None],
+    ) -> None:
+        self.connection = connection
+        self._on_lost = weakref.WeakMethod(on_lost)  # its object holds the session
+        self._futures = loop.create_future
+        self._lost = False
+        self.calls: dict[int, LoopCall] = {}
+        self._declared: set[int] = set()
+        self._waiting: list[asyncio.Future[None]] = []
+        """Those that wait for room on the connection."""
+        try:
+            super().__init__(lib.LR_CLIENT, options, -1)
+        except MemoryError:
+            connection.close()
+            raise
+        if lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window) < 0:
+            raise MemoryError(f"the core refused the connection: {self.reason()}")
+        self.attach(loop)
+
+    def alive(self) -> bool:
+        """Return True if new calls may be made; False also while the peer stops gracefully."""
+        return bool(lib.lr_engine_alive(self.engine) == 1)
+
+    def close(self) -> None:
+        """End the connection; calls in flight must have ended before. Idempotent."""
+        super().close()
+        self._wake()
+
+    def disown(self) -> None:
+        """Close a forked child's copy of the parent's link, without telling the peer."""
+        lib.lr_engine_disown(self.engine)
+
+    def reason(self) -> str:
+        """Return why the link has ended."""
+        text = ffi.new("char[]", 200)
+        lib.lr_engine_error(self.engine, text, 200)
+        return bytes(ffi.string(text)).decode("utf-8", "replace")
+
+    def faulty(self) -> bool:
+        """Return True if the medium of the link failed, for example because a disk was full."""
+        return bool(lib.lr_engine_faulty(self.engine) > 0)
+
+    # Sending
+
+    def open(self, call: LoopCall, head: bytes, message: bytes | None) -> int:
+        """Begin a call in the core. Return its result, LR_AGAIN if it has to wait for room.
+
+        A message of more than INLINE bytes has to be sent afterwards.
+        """
+        number = call.number
+        if number == naming.UNNUMBERED:
+            head = naming.in_open(call.method, head)
+        elif number not in self._declared:
+            name = call.method.encode()
+            if lib.lr_method(self.engine, number, name, len(name)) == 0:
+                self._declared.add(number)
+        deadline = call.deadline
+        left = -1
+        if deadline != NEVER:
+            left = (deadline - monotonic_ns()) // 1000
+            if left <= 0:
+                return int(lib.LR_TIMEOUT)
+        try:
+            io: Io = idle_ios.pop()
+        except IndexError:
+            io = borrow()
+        raw = io.raw
+        raw.resumed = 0
+        if message is None or len(message) > INLINE:
+            result = lib.lr_open(
+                self.engine, raw, number, head or NULL, len(head), left, NULL, 0, 0, deadline
+            )
+        else:
+            result = lib.lr_open(
+                self.engine, raw, number, head or NULL, len(head), left,
+                message, len(message), _WHOLE, deadline,
+            )  # fmt: skip
+        if result == 0:
+            handle = raw.call
+            self.calls[handle] = call
+            call.begin(self, handle)
+        idle_ios.append(io)
+        return int(result)
+
+    def room(self) -> asyncio.Future[None]:
+        """Return a future that is done once there may be room, or the connection has ended."""
+        future = self._futures()
+        self._waiting.append(future)
+        return future
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    # Reading
+
+    def take(self, news: News, buf: bytes) -> None:
+        calls = self.calls
+        for handle, size, _, kind, flags, _, head, _, at in news:
+            call = calls.get(handle)
+            if call is None:
+                if kind == lib.LR_K_ROOM and not handle:
+                    self._wake()
+                elif kind == lib.LR_CLOSED and not handle:
+                    self._end()
+            elif kind == _MESSAGES:
+                call.take_message(buf[at : at + size])
+            elif kind == _STATUS:
+                call.take_status(buf[at : at + size])
+            elif kind == lib.LR_K_HEADERS:
+                call.take_headers(buf[at : at + size])
+            elif kind == lib.LR_K_BIG:
+                self._take_big(call, handle, size)
+            elif kind == lib.LR_K_RESET:
+                text = buf[at : at + size].decode("utf-8", "replace")
+                call.take_reset(status.code_of(head), text, bool(flags & lib.LR_F_UNSEEN))
+            elif kind == lib.LR_K_ROOM:
+                call.room_came()
+            elif kind == lib.LR_K_ENDED:
+                call.expire()
+            elif kind < 0:
+                call.fail(kind, size)
+
+    def _take_big(self, call: LoopCall, handle: int, size: int) -> None:
+        try:
+            message = blank(size)
+        except MemoryError:
+            call.no_memory(size)
+            return
+        if fill(self.engine, handle, message, 1) == 0:
+            call.take_message(message)
+
+    def _end(self) -> None:
+        if not self._lost:
+            self._lost = True
+            self.detach()
+            self._wake()
+            on_lost = self._on_lost()
+            if on_lost is not None:
+                on_lost(self)
+
+
+_WHOLE = int(lib.LR_F_MESSAGE | lib.LR_F_END)
+
