@@ -22,15 +22,14 @@ from localrpc.aio.call import (
 )
 from localrpc.calls import messages, texts
 from localrpc.calls.connectivity import State
+from localrpc.calls.request import head_of, text, unsendable
 from localrpc.drive import naming
 from localrpc.drive.core import deadline_of
 from localrpc.drive.loop_call import LoopCall
 from localrpc.drive.loop_connector import LoopConnector
 from localrpc.errors import InvalidMetadata
-from localrpc.metadata import USER_AGENT
 from localrpc.options import parse_options
 from localrpc.transports.base import ConnectionFacts, Dialer
-from localrpc.wire import codec
 
 Requests = AsyncIterable[Any] | Iterable[Any] | None
 
@@ -47,7 +46,7 @@ class _Method:
         self._serialize = serialize
         self._deserialize = deserialize
         self._limit = channel._options.max_send
-        self._unsendable = naming.unsendable(method)
+        self._unsendable = unsendable(method)
 
     def _new(self, timeout: float | None, *, streams: bool) -> LoopCall:
         connector = self._channel._bound()
@@ -95,15 +94,11 @@ class _Method:
         if credentials is not None:
             call.end(*texts.NO_CREDENTIALS, debug=texts.debug_text(*texts.NO_CREDENTIALS))
             return
-        head = b""
-        if metadata is not None:
-            try:
-                head = codec.encode_metadata(
-                    [pair for pair in metadata if not (len(pair) == 2 and pair[0] == USER_AGENT)]
-                )
-            except InvalidMetadata as error:
-                call.end(*texts.refusal(error), debug="")
-                return
+        try:
+            head = head_of(metadata)
+        except InvalidMetadata as error:
+            call.end(*texts.refusal(error), debug="")
+            return
         if timeout is not None and not timeout > 0:
             call.end(*texts.DEADLINE_EXCEEDED, debug=texts.DEADLINE_DEBUG)
             return
@@ -285,7 +280,7 @@ class Channel(aio.Channel):
         response_deserializer: Deserializer = None,
         _registered_method: bool | None = False,
     ) -> UnaryUnary:
-        return UnaryUnary(self, _text(method), request_serializer, response_deserializer)
+        return UnaryUnary(self, text(method), request_serializer, response_deserializer)
 
     def unary_stream(
         self,
@@ -294,7 +289,7 @@ class Channel(aio.Channel):
         response_deserializer: Deserializer = None,
         _registered_method: bool | None = False,
     ) -> UnaryStream:
-        return UnaryStream(self, _text(method), request_serializer, response_deserializer)
+        return UnaryStream(self, text(method), request_serializer, response_deserializer)
 
     def stream_unary(
         self,
@@ -303,7 +298,7 @@ class Channel(aio.Channel):
         response_deserializer: Deserializer = None,
         _registered_method: bool | None = False,
     ) -> StreamUnary:
-        return StreamUnary(self, _text(method), request_serializer, response_deserializer)
+        return StreamUnary(self, text(method), request_serializer, response_deserializer)
 
     def stream_stream(
         self,
@@ -312,7 +307,7 @@ class Channel(aio.Channel):
         response_deserializer: Deserializer = None,
         _registered_method: bool | None = False,
     ) -> StreamStream:
-        return StreamStream(self, _text(method), request_serializer, response_deserializer)
+        return StreamStream(self, text(method), request_serializer, response_deserializer)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "idle"
@@ -323,9 +318,3 @@ class Channel(aio.Channel):
 
 async def _ended(call: Call) -> None:
     await call._end()
-
-
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name.encode().decode()
-
-

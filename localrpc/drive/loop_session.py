@@ -9,6 +9,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from localrpc import status
+from localrpc.calls.request import with_name
 from localrpc.drive import naming
 from localrpc.drive.core import NEVER, NULL, Io, blank, borrow, ffi, idle_ios, lib
 from localrpc.drive.event_loop import LoopEngine, News
@@ -88,7 +89,7 @@ class LoopSession(LoopEngine):
         """
         number = call.number
         if number == naming.UNNUMBERED:
-            head = naming.in_open(call.method, head)
+            head = with_name(call.method, head)
         elif number not in self._declared:
             name = call.method.encode()
             if lib.lr_method(self.engine, number, name, len(name)) == 0:
