@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any
@@ -58,7 +58,10 @@ class _Spare:
         self.context = base.copy()
         self.gate: asyncio.Future[None] = loop.create_future()
         self.rest: _Rest | None = None
-        self.task = loop.create_task(self._run(), name="localrpc-handler", context=self.context)
+        options: dict[str, Any] = {"context": self.context}  # from Python 3.11 on
+        self.task: asyncio.Task[None] = loop.create_task(
+            self._run(), name="localrpc-handler", **options
+        )
 
     async def _run(self) -> None:
         try:

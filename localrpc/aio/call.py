@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, I
 from enum import Enum, auto
 from functools import partial
 from time import monotonic_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
@@ -18,13 +18,22 @@ from localrpc.drive.core import NEVER
 from localrpc.drive.loop_call import LoopCall
 from localrpc.metadata import Pairs
 
+if TYPE_CHECKING:
+    _UnaryUnaryCall = aio.UnaryUnaryCall[Any, Any]
+    _UnaryStreamCall = aio.UnaryStreamCall[Any, Any]
+    _StreamUnaryCall = aio.StreamUnaryCall[Any, Any]
+    _StreamStreamCall = aio.StreamStreamCall[Any, Any]
+else:
+    _UnaryUnaryCall = aio.UnaryUnaryCall
+    _UnaryStreamCall = aio.UnaryStreamCall
+    _StreamUnaryCall = aio.StreamUnaryCall
+    _StreamStreamCall = aio.StreamStreamCall
+
 _logger = _log.logger("aio.call")
 
 _FINISHED = "RPC already finished."
 _HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
-_STYLES = (
-    "The iterator and read/write APIs may not be mixed on a single RPC."
-)
+_STYLES = "The iterator and read/write APIs may not be mixed on a single RPC."
 
 Serializer = Callable[[Any], bytes] | None
 Deserializer = Callable[[bytes], Any] | None
@@ -37,7 +46,7 @@ class _Style(Enum):
 
 
 def metadata_of(pairs: Pairs | None) -> aio.Metadata:
-    return aio.Metadata(*(tuple(pair) for pair in pairs or ()))
+    return aio.Metadata(*((key, value) for key, value in pairs or ()))
 
 
 def error_of(call: LoopCall) -> BaseException:
@@ -136,7 +145,7 @@ class Call:
         return (
             f"<{type(self).__name__} of RPC that {'is in flight' if state.code is None else ''}"
             f"{'' if state.code is None else 'terminated with:'}"
-            f"\n\tstatus = {state.code}\n\tdetails = \"{state.details or ''}\"\n>"
+            f'\n\tstatus = {state.code}\n\tdetails = "{state.details or ""}"\n>'
         )
 
     __str__ = __repr__
@@ -331,17 +340,17 @@ def _cancel_unless_current(task: asyncio.Task[None]) -> None:
         task.cancel()
 
 
-class UnaryUnaryCall(_UnaryResponse, aio.UnaryUnaryCall):
+class UnaryUnaryCall(_UnaryResponse, _UnaryUnaryCall):
     """One request, one response."""
 
 
-class UnaryStreamCall(_StreamResponse, aio.UnaryStreamCall):
+class UnaryStreamCall(_StreamResponse, _UnaryStreamCall):
     """One request, a stream of responses."""
 
 
-class StreamUnaryCall(_StreamRequest, _UnaryResponse, aio.StreamUnaryCall):
+class StreamUnaryCall(_StreamRequest, _UnaryResponse, _StreamUnaryCall):
     """A stream of requests, one response."""
 
 
-class StreamStreamCall(_StreamRequest, _StreamResponse, aio.StreamStreamCall):
+class StreamStreamCall(_StreamRequest, _StreamResponse, _StreamStreamCall):
     """Streams both ways."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from grpc import aio
@@ -31,6 +31,18 @@ from localrpc.errors import InvalidMetadata
 from localrpc.options import parse_options
 from localrpc.transports.base import ConnectionFacts, Dialer
 
+if TYPE_CHECKING:
+    _UnaryUnary = aio.UnaryUnaryMultiCallable[Any, Any]
+    _UnaryStream = aio.UnaryStreamMultiCallable[Any, Any]
+    _StreamUnary = aio.StreamUnaryMultiCallable[Any, Any]
+    _StreamStream = aio.StreamStreamMultiCallable[Any, Any]
+else:
+    _UnaryUnary = aio.UnaryUnaryMultiCallable
+    _UnaryStream = aio.UnaryStreamMultiCallable
+    _StreamUnary = aio.StreamUnaryMultiCallable
+    _StreamStream = aio.StreamStreamMultiCallable
+
+Kind = TypeVar("Kind", bound=Call)
 Requests = AsyncIterable[Any] | Iterable[Any] | None
 
 
@@ -105,7 +117,7 @@ class _Method:
         call.start(head, message, wait_for_ready=bool(wait_for_ready))
 
 
-class UnaryUnary(_Method, aio.UnaryUnaryMultiCallable):
+class UnaryUnary(_Method, _UnaryUnary):
     def __call__(
         self,
         request: Any,
@@ -121,7 +133,7 @@ class UnaryUnary(_Method, aio.UnaryUnaryMultiCallable):
         return self._channel._known(UnaryUnaryCall(call))
 
 
-class UnaryStream(_Method, aio.UnaryStreamMultiCallable):
+class UnaryStream(_Method, _UnaryStream):
     def __call__(
         self,
         request: Any,
@@ -139,7 +151,7 @@ class UnaryStream(_Method, aio.UnaryStreamMultiCallable):
         return self._channel._known(outer)
 
 
-class StreamUnary(_Method, aio.StreamUnaryMultiCallable):
+class StreamUnary(_Method, _StreamUnary):
     def __call__(
         self,
         request_iterator: Requests = None,
@@ -157,7 +169,7 @@ class StreamUnary(_Method, aio.StreamUnaryMultiCallable):
         return self._channel._known(outer)
 
 
-class StreamStream(_Method, aio.StreamStreamMultiCallable):
+class StreamStream(_Method, _StreamStream):
     def __call__(
         self,
         request_iterator: Requests = None,
@@ -207,8 +219,8 @@ class Channel(aio.Channel):
         if connector is not None:
             if not connector.loop.is_closed():
                 raise RuntimeError(
-                    f"{self!r} belongs to {connector.loop!r}, and cannot be used in {loop!r}; open a"
-                    " channel for each loop"
+                    f"{self!r} belongs to {connector.loop!r}, and cannot be used in {loop!r};"
+                    " open a channel for each loop"
                 )
             connector.forsake()
         self._connector = LoopConnector(self._address, self._options, loop, self._dialer)
@@ -216,7 +228,7 @@ class Channel(aio.Channel):
         self._connector.closed = self._closed
         return self._connector
 
-    def _known(self, call: Any) -> Any:
+    def _known(self, call: Kind) -> Kind:
         self._calls.add(call)
         return call
 

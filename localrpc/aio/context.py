@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic_ns
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from grpc import aio
@@ -15,13 +15,16 @@ from localrpc.calls import incoming, texts
 from localrpc.calls.answer import encoded
 from localrpc.drive.core import NEVER
 from localrpc.drive.loop_serving import LoopServed
-from localrpc.metadata import Pairs
 
+if TYPE_CHECKING:
+    _Base = aio.ServicerContext[Any, Any]
+else:
+    _Base = aio.ServicerContext
 
 _logger = _log.logger("server")
 
 
-class ServicerContext(LoopServed, aio.ServicerContext):
+class ServicerContext(LoopServed, _Base):
     """grpc.aio's methods for a served call. For the loop's own thread."""
 
     _deserialize: Callable[[bytes], Any] | None = None
@@ -89,7 +92,7 @@ class ServicerContext(LoopServed, aio.ServicerContext):
 
     # The answer
 
-    async def send_initial_metadata(self, initial_metadata: Sequence[Any]) -> None:
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
         if self.over:
             raise aio.UsageError("RPC already finished.")
         result = self.answer.take_initial_metadata(tuple(initial_metadata))
@@ -102,7 +105,7 @@ class ServicerContext(LoopServed, aio.ServicerContext):
         self,
         code: grpc.StatusCode,
         details: str = "",
-        trailing_metadata: Sequence[Any] = (),
+        trailing_metadata: Any = (),
     ) -> NoReturn:
         if trailing_metadata:
             self.answer.trailing_metadata = trailing_metadata
@@ -121,7 +124,7 @@ class ServicerContext(LoopServed, aio.ServicerContext):
     def set_code(self, code: grpc.StatusCode) -> None:
         self.answer.code = code
 
-    def code(self) -> grpc.StatusCode | int:
+    def code(self) -> Any:
         code = self.answer.code
         return 0 if code is None else code
 
@@ -133,11 +136,11 @@ class ServicerContext(LoopServed, aio.ServicerContext):
 
     # The call
 
-    def invocation_metadata(self) -> Pairs:
+    def invocation_metadata(self) -> Any:
         agent = self._connection.hello.agent if self._connection else ""
         return incoming.metadata_of(agent, self._head)
 
-    def time_remaining(self) -> float | None:
+    def time_remaining(self) -> Any:
         deadline = self._deadline
         return None if deadline == NEVER else max((deadline - monotonic_ns()) / 1e9, 0)
 
@@ -152,6 +155,10 @@ class ServicerContext(LoopServed, aio.ServicerContext):
             callback(self)
         else:
             self.answer.add_callbacks((partial(callback, self),))
+
+    def cancel_here(self) -> None:
+        """End the call, as its client sees it, with CANCELLED."""
+        self.lose(*texts.CANCELLED_BY_HANDLER)
 
     # The client
 

@@ -13,13 +13,14 @@ import grpc
 from grpc import aio
 
 from localrpc import _log, status
+from localrpc.aio import migration
 from localrpc.aio.beginning import Beginner, beginner
 from localrpc.aio.context import ServicerContext
 from localrpc.calls import texts
 from localrpc.calls.handlers import CallDetails, HandlerTable, behaviour_of
 from localrpc.calls.incoming import LONG_NAME, refusal
 from localrpc.drive.core import lib
-from localrpc.drive.loop_serving import INLINE, LoopServed, LoopServing
+from localrpc.drive.loop_serving import INLINE, LoopServed
 
 _logger = _log.logger("server")
 _KINDS = (
@@ -58,16 +59,19 @@ class Handling:
         interceptors: Sequence[aio.ServerInterceptor],
         max_send: int,
         pool: Executor | None,
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._table = table
         self._interceptors = tuple(interceptors)
         self._limit = max_send
         self._pool = pool
         self._entries: list[_Entry] = []
-        self._beginner: Beginner = beginner(loop)
-        self._loop = loop
+        self._beginner: Beginner | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Be ready for calls on `loop`."""
+        self._loop = loop
+        self._beginner = beginner(loop)
 
     def accept(self, call: LoopServed, method: int, flags: int, data: bytes | None) -> None:
         """Begin a new call."""
@@ -97,6 +101,7 @@ class Handling:
             self._begin(call, self._find_and_serve(call, entry))
 
     def _begin(self, call: ServicerContext, coroutine: Coroutine[Any, Any, None]) -> None:
+        assert self._beginner is not None
         task = self._beginner.begin(coroutine)
         if task is None:
             return
@@ -151,17 +156,18 @@ class Handling:
         try:
             call._deserialize = handler.request_deserializer
             call._serialize = handler.response_serializer
-            argument: Any
-            if handler.request_streaming:
-                argument = _Requests(call)
-            else:
+            argument: Any = None
+            if not handler.request_streaming:
                 argument = await call.read()
                 if argument is aio.EOF:
                     call.refuse(*texts.requires_one_request(entry.name))
                     return
             if not entry.is_async:
                 await self._serve_on_pool(call, entry, argument)
-            elif handler.response_streaming:
+                return
+            if argument is None:
+                argument = _Requests(call)
+            if handler.response_streaming:
                 await self._stream(call, entry.behaviour, argument)
             else:
                 await self._answer(call, await entry.behaviour(argument, call))
@@ -171,6 +177,16 @@ class Handling:
             raise
         except Exception as error:
             self._complain(call, entry, error)
+
+    async def _serve_on_pool(self, call: ServicerContext, entry: _Entry, argument: Any) -> None:
+        streams = entry.handler.response_streaming
+        response = await migration.respond(
+            self._loop, self._pool, call, entry.behaviour, argument, streams=streams
+        )
+        if not streams:
+            await self._answer(call, response)
+        elif not call.over:
+            call.finish(None)
 
     async def _answer(self, call: ServicerContext, response: Any) -> None:
         if call.over:
@@ -206,11 +222,6 @@ class Handling:
         if not call.over:
             call.finish(None)
 
-    async def _serve_on_pool(self, call: ServicerContext, entry: _Entry, argument: Any) -> None:
-        from localrpc.aio import migration
-
-        await migration.serve(self._loop, self._pool, call, entry.handler, entry.behaviour, argument)
-
     def _complain(self, call: ServicerContext, entry: _Entry, error: Exception) -> None:
         """End the call for an exception that its handler raised."""
         if isinstance(error, aio.AbortError) and call.over:
@@ -226,7 +237,8 @@ class Handling:
         call.refuse(status.UNKNOWN, f"Unexpected {type(error)}: {error}")
 
     def close(self) -> None:
-        self._beginner.close()
+        if self._beginner is not None:
+            self._beginner.close()
 
 
 class _Requests:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from enum import Enum
 from typing import Any
@@ -45,27 +45,31 @@ class Server(aio.Server):
         maximum_concurrent_rpcs: int | None,
         compression: grpc.Compression | None,
     ) -> None:
-        invalid = [each for each in interceptors or () if not isinstance(each, aio.ServerInterceptor)]
+        invalid = [
+            each for each in interceptors or () if not isinstance(each, aio.ServerInterceptor)
+        ]
         if invalid:
             raise ValueError(
                 f"Interceptor must be ServerInterceptor,the following are invalid: {invalid}"
             )
         self._options = parse_options(tuple(options or ()))
         self._table = HandlerTable(handlers or ())
-        self._interceptors = tuple(interceptors or ())
-        self._pool = migration_thread_pool
         self._stage = _Stage.NEW
-        self._serving = LoopServing(
-            self._options, maximum_concurrent_rpcs, ServicerContext, self._accept, self._drained
+        self._handling = Handling(
+            self._table, interceptors or (), self._options.max_send, migration_thread_pool
         )
-        self._handling: Handling | None = None
-        self._quiet: asyncio.Event | None = None
-        self._stopped: asyncio.Event | None = None
-        self._stopping: asyncio.Task[None] | None = None
-        self._cut: asyncio.Event | None = None
+        self._quiet, self._cut, self._stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        # Neither of these refers to this object.
+        self._serving = LoopServing(
+            self._options,
+            maximum_concurrent_rpcs,
+            ServicerContext,
+            self._handling.accept,
+            self._quiet.set,
+        )
 
     def add_generic_rpc_handlers(
-        self, generic_rpc_handlers: Sequence[grpc.GenericRpcHandler]
+        self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
     ) -> None:
         self._table.add(generic_rpc_handlers)
 
@@ -87,10 +91,7 @@ class Server(aio.Server):
             raise aio.UsageError("Server not in ready state")
         loop = asyncio.get_running_loop()
         self._stage = _Stage.STARTED
-        self._handling = Handling(
-            self._table, self._interceptors, self._options.max_send, self._pool, loop
-        )
-        self._quiet, self._stopped, self._cut = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._handling.start(loop)
         self._serving.start(loop)
 
     async def stop(self, grace: float | None) -> None:
@@ -101,55 +102,42 @@ class Server(aio.Server):
         if self._stage is _Stage.NEW:
             self._stage = _Stage.STOPPED
             self._serving.finish()
+            self._stopped.set()
             return
-        assert self._stopped is not None and self._cut is not None
         if self._stage is _Stage.STARTED:
             self._stage = _Stage.STOPPING
             self._serving.drain_calls()
+            # Its own task, because the one that waits for it may be cancelled.
             self._stopping = asyncio.ensure_future(self._stop())
-        if grace is None:
-            self._cut.set()
-        else:
+        if grace is not None:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._stopped_now()), grace)
-            self._cut.set()
-        await self._stopped.wait()
-
-    async def _stopped_now(self) -> None:
-        assert self._stopped is not None
+                await asyncio.wait_for(self._stopped.wait(), grace)
+        self._cut.set()
         await self._stopped.wait()
 
     async def _stop(self) -> None:
-        assert self._quiet and self._cut and self._stopped and self._handling
         waits = [asyncio.ensure_future(each.wait()) for each in (self._quiet, self._cut)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         self._serving.cancel_all()
-        while self._handling.tasks:
-            await asyncio.wait(self._handling.tasks)
+        current = asyncio.current_task()
+        while tasks := self._handling.tasks - {current}:
+            await asyncio.wait(tasks)
         self._handling.close()
         self._serving.finish()
         self._stage = _Stage.STOPPED
         self._stopped.set()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
-        """Wait until the server has stopped. Return False if `timeout` (seconds) passed first."""
-        if self._stopped is None:
+        """Wait until the server has stopped. Return True if `timeout` (seconds) passed first."""
+        if self._stage is _Stage.NEW:
             raise aio.UsageError("Server has not been started")
         try:
             await asyncio.wait_for(self._stopped.wait(), timeout)
         except asyncio.TimeoutError:
             return True
         return False
-
-    def _accept(self, *arguments: Any) -> None:
-        assert self._handling is not None
-        self._handling.accept(*arguments)
-
-    def _drained(self) -> None:
-        if self._quiet is not None:
-            self._quiet.set()
 
     def __repr__(self) -> str:
         targets = ", ".join(self._serving.targets) or "no target"

@@ -25,7 +25,7 @@ from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
-from localrpc.transports import Attempt, Connection, Dialer, transport_for
+from localrpc.transports import Attempt, Dialer, transport_for
 
 if TYPE_CHECKING:
     import grpc

@@ -1,4 +1,4 @@
-"""An engine that an event loop drives: its descriptor is in the loop's selector, and no thread waits.
+"""An engine that an event loop drives: the loop watches its descriptor, and no thread waits.
 
 See api.h for lr_drain(). Everything here is for the loop's own thread.
 """
@@ -25,6 +25,7 @@ _SIZE = NEWS.size
 _unpack = NEWS.iter_unpack
 
 News = Iterator[tuple[int, int, int, int, int, int, int, int, int]]
+
 
 class _Batch:
     """A `struct lr_batch`, its news as a buffer, and the bytes that the core writes into."""
@@ -94,7 +95,7 @@ class LoopEngine(ABC):
             loop.call_soon_threadsafe(_forget, loop, self._fd, self.engine)
 
     def drain(self) -> None:
-        """Take what has come, without waiting; if more is there, once more in the loop's next turn."""
+        """Take what has come, without waiting; take more in the loop's next turn."""
         batch = self._batch
         count = lib.lr_drain(self.engine, batch.raw)
         if count > 0:

@@ -23,6 +23,8 @@ from localrpc.drive.core import NEVER, lib
 from localrpc.drive.loop_connector import LoopConnector
 from localrpc.drive.loop_session import INLINE, LoopSession
 
+TURN = 64
+"""Messages that one call sends before the loop's other tasks have their turn."""
 _MANY = 64
 _BULK = 1 << 18
 """Messages, and bytes of these, that a call keeps for a reader: then its sender has to wait."""
@@ -42,6 +44,7 @@ class LoopCall:
         "_kept",
         "_paused",
         "_request",
+        "_sent",
         "_streams",
         "attempts",
         "connector",
@@ -81,7 +84,7 @@ class LoopCall:
         self._streams = streams
         self._callbacks: list[Callable[[], object]] | None = []
         self._paused = False
-        self._kept = 0
+        self._kept = self._sent = 0
         self._request: tuple[bytes, bytes, bool] | None = None
 
     def running(self) -> bool:
@@ -191,6 +194,9 @@ class LoopCall:
 
     async def send(self, message: bytes, flags: int = 0) -> bool:
         """Send a message, waiting for room and credit. Return False if the call has ended."""
+        self._sent += 1
+        if not self._sent % TURN:
+            await asyncio.sleep(0)
         while True:
             session = self.session
             if session is None:

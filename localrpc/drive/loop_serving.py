@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from localrpc import _locks, _log
+from localrpc import _locks, _log, status
 from localrpc.address import Address
 from localrpc.calls import texts
 from localrpc.calls.answer import AnswerState, Reply, Then
@@ -33,6 +33,8 @@ _MANY = 64
 _BULK = 1 << 18
 """Requests, and bytes of these, that a call keeps for its handler: then its client has to wait."""
 INLINE = int(lib.LR_INLINE)
+TURN = 64
+"""Messages that one call sends before the loop's other tasks have their turn."""
 
 
 class LoopServed:
@@ -49,13 +51,19 @@ class LoopServed:
     task: asyncio.Task[Any] | None = None
     """Runs the handler, if that has suspended."""
     too_large: int | None = None
+    _sent = 0
     _requests: deque[bytes] | None = None
     _kept = 0
     _paused = False
     _waiter: asyncio.Future[None] | None = None
 
     def __init__(
-        self, serving: LoopServing, call: int, connection: Connection | None, head: bytes, deadline: int
+        self,
+        serving: LoopServing,
+        call: int,
+        connection: Connection | None,
+        head: bytes,
+        deadline: int,
     ) -> None:
         self._serving = serving
         self._call = call
@@ -129,6 +137,9 @@ class LoopServed:
     async def send(self, message: bytes) -> bool:
         """Send a message, waiting for room and credit. Return False if the call has ended."""
         serving, call = self._serving, self._call
+        self._sent += 1
+        if not self._sent % TURN:
+            await asyncio.sleep(0)
         while not self.over:
             result = lib.lr_send(serving.engine, call, message, len(message), 0, self._deadline)
             if result == 0:
@@ -228,9 +239,7 @@ class LoopServing(LoopEngine):
         on_drained: Callable[[], None],
     ) -> None:
         super().__init__(lib.LR_SERVER, options, -1 if max_calls is None else max_calls)
-        lib.lr_limit_users(
-            self.engine, options.max_calls_per_user, options.max_memory_per_user
-        )
+        lib.lr_limit_users(self.engine, options.max_calls_per_user, options.max_memory_per_user)
         lib.lr_limit_waiting(self.engine, options.max_waiting_calls_per_user)
         self.options = options
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
@@ -416,6 +425,4 @@ class LoopServing(LoopEngine):
 
 
 def _no_memory(size: int) -> tuple[int, bytes]:
-    from localrpc import status
-
     return status.RESOURCE_EXHAUSTED, texts.no_memory(size).encode()

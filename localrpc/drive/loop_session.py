@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from localrpc import status
 from localrpc.calls.request import with_name
@@ -183,4 +183,3 @@ class LoopSession(LoopEngine):
 
 
 _WHOLE = int(lib.LR_F_MESSAGE | lib.LR_F_END)
-

@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 import localrpc
-from localrpc.drive import connector
+from localrpc.drive import dialling
 from localrpc.options import Options
 from localrpc.sync import unary
 from localrpc.transports.handshake import make_hello
@@ -132,7 +132,7 @@ def test_a_client_that_reaches_a_stopping_server_dials_again(
     target: str, last_word: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No server has seen its call, and the next server listens at the same socket."""
-    monkeypatch.setattr(connector, "_REDIAL_LIMIT", PATIENCE)
+    monkeypatch.setattr(dialling, "_REDIAL_LIMIT", PATIENCE)
     listening = listen(target)
     with futures.ThreadPoolExecutor(1) as pool, dial(target) as channel:
         calling = pool.submit(channel.unary_unary("/r/echo"), b"x", timeout=PATIENCE)
@@ -172,14 +172,14 @@ def test_a_client_gives_up_if_every_server_is_stopping(
     error: Any = caught.value
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "the handshake failed" in error.details()
-    assert len(met) == len(connector._PASSING_PAUSES) + 1
+    assert len(met) == len(dialling._PASSING_PAUSES) + 1
 
 
 def test_without_a_next_server_a_call_fails_with_the_first_refusal(
     distinct_two_process_target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long before its deadline: it does not wait for a server."""
-    monkeypatch.setattr(connector, "_REDIAL_LIMIT", 0.05)
+    monkeypatch.setattr(dialling, "_REDIAL_LIMIT", 0.05)
     with (
         occupy(distinct_two_process_target) as listening,
         futures.ThreadPoolExecutor(1) as pool,
@@ -203,7 +203,7 @@ def test_close_wakes_a_call_that_is_about_to_dial_again(
         begins.set()
         yield 10 * PATIENCE
 
-    monkeypatch.setattr(connector, "_PASSING_PAUSES", pauses())
+    monkeypatch.setattr(dialling, "_PASSING_PAUSES", pauses())
     with listen(one_target) as listening, futures.ThreadPoolExecutor(1) as pool:
         channel = dial(one_target)
         calling = pool.submit(channel.unary_unary("/r/echo"), b"x")

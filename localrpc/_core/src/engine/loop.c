@@ -125,7 +125,8 @@ static void tell_calls(struct lr_engine *e, struct lr_batch *b)
 	while ((call = e->news)) {
 		/* First, as its end may make it news again. */
 		lr_news_drop(e, call);
-		if (!tell(e, call, b)) {
+		/* A new call's message may be whole before it is queued: take_new_calls() has both. */
+		if (call->place == OWNED && !tell(e, call, b)) {
 			lr_news_push(e, call);
 			return;
 		}
