@@ -13,13 +13,14 @@ import pytest
 from cffi import FFI
 
 from localrpc._core import ffi
-from localrpc.drive import arrivals
+from localrpc.drive import arrivals, event_loop, loop_serving, loop_session
 from localrpc.sync import handling
 from localrpc.wire import frames
 
 from .build import CORE
 
 IO = ("call", "size", "kind", "count", "flags", "method", "head", "conn", "deadline")
+NEWS = ("call", "size", "deadline", "kind", "flags", "method", "head", "conn", "at")
 HEADER = ("length", "type", "flags", "cpu", "call")
 
 
@@ -71,6 +72,28 @@ def test_a_worker_calls_the_fields_of_a_call_by_their_names(module: ModuleType) 
         assert [name if name != "_" else field for name, field in zip(names, IO, strict=True)] == [
             *IO
         ]
+
+
+def test_an_event_loop_reads_what_the_core_wrote_of_its_news() -> None:
+    assert event_loop.NEWS.size == ffi.sizeof("struct lr_news")
+    assert places_of(event_loop.NEWS) == places_in(ffi, "struct lr_news", NEWS)
+
+
+@pytest.mark.parametrize("module", [loop_session, loop_serving])
+def test_an_event_loop_calls_the_fields_of_its_news_by_their_names(module: ModuleType) -> None:
+    renamed = {"handle": "call"}
+    loops = [
+        [renamed.get(name.id, name.id) for name in node.target.elts if isinstance(name, ast.Name)]
+        for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text()))
+        if isinstance(node, ast.For)
+        and isinstance(node.target, ast.Tuple)
+        and ast.unparse(node.iter) == "news"
+    ]
+    assert loops
+    for names in loops:
+        assert [
+            name if name != "_" else field for name, field in zip(names, NEWS, strict=True)
+        ] == [*NEWS]
 
 
 def test_python_and_the_core_have_the_same_header_of_a_frame() -> None:
