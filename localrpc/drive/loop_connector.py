@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
@@ -19,16 +19,13 @@ from localrpc.calls.connectivity import Backoff, Connectivity, NotReady, State
 from localrpc.calls.texts import SOCKET_CLOSED, debug_text
 from localrpc.drive.core import NEVER, lib
 from localrpc.drive.dialling import TICK, meet, wake_descriptor, without_frames
-from localrpc.drive.loop_session import LoopSession
+from localrpc.drive.loop_session import Caller, LoopSession
 from localrpc.drive.naming import MethodNumbers
 from localrpc.drive.reading import failure
 from localrpc.errors import ConnectError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
 from localrpc.transports import Attempt, Connection, Dialer, transport_for
-
-if TYPE_CHECKING:
-    from localrpc.drive.loop_call import LoopCall
 
 
 class LoopConnector:
@@ -56,7 +53,7 @@ class LoopConnector:
         self.closed = False
         self.refusing = False
         """True once the channel is being closed, while its calls go on."""
-        self.calls: set[LoopCall] = set()
+        self.calls: set[Caller] = set()
         """Calls that have not begun yet."""
 
     # Sessions
@@ -69,7 +66,7 @@ class LoopConnector:
         self._forget(session)
         return None
 
-    async def ready_for(self, call: LoopCall, *, wait_for_ready: bool) -> LoopSession | None:
+    async def ready_for(self, call: Caller, *, wait_for_ready: bool) -> LoopSession | None:
         """Return a session; None if the call has ended, or ends here because there is none."""
         until = None if call.deadline == NEVER else call.deadline / 1e9
         backoff = Backoff(self.options.initial_backoff, self.options.max_backoff)
@@ -98,7 +95,7 @@ class LoopConnector:
             self.calls.discard(call)
         return None
 
-    async def _change(self, call: LoopCall | None, until: float | None) -> None:
+    async def _change(self, call: Caller | None, until: float | None) -> None:
         """Wait for a change of the connectivity, or the call's end, or the time `until`."""
         future = self.loop.create_future()
         self._waiters.append(future)

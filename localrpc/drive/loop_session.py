@@ -6,7 +6,9 @@ import asyncio
 import weakref
 from collections.abc import Callable
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
+
+import grpc
 
 from localrpc import status
 from localrpc.calls.request import with_name
@@ -17,14 +19,59 @@ from localrpc.drive.reading import fill
 from localrpc.options import Options
 from localrpc.transports.base import Connection
 
-if TYPE_CHECKING:
-    from localrpc.drive.loop_call import LoopCall
-
 _MESSAGES = lib.LR_K_MESSAGES
 _STATUS = lib.LR_K_STATUS
 _AGAIN = lib.LR_AGAIN
 INLINE = int(lib.LR_INLINE)
 """A request of this many bytes is sent in one frame with the call's beginning."""
+
+
+class Caller(Protocol):
+    """A call as its session and its connector use it; loop_call.py has the class."""
+
+    method: str
+    number: int
+    deadline: int
+    waiters: list[asyncio.Future[None]]
+
+    def running(self) -> bool:
+        """Return True until the call has ended."""
+
+    def forget(self, future: asyncio.Future[None]) -> None:
+        """Drop a future of `waiters` that is no longer awaited."""
+
+    def begin(self, session: Any, handle: int) -> None:
+        """Note that the call is live in the core."""
+
+    def take_message(self, message: bytes) -> None:
+        """Take a response."""
+
+    def take_headers(self, block: bytes) -> None:
+        """Take the encoded initial metadata."""
+
+    def take_status(self, block: bytes) -> None:
+        """Take the encoded status and trailing metadata."""
+
+    def take_reset(self, code: grpc.StatusCode, details: str, unseen: bool) -> None:
+        """Take a reset; `unseen` if no handler has seen the call."""
+
+    def room_came(self) -> None:
+        """Note that what has returned LR_AGAIN can go on."""
+
+    def expire(self) -> None:
+        """End the call because its deadline has passed."""
+
+    def no_memory(self, size: int) -> None:
+        """End the call because a message of `size` bytes cannot be allocated."""
+
+    def fail(self, result: int, size: int) -> None:
+        """End the call for a negative result of the core."""
+
+    def close(self) -> None:
+        """End the call because its channel is closed."""
+
+    def end(self, code: grpc.StatusCode, details: str, *, debug: str | None = None) -> bool:
+        """End the call here."""
 
 
 class LoopSession(LoopEngine):
@@ -44,7 +91,7 @@ class LoopSession(LoopEngine):
         self._on_lost = weakref.WeakMethod(on_lost)  # its object holds the session
         self._futures = loop.create_future
         self._lost = False
-        self.calls: dict[int, LoopCall] = {}
+        self.calls: dict[int, Caller] = {}
         self._declared: set[int] = set()
         self._waiting: list[asyncio.Future[None]] = []
         """Those that wait for room on the connection."""
@@ -82,7 +129,7 @@ class LoopSession(LoopEngine):
 
     # Sending
 
-    def open(self, call: LoopCall, head: bytes, message: bytes | None) -> int:
+    def open(self, call: Caller, head: bytes, message: bytes | None) -> int:
         """Begin a call in the core. Return its result, LR_AGAIN if it has to wait for room.
 
         A message of more than INLINE bytes has to be sent afterwards.
@@ -163,7 +210,7 @@ class LoopSession(LoopEngine):
             elif kind < 0:
                 call.fail(kind, size)
 
-    def _take_big(self, call: LoopCall, handle: int, size: int) -> None:
+    def _take_big(self, call: Caller, handle: int, size: int) -> None:
         try:
             message = blank(size)
         except MemoryError:
