@@ -48,7 +48,8 @@ OURS = {
     "localrpc._core": {"_lr", "_lr.lib", "links"},
     "localrpc.calls": {"connectivity", "messages", "request"},
     "localrpc.drive": {
-        *("callback_queue", "connector", "core", "finalizers", "greenlets", "instruments"),
+        *("callback_queue", "connector", "core", "dialling", "finalizers", "greenlets"),
+        "instruments",
         *("naming", "opening", "reading", "session"),
     },
     "localrpc.sync": {"channel", "method", "streams", "unary"},

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # others of its row. The APIs are twins, each without the other. What a call is does not depend on
 # how its frames travel, and a transport knows of no calls.
 FLOORS = (("sync", "aio"), ("drive",), ("calls", "transports"), ("wire",), ("_core",), ("base",))
-COMING = {"aio"}
+COMING: set[str] = set()
 BASE = {
     "_grpc",
     "_later",

@@ -9,8 +9,8 @@
         print((await GreeterStub(channel).Greet(Name(name="Ada"), timeout=1)).text)
 
 Channels, calls, servers and contexts are subclasses of grpc.aio's own classes, and calls
-fail with grpc.aio.AioRpcError. No thread of localrpc's is on the way of a call: the loop watches
-one descriptor for each server, and for each connection of a channel.
+fail with grpc.aio.AioRpcError. No thread but the loop's works on a call: the loop watches one
+descriptor for each server, and for each connection of a channel.
 
 Being built: interceptors of clients, grpc: targets and credentials are not there yet.
 """

@@ -82,7 +82,6 @@ def test_an_event_loop_reads_what_the_core_wrote_of_its_news() -> None:
 @pytest.mark.parametrize("module", [loop_session, loop_serving])
 def test_an_event_loop_calls_the_fields_of_its_news_by_their_names(module: ModuleType) -> None:
     renamed = {"handle": "call"}
-    expected = [*NEWS]
     loops = [
         [renamed.get(name.id, name.id) for name in node.target.elts if isinstance(name, ast.Name)]
         for node in ast.walk(ast.parse(Path(module.__file__ or "").read_text()))

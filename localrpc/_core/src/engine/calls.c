@@ -224,7 +224,7 @@ int lr_fill(struct lr_engine *e, uint64_t handle, char *dest, uint64_t size, int
 	r = call ? fill(e, call, (uint8_t *)dest, size, deadline) : LR_GONE;
 	if (e->looped && r != LR_GONE && (call = lr_call_get(e, handle)) &&
 		call->state & CALL_BIG_TOLD) {
-		/* lr_drain has said nothing about what follows the message. */
+		/* lr_drain has not reported what follows the message. */
 		call->state &= ~(uint32_t)CALL_BIG_TOLD;
 		lr_news_push(e, call);
 	}

@@ -94,9 +94,9 @@ enum {
 	CALL_LEFT_OPEN = 1 << 7,  /* its handler has returned, and answers later: in e->open */
 	/* of an engine that an event loop drives */
 	CALL_WANTS_CREDIT = 1 << 8, /* lr_send has returned LR_AGAIN for want of credit */
-	CALL_HAS_CREDIT = 1 << 9,   /* lr_drain has to say that it came */
+	CALL_HAS_CREDIT = 1 << 9,   /* it came, and lr_drain has not reported it */
 	CALL_PAUSED = 1 << 10,      /* its messages stay in the core */
-	CALL_BIG_TOLD = 1 << 11,    /* lr_drain has said that a large message is whole */
+	CALL_BIG_TOLD = 1 << 11,    /* lr_drain has reported that a large message is whole */
 	CALL_END_TOLD = 1 << 12,    /* and that nothing will follow */
 };
 
@@ -186,7 +186,7 @@ struct lr_conn {
 	_Atomic bool throttled; /* it does not read its answers: we do not read its frames */
 	uint32_t room_waiters, room_need;
 	bool room_armed;
-	/* An event loop waits for room, counted in room_waiters; lr_drain has to say that it came. */
+	/* An event loop waits for room, counted in room_waiters; it came, and is not reported. */
 	bool loop_waits, room_told;
 	struct lr_call **by_slot; /* server: the peer's slot -> call */
 	uint32_t by_slot_size;
@@ -301,7 +301,7 @@ struct lr_engine {
 	int loop_timer;    /* fires at loop_timer_at, the earliest deadline; 0: not set */
 	int64_t loop_timer_at;
 	bool room_came;    /* to a connection with room_told */
-	struct lr_call *news, **news_last; /* calls that lr_drain has something to say about */
+	struct lr_call *news, **news_last; /* calls for lr_drain to report */
 
 	struct lr_stats stats;
 };

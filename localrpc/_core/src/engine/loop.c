@@ -58,7 +58,7 @@ static void tell_end(struct lr_call *call, struct lr_batch *b)
 	next_news(b, lr_call_handle(call), why)->size = (int64_t)call->refused_size;
 }
 
-/* A large message at the head of the queue. False: nothing can be said about it, or what follows. */
+/* A large message at the head of the queue. False: nothing about it, or what follows, can be reported. */
 static bool tell_big(struct lr_call *call, struct lr_batch *b)
 {
 	struct lr_item *item = call->first;
