@@ -116,6 +116,8 @@ else:
                         inside = path.relative_to(self._folder.name)
                         build_data["force_include"][str(path)] = f"localrpc/{inside}"
             except BuildError as error:
+                if self._folder is not None:
+                    self._folder.cleanup()
                 self.app.abort(str(error))
             build_data["tag"] = f"cp310-abi3-{platform}"
 

@@ -12,7 +12,7 @@ Channels, calls, servers and contexts are subclasses of grpc.aio's own classes, 
 fail with grpc.aio.AioRpcError. No thread but the loop's works on a call: the loop watches one
 descriptor for each server, and for each connection of a channel.
 
-Being built: interceptors of clients, grpc: targets and credentials are not there yet.
+Targets are those of localrpc.insecure_channel. The channel to a grpc: target is one of grpc.aio.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from concurrent.futures import Executor
 from typing import Any
 
 import grpc
+from grpc import aio
 
-from localrpc.aio.channel import Channel
+from localrpc.aio.channel import Channel, open_channel
 from localrpc.aio.server import Server
-from localrpc.transports import parse_target
 
 
 def insecure_channel(
@@ -36,12 +36,30 @@ def insecure_channel(
 ) -> Channel:
     """Return a channel to `target`; it belongs to the loop that runs at its first call.
 
-    `options` are those of localrpc.insecure_channel. `compression` is accepted and ignored.
-    Raises AddressError for a malformed target, and NotImplementedError for `interceptors`.
+    `options` are those of localrpc.insecure_channel. `compression` matters at grpc: targets only.
+    Raises AddressError for a malformed target, and ValueError for an interceptor that is none of
+    grpc.aio's.
     """
-    if interceptors:
-        raise NotImplementedError("interceptors of asyncio channels are not supported yet")
-    return Channel(parse_target(target), options)
+    channel: Channel = open_channel(target, options, compression, interceptors)
+    return channel
+
+
+def secure_channel(
+    target: str,
+    credentials: grpc.ChannelCredentials,
+    options: Sequence[tuple[str, Any]] | None = None,
+    compression: grpc.Compression | None = None,
+    interceptors: Sequence[Any] | None = None,
+) -> Channel:
+    """Return a channel as insecure_channel(), with credentials.
+
+    grpc: targets take any credentials, others grpc.local_channel_credentials() alone. Raises
+    ValueError for others, and TypeError for None.
+    """
+    if credentials is None:
+        raise TypeError("secure_channel needs credentials; without them use insecure_channel")
+    channel: Channel = open_channel(target, options, compression, interceptors, credentials)
+    return channel
 
 
 def server(
@@ -56,8 +74,19 @@ def server(
 
     Handlers that are plain functions or generators run on `migration_thread_pool`, the loop's
     own executor if it is None. `maximum_concurrent_rpcs` refuses further calls with
-    RESOURCE_EXHAUSTED. `compression` is accepted and ignored.
+    RESOURCE_EXHAUSTED. `compression` matters at grpc: targets only.
     """
     return Server(
         migration_thread_pool, handlers, interceptors, options, maximum_concurrent_rpcs, compression
     )
+
+
+def stop_on_signals(server: aio.Server, grace: float | None = None) -> None:
+    """Stop `server` on the first SIGTERM or SIGINT, with `grace` in seconds; at once on the second.
+
+    A third signal has the action that it had before. Call it on the loop's thread, which has
+    to be the main thread: otherwise it raises ValueError, or RuntimeError if no loop runs.
+    """
+    from localrpc.aio.signals import stop_on_signals as stop
+
+    stop(server, grace)

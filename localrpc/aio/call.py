@@ -33,7 +33,7 @@ _logger = _log.logger("aio.call")
 
 _FINISHED = "RPC already finished."
 _HALF_CLOSED = 'RPC is half closed after calling "done_writing".'
-_STYLES = "The iterator and read/write APIs may not be mixed on a single RPC."
+NOT_MIXED = "The iterator and read/write APIs may not be mixed on a single RPC."
 
 Serializer = Callable[[Any], bytes] | None
 Deserializer = Callable[[bytes], Any] | None
@@ -211,7 +211,7 @@ class _StreamResponse(Call):
         if self._response_style is _Style.UNKNOWN:
             self._response_style = style
         elif self._response_style is not style:
-            raise aio.UsageError(_STYLES)
+            raise aio.UsageError(NOT_MIXED)
 
 
 async def _next(call: LoopCall, deserialize: Deserializer, at_end: Any) -> Any:
@@ -252,7 +252,7 @@ class _StreamRequest(Call):
 
     async def write(self, request: Any) -> None:
         if self._request_style is not _Style.READER_WRITER:
-            raise aio.UsageError(_STYLES)
+            raise aio.UsageError(NOT_MIXED)
         call = self._call
         if not call.running():
             raise asyncio.InvalidStateError(_FINISHED)
@@ -270,7 +270,7 @@ class _StreamRequest(Call):
     async def done_writing(self) -> None:
         """Tell the server that no more requests follow. Idempotent."""
         if self._request_style is not _Style.READER_WRITER:
-            raise aio.UsageError(_STYLES)
+            raise aio.UsageError(NOT_MIXED)
         if self._done_writing or not self._call.running():
             return
         self._done_writing = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ import grpc
 from grpc import aio
 
 from localrpc.address import Address
+from localrpc.aio import interceptors
 from localrpc.aio.call import (
     Call,
     Deserializer,
@@ -25,10 +27,12 @@ from localrpc.calls.connectivity import State
 from localrpc.calls.request import head_of, text, unsendable
 from localrpc.drive import naming
 from localrpc.drive.core import deadline_of
+from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.loop_call import LoopCall
 from localrpc.drive.loop_connector import LoopConnector
 from localrpc.errors import InvalidMetadata
 from localrpc.options import parse_options
+from localrpc.transports import parse_target
 from localrpc.transports.base import ConnectionFacts, Dialer
 
 if TYPE_CHECKING:
@@ -46,8 +50,11 @@ Kind = TypeVar("Kind", bound=Call)
 Requests = AsyncIterable[Any] | Iterable[Any] | None
 
 
-class _Method:
+class _Method(ABC):
     """A method of a channel, and how its messages are converted."""
+
+    _kind: interceptors.Kind
+    _front: type[Any]
 
     def __init__(
         self, channel: Channel, method: str, serialize: Serializer, deserialize: Deserializer
@@ -59,6 +66,66 @@ class _Method:
         self._deserialize = deserialize
         self._limit = channel._options.max_send
         self._unsendable = unsendable(method)
+        self._intercepted = channel._interceptors.of(self._kind)
+
+    @abstractmethod
+    def _make(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+    ) -> Any:
+        """Begin a call; `request` is its request, or the iterator of these."""
+
+    def _intercept(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+    ) -> Any:
+        """Return a call whose interceptors begin to run."""
+        loop = self._channel._bound().loop
+        if not isinstance(metadata, aio.Metadata):
+            metadata = aio.Metadata(*(metadata or ()))
+        name: Any = self._name.encode()  # bytes, as in grpc.aio
+        details = aio.ClientCallDetails(name, timeout, metadata, credentials, wait_for_ready)
+        work = interceptors.run(self._kind, self._intercepted, self._make_from, details, request)
+        return self._channel._known(self._front(loop, work))
+
+    def _intercept_requests(
+        self,
+        requests: Requests,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+    ) -> Any:
+        written = interceptors.Written() if requests is None else None
+        front = self._intercept(
+            written if requests is None else requests,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+        )
+        front._written = written
+        return front
+
+    def _make_from(self, details: Any, request: Any) -> Any:
+        method, name = self, text(details.method)
+        if name != self._name:
+            method = type(self)(self._channel, name, self._serialize, self._deserialize)
+        return method._make(
+            request,
+            details.timeout,
+            details.metadata,
+            details.credentials,
+            details.wait_for_ready,
+        )
 
     def _new(self, timeout: float | None, *, streams: bool) -> LoopCall:
         connector = self._channel._bound()
@@ -118,6 +185,9 @@ class _Method:
 
 
 class UnaryUnary(_Method, _UnaryUnary):
+    _kind = interceptors.UNARY_UNARY
+    _front = interceptors.InterceptedUnaryUnaryCall
+
     def __call__(
         self,
         request: Any,
@@ -127,6 +197,18 @@ class UnaryUnary(_Method, _UnaryUnary):
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
+    ) -> Any:
+        if self._intercepted:
+            return self._intercept(request, timeout, metadata, credentials, wait_for_ready)
+        return self._make(request, timeout, metadata, credentials, wait_for_ready)
+
+    def _make(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
     ) -> UnaryUnaryCall:
         call = self._new(timeout, streams=False)
         self._begin(call, request, timeout, metadata, credentials, wait_for_ready)
@@ -134,6 +216,9 @@ class UnaryUnary(_Method, _UnaryUnary):
 
 
 class UnaryStream(_Method, _UnaryStream):
+    _kind = interceptors.UNARY_STREAM
+    _front = interceptors.InterceptedUnaryStreamCall
+
     def __call__(
         self,
         request: Any,
@@ -143,6 +228,18 @@ class UnaryStream(_Method, _UnaryStream):
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
+    ) -> Any:
+        if self._intercepted:
+            return self._intercept(request, timeout, metadata, credentials, wait_for_ready)
+        return self._make(request, timeout, metadata, credentials, wait_for_ready)
+
+    def _make(
+        self,
+        request: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
     ) -> UnaryStreamCall:
         call = self._new(timeout, streams=True)
         self._begin(call, request, timeout, metadata, credentials, wait_for_ready)
@@ -152,6 +249,9 @@ class UnaryStream(_Method, _UnaryStream):
 
 
 class StreamUnary(_Method, _StreamUnary):
+    _kind = interceptors.STREAM_UNARY
+    _front = interceptors.InterceptedStreamUnaryCall
+
     def __call__(
         self,
         request_iterator: Requests = None,
@@ -160,16 +260,33 @@ class StreamUnary(_Method, _StreamUnary):
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
+    ) -> Any:
+        if self._intercepted:
+            return self._intercept_requests(
+                request_iterator, timeout, metadata, credentials, wait_for_ready
+            )
+        return self._make(request_iterator, timeout, metadata, credentials, wait_for_ready)
+
+    def _make(
+        self,
+        requests: Requests,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
     ) -> StreamUnaryCall:
         call = self._new(timeout, streams=False)
         self._open(call, None, timeout, metadata, credentials, wait_for_ready)
         outer = StreamUnaryCall(call)
         outer._serialize, outer._limit = self._serialize, self._limit
-        outer._write_from(request_iterator)
+        outer._write_from(requests)
         return self._channel._known(outer)
 
 
 class StreamStream(_Method, _StreamStream):
+    _kind = interceptors.STREAM_STREAM
+    _front = interceptors.InterceptedStreamStreamCall
+
     def __call__(
         self,
         request_iterator: Requests = None,
@@ -178,13 +295,27 @@ class StreamStream(_Method, _StreamStream):
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
+    ) -> Any:
+        if self._intercepted:
+            return self._intercept_requests(
+                request_iterator, timeout, metadata, credentials, wait_for_ready
+            )
+        return self._make(request_iterator, timeout, metadata, credentials, wait_for_ready)
+
+    def _make(
+        self,
+        requests: Requests,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
     ) -> StreamStreamCall:
         call = self._new(timeout, streams=True)
         self._open(call, None, timeout, metadata, credentials, wait_for_ready)
         outer = StreamStreamCall(call)
         outer._serialize, outer._limit = self._serialize, self._limit
         outer._deserialize = self._deserialize
-        outer._write_from(request_iterator)
+        outer._write_from(requests)
         return self._channel._known(outer)
 
 
@@ -198,8 +329,10 @@ class Channel(aio.Channel):
         self,
         address: Address,
         options: Sequence[tuple[str, Any]] | None,
+        client_interceptors: Sequence[Any] | None = None,
         dialer: Dialer | None = None,
     ) -> None:
+        self._interceptors = interceptors.Interceptors(client_interceptors or ())
         self._address = address
         self._options = parse_options(options)
         self._dialer = dialer
@@ -326,6 +459,27 @@ class Channel(aio.Channel):
         if self._connector is not None and not self._closed:
             state = str(self._connector.state.name).lower()
         return f"<localrpc.aio.{type(self).__name__} to {self._address}: {state}>"
+
+
+def open_channel(
+    target: str,
+    options: Sequence[tuple[str, Any]] | None,
+    compression: grpc.Compression | None,
+    client_interceptors: Sequence[Any] | None,
+    credentials: grpc.ChannelCredentials | None = None,
+) -> Any:
+    """Return a localrpc channel or, for a grpc: target, one of grpc.aio."""
+    refuse_greenlets()
+    address = parse_target(text(target))
+    if address.scheme == "grpc":
+        from localrpc.drive import remote
+
+        return remote.channel(aio, address, credentials, options, compression, client_interceptors)
+    if credentials is not None:
+        from localrpc.drive import security
+
+        security.check_channel(address, credentials)
+    return Channel(address, options, client_interceptors)
 
 
 async def _ended(call: Call) -> None:

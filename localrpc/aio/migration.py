@@ -26,6 +26,10 @@ class SyncContext(grpc.ServicerContext):
         self._call = call
         self._loop = loop
 
+    @property
+    def _connection(self) -> Any:
+        return self._call._connection
+
     def _on_loop(self, function: Callable[..., Any], *arguments: Any) -> Any:
         async def run() -> Any:
             return function(*arguments)

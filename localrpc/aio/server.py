@@ -6,31 +6,25 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from enum import Enum
+from functools import partial
 from typing import Any
 
 import grpc
 from grpc import aio
 
 from localrpc import _log
-from localrpc.address import Address
 from localrpc.aio.context import ServicerContext
 from localrpc.aio.handling import Handling
+from localrpc.aio.remote import RemoteSide
 from localrpc.calls.handlers import HandlerTable, MethodHandler
-from localrpc.calls.request import text
+from localrpc.calls.lifecycle import Lifecycle, Stage
+from localrpc.drive import ports
+from localrpc.drive.finalizers import run_later
+from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.loop_serving import LoopServing
-from localrpc.errors import AddressError, ListenError
-from localrpc.options import parse_options
-from localrpc.transports import parse_target
+from localrpc.options import parse_options, without_own
 
 _logger = _log.logger("server")
-
-
-class _Stage(Enum):
-    NEW = "not started"
-    STARTED = "serving"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
 
 
 class Server(aio.Server):
@@ -45,6 +39,7 @@ class Server(aio.Server):
         maximum_concurrent_rpcs: int | None,
         compression: grpc.Compression | None,
     ) -> None:
+        refuse_greenlets()
         invalid = [
             each for each in interceptors or () if not isinstance(each, aio.ServerInterceptor)
         ]
@@ -53,8 +48,8 @@ class Server(aio.Server):
                 f"Interceptor must be ServerInterceptor,the following are invalid: {invalid}"
             )
         self._options = parse_options(tuple(options or ()))
-        self._table = HandlerTable(handlers or ())
-        self._stage = _Stage.NEW
+        self._table = table = HandlerTable(handlers or ())
+        self._life = Lifecycle()
         self._handling = Handling(
             self._table, interceptors or (), self._options.max_send, migration_thread_pool
         )
@@ -66,7 +61,21 @@ class Server(aio.Server):
             ServicerContext,
             self._handling.accept,
             self._quiet.set,
+            self._cut.set,
         )
+        pairs = tuple(options or ())
+
+        def make_remote() -> Any:
+            return aio.server(
+                migration_thread_pool,
+                (table,),
+                interceptors,
+                without_own(pairs),
+                maximum_concurrent_rpcs,
+                compression,
+            )
+
+        self._remote = RemoteSide(make_remote)
 
     def add_generic_rpc_handlers(
         self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
@@ -79,59 +88,61 @@ class Server(aio.Server):
         self._table.register(service_name, method_handlers)
 
     def add_insecure_port(self, address: str) -> int:
-        """Listen at a target. Return the port for tcp:, otherwise 1. Raises RuntimeError."""
-        return self._serving.listen(_parse(address))
+        """Listen at a target. Return the port for tcp: and grpc:, otherwise 1, as grpcio does.
+
+        Raises RuntimeError if it cannot listen there.
+        """
+        return ports.add_insecure(self._serving, address, self._remote.listen)
 
     def add_secure_port(self, address: str, server_credentials: grpc.ServerCredentials) -> int:
-        """Listen as add_insecure_port(), with local credentials."""
-        return self._serving.listen(_parse(address), security="local")
+        """Listen as add_insecure_port(): grpc: targets take any credentials, others local ones.
+
+        Raises RuntimeError for other credentials, and if it cannot listen there; TypeError for
+        None.
+        """
+        return ports.add_secure(self._serving, address, server_credentials, self._remote.listen)
 
     async def start(self) -> None:
-        if self._stage is not _Stage.NEW:
+        if self._life.start() is not Stage.NEW:
             raise aio.UsageError("Server not in ready state")
-        loop = asyncio.get_running_loop()
-        self._stage = _Stage.STARTED
+        loop = self._loop = asyncio.get_running_loop()
         self._handling.start(loop)
         self._serving.start(loop)
+        await self._remote.start()
+        # A server whose only client has gone stops by itself; it holds this task, and not this.
+        self._stopping = loop.create_task(
+            _stop_when_cut(self._quiet, self._cut, self._serving, self._handling)
+        )
+        self._stopping.add_done_callback(partial(_note_end, self._life, self._stopped))
 
     async def stop(self, grace: float | None) -> None:
         """Refuse new calls, wait up to `grace` seconds for the others, and end those that are left.
 
         Handlers have ended, `finally` blocks included, when it returns.
         """
-        if self._stage is _Stage.NEW:
-            self._stage = _Stage.STOPPED
+        before = self._life.stop()
+        if before is Stage.NEW:
             self._serving.finish()
-            self._stopped.set()
+            if self._life.side_ended():
+                self._stopped.set()
+        if before in (Stage.NEW, Stage.STOPPED):
             return
-        if self._stage is _Stage.STARTED:
-            self._stage = _Stage.STOPPING
+        if before is Stage.STARTED:
             self._serving.drain_calls()
-            # Its own task, because the one that waits for it may be cancelled.
-            self._stopping = asyncio.ensure_future(self._stop())
-        if grace is not None:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), grace)
-        self._cut.set()
-        await self._stopped.wait()
-
-    async def _stop(self) -> None:
-        waits = [asyncio.ensure_future(each.wait()) for each in (self._quiet, self._cut)]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        self._serving.cancel_all()
-        current = asyncio.current_task()
-        while tasks := self._handling.tasks - {current}:
-            await asyncio.wait(tasks)
-        self._handling.close()
-        self._serving.finish()
-        self._stage = _Stage.STOPPED
-        self._stopped.set()
+        remote = asyncio.ensure_future(self._remote.stop(grace))
+        try:
+            if grace is not None:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), grace)
+            self._cut.set()
+            await self._stopped.wait()
+        finally:
+            self._cut.set()
+            await remote
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped. Return True if `timeout` (seconds) passed first."""
-        if self._stage is _Stage.NEW:
+        if self._life.stage is Stage.NEW:
             raise aio.UsageError("Server has not been started")
         try:
             await asyncio.wait_for(self._stopped.wait(), timeout)
@@ -139,14 +150,45 @@ class Server(aio.Server):
             return True
         return False
 
+    def __del__(self) -> None:
+        life = self.__dict__.get("_life")
+        serving = self.__dict__.get("_serving")
+        if life is None or serving is None:
+            return  # its __init__ has failed
+        if life.stage is Stage.NEW:
+            run_later(serving.finish)
+        elif life.stage is Stage.STARTED:
+            loop = self._loop
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_stop_forgotten, serving, self._cut)
+
     def __repr__(self) -> str:
         targets = ", ".join(self._serving.targets) or "no target"
-        return f"<localrpc.aio.Server at {targets}: {self._stage.value}>"
+        return f"<localrpc.aio.Server at {targets}: {self._life.stage.value}>"
 
 
-def _parse(address: str) -> Address:
-    """Parse a target. Raises ListenError if it is malformed."""
+def _stop_forgotten(serving: LoopServing, cut: asyncio.Event) -> None:
+    serving.drain_calls()
+    cut.set()
+
+
+async def _stop_when_cut(
+    quiet: asyncio.Event, cut: asyncio.Event, serving: LoopServing, handling: Handling
+) -> None:
+    """Wait until no call is left after stop(), or none may go on, and end everything."""
+    waits = [asyncio.ensure_future(each.wait()) for each in (quiet, cut)]
     try:
-        return parse_target(text(address))
-    except AddressError as error:
-        raise ListenError(address, str(error)) from error
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        serving.cancel_all()
+        while handling.tasks:
+            await asyncio.wait(handling.tasks)
+        handling.close()
+        serving.finish()
+
+
+def _note_end(life: Lifecycle, stopped: asyncio.Event, _: asyncio.Task[None]) -> None:
+    life.side_ended()
+    stopped.set()

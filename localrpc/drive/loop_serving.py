@@ -226,8 +226,8 @@ Accept = Callable[[LoopServed, int, int, "bytes | None"], object]
 class LoopServing(LoopEngine):
     """One engine with many connections; `served` has the live calls by handle.
 
-    `make` creates what stands for a call, `accept` begins it, and `on_drained` is called
-    when there is no call any more after drain_calls().
+    `make` creates what stands for a call, `accept` begins it, `on_drained` is called when there
+    is no call any more after drain_calls(), and `on_deserted` when no client can come any more.
     """
 
     def __init__(
@@ -237,6 +237,7 @@ class LoopServing(LoopEngine):
         make: Callable[..., LoopServed],
         accept: Accept,
         on_drained: Callable[[], None],
+        on_deserted: Callable[[], None],
     ) -> None:
         super().__init__(lib.LR_SERVER, options, -1 if max_calls is None else max_calls)
         lib.lr_limit_users(self.engine, options.max_calls_per_user, options.max_memory_per_user)
@@ -249,6 +250,7 @@ class LoopServing(LoopEngine):
         self._make = make
         self._accept = accept
         self._on_drained = on_drained
+        self._on_deserted = on_deserted
         self._lock = _locks.RLock()
         self._quota = ConnectionQuota(options.max_connections_per_user)
         self._accept_loop = AcceptLoop(weakref.ref(self))
@@ -288,6 +290,11 @@ class LoopServing(LoopEngine):
         if self._started:
             _logger.info("serving on %s", target)
 
+    def stay(self) -> None:
+        """Do not stop for lack of clients, because the server has other ports, too."""
+        with self._lock:
+            self._sources += 1
+
     # Connections: the accept loop's thread calls these
 
     def admit(self, connection: Connection) -> None:
@@ -302,9 +309,13 @@ class LoopServing(LoopEngine):
             connection.close()
 
     def client_lost(self) -> None:
-        """Note that a listener's only client has gone."""
+        """Stop if this was the last client that could come: a listener's only one has gone."""
         with self._lock:
             self._sources -= 1
+            if self._sources:
+                return
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._on_deserted)
 
     # News
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import grpc
 
 from localrpc.address import Address
 from localrpc.calls.request import text
-from localrpc.drive.serving import Serving
 from localrpc.errors import AddressError, ListenError
 from localrpc.transports import parse_target
 
@@ -16,7 +16,20 @@ ListenRemotely = Callable[[Address, "grpc.ServerCredentials | None"], int]
 """Listens at a `grpc:` target and returns the port; only this part depends on the API."""
 
 
-def add_insecure(serving: Serving, target: str, remote: ListenRemotely) -> int:
+class Host(Protocol):
+    """The local side of a server of any API."""
+
+    def listen(self, address: Address, *, security: str = "insecure") -> int:
+        """Listen at a target; return its port. Raises ListenError."""
+
+    def stay(self) -> None:
+        """Do not stop for lack of local clients."""
+
+    def say_where(self, target: str, port: int) -> None:
+        """Log where the server listens."""
+
+
+def add_insecure(serving: Host, target: str, remote: ListenRemotely) -> int:
     """Listen at a target. Return its port, 1 if it has none. Raises ListenError."""
     address = _parse(target)
     if address.scheme == "grpc":
@@ -25,7 +38,7 @@ def add_insecure(serving: Serving, target: str, remote: ListenRemotely) -> int:
 
 
 def add_secure(
-    serving: Serving,
+    serving: Host,
     target: str,
     credentials: grpc.ServerCredentials,
     remote: ListenRemotely,
@@ -49,7 +62,7 @@ def add_secure(
 
 
 def _add_remote(
-    serving: Serving,
+    serving: Host,
     address: Address,
     credentials: grpc.ServerCredentials | None,
     remote: ListenRemotely,

@@ -295,7 +295,7 @@ class ServedCall:
 
 def credentials_of(context: Any) -> PeerCredentials:
     """See localrpc.peer_credentials; for grpcio's own contexts nothing is known."""
-    if not isinstance(context, grpc.ServicerContext):
+    if not isinstance(context, (grpc.ServicerContext, grpc.aio.ServicerContext)):
         raise TypeError(f"not the context of a call: {context!r}")
     connection = getattr(context, "_connection", None)
     if not isinstance(connection, Connection):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import gc
 import importlib
@@ -16,9 +17,11 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
+import grpc
 import pytest
 
 import localrpc
+import localrpc.aio
 from localrpc.drive import finalizers
 from localrpc.drive.callback_queue import CallbackQueue
 from tests.conftest import fresh_target
@@ -87,7 +90,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     for kind in _real:
         monkeypatch.setattr(threading, kind, watched_lock(one, kind))
     for kind in _with_finalizers():
-        name = f"{kind.__name__}.__del__"
+        name = _name_of(kind)
         monkeypatch.setattr(kind, "__del__", one.finalizer(kind.__del__, name))
     real_finalize = weakref.finalize
 
@@ -101,10 +104,14 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     return one
 
 
+def _name_of(kind: Any) -> str:
+    return f"{kind.__module__.removeprefix('localrpc.')}.{kind.__name__}.__del__"
+
+
 def _with_finalizers() -> set[Any]:
     """All of our classes that have one."""
     found: set[Any] = set()
-    for name in ("sync", "drive", "transports"):
+    for name in ("sync", "aio", "drive", "transports"):
         package = importlib.import_module(f"localrpc.{name}")
         for each in pkgutil.iter_modules(package.__path__, f"localrpc.{name}."):
             module = importlib.import_module(each.name)
@@ -121,6 +128,27 @@ def _outside(watch: Watch, function: Callable[..., Any], name: str) -> Callable[
     return run
 
 
+class Waiting(grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, *_: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+async def drop_everything(target: str) -> None:
+    """Drop what the asyncio API returns, while it is in use."""
+    server = localrpc.aio.server()
+    server.add_insecure_port(target)
+    await server.start()
+    channel = localrpc.aio.insecure_channel(target)
+    await channel.channel_ready()
+    channel.unary_unary("/a/b")(b"")
+    channel.unary_stream("/a/b")(b"")
+    intercepted = localrpc.aio.insecure_channel(target, interceptors=[Waiting()])
+    intercepted.unary_unary("/a/b")(b"")
+    del channel, server, intercepted
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 def test_no_finalizer_takes_a_lock(watch: Watch, one_target: str, runtime_directory: str) -> None:
     unserved = fresh_target("shm-eventfd", runtime_directory)
     with uncollected(), Home(one_target, unserved) as home:
@@ -130,9 +158,10 @@ def test_no_finalizer_takes_a_lock(watch: Watch, one_target: str, runtime_direct
             channel(home)
         for server in SERVERS.values():
             server(fresh_target("unix", runtime_directory))
+        asyncio.run(drop_everything(fresh_target("unix", runtime_directory)))
         finalizers.settle()
     assert not watch.faults, watch.faults[0]
-    classes = {f"{kind.__name__}.__del__" for kind in _with_finalizers()}
+    classes = {_name_of(kind) for kind in _with_finalizers()}
     assert len(classes) >= 3
     assert watch.ran >= classes | {"lr_engine_free"}, "some finalizer was not tried"
 
