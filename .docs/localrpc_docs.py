@@ -38,6 +38,7 @@ SECTIONS = {
     "Reference": {
         "api": ".docs/api.md",
         "synchronous-api": "localrpc/sync/README.md",
+        "asyncio-api": "localrpc/aio/README.md",
         "transports": "localrpc/transports/README.md",
         "libraries": "localrpc/integrations/README.md",
         "commands": "localrpc/cli/README.md",

@@ -37,7 +37,7 @@ def insecure_channel(
     """Return a channel to `target`; it belongs to the loop that runs at its first call.
 
     `options` are those of localrpc.insecure_channel. `compression` matters at grpc: targets only.
-    Raises AddressError for a malformed target, and ValueError for an interceptor that is none of
+    Raises AddressError for a malformed target, and ValueError for an object that is not one of
     grpc.aio's.
     """
     channel: Channel = open_channel(target, options, compression, interceptors)

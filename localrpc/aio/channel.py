@@ -350,7 +350,7 @@ class Channel(aio.Channel):
         if loop is None:
             loop = asyncio.get_event_loop()
         if connector is not None:
-            if not connector.loop.is_closed():
+            if not connector.loop.is_closed() and not connector.inherited:
                 raise RuntimeError(
                     f"{self!r} belongs to {connector.loop!r}, and cannot be used in {loop!r};"
                     " open a channel for each loop"

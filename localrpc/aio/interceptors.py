@@ -131,7 +131,7 @@ class _Front:
     def __del__(self) -> None:
         chain = self.__dict__.get("_chain")
         if chain is None or chain.task.done():
-            return  # a call that nobody else holds cancels itself
+            return  # the call cancels itself, unless an interceptor holds it
         loop = chain.task.get_loop()
         if not loop.is_closed():
             loop.call_soon_threadsafe(chain.task.cancel)

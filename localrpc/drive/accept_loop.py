@@ -88,6 +88,7 @@ class AcceptLoop:
         self._refusals = _log.Seldom(_logger)
         self._cleanups = 0
         self._cleanup_at: float | None = None
+        _loops.add(self)
 
     def add(self, listener: Listener) -> None:
         """Add a listener, also after open(). After close() it is closed at once."""
@@ -274,3 +275,14 @@ class AcceptLoop:
             self._selector.unregister(descriptor)
         except (KeyError, ValueError, OSError):
             pass
+
+
+_loops: weakref.WeakSet[AcceptLoop] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for loop in list(_loops):
+        loop.disown()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

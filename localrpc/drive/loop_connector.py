@@ -50,6 +50,7 @@ class LoopConnector:
         self._state = Connectivity()
         self._waiters: list[asyncio.Future[None]] = []
         self._wake: int | None = None
+        self._pid = os.getpid()
         self.closed = False
         self.refusing = False
         """True once the channel is being closed, while its calls go on."""
@@ -191,14 +192,28 @@ class LoopConnector:
         self._dialer.close()
         self._changed()
 
+    @property
+    def inherited(self) -> bool:
+        """True in a forked child: the loop and the connections are the parent's."""
+        return os.getpid() != self._pid
+
     def forsake(self) -> None:
-        """Drop the connections of a loop that is closed: nothing of it can run any more."""
+        """Drop the connections of a loop that is closed, or of a parent process."""
+        if self._wake is not None and self.inherited:
+            os.close(self._wake)
+            self._wake = None
         sessions = [*self._former, self._session]
         self._session, self._former = None, []
         for session in sessions:
-            if session is not None:
-                session.calls.clear()
+            if session is None:
+                continue
+            session.calls.clear()
+            if self.inherited:
+                session.disown()
+            else:
                 session.close()
+        if self.inherited and not any(sessions):
+            self._dialer.forget_taken()
 
     def failure(
         self, result: int, size: int = 0, session: LoopSession | None = None

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import weakref
 from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from localrpc import _locks, _log, status
-from localrpc.address import Address
+from localrpc import _log, status
 from localrpc.calls import texts
 from localrpc.calls.answer import AnswerState, Reply, Then
-from localrpc.drive.accept_loop import AcceptLoop, ConnectionQuota
 from localrpc.drive.core import NEVER, NULL, blank, ffi, lib
 from localrpc.drive.event_loop import LoopEngine, News
-from localrpc.drive.finalizers import settle
+from localrpc.drive.listening import Listening
 from localrpc.drive.reading import fill
-from localrpc.errors import ListenError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
-from localrpc.transports import Admission, Connection, transport_for
-from localrpc.wire import codec
+from localrpc.transports import Connection
 from localrpc.wire.frames import NAME_MAX
 
 _logger = _log.logger("server")
@@ -226,8 +220,8 @@ Accept = Callable[[LoopServed, int, int, "bytes | None"], object]
 class LoopServing(LoopEngine):
     """One engine with many connections; `served` has the live calls by handle.
 
-    `make` creates what stands for a call, `accept` begins it, `on_drained` is called when there
-    is no call any more after drain_calls(), and `on_deserted` when no client can come any more.
+    `make` creates what stands for a call, `accept` begins it, `on_drained` is called when the
+    last call after drain_calls() has ended, and `on_deserted` when no client can come any more.
     """
 
     def __init__(
@@ -244,78 +238,29 @@ class LoopServing(LoopEngine):
         lib.lr_limit_waiting(self.engine, options.max_waiting_calls_per_user)
         self.options = options
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
-        self.connections: dict[int, Connection] = {}
         self.served: dict[int, LoopServed] = {}
-        self.targets: list[str] = []
+        self._listening = Listening(self.engine, options, self._deserted)
+        self.connections = self._listening.connections
+        self.targets = self._listening.targets
+        self.listen = self._listening.listen
+        self.say_where = self._listening.say_where
+        self.stay = self._listening.stay
         self._make = make
         self._accept = accept
         self._on_drained = on_drained
         self._on_deserted = on_deserted
-        self._lock = _locks.RLock()
-        self._quota = ConnectionQuota(options.max_connections_per_user)
-        self._accept_loop = AcceptLoop(weakref.ref(self))
         self._waiting: list[LoopServed] = []
-        self._broken = _log.Seldom(_logger)
-        self._sources = 0
-        self._started = False
         self._room_name = ffi.new("char[]", NAME_MAX)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.futures = loop.create_future
         self.attach(loop)
-        self._accept_loop.open()
-        self._started = True
-        for target in self.targets:
-            _logger.info("serving on %s", target)
+        self._listening.open()
 
-    def listen(self, address: Address, *, security: str = "insecure") -> int:
-        """Listen at a target. Return its port, 1 if it has none. Raises ListenError."""
-        settle()  # a server that was dropped may still have the name
-        transport = transport_for(address.scheme)
-        if self.options.access.others and (reason := transport.closed_to_others(address)):
-            raise ListenError(str(address), reason)
-        admission = Admission(self._quota.enter, self._quota.leave, security)
-        listener = transport.listen(address, self.options, admission)
-        with self._lock:
-            self._sources += 1
-        self._accept_loop.add(listener)
-        self.say_where(str(address), listener.port)
-        return listener.port
-
-    def say_where(self, target: str, port: int) -> None:
-        """Log where the server listens, now or when it starts."""
-        if port != 1 and target.endswith(":0"):
-            target = f"{target[:-1]}{port}"
-        self.targets.append(target)
-        if self._started:
-            _logger.info("serving on %s", target)
-
-    def stay(self) -> None:
-        """Do not stop for lack of clients, because the server has other ports, too."""
-        with self._lock:
-            self._sources += 1
-
-    # Connections: the accept loop's thread calls these
-
-    def admit(self, connection: Connection) -> None:
-        """Take over a connection after its handshake; called by the accept loop."""
-        with self._lock:
-            number = lib.lr_engine_admit(
-                self.engine, connection.link.take(), connection.hello.window, connection.peer.uid
-            )
-            if number >= 0:
-                self.connections[number] = connection
-        if number < 0:
-            connection.close()
-
-    def client_lost(self) -> None:
-        """Stop if this was the last client that could come: a listener's only one has gone."""
-        with self._lock:
-            self._sources -= 1
-            if self._sources:
-                return
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._on_deserted)
+    def _deserted(self) -> None:
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._on_deserted)
 
     # News
 
@@ -349,10 +294,7 @@ class LoopServing(LoopEngine):
         conn: int, at: int, buf: bytes,
     ) -> None:  # fmt: skip
         middle = at + head
-        connection = self.connections.get(conn)
-        if connection is None:
-            with self._lock:  # admit() may be about to add it
-                connection = self.connections.get(conn)
+        connection = self._listening.connection(conn)
         call = self._make(self, handle, connection, buf[at:middle] if head else b"", deadline)
         self.served[handle] = call
         data = None
@@ -381,17 +323,7 @@ class LoopServing(LoopEngine):
             for call in waiting:
                 call.wake()
         elif kind == lib.LR_K_CONN_CLOSED:
-            with self._lock:
-                connection = self.connections.pop(conn, None)
-            if connection is None:
-                return
-            if size == lib.LR_PROTOCOL or flags:
-                reason = buf[at : at + head].decode()
-                self._broken.log(logging.ERROR, reason, f"{connection.peer_name}: {reason}; closed")
-            connection.close()
-            self._accept_loop.schedule_cleanup()
-            if connection.single:
-                self.client_lost()
+            self._listening.connection_ended(conn, size, bool(flags), buf[at : at + head])
         elif kind == lib.LR_K_DRAINED:
             self._on_drained()
 
@@ -413,11 +345,7 @@ class LoopServing(LoopEngine):
 
     def drain_calls(self) -> None:
         """Refuse new connections and calls; `on_drained` follows the last call."""
-        if self._started:
-            _logger.info("stopping: no new calls, %d in progress", lib.lr_live(self.engine))
-        self._accept_loop.close()
-        block = codec.encode_goaway("the server is stopping")
-        lib.lr_goaway(self.engine, block, len(block))
+        self._listening.drain()
 
     def cancel_all(self) -> None:
         """End every call with grpcio's status for this, and cancel the handlers."""
@@ -426,13 +354,12 @@ class LoopServing(LoopEngine):
 
     def finish(self) -> None:
         """Close the connections. Idempotent."""
-        self._accept_loop.close()
+        self._listening.close()
         self.close()
         for connection in self.connections.values():
             connection.close()
         self.connections.clear()
-        if self._started:
-            _logger.info("stopped")
+        self._listening.say_stopped()
 
 
 def _no_memory(size: int) -> tuple[int, bytes]:

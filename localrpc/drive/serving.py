@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import weakref
@@ -11,19 +10,13 @@ from concurrent.futures import Executor
 from typing import Any
 
 from localrpc import _locks, _log
-from localrpc.address import Address
 from localrpc.calls import texts
-from localrpc.drive.accept_loop import AcceptLoop, ConnectionQuota
 from localrpc.drive.callback_queue import CallbackQueue
 from localrpc.drive.core import Io, WorkerIo, ffi, lib, own_engine
 from localrpc.drive.executors import Place, Workers, workers_for
-from localrpc.drive.finalizers import settle
-from localrpc.drive.notify import notify
-from localrpc.errors import ListenError
+from localrpc.drive.listening import Listening
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
-from localrpc.transports import Admission, Connection, transport_for
-from localrpc.wire import codec
 
 _logger = _log.logger("server")
 
@@ -57,128 +50,44 @@ class Serving:
         lib.lr_limit_waiting(raw, options.max_waiting_calls_per_user)
         self.options = options
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
-        self.connections: dict[int, Connection] = {}
         self.callback_lock = _locks.Lock()
         self.callbacks = CallbackQueue("localrpc-callbacks", "Exception calling callback!")
         self._lock = _locks.RLock()
         self._watched: dict[int, Callable[[], None]] = {}
-        self._quota = ConnectionQuota(options.max_connections_per_user)
-        self._accept_loop = AcceptLoop(weakref.ref(self))
-        self._sources = 0
-        self._activated = False
-        self._started = False
-        self.targets: list[str] = []
-        """The targets at which it serves, or will serve once it has started."""
-        self._draining = False
-        self._broken = _log.Seldom(_logger)
-        self._told: str | None = None
+        self._listening = Listening(self.engine, options, self._deserted)
+        self.connections = self._listening.connections
+        self.connection = self._listening.connection
+        self.targets = self._listening.targets
+        self.listen = self._listening.listen
+        self.say_where = self._listening.say_where
+        self.stay = self._listening.stay
         self._workers: Workers[Serving] = workers_for(pool, self, limited=max_calls is not None)
         self._on_stopped = on_stopped
         self._on_released = on_released
         self._stopped = False
         self._orphaned: Callable[[Serving], object] | None = None
-        self._pid = os.getpid()
         self.spare = self._workers.spare
         _servings.add(self)
 
     @property
     def inherited(self) -> bool:
         """True if this process has it only through a fork."""
-        return os.getpid() != self._pid
-
-    def listen(self, address: Address, *, security: str = "insecure") -> int:
-        """Listen at a target. Return its port, 1 if it has none. Raises ListenError.
-
-        `security` is in the auth_context() of calls that arrive there.
-        """
-        settle()  # a server that was dropped may still have the name
-        transport = transport_for(address.scheme)
-        if self.options.access.others and (reason := transport.closed_to_others(address)):
-            raise ListenError(str(address), reason)
-        admission = Admission(self._quota.enter, self._quota.leave, security)
-        listener = transport.listen(address, self.options, admission)
-        with self._lock:
-            self._sources += 1
-            self._activated |= listener.activated
-        self._accept_loop.add(listener)
-        self.say_where(str(address), listener.port)
-        self._tell_manager("READY=1")
-        return listener.port
+        return self._listening.inherited
 
     def start(self, accept: Callable[[WorkerIo], int], place: Place[Serving]) -> None:
         """Start to serve: `accept` serves the call in an Io, `place` prepares it for a pool."""
         thread = threading.Thread(target=self._hear, name="localrpc-service", daemon=True)
         thread.start()
         self._workers.start(accept, place)
-        self._accept_loop.open()
-        with self._lock:
-            self._started = True
-            targets = list(self.targets)
-        for target in targets:
-            _logger.info("serving on %s", target)
-        self._tell_manager("READY=1")
-
-    def say_where(self, target: str, port: int) -> None:
-        """Log where the server listens, now or when it starts."""
-        if port != 1 and target.endswith(":0"):
-            target = f"{target[:-1]}{port}"
-        with self._lock:
-            self.targets.append(target)
-            if not self._started:
-                return
-        _logger.info("serving on %s", target)
+        self._listening.open()
 
     def expect_other_pools(self) -> None:
         """Take calls while the server's pool is busy, because a handler has its own pool."""
         self._workers.expect_other_pools()
 
-    def _tell_manager(self, state: str) -> None:
-        """Notify a service manager that passed a socket: READY once, then STOPPING once."""
-        with self._lock:
-            due = self._told is None if state == "READY=1" else self._told == "READY=1"
-            if not (due and self._started and self._activated) or self.inherited:
-                return
-            self._told = state
-        notify(state)
-
-    # Connections
-
-    def admit(self, connection: Connection) -> None:
-        """Take over a connection after its handshake; called by the accept loop."""
-        with self._lock:
-            number = lib.lr_engine_admit(
-                self.engine, connection.link.take(), connection.hello.window, connection.peer.uid
-            )
-            if number >= 0:
-                self.connections[number] = connection
-        if number < 0:
-            if not self._stopped:  # a server that has stopped meanwhile is right to refuse
-                text = ffi.new("char[]", 200)
-                lib.lr_engine_error(self.engine, text, 200)
-                reason = ffi.string(text).decode()
-                _logger.error("%s: a connection was refused: %s", connection.peer_name, reason)
-            connection.close()
-
-    def stay(self) -> None:
-        """Do not stop for lack of clients, because the server has other ports, too."""
-        with self._lock:
-            self._sources += 1
-
-    def client_lost(self) -> None:
-        """Stop if this was the last client that could come: a listener's only one has gone."""
-        with self._lock:
-            self._sources -= 1
-            if self._sources:
-                return
+    def _deserted(self) -> None:
         self.drain()
         self.cancel_all()
-
-    def connection(self, number: int) -> Connection | None:
-        found = self.connections.get(number)
-        if found is None:
-            with self._lock:  # admit() may be about to add it
-                found = self.connections.get(number)
-        return found
 
     def _hear(self) -> None:
         io = Io()
@@ -191,18 +100,9 @@ class Serving:
                     end()
                     del end  # or it would keep its call until the next one ends
             elif kind == lib.LR_K_CONN_CLOSED:
-                with self._lock:
-                    connection = self.connections.pop(io.raw.conn, None)
-                if connection is not None:
-                    if io.raw.size == lib.LR_PROTOCOL or io.raw.flags:
-                        reason = io.buf[: io.raw.count].decode()
-                        text = f"{connection.peer_name}: {reason}; closed"
-                        self._broken.log(logging.ERROR, reason, text)
-                    connection.close()
-                    self._accept_loop.schedule_cleanup()
-                    if connection.single:
-                        self.client_lost()
-                    del connection
+                self._listening.connection_ended(
+                    io.raw.conn, io.raw.size, bool(io.raw.flags), io.buf[: io.raw.count]
+                )
             elif kind == lib.LR_K_DRAINED:
                 self.finish()
             elif kind not in (lib.LR_AGAIN, lib.LR_K_YIELD):
@@ -239,14 +139,7 @@ class Serving:
 
     def drain(self) -> None:
         """Refuse new connections and calls; finish() runs by itself after the last call."""
-        self._tell_manager("STOPPING=1")
-        with self._lock:
-            told, self._draining = self._draining, True
-        if self._started and not told and not self.inherited:
-            _logger.info("stopping: no new calls, %d in progress", lib.lr_live(self.engine))
-        self._accept_loop.close()
-        block = codec.encode_goaway("the server is stopping")
-        lib.lr_goaway(self.engine, block, len(block))
+        self._listening.drain()
 
     def cancel_all(self) -> None:
         """End every call with grpcio's status for this, without waiting for handlers."""
@@ -260,8 +153,7 @@ class Serving:
             if self._stopped:
                 return
             self._stopped = True
-        self._tell_manager("STOPPING=1")
-        self._accept_loop.close()
+        self._listening.close()
         lib.lr_stop(self.engine)
         lib.lr_engine_close(self.engine)
         with self._lock:  # from here on watch() returns False
@@ -270,8 +162,7 @@ class Serving:
         self._workers.leave()
         for end in ends:
             end()
-        if self._started and not self.inherited:
-            _logger.info("stopped")
+        self._listening.say_stopped()
         self._on_stopped()
 
     def release_pool(self) -> None:
@@ -298,12 +189,6 @@ def _at_exit() -> None:
         serving.let_exit()
 
 
-def _after_fork_in_child() -> None:
-    for serving in list(_servings):
-        serving._accept_loop.disown()
-
-
 # Runs before concurrent.futures joins its threads, because executors has
 # imported that first; atexit's own callbacks come too late.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
-os.register_at_fork(after_in_child=_after_fork_in_child)

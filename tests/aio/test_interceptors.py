@@ -56,7 +56,7 @@ def test_the_first_interceptor_is_the_outermost(one_target: str) -> None:
     assert noted == ["a /house/headers", "b /house/headers", "b xab", "a xab"]
 
 
-class Answering(aio.UnaryUnaryClientInterceptor, aio.StreamUnaryClientInterceptor):
+class Answering(aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(self, *_: Any) -> Any:
         return b"answered"
 
