@@ -20,6 +20,14 @@ def test_a_service_moves_from_grpcio_and_its_clients_one_by_one(folder: Folder) 
         assert folder.repeat(page) == 3
 
 
+def test_the_program_of_the_asyncio_page_runs(folder: Folder) -> None:
+    folder.write("README.md", "greeter.proto")
+    for line in commands(".docs/guides/coming-from-grpcio.md")[:1]:
+        folder.run(line)
+    folder.write("localrpc/aio/README.md")
+    assert folder.run("python hello.py") == "Hello, Ada\n"
+
+
 def test_the_tests_of_the_guide_pass(greeter: Folder) -> None:
     page = ".docs/guides/testing.md"
     greeter.write(page)
