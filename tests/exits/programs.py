@@ -84,7 +84,14 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
             # Its main thread has to handle signals, even if this run has disabled timers.
-            env=os.environ | {"PYTHONPATH": str(ROOT), "LOCALRPC_TIMERS": "on"},
+            env=os.environ
+            | {
+                "PYTHONPATH": str(ROOT),
+                "LOCALRPC_TIMERS": "on",
+                # A signal may come between two instructions: one that opens a file, in Python's
+                # own import too, and the one from which on it is closed in any case.
+                "PYTHONWARNINGS": os.environ["PYTHONWARNINGS"] + ",ignore::ResourceWarning",
+            },
         )
 
     def __enter__(self) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -31,7 +32,12 @@ def build(configuration: Path, source: Path, out: Path) -> subprocess.CompletedP
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going"]
     places = ["-c", str(configuration), "-d", f"{out}.trees", str(source), str(out)]
     return subprocess.run(
-        [*command, *places], cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        [*command, *places],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": ""},  # sphinx and its extensions warn each other
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
     )
 
 
