@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
@@ -14,7 +13,6 @@ from grpc import aio
 from localrpc.address import Address
 from localrpc.aio import interceptors
 from localrpc.aio.call import (
-    Call,
     Deserializer,
     Serializer,
     StreamStreamCall,
@@ -46,7 +44,6 @@ else:
     _StreamUnary = aio.StreamUnaryMultiCallable
     _StreamStream = aio.StreamStreamMultiCallable
 
-Kind = TypeVar("Kind", bound=Call)
 Requests = AsyncIterable[Any] | Iterable[Any] | None
 
 
@@ -94,7 +91,11 @@ class _Method(ABC):
         name: Any = self._name.encode()  # bytes, as in grpc.aio
         details = aio.ClientCallDetails(name, timeout, metadata, credentials, wait_for_ready)
         work = interceptors.run(self._kind, self._intercepted, self._make_from, details, request)
-        return self._channel._known(self._front(loop, work))
+        front = self._front(loop, work)
+        task = front._chain.task
+        self._channel._fronts.add(task)
+        task.add_done_callback(self._channel._fronts.discard)
+        return front
 
     def _intercept_requests(
         self,
@@ -212,7 +213,7 @@ class UnaryUnary(_Method, _UnaryUnary):
     ) -> UnaryUnaryCall:
         call = self._new(timeout, streams=False)
         self._begin(call, request, timeout, metadata, credentials, wait_for_ready)
-        return self._channel._known(UnaryUnaryCall(call))
+        return UnaryUnaryCall(call)
 
 
 class UnaryStream(_Method, _UnaryStream):
@@ -245,7 +246,7 @@ class UnaryStream(_Method, _UnaryStream):
         self._begin(call, request, timeout, metadata, credentials, wait_for_ready)
         outer = UnaryStreamCall(call)
         outer._deserialize = self._deserialize
-        return self._channel._known(outer)
+        return outer
 
 
 class StreamUnary(_Method, _StreamUnary):
@@ -280,7 +281,7 @@ class StreamUnary(_Method, _StreamUnary):
         outer = StreamUnaryCall(call)
         outer._serialize, outer._limit = self._serialize, self._limit
         outer._write_from(requests)
-        return self._channel._known(outer)
+        return outer
 
 
 class StreamStream(_Method, _StreamStream):
@@ -316,7 +317,7 @@ class StreamStream(_Method, _StreamStream):
         outer._serialize, outer._limit = self._serialize, self._limit
         outer._deserialize = self._deserialize
         outer._write_from(requests)
-        return self._channel._known(outer)
+        return outer
 
 
 class Channel(aio.Channel):
@@ -339,7 +340,8 @@ class Channel(aio.Channel):
         self._number = naming.MethodNumbers().number
         self._connector: LoopConnector | None = None
         self._closed = False
-        self._calls: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._fronts: set[asyncio.Task[Any]] = set()
+        """The tasks of interceptors."""
 
     def _bound(self) -> LoopConnector:
         """Return the connector for the running loop."""
@@ -360,10 +362,6 @@ class Channel(aio.Channel):
         self._connector.number = self._number
         self._connector.closed = self._closed
         return self._connector
-
-    def _known(self, call: Kind) -> Kind:
-        self._calls.add(call)
-        return call
 
     @property
     def facts(self) -> ConnectionFacts | None:
@@ -390,15 +388,14 @@ class Channel(aio.Channel):
         if connector is None:
             return
         if grace:
-            connector.refusing = True
-            running = [call for call in self._calls if not call.done()]
-            waits = [asyncio.ensure_future(_ended(call)) for call in running]
+            ends = [asyncio.ensure_future(call.until_over()) for call in connector.live_calls()]
+            waits = {*self._fronts, *ends}
             if waits:
-                _, late = await asyncio.wait(waits, timeout=grace)
-                for wait in late:
-                    wait.cancel()
-        for call in list(self._calls):
-            call.cancel()
+                await asyncio.wait(waits, timeout=grace)
+            for end in ends:
+                end.cancel()
+        for task in tuple(self._fronts):
+            task.cancel()
         connector.close()
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
@@ -480,7 +477,3 @@ def open_channel(
 
         security.check_channel(address, credentials)
     return Channel(address, options, client_interceptors)
-
-
-async def _ended(call: Call) -> None:
-    await call._end()

@@ -1,9 +1,10 @@
-"""grpcio's asyncio API, with one event loop on each side."""
+"""The asyncio APIs of grpcio and localrpc, with one event loop on each side."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,31 +13,60 @@ from typing import Any
 
 import grpc
 
+import localrpc.aio
+from localrpc.transports import scheme_for
+
 from . import bench_pb2
 from .bench_localrpc import BenchAsyncServicer, BenchAsyncStub, add_BenchServicer_to_server
 from .drivers import STRIDE, Call, Loop
 from .peer import TIMEOUT, Client, Dress, Peer, UnsupportedScenario, checked, message, noise
-from .rpc import CHAT, ECHO, OPTIONS, RAW, SOCKETS, grpcio_target
+from .rpc import CHAT, ECHO, OPTIONS, RAW, SOCKETS, LocalrpcPeer, grpcio_target
 
 
-class GrpcioAioPeer(Peer):
+class AioPeer(Peer):
+    """A server and channels of `api`, which is grpc.aio or localrpc.aio."""
+
+    api: Any
+
+    @abstractmethod
+    def target(self, directory: Path) -> str:
+        """Where the server listens."""
+
+    @contextmanager
+    def serve(self, directory: Path) -> Iterator[None]:
+        with serving(partial(_serve, self.api, self.target(directory))):
+            yield
+
+    def connect(self, directory: Path) -> Client:
+        return AioClient(self.api, self.target(directory))
+
+
+class GrpcioAioPeer(AioPeer):
     """grpc.aio over a Unix socket, or over TCP."""
+
+    api = grpc.aio
 
     def __init__(self, scheme: str = "unix") -> None:
         self._scheme = scheme
         self.name = "grpcio-aio" if scheme == "unix" else f"grpcio-{scheme}-aio"
         self.what = f"grpcio's asyncio API over {SOCKETS[scheme]}"
 
-    def _target(self, directory: Path) -> str:
+    def target(self, directory: Path) -> str:
         return grpcio_target(self._scheme, directory, self.name)
 
-    @contextmanager
-    def serve(self, directory: Path) -> Iterator[None]:
-        with serving(partial(_serve, self._target(directory))):
-            yield
 
-    def connect(self, directory: Path) -> Client:
-        return AioClient(self._target(directory))
+class LocalrpcAioPeer(AioPeer):
+    """localrpc.aio over one of localrpc's transports."""
+
+    api = localrpc.aio
+
+    def __init__(self, scheme: str) -> None:
+        self._plain = LocalrpcPeer(scheme)
+        self.name = f"{scheme}-aio"
+        self.what = f"localrpc's asyncio API, {scheme_for(scheme).example}"
+
+    def target(self, directory: Path) -> str:
+        return self._plain.target(directory, "aio")
 
 
 @contextmanager
@@ -72,8 +102,8 @@ def serving(serve: Callable[[Callable[[], None], asyncio.Event], Any]) -> Iterat
         thread.join()
 
 
-async def _serve(target: str, ready: Callable[[], None], stop: asyncio.Event) -> None:
-    server = grpc.aio.server(options=OPTIONS)
+async def _serve(api: Any, target: str, ready: Callable[[], None], stop: asyncio.Event) -> None:
+    server = api.server(options=OPTIONS)
     add_BenchServicer_to_server(Servicer(), server)
     server.add_generic_rpc_handlers((_raw_handler(),))
     server.add_insecure_port(target)
@@ -127,11 +157,11 @@ def _raw_handler() -> grpc.GenericRpcHandler:
 class AioClient(Client):
     driver: Loop
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, api: Any, target: str) -> None:
         self.driver = Loop()
 
         async def open_() -> Any:
-            channel = grpc.aio.insecure_channel(target, OPTIONS)
+            channel = api.insecure_channel(target, OPTIONS)
             await asyncio.wait_for(channel.channel_ready(), TIMEOUT)
             return channel
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from localrpc.transports import parse_target, schemes
 
-from .aio import GrpcioAioPeer
+from .aio import GrpcioAioPeer, LocalrpcAioPeer
 from .bare import BARE
 from .exchange import MultiprocessingPeer
 from .floors import FLOORS
@@ -25,6 +25,7 @@ _OTHERS: dict[str, Peer] = {
         GrpcioPeer("tcp"),
         GrpcioAioPeer(),
         GrpcioAioPeer("tcp"),
+        *(LocalrpcAioPeer(name) for name in _OURS),
         *BARE,
         RingPeer(),
         MultiprocessingPeer(),

@@ -13,9 +13,9 @@ from localrpc import status
 from localrpc.calls.messages import deserialize
 from localrpc.calls.state import CallState, Then
 from localrpc.calls.texts import (
-    CHANNEL_CLOSED,
     COLLECTED,
     DEADLINE_EXCEEDED,
+    LOCALLY_CANCELLED,
     debug_text,
     no_memory,
 )
@@ -297,8 +297,12 @@ class LoopCall:
         return then is not Then.GO_ON
 
     def close(self) -> None:
-        """End the call because its channel is closed."""
-        self.end(*CHANNEL_CLOSED, debug=debug_text(*CHANNEL_CLOSED))
+        """End the call because its channel is closed; as in grpc.aio, as if it were cancelled."""
+        self.end(*LOCALLY_CANCELLED, cancelled=True)
+
+    async def until_over(self) -> None:
+        """Wait until the call has ended."""
+        await self.until(lambda: self.state.code is not None)
 
     def abandon(self) -> None:
         """End the call because its API object is garbage."""

@@ -52,8 +52,6 @@ class LoopConnector:
         self._wake: int | None = None
         self._pid = os.getpid()
         self.closed = False
-        self.refusing = False
-        """True once the channel is being closed, while its calls go on."""
         self.calls: set[Caller] = set()
         """Calls that have not begun yet."""
 
@@ -169,6 +167,12 @@ class LoopConnector:
             self._session = None
             self._state.lost()
             self._changed()
+
+    def live_calls(self) -> list[Caller]:
+        """Return the calls that have not ended."""
+        sessions = [*self._former, self._session]
+        live = [call for session in sessions if session for call in session.calls.values()]
+        return [*self.calls, *live]
 
     def close(self) -> None:
         """End everything that goes on. Idempotent."""

@@ -67,6 +67,9 @@ class Caller(Protocol):
     def fail(self, result: int, size: int) -> None:
         """End the call for a negative result of the core."""
 
+    async def until_over(self) -> None:
+        """Wait until the call has ended."""
+
     def close(self) -> None:
         """End the call because its channel is closed."""
 

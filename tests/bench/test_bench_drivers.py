@@ -20,7 +20,7 @@ from tests.bench.running import running
 RATE, PAUSE = 200, 0.4
 
 
-@pytest.mark.parametrize("name", ["shm", "grpcio", "grpcio-aio"])
+@pytest.mark.parametrize("name", ["shm", "shm-aio", "grpcio", "grpcio-aio"])
 def test_an_open_loop_counts_a_pause_of_the_server_for_every_due_call(
     directory: Path, name: str
 ) -> None:

@@ -26,7 +26,7 @@ from localrpc.bench.scenarios import (
 )
 from tests.skips import cannot, needs
 
-RPC = ["shm", "grpcio", "grpcio-tcp", "grpcio-aio", "grpcio-tcp-aio"]
+RPC = ["shm", "shm-aio", "grpcio", "grpcio-tcp", "grpcio-aio", "grpcio-tcp-aio"]
 BYTES = [*(peer.name for peer in BARE), "ring", "multiprocessing"]
 FOREIGN = ["pyzmq", "pynng", "rpyc", "pycapnp", "iceoryx2"]
 LINKS = [name for name in known_peers() if name.startswith("floor-")]
