@@ -27,6 +27,19 @@ def test_every_call_ends_as_it_should_and_no_sanitizer_objects(stress: Path, kin
     assert f"{kind}: " in done.stdout
 
 
+@pytest.fixture(scope="module", params=SANITIZERS)
+def looped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_native(HERE / "looped.c", tmp_path_factory, SANITIZERS[request.param])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_event_loop_is_woken_for_everything_that_comes(looped: Path, kind: str) -> None:
+    """See looped.c for its calls and its invariant."""
+    done = subprocess.run([looped, kind, "800", "1"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert f"{kind}: " in done.stdout
+
+
 def test_the_earliest_deadline_is_found_and_each_call_leaves_from_its_place(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
