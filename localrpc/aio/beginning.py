@@ -12,66 +12,80 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.tasks import _enter_task, _leave_task
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from contextvars import Context, copy_context
 from typing import Any
 
 
-class _Rest:
-    """What is left of a coroutine that has yielded `first`, to be awaited.
+class _Successor(Coroutine[Any, Any, Any]):
+    """What a task runs: nothing until take(), then the rest of a coroutine that has begun.
 
-    With `error` that is thrown into it, and `first` is not waited for.
+    Not a coroutine function, whose body would not see a cancellation before the first step.
     """
 
-    __slots__ = ("_coroutine", "_first", "error")
+    __slots__ = ("_coroutine", "_first", "_gate", "_resumed")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], first: Any) -> None:
+    def __init__(self, gate: asyncio.Future[None]) -> None:
+        self._gate = gate
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._first: Any = None
+        self._resumed = False
+
+    def take(self, coroutine: Coroutine[Any, Any, Any], first: Any) -> None:
+        """Take over a coroutine that has yielded `first`, to wait for it."""
         self._coroutine = coroutine
         self._first = first
-        self.error: BaseException | None = None
+        if not self._gate.done():
+            self._gate.set_result(None)
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine, following, error = self._coroutine, self._first, self.error
-        if error is not None and following is not None:
-            following._asyncio_future_blocking = False
-        while True:
-            value = None
-            if error is None:
-                try:
-                    value = yield following
-                except BaseException as thrown:
-                    error = thrown
-            try:
-                following = coroutine.send(value) if error is None else coroutine.throw(error)
-            except StopIteration as end:
-                return end.value
-            finally:
-                error = None
+    def send(self, value: Any) -> Any:
+        if self._coroutine is None:
+            if self._gate.done():
+                raise StopIteration
+            self._gate._asyncio_future_blocking = True
+            return self._gate
+        if self._resumed:
+            return self._coroutine.send(value)
+        self._resumed = True
+        first, self._first = self._first, None
+        return first
+
+    def throw(self, *error: Any) -> Any:
+        coroutine = self._coroutine
+        if coroutine is None:
+            raise error[0] if len(error) == 1 else error[1] or error[0]()
+        if not self._resumed:
+            self._resumed = True
+            first, self._first = self._first, None
+            if first is not None:
+                first._asyncio_future_blocking = False
+        return coroutine.throw(*error)
+
+    def close(self) -> None:
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+    def __await__(self) -> Any:
+        raise TypeError("only for a task")
+
+    def __getattr__(self, name: str) -> Any:
+        """For debuggers: cr_frame and the like are those of the coroutine."""
+        return getattr(object.__getattribute__(self, "_coroutine"), name)
 
 
 class _Spare:
     """A task that waits for a coroutine to take over."""
 
-    __slots__ = ("context", "gate", "rest", "task")
+    __slots__ = ("context", "gate", "successor", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, base: Context) -> None:
         self.context = base.copy()
         self.gate: asyncio.Future[None] = loop.create_future()
-        self.rest: _Rest | None = None
+        self.successor = _Successor(self.gate)
         options: dict[str, Any] = {"context": self.context}  # from Python 3.11 on
         self.task: asyncio.Task[None] = loop.create_task(
-            self._run(), name="localrpc-handler", **options
+            self.successor, name="localrpc-handler", **options
         )
-
-    async def _run(self) -> None:
-        try:
-            await self.gate
-        except asyncio.CancelledError as error:
-            if self.rest is None:
-                return  # the server has stopped
-            self.rest.error = error
-        if self.rest is not None:
-            await self.rest
 
 
 class Beginner:
@@ -91,7 +105,7 @@ class Beginner:
         _enter_task(loop, task)
         try:
             first = context.run(coroutine.send, None)
-        except StopIteration:
+        except (StopIteration, asyncio.CancelledError):
             first = None
             over = True
         else:
@@ -100,13 +114,11 @@ class Beginner:
             _leave_task(loop, task)
         if over:
             if context != self._base:
-                spare.gate.cancel()
                 self._spare = None
+                spare.gate.cancel()
             return None
-        spare.rest = _Rest(coroutine, first)
         self._spare = None
-        if not spare.gate.done():
-            spare.gate.set_result(None)
+        spare.successor.take(coroutine, first)
         return task
 
     def close(self) -> None:

@@ -120,6 +120,31 @@ def test_a_task_cancelled_before_it_could_wait_throws_into_its_coroutine() -> No
     run(body)
 
 
+def test_a_coroutine_that_raises_cancelled_error_is_over() -> None:
+    async def gives_up() -> None:
+        raise asyncio.CancelledError
+
+    async def body(one: Beginner) -> None:
+        assert await begun(one, gives_up()) is None
+
+    run(body)
+
+
+def test_a_coroutine_taken_over_is_seen_by_debuggers() -> None:
+    async def slow(event: asyncio.Event) -> None:
+        await event.wait()
+
+    async def body(one: Beginner) -> None:
+        event = asyncio.Event()
+        task = await begun(one, slow(event))
+        assert "slow" in repr(task)
+        assert task in asyncio.all_tasks()
+        event.set()
+        await task
+
+    run(body)
+
+
 def test_a_timeout_that_began_in_the_first_step_ends_the_wait() -> None:
     async def body(one: Beginner) -> None:
         async def limited() -> None:
