@@ -20,6 +20,8 @@ _SWITCHES = (
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe"),
 )
 _PATIENCE = 60.0
+_ATTEMPTS = 3
+"""Chromium does not always start, seldom as that is."""
 
 
 class Page:
@@ -27,6 +29,36 @@ class Page:
 
     def __init__(self, directory: Path, width: int, height: int, *, dark: bool = False) -> None:
         program = need("chromium")
+        self._number = 0
+        self._session: str | None = None
+        self._events: list[str] = []
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        for attempt in range(_ATTEMPTS):
+            self._start(program, directory / str(attempt))
+            try:
+                target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+                break
+            except (OSError, EOFError):
+                self.close()
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.ask(f"{domain}.enable")
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+
+    def _start(self, program: str, directory: Path) -> None:
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         # Chromium reads from descriptor 3 and writes to 4, which might be taken here.
@@ -47,26 +79,6 @@ class Page:
         for fd in (theirs_in, theirs_out, *high):
             os.close(fd)
         self._buffer = b""
-        self._number = 0
-        self._session: str | None = None
-        self._events: list[str] = []
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)[
-            "sessionId"
-        ]
-        for domain in ("Page", "Network", "Runtime", "Log"):
-            self.ask(f"{domain}.enable")
-        self.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, file: Path) -> None:
         self.ask("Page.navigate", url=file.absolute().as_uri())
