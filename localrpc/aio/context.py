@@ -125,8 +125,7 @@ class ServicerContext(LoopServed, _Base):
         self.answer.code = code
 
     def code(self) -> Any:
-        code = self.answer.code
-        return 0 if code is None else code
+        return self.answer.code
 
     def set_details(self, details: str) -> None:
         self.answer.details = encoded(details)

@@ -334,10 +334,10 @@ class _Answered:
         return None
 
     async def initial_metadata(self) -> Any:
-        return aio.Metadata()
+        return None  # as in grpc.aio
 
     async def trailing_metadata(self) -> Any:
-        return aio.Metadata()
+        return None
 
     async def code(self) -> Any:
         return grpc.StatusCode.OK
@@ -346,7 +346,7 @@ class _Answered:
         return ""
 
     async def debug_error_string(self) -> Any:
-        return ""
+        return None
 
     async def wait_for_connection(self) -> None:
         return

@@ -103,7 +103,10 @@ class Server(aio.Server):
         return ports.add_secure(self._serving, address, server_credentials, self._remote.listen)
 
     async def start(self) -> None:
-        if self._life.start() is not Stage.NEW:
+        before = self._life.start()
+        if before is Stage.STARTED:
+            return  # as in grpc.aio
+        if before is not Stage.NEW:
             raise aio.UsageError("Server not in ready state")
         loop = self._loop = asyncio.get_running_loop()
         self._handling.start(loop)

@@ -43,7 +43,12 @@ class CallState:
     `code` is set last, so it can be read without a lock. A unary call has its deserialized answer
     in `response`; a stream has the messages that have arrived in `messages`, until the driver
     takes them out.
+
+    An error removes messages that were not taken, as in grpcio's synchronous API; with
+    `keeps_messages` only an end on this side does.
     """
+
+    keeps_messages = False
 
     def __init__(self, limits: SizeLimits, *, streams: bool) -> None:
         self._limits = limits
@@ -136,6 +141,7 @@ class CallState:
         if self.code is not None:
             return Then.GO_ON
         self.cancelled = cancelled
+        self.messages.clear()
         self._finish(code, details, (), debug)
         return Then.CANCEL
 
@@ -150,7 +156,7 @@ class CallState:
         self.trailing_metadata = metadata
         self.details = details
         self.debug_error_string = debug
-        if code is not grpc.StatusCode.OK:
+        if code is not grpc.StatusCode.OK and not self.keeps_messages:
             self.messages.clear()
         self.code = code
         return Then.RELEASE

@@ -75,6 +75,7 @@ class LoopCall:
         self.number = number
         self.deadline = deadline
         self.state = CallState(connector.metadata_limits, streams=streams)
+        self.state.keeps_messages = streams
         self.session: LoopSession | None = None
         self.handle = 0
         self.attempts = 8
