@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -54,3 +54,23 @@ def localrpc_serve(localrpc_target: str) -> Iterator[Serve]:
             return undo.enter_context(serving(*servicers, **named))
 
         yield serve
+
+
+class ServeAio(Protocol):
+    """The type of localrpc_serve_aio: like localrpc.testing.serving_aio(), without target."""
+
+    def __call__(
+        self, *servicers: object, **named: Any
+    ) -> AbstractAsyncContextManager[grpc.aio.Channel]: ...
+
+
+@pytest.fixture
+def localrpc_serve_aio(localrpc_target: str) -> ServeAio:
+    """Serve servicers of coroutines inside a test: `async with localrpc_serve_aio(...)`."""
+    from localrpc.testing import serving_aio
+
+    def serve(*servicers: object, **named: Any) -> AbstractAsyncContextManager[grpc.aio.Channel]:
+        named.setdefault("target", localrpc_target)
+        return serving_aio(*servicers, **named)
+
+    return serve

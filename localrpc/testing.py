@@ -6,7 +6,12 @@ With pytest there is a fixture as well:
         channel = localrpc_serve(Greeter())
         assert GreeterStub(channel).Greet(Name(name="Ada")).text == "Hello, Ada!"
 
-`@pytest.mark.localrpc_target("inproc:", "shm:")` runs a test once over each.
+`@pytest.mark.localrpc_target("inproc:", "shm:")` runs a test once over each. For servicers of
+coroutines there is localrpc_serve_aio, with any plugin for asynchronous tests:
+
+    async def test_greeting(localrpc_serve_aio):
+        async with localrpc_serve_aio(Greeter()) as channel:
+            assert (await GreeterStub(channel).Greet(Name(name="Ada"))).text == "Hello, Ada!"
 """
 
 from __future__ import annotations
@@ -18,9 +23,9 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from time import monotonic
 from typing import Any
 
@@ -29,7 +34,7 @@ import grpc
 import localrpc
 from localrpc.transports import REGISTERED, parse_target, scheme_for
 
-__all__ = ["fresh_target", "serving"]
+__all__ = ["fresh_target", "serving", "serving_aio"]
 
 PATIENCE = 5.0
 """Seconds that handlers have to end once their server has stopped."""
@@ -82,6 +87,38 @@ def serving(
         yield channel
 
 
+@asynccontextmanager
+async def serving_aio(
+    *servicers: object,
+    target: str = "inproc:",
+    interceptors: Sequence[grpc.aio.ServerInterceptor] | None = None,
+    options: _Options = None,
+    channel_options: _Options = None,
+    max_workers: int = 8,
+) -> AsyncIterator[grpc.aio.Channel]:
+    """As serving(), with the asyncio API, on the running loop.
+
+    `max_workers` is the number of threads for handlers that are plain functions. Handlers
+    have ended, `finally` blocks included, when it is left.
+    """
+    from localrpc import aio
+
+    with ExitStack() as undo:
+        pool = undo.enter_context(ThreadPoolExecutor(max_workers))
+        server = aio.server(pool, interceptors=interceptors, options=options)
+        for servicer in servicers:
+            _add(servicer, server)
+        where = fresh_target(target, undo.enter_context(_folder()))
+        port = server.add_insecure_port(where)
+        await server.start()
+        try:
+            channel = aio.insecure_channel(_reachable(where, port), channel_options)
+            async with channel:
+                yield channel
+        finally:
+            await server.stop(None)
+
+
 def fresh_target(target: str, directory: str) -> str:
     """Return `target` with a unique name if it has none; paths are in `directory`.
 
@@ -126,7 +163,7 @@ def _reachable(target: str, port: int) -> str:
     return f"{head}{question}{query}"
 
 
-def _add(servicer: object, server: grpc.Server) -> None:
+def _add(servicer: object, server: grpc.Server | grpc.aio.Server) -> None:
     if isinstance(servicer, type):
         raise TypeError(f"{servicer.__name__} is a class; give an instance: {servicer.__name__}()")
     if isinstance(servicer, grpc.GenericRpcHandler):

@@ -17,15 +17,18 @@ Targets are those of localrpc.insecure_channel. The channel to a grpc: target is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc import aio
 
 from localrpc.aio.channel import Channel, open_channel
 from localrpc.aio.server import Server
+
+if TYPE_CHECKING:
+    from localrpc.aio.children import ChildChannel
 
 
 def insecure_channel(
@@ -90,3 +93,34 @@ def stop_on_signals(server: aio.Server, grace: float | None = None) -> None:
     from localrpc.aio.signals import stop_on_signals as stop
 
     stop(server, grace)
+
+
+def spawn_channel(
+    argv: Sequence[str],
+    options: Sequence[tuple[str, Any]] | None = None,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
+) -> ChildChannel:
+    """Start a program whose server, of either API, listens at "pipe:"; return a channel to it.
+
+    As localrpc.spawn_channel; wait() and close() of the channel are coroutines.
+    """
+    from localrpc.aio.children import spawn_channel as spawn
+
+    return spawn(argv, options, env, cwd)
+
+
+def fork_channel(
+    setup: Callable[[aio.Server], Any],
+    *,
+    options: Sequence[tuple[str, Any]] | None = None,
+) -> ChildChannel:
+    """Fork, serve what `setup(server)` adds in the child, and return a channel to it.
+
+    As localrpc.fork_channel. In the child, `setup`, a function or a coroutine function, is called
+    with a new asyncio server, on a loop of its own.
+    """
+    from localrpc.aio.children import fork_channel as fork
+
+    return fork(setup, options)

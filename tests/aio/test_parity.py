@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ def play(name: str, module: str, target: str) -> Any:
 
 
 @pytest.fixture
-def reference(runtime_directory: str) -> Iterator[Any]:
+def reference(runtime_directory: str) -> Callable[[str], Any]:
     def told(name: str) -> Any:
         if name not in _told:
             target = fresh_target("unix", runtime_directory)
