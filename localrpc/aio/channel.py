@@ -171,6 +171,8 @@ class _Method(ABC):
         if self._unsendable:
             call.end(*self._unsendable, debug=texts.debug_text(*self._unsendable))
             return
+        if credentials is not None and not self._channel.secure:
+            raise aio.UsageError("Call credentials are only valid on secure channels")
         if credentials is not None:
             call.end(*texts.NO_CREDENTIALS, debug=texts.debug_text(*texts.NO_CREDENTIALS))
             return
@@ -323,8 +325,11 @@ class StreamStream(_Method, _StreamStream):
 class Channel(aio.Channel):
     """A channel to a local target, on one event loop: the one that runs at its first call.
 
-    It connects with the first call, and again after its connection is lost.
+    It connects with the first call, and again after its connection is lost. `secure` is true if it
+    was opened with credentials.
     """
+
+    secure = False
 
     def __init__(
         self,
@@ -476,4 +481,6 @@ def open_channel(
         from localrpc.drive import security
 
         security.check_channel(address, credentials)
-    return Channel(address, options, client_interceptors)
+    channel = Channel(address, options, client_interceptors)
+    channel.secure = credentials is not None
+    return channel

@@ -339,7 +339,7 @@ async def contexts_tell_of_the_call(w: World) -> Any:
     async def uu(request: bytes, context: Any) -> bytes:
         w.noted.append(
             [
-                context.peer()[:5],
+                ":" in context.peer(),
                 plain(context.peer_identities()),
                 plain(context.peer_identity_key()),
                 sorted(context.auth_context()),
@@ -660,3 +660,159 @@ async def messages_beyond_the_limit(w: World) -> Any:
     limits = {"options": [("grpc.max_receive_message_length", 1000)]}
     async with w.serving(uu=echo, server=limits) as m:
         return [(await outcome(m.uu(b"x" * 2000)))[:3], await outcome(m.uu(b"y"))]
+
+
+@scenario
+async def every_argument_of_a_call(w: World) -> Any:
+    async def told(context: Any) -> list[Any]:
+        pairs = [pair for pair in context.invocation_metadata() if pair[0] == "k"]
+        return [plain(pairs), plain(context.time_remaining())]
+
+    async def uu(request: bytes, context: Any) -> bytes:
+        w.noted.append(await told(context))
+        return request
+
+    async def us(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        w.noted.append(await told(context))
+        yield request
+
+    async def su(requests: Any, context: Any) -> bytes:
+        w.noted.append(await told(context))
+        return b"".join([request async for request in requests])
+
+    async def ss(requests: Any, context: Any) -> AsyncIterator[bytes]:
+        w.noted.append(await told(context))
+        async for request in requests:
+            yield request
+
+    extra: dict[str, Any] = {
+        "timeout": PATIENCE,
+        "metadata": (("k", "v"),),
+        "wait_for_ready": True,
+        "compression": grpc.Compression.Gzip,
+    }
+    async with w.serving(uu=uu, us=us, su=su, ss=ss) as m:
+        one, two = m.uu(b"x", **extra), m.us(b"x", **extra)
+        three = m.su(request_iterator=some(b"a"), **extra)
+        four = m.ss(request_iterator=some(b"b"), **extra)
+        seen = [plain(each.time_remaining()) for each in (one, two, three, four)]
+        called: list[str] = []
+        for name, each in (("one", one), ("two", two), ("three", three), ("four", four)):
+            each.add_done_callback(lambda _, name=name: called.append(name))
+        seen += [await one, [each async for each in two], await three]
+        seen += [[each async for each in four]]
+        await become(lambda: len(called) == 4)
+        return [seen, sorted(called), w.noted]
+
+
+@scenario
+async def call_credentials_need_a_secure_channel(w: World) -> Any:
+    credentials = grpc.access_token_call_credentials("token")
+    async with w.serving(uu=echo, us=numbers, su=joined, ss=back) as m:
+        seen = []
+        for method, request in ((m.uu, b"x"), (m.us, b"1"), (m.su, None), (m.ss, None)):
+            try:
+                method(request, credentials=credentials)
+            except aio.UsageError as error:
+                seen.append(str(error))
+        return seen
+
+
+@scenario
+async def messages_of_all_kinds_are_converted(w: World) -> Any:
+    converters: dict[str, Any] = {
+        "request_serializer": lambda text: text.encode(),
+        "response_deserializer": lambda data: data.decode() * 2,
+    }
+    async with w.serving(us=numbers, su=joined, ss=back) as m:
+        us = m.channel.unary_stream("/w/us", **converters)
+        su = m.channel.stream_unary("/w/su", **converters)
+        ss = m.channel.stream_stream("/w/ss", **converters)
+        return [
+            [each async for each in us("2")],
+            await outcome(su(iter(["a", "b"]))),
+            [each async for each in ss(iter(["c"]))],
+        ]
+
+
+@scenario
+async def stream_unary_calls_have_all_of_a_call(w: World) -> Any:
+    async with w.serving(su=joined) as m:
+        call = m.su()
+        await call.wait_for_connection()
+        await call.write(b"a")
+        return [call.cancel(), await outcome(call), await ended(call)]
+
+
+@scenario
+async def states_of_a_channel_are_waited_for(w: World) -> Any:
+    channel = w.api.insecure_channel(
+        w.target,
+        options=[("grpc.max_receive_message_length", 1 << 20)],
+        compression=grpc.Compression.NoCompression,
+    )
+    async with w.serving(uu=echo):
+        state = channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            await asyncio.wait_for(channel.wait_for_state_change(state), PATIENCE)
+            state = channel.get_state(try_to_connect=True)
+        waiting = asyncio.ensure_future(channel.wait_for_state_change(state))
+        await asyncio.sleep(0)
+    await asyncio.wait_for(waiting, PATIENCE)
+    await channel.close(grace=1)
+    return plain(channel.get_state())
+
+
+@scenario
+async def closing_with_a_grace_lets_calls_end(w: World) -> Any:
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def uu(request: bytes, context: Any) -> bytes:
+        began.set()
+        await go.wait()
+        return request
+
+    async with w.serving(uu=uu) as m:
+        call = m.uu(b"x")
+        await began.wait()
+        closing = asyncio.ensure_future(m.channel.close(PATIENCE))
+        await asyncio.sleep(0.02)
+        seen = [closing.done()]
+        go.set()
+        await closing
+        return [*seen, await outcome(call)]
+
+
+@scenario
+async def handlers_are_added_in_every_way(w: World) -> Any:
+    def named(name: str) -> Any:
+        async def handler(request: bytes, context: Any) -> bytes:
+            context.set_trailing_metadata((("by", name),))
+            w.noted.append(plain(context.trailing_metadata()))
+            return name.encode()
+
+        return grpc.unary_unary_rpc_method_handler(handler)
+
+    first = grpc.method_handlers_generic_handler("one", {"a": named("first")})
+    second = grpc.method_handlers_generic_handler("two", {"a": named("second")})
+    server = w.api.server(handlers=(first,), compression=grpc.Compression.Gzip)
+    server.add_generic_rpc_handlers((second,))
+    server.add_registered_method_handlers("three", {"a": named("third")})
+    server.add_secure_port(w.target, grpc.local_server_credentials(grpc.LocalConnectionType.UDS))
+    await server.start()
+    credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
+    try:
+        async with w.api.secure_channel(w.target, credentials) as channel:
+            names = ("/one/a", "/two/a", "/three/a", "/four/a")
+            return [await outcome(channel.unary_unary(name)(b"")) for name in names]
+    finally:
+        await server.stop(grace=None)
+
+
+@scenario
+async def what_a_server_says_of_its_end(w: World) -> Any:
+    async with w.serving(uu=echo) as m:
+        seen = [await outcome(m.server.wait_for_termination(timeout=0.05))]
+        ending = asyncio.ensure_future(m.server.wait_for_termination())
+        await m.server.stop(0)
+        return [*seen, await outcome(ending), await outcome(m.server.wait_for_termination(5))]
