@@ -73,8 +73,11 @@ class Call:
         self._call = call
 
     def __del__(self) -> None:
-        call = self.__dict__.get("_call")
-        if call is not None and call.state.code is None:
+        try:
+            call = self._call
+        except AttributeError:
+            return  # its __init__ has failed
+        if call.state.code is None:
             _abandon(call)
 
     # grpc.aio.RpcContext

@@ -24,10 +24,11 @@ from localrpc.calls import messages, texts
 from localrpc.calls.connectivity import State
 from localrpc.calls.request import head_of, text, unsendable
 from localrpc.drive import naming
-from localrpc.drive.core import deadline_of
+from localrpc.drive.core import NEVER, deadline_of
 from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.loop_call import LoopCall
 from localrpc.drive.loop_connector import LoopConnector
+from localrpc.drive.loop_session import INLINE
 from localrpc.errors import InvalidMetadata
 from localrpc.options import parse_options
 from localrpc.transports import parse_target
@@ -44,6 +45,7 @@ else:
     _StreamUnary = aio.StreamUnaryMultiCallable
     _StreamStream = aio.StreamStreamMultiCallable
 
+_running_loop = asyncio._get_running_loop
 Requests = AsyncIterable[Any] | Iterable[Any] | None
 
 
@@ -62,6 +64,8 @@ class _Method(ABC):
         self._serialize = serialize
         self._deserialize = deserialize
         self._limit = channel._options.max_send
+        # Sent at once, in one frame with the beginning of the call.
+        self._inline = INLINE if self._limit < 0 else min(self._limit, INLINE)
         self._unsendable = unsendable(method)
         self._intercepted = channel._interceptors.of(self._kind)
 
@@ -151,9 +155,26 @@ class _Method(ABC):
         wait_for_ready: bool | None,
     ) -> None:
         """Begin a call with a single request."""
-        message, refused = messages.serialize(request, self._serialize)
-        if refused is None:
-            refused = messages.check(message, self._limit)
+        try:
+            message: Any = request if self._serialize is None else self._serialize(request)
+            refused = None
+        except Exception:
+            message, refused = None, messages.unserializable()
+        if refused is not None:
+            call.end(refused.code, refused.details, debug=refused.debug)
+            return
+        self._check_and_open(call, message, timeout, metadata, credentials, wait_for_ready)
+
+    def _check_and_open(
+        self,
+        call: LoopCall,
+        message: Any,
+        timeout: float | None,
+        metadata: Any,
+        credentials: Any,
+        wait_for_ready: bool | None,
+    ) -> None:
+        refused = messages.check(message, self._limit)
         if refused is not None:
             call.end(refused.code, refused.details, debug=refused.debug)
             return
@@ -176,8 +197,10 @@ class _Method(ABC):
         if credentials is not None:
             call.end(*texts.NO_CREDENTIALS, debug=texts.debug_text(*texts.NO_CREDENTIALS))
             return
+        head = b""
         try:
-            head = head_of(metadata)
+            if metadata is not None:
+                head = head_of(metadata)
         except InvalidMetadata as error:
             call.end(*texts.refusal(error), debug="")
             return
@@ -213,8 +236,33 @@ class UnaryUnary(_Method, _UnaryUnary):
         credentials: Any,
         wait_for_ready: bool | None,
     ) -> UnaryUnaryCall:
-        call = self._new(timeout, streams=False)
-        self._begin(call, request, timeout, metadata, credentials, wait_for_ready)
+        channel = self._channel
+        connector = channel._connector
+        if connector is None or connector.loop is not _running_loop():
+            connector = channel._bound()
+        session = connector.session
+        if session is None or metadata is not None or credentials is not None or self._unsendable:
+            call = self._new(timeout, streams=False)
+            self._begin(call, request, timeout, metadata, credentials, wait_for_ready)
+            return UnaryUnaryCall(call)
+        call = LoopCall(
+            connector,
+            self._name,
+            self._number,
+            self._deserialize,
+            NEVER if timeout is None else deadline_of(timeout),
+            streams=False,
+        )
+        try:
+            message: Any = request if self._serialize is None else self._serialize(request)
+        except Exception:
+            refused = messages.unserializable()
+            call.end(refused.code, refused.details, debug=refused.debug)
+            return UnaryUnaryCall(call)
+        if type(message) is bytes and len(message) <= self._inline:
+            call.begin_with(session, message, bool(wait_for_ready))
+        else:
+            self._check_and_open(call, message, timeout, None, None, wait_for_ready)
         return UnaryUnaryCall(call)
 
 

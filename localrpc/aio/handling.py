@@ -38,16 +38,23 @@ def _is_async(behaviour: Any) -> bool:
 class _Entry:
     """A method that has been called, with its handler if every call of it has the same."""
 
-    __slots__ = ("behaviour", "deserialize", "handler", "is_async", "name", "serialize")
+    __slots__ = ("behaviour", "deserialize", "handler", "is_async", "name", "plain", "serialize")
 
     def __init__(self, name: str, handler: Any) -> None:
         self.name = name
         self.handler = handler
         self.behaviour: Any = None
         self.is_async = False
+        self.plain = False
+        """True for a coroutine with one request and one response."""
         if handler is not None:
             self.behaviour = behaviour_of(handler)
             self.is_async = _is_async(self.behaviour)
+            self.plain = self.is_async and not (
+                handler.request_streaming or handler.response_streaming
+            )
+            self.deserialize = handler.request_deserializer
+            self.serialize = handler.response_serializer
 
 
 class Handling:
@@ -92,6 +99,9 @@ class Handling:
         handler = entry.handler
         if flags & lib.LR_F_REFUSED:
             call.refuse(*texts.TOO_MANY_CALLS)
+            return
+        if data is not None and entry.plain:
+            self._begin(call, self._serve_plain(call, entry, data))
             return
         if data is not None:
             call.take_request(data)
@@ -173,6 +183,35 @@ class Handling:
                 await self._answer(call, await entry.behaviour(argument, call))
         except asyncio.CancelledError:
             # The client has gone, or the server stops; or the handler itself has raised it.
+            call.lose(*texts.CANCELLED_BY_HANDLER)
+            raise
+        except Exception as error:
+            self._complain(call, entry, error)
+
+    async def _serve_plain(self, call: ServicerContext, entry: _Entry, data: bytes) -> None:
+        """Serve a call whose only request has come with it, and is answered by a coroutine."""
+        call._serialize = entry.serialize
+        try:
+            request = data if entry.deserialize is None else entry.deserialize(data)
+        except Exception:
+            _logger.exception("Exception deserializing message!")
+            request = None
+        if request is None:
+            call.refuse(*texts.UNREADABLE)
+            return
+        try:
+            response = await entry.behaviour(request, call)
+            if call._answer is None and not call.over:
+                message = call.encode(response)
+                if message is not None:
+                    if len(message) <= INLINE:
+                        call.reply(message)
+                        return
+                    if await call.send(message):
+                        call.finish(None)
+                return
+            await self._answer(call, response)
+        except asyncio.CancelledError:
             call.lose(*texts.CANCELLED_BY_HANDLER)
             raise
         except Exception as error:

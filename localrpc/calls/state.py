@@ -37,6 +37,10 @@ class Then(Enum):
     """The call has just ended here; tell the peer `code` and `details`."""
 
 
+_NO_MESSAGES: deque[bytes] = deque()
+"""Of a call with one response: nothing is ever added to it."""
+
+
 class CallState:
     """Holds the state of a call. `code` is None until it has ended.
 
@@ -50,29 +54,28 @@ class CallState:
 
     keeps_messages = False
 
+    response: Any = None
+    initial_metadata: Pairs | None = None
+    trailing_metadata: Pairs | None = None
+    details: str | None = None
+    debug_error_string: str | None = None
+    cancelled = False
+    code: grpc.StatusCode | None = None
+    _answered = False
+
     def __init__(self, limits: SizeLimits, *, streams: bool) -> None:
         self._limits = limits
-        self._streams = streams
-        self._answered = False
-        self.messages: deque[bytes] = deque()
-        self.response: Any = None
-        self.initial_metadata: Pairs | None = None
-        self.trailing_metadata: Pairs | None = None
-        self.details: str | None = None
-        self.debug_error_string: str | None = None
-        self.cancelled = False
-        self.code: grpc.StatusCode | None = None
+        self.messages: deque[bytes] = deque() if streams else _NO_MESSAGES
 
     @classmethod
     def over(cls, response: Any, initial: Pairs, trailing: Pairs) -> CallState:
         """Return the state of a call that has ended with OK."""
         state = cls.__new__(cls)
-        state.messages = deque()
+        state.messages = _NO_MESSAGES
         state.response = response
         state.initial_metadata = initial
         state.trailing_metadata = trailing
         state.details = state.debug_error_string = ""
-        state.cancelled = False
         state.code = grpc.StatusCode.OK
         return state
 
@@ -110,6 +113,17 @@ class CallState:
             return self.end(*refusal, debug=debug_text(*refusal))
         self.initial_metadata = pairs
         return Then.GO_ON
+
+    def take_ok(self) -> Then:
+        """Take the status OK without trailing metadata."""
+        if self.code is not None:
+            return Then.GO_ON
+        if self.initial_metadata is None:
+            self.initial_metadata = ()
+        self.trailing_metadata = ()
+        self.details = self.debug_error_string = ""
+        self.code = grpc.StatusCode.OK
+        return Then.RELEASE
 
     def take_status(self, block: bytes) -> Then:
         """Take the encoded status and trailing metadata."""

@@ -64,6 +64,9 @@ class LoopEngine(ABC):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._drain_again = partial(_drain, weakref.ref(self))
+        self._flush_later = partial(_flush, weakref.ref(self))
+        self._turn = False
+        """True while a turn of the loop is to be ended by lr_flush()."""
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have `loop` watch the engine."""
@@ -82,6 +85,12 @@ class LoopEngine(ABC):
         self.detach()
         lib.lr_engine_close(self.engine)
 
+    def sending(self) -> None:
+        """Call before frames are sent: what is sent in one turn of the loop wakes a peer once."""
+        if not self._turn and self._loop is not None:
+            self._turn = True
+            self._loop.call_soon(self._flush_later)
+
     def __del__(self) -> None:
         # Also called for an object whose __init__ has failed.
         loop = self.__dict__.get("_loop")
@@ -98,13 +107,24 @@ class LoopEngine(ABC):
         """Take what has come, without waiting; take more in the loop's next turn."""
         batch = self._batch
         count = lib.lr_drain(self.engine, batch.raw)
+        more = batch.raw.more
         if count > 0:
-            more = batch.raw.more
-            self.take(_unpack(batch.news[: count * _SIZE]), batch.buf)
-        else:
-            more = batch.raw.more
+            begun, self._turn = self._turn, True
+            try:
+                self.take(_unpack(batch.news[: count * _SIZE]), batch.buf)
+            finally:
+                if not begun:
+                    self._turn = False
+                    lib.lr_flush(self.engine)
         if more and self._loop is not None:
             self._loop.call_soon(self._drain_again)
+
+
+def _flush(ref: weakref.ref[LoopEngine]) -> None:
+    engine = ref()
+    if engine is not None:
+        engine._turn = False
+        lib.lr_flush(engine.engine)
 
 
 def _forget(loop: asyncio.AbstractEventLoop, fd: int, _engine: Any) -> None:

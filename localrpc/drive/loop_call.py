@@ -10,7 +10,8 @@ from typing import Any
 import grpc
 
 from localrpc import status
-from localrpc.calls.messages import deserialize
+from localrpc.calls.messages import unreadable
+from localrpc.calls.request import ATTEMPTS
 from localrpc.calls.state import CallState, Then
 from localrpc.calls.texts import (
     COLLECTED,
@@ -37,27 +38,15 @@ class LoopCall:
     Once the call has ended it refers neither to the connector nor to the session.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_callbacks",
-        "_deserialize",
-        "_kept",
-        "_paused",
-        "_request",
-        "_sent",
-        "_streams",
-        "attempts",
-        "connector",
-        "deadline",
-        "handle",
-        "loop",
-        "method",
-        "number",
-        "session",
-        "starting",
-        "state",
-        "waiters",
-    )
+    session: LoopSession | None = None
+    handle = 0
+    attempts = ATTEMPTS
+    starting: asyncio.Task[None] | None = None
+    _callbacks: list[Callable[[], object]] | None = None
+    _paused = False
+    _kept = 0
+    _sent = 0
+    _request: tuple[bytes, bytes, bool] | None = None
 
     def __init__(
         self,
@@ -75,18 +64,11 @@ class LoopCall:
         self.number = number
         self.deadline = deadline
         self.state = CallState(connector.metadata_limits, streams=streams)
-        self.state.keeps_messages = streams
-        self.session: LoopSession | None = None
-        self.handle = 0
-        self.attempts = 8
-        self.starting: asyncio.Task[None] | None = None
         self.waiters: list[asyncio.Future[None]] = []
         self._deserialize = deserialize
         self._streams = streams
-        self._callbacks: list[Callable[[], object]] | None = []
-        self._paused = False
-        self._kept = self._sent = 0
-        self._request: tuple[bytes, bytes, bool] | None = None
+        if streams:
+            self.state.keeps_messages = True
 
     def running(self) -> bool:
         return self.state.code is None
@@ -129,19 +111,40 @@ class LoopCall:
         connector = self.connector
         if connector is None:
             return
-        session = connector.peek()
+        session = connector.session  # if it is not alive any more, it refuses the call
         if message is not None:
             self._request = (head, message, wait_for_ready)
         if session is not None and (message is None or len(message) <= INLINE):
             self.attempts -= 1
             result = session.open(self, head, message)
-            if result == 0:
-                return
-            if result in _UNSEEN:
-                connector.lost(session)
-            elif result != lib.LR_AGAIN:
-                self.fail(result, 0)
-                return
+            if result:
+                self._not_begun(session, result, head, message, wait_for_ready)
+            return
+        self.starting = self.loop.create_task(self._start(head, message, wait_for_ready))
+
+    def begin_with(self, session: LoopSession, message: bytes, wait_for_ready: bool) -> None:
+        """Begin a call without metadata whose message fits into its first frame."""
+        self._request = (b"", message, wait_for_ready)
+        self.attempts = ATTEMPTS - 1
+        result = session.open(self, b"", message)
+        if result:
+            self._not_begun(session, result, b"", message, wait_for_ready)
+
+    def _not_begun(
+        self,
+        session: LoopSession,
+        result: int,
+        head: bytes,
+        message: bytes | None,
+        wait_for_ready: bool,
+    ) -> None:
+        """Go on after a first try on a session that seemed to be there."""
+        if result in _UNSEEN:
+            if self.connector is not None:
+                self.connector.lost(session)
+        elif result != lib.LR_AGAIN:
+            self.fail(result, 0)
+            return
         self.starting = self.loop.create_task(self._start(head, message, wait_for_ready))
 
     async def _start(self, head: bytes, message: bytes | None, wait_for_ready: bool) -> None:
@@ -171,9 +174,8 @@ class LoopCall:
         """Note that the call is live in the core."""
         self.session = session
         self.handle = handle
-        if self._paused:
-            self._paused = False
-        self._wake()
+        if self.waiters:
+            self._wake()
 
     def _again(self) -> bool:
         """Begin once more, because no server has seen the call. Return False if that cannot be."""
@@ -202,6 +204,8 @@ class LoopCall:
             session = self.session
             if session is None:
                 return False
+            if not session._turn:
+                session.sending()
             result = lib.lr_send(session.engine, self.handle, message, len(message), flags, NEVER)
             if result == 0:
                 return True
@@ -219,6 +223,7 @@ class LoopCall:
 
     def half_close(self) -> None:
         if self.session is not None:
+            self.session.sending()
             lib.lr_half_close(self.session.engine, self.handle)
 
     def room_came(self) -> None:
@@ -230,8 +235,15 @@ class LoopCall:
         self._request = None
         state = self.state
         if not self._streams:
-            response, bad = deserialize(message, self._deserialize)
-            self._do(state.take_response(response, 1, bad))
+            try:
+                function = self._deserialize
+                response = message if function is None else function(message)
+            except Exception:
+                unreadable()
+                response = None
+            then = state.take_response(response, 1, response is None)
+            if then is not Then.GO_ON:
+                self._do(then)
             return
         state.messages.append(message)
         self._kept += len(message)
@@ -258,7 +270,19 @@ class LoopCall:
         self._wake()
 
     def take_status(self, block: bytes) -> None:
-        self._do(self.state.take_status(block))
+        """Take the end of the call, which the core has released with it."""
+        self.session = None
+        if block or self._callbacks is not None or self.starting is not None:
+            self._do(self.state.take_status(block) if block else self.state.take_ok())
+            return
+        self.state.take_ok()
+        self.connector = self._request = None
+        waiters = self.waiters
+        if waiters:
+            self.waiters = []
+            for future in waiters:
+                if not future.done():
+                    future.set_result(None)
 
     def take_reset(self, code: grpc.StatusCode, details: str, unseen: bool) -> None:
         if not (unseen and self._again()):
@@ -315,9 +339,10 @@ class LoopCall:
         session, starting = self.session, self.starting
         if session is not None:
             self.session = None
-            del session.calls[self.handle]
+            session.calls.pop(self.handle, None)
             if then is Then.CANCEL:
                 state = self.state
+                session.sending()
                 number, text = status.number_of(state.code), (state.details or "").encode()
                 lib.lr_cancel(session.engine, self.handle, number, text, len(text))
             lib.lr_release(session.engine, self.handle)
@@ -327,7 +352,8 @@ class LoopCall:
             if not starting.done() and starting is not _current_task():
                 starting.cancel()
         callbacks, self._callbacks = self._callbacks, None
-        self._wake()
+        if self.waiters:
+            self._wake()
         for callback in callbacks or ():
             try:
                 callback()
@@ -338,8 +364,10 @@ class LoopCall:
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
         """Add a callback for the call's end. Return False if it has ended: the caller runs it."""
-        if self._callbacks is None:
+        if self.state.code is not None:
             return False
+        if self._callbacks is None:
+            self._callbacks = []
         self._callbacks.append(callback)
         return True
 

@@ -44,7 +44,8 @@ class LoopConnector:
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
         self._dialer = dialer or transport_for(address.scheme).dialer(address, options)
         self.number = MethodNumbers().number
-        self._session: LoopSession | None = None
+        self.session: LoopSession | None = None
+        """The one for new calls, which may have ended meanwhile: see peek()."""
         self._former: list[LoopSession] = []
         """Sessions that take no new calls, while they have some."""
         self._state = Connectivity()
@@ -59,7 +60,7 @@ class LoopConnector:
 
     def peek(self) -> LoopSession | None:
         """Return the session if there is a live one; never dial."""
-        session = self._session
+        session = self.session
         if session is None or session.alive():
             return session
         self._forget(session)
@@ -146,10 +147,10 @@ class LoopConnector:
             return
         if connection is not None:
             try:
-                self._session = LoopSession(connection, self.options, self.loop, self._forget)
+                self.session = LoopSession(connection, self.options, self.loop, self._forget)
             except MemoryError as error:
                 failed = ConnectError(str(self.address), str(error))
-        if self._session is not None and failed is None:
+        if self.session is not None and failed is None:
             self._state.connected()
         else:
             self._state.failed(failed)
@@ -163,14 +164,14 @@ class LoopConnector:
         self._former = [each for each in self._former if each.calls and each is not session]
         if session.calls:
             self._former.append(session)
-        if session is self._session:
-            self._session = None
+        if session is self.session:
+            self.session = None
             self._state.lost()
             self._changed()
 
     def live_calls(self) -> list[Caller]:
         """Return the calls that have not ended."""
-        sessions = [*self._former, self._session]
+        sessions = [*self._former, self.session]
         live = [call for session in sessions if session for call in session.calls.values()]
         return [*self.calls, *live]
 
@@ -182,9 +183,9 @@ class LoopConnector:
         if self._wake is not None:
             os.eventfd_write(self._wake, 1)
         sessions = [*self._former]
-        if self._session is not None:
-            sessions.append(self._session)
-        self._session = None
+        if self.session is not None:
+            sessions.append(self.session)
+        self.session = None
         self._former = []
         for call in list(self.calls):
             call.close()
@@ -206,8 +207,8 @@ class LoopConnector:
         if self._wake is not None and self.inherited:
             os.close(self._wake)
             self._wake = None
-        sessions = [*self._former, self._session]
-        self._session, self._former = None, []
+        sessions = [*self._former, self.session]
+        self.session, self._former = None, []
         for session in sessions:
             if session is None:
                 continue

@@ -126,6 +126,7 @@ class LoopServed:
 
     def send_headers(self, block: bytes) -> None:
         """Send the encoded initial metadata."""
+        self._serving.sending()
         lib.lr_headers(self._serving.engine, self._call, block, len(block))
 
     async def send(self, message: bytes) -> bool:
@@ -135,6 +136,8 @@ class LoopServed:
         if not self._sent % TURN:
             await asyncio.sleep(0)
         while not self.over:
+            if not serving._turn:
+                serving.sending()
             result = lib.lr_send(serving.engine, call, message, len(message), 0, self._deadline)
             if result == 0:
                 return True
@@ -148,6 +151,8 @@ class LoopServed:
         self.over = True
         serving = self._serving
         serving.served.pop(self._call, None)
+        if not serving._turn:
+            serving.sending()
         lib.lr_finish(serving.engine, self._call, NULL, 0, message, len(message), 0)
 
     def finish(self, message: bytes | None) -> None:
@@ -165,6 +170,7 @@ class LoopServed:
     def do(self, then: Reply | Then) -> None:
         """Do what the answer's state has returned."""
         serving = self._serving
+        serving.sending()
         if type(then) is Reply:
             self.answer.sent()
             message = then.message
@@ -194,6 +200,7 @@ class LoopServed:
         self.over = self.gone = True
         serving = self._serving
         serving.served.pop(self._call, None)
+        serving.sending()
         lib.lr_cancel(serving.engine, self._call, number, text, len(text))
         lib.lr_release(serving.engine, self._call)
         self._end()

@@ -13,7 +13,7 @@ import grpc
 from localrpc import status
 from localrpc.calls.request import with_name
 from localrpc.drive import naming
-from localrpc.drive.core import NEVER, NULL, Io, blank, borrow, ffi, idle_ios, lib
+from localrpc.drive.core import NEVER, NULL, Io, blank, ffi, lib
 from localrpc.drive.event_loop import LoopEngine, News
 from localrpc.drive.reading import fill
 from localrpc.options import Options
@@ -96,6 +96,8 @@ class LoopSession(LoopEngine):
         self._lost = False
         self.calls: dict[int, Caller] = {}
         self._declared: set[int] = set()
+        self._io = Io()
+        self._raw = self._io.raw
         self._waiting: list[asyncio.Future[None]] = []
         """Those that wait for room on the connection."""
         try:
@@ -150,12 +152,9 @@ class LoopSession(LoopEngine):
             left = (deadline - monotonic_ns()) // 1000
             if left <= 0:
                 return int(lib.LR_TIMEOUT)
-        try:
-            io: Io = idle_ios.pop()
-        except IndexError:
-            io = borrow()
-        raw = io.raw
-        raw.resumed = 0
+        if not self._turn:
+            self.sending()
+        raw = self._raw
         if message is None or len(message) > INLINE:
             result = lib.lr_open(
                 self.engine, raw, number, head or NULL, len(head), left, NULL, 0, 0, deadline
@@ -169,7 +168,6 @@ class LoopSession(LoopEngine):
             handle = raw.call
             self.calls[handle] = call
             call.begin(self, handle)
-        idle_ios.append(io)
         return int(result)
 
     def room(self) -> asyncio.Future[None]:
@@ -198,6 +196,7 @@ class LoopSession(LoopEngine):
             elif kind == _MESSAGES:
                 call.take_message(buf[at : at + size])
             elif kind == _STATUS:
+                del calls[handle]
                 call.take_status(buf[at : at + size])
             elif kind == lib.LR_K_HEADERS:
                 call.take_headers(buf[at : at + size])

@@ -65,6 +65,7 @@ static void next_turn(struct lr_engine *e, struct lr_batch *b, int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
+	CHECK(lr_flush(e) == 0);
 	if (!b->more)
 		while (poll(&p, 1, -1) < 0)
 			CHECK(errno == EINTR);
@@ -146,7 +147,8 @@ static void take(struct slot *s, const struct lr_news *n, const uint8_t *bytes)
 		return;
 	case LR_K_STATUS:
 		CHECK(s->kind == ECHO ? s->answered : s->kind == PRODUCE && s->got == STREAM);
-		over(s, 0);
+		CHECK(lr_release(client, s->call) == LR_GONE);
+		clear(s);
 		return;
 	case LR_K_ENDED: /* its deadline */
 		CHECK(s->kind == LATE);

@@ -286,12 +286,15 @@ int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uin
  * lr_drain reads what has come, without waiting: a bounded number of frames of each connection. Its
  * news are LR_K_CALL as from lr_next; the kinds of lr_recv, one message in each LR_K_MESSAGES,
  * the code of LR_K_RESET in `head`; LR_K_BIG when lr_fill can take the whole message; a
- * negative result when nothing will follow; LR_K_ENDED when the deadline given to lr_open, or
+ * negative result when nothing will follow; LR_K_STATUS, with which a client's call is released,
+ * too; LR_K_ENDED when the deadline given to lr_open, or
  * that of the client, has passed; LR_K_CONN_CLOSED, with the reason at `at`; LR_K_DRAINED; and
  * LR_K_STOP after lr_engine_close. lr_pause keeps a call's messages in the core, and so stops
- * its sender when its window is full. */
+ * its sender when its window is full. Of the frames that are sent in one turn of the loop, the first
+ * wakes a sleeping peer at once, and the others when lr_flush ends the turn. */
 int lr_loop_begin(struct lr_engine *engine);
 int lr_drain(struct lr_engine *engine, struct lr_batch *batch);
+int lr_flush(struct lr_engine *engine);
 int lr_pause(struct lr_engine *engine, uint64_t call, int paused);
 
 /* Client. lr_unary returns the length of the answer in io->buf (status OK, no metadata, call

@@ -188,6 +188,8 @@ struct lr_conn {
 	bool room_armed;
 	/* An event loop waits for room, counted in room_waiters; it came, and is not reported. */
 	bool loop_waits, room_told;
+	bool ring_queued; /* in e->rings */
+	struct lr_conn *next_ring;
 	struct lr_call **by_slot; /* server: the peer's slot -> call */
 	uint32_t by_slot_size;
 	struct lr_name { char *text; uint32_t len; int32_t id; } *names; /* server: by number */
@@ -302,6 +304,9 @@ struct lr_engine {
 	int64_t loop_timer_at;
 	bool room_came;    /* to a connection with room_told */
 	struct lr_call *news, **news_last; /* calls for lr_drain to report */
+	/* A turn of the loop rings once; these peers are rung by lr_flush. */
+	bool turn_rang;
+	struct lr_conn *rings;
 
 	struct lr_stats stats;
 };

@@ -56,6 +56,7 @@ void lr_unlock(struct lr_engine *e)
 	e->nwakes = 0;
 	if (to_ring) {
 		e->to_ring = NULL;
+		e->turn_rang = e->looped;
 		epoch = to_ring->link->ring_due;
 		to_ring->link->ring_due = 0;
 	}
@@ -87,6 +88,15 @@ void lr_ring_later(struct lr_conn *conn)
 
 	if (!link->ring_due || e->to_ring == conn)
 		return;
+	if (e->turn_rang) {
+		if (!conn->ring_queued) {
+			conn->ring_queued = true;
+			conn->refs++;
+			conn->next_ring = e->rings;
+			e->rings = conn;
+		}
+		return;
+	}
 	if (!e->to_ring) {
 		e->to_ring = conn;
 		conn->refs++;

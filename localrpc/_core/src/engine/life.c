@@ -252,6 +252,10 @@ void lr_engine_free(struct lr_engine *e)
 		pthread_mutex_lock(&e->lock);
 		while ((conn = lr_ready_pop(e)))
 			lr_conn_unref(conn);
+		while ((conn = e->rings)) {
+			e->rings = conn->next_ring;
+			lr_conn_unref(conn);
+		}
 		while (e->unreported) {
 			conn = e->unreported;
 			e->unreported = conn->next_unreported;

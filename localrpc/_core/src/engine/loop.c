@@ -84,6 +84,7 @@ static bool tell(struct lr_engine *e, struct lr_call *call, struct lr_batch *b)
 		next_news(b, handle, LR_K_ROOM);
 	}
 	while ((item = call->first) && call->life != CANCELLED && call->life != EXPIRED) {
+		uint32_t item_kind = item->kind;
 		struct lr_news *news;
 
 		if (item->kind == LR_K_MESSAGES && (call->state & CALL_PAUSED))
@@ -105,6 +106,10 @@ static bool tell(struct lr_engine *e, struct lr_call *call, struct lr_batch *b)
 			news->flags = call->state & CALL_UNSEEN ? LR_F_UNSEEN : 0;
 		}
 		lr_item_free(call->conn, lr_item_pop(call));
+		if (item_kind == LR_K_STATUS && e->role == LR_CLIENT) {
+			lr_call_release(e, call); /* its owner needs it no more */
+			return true;
+		}
 	}
 	if (charge) {
 		lr_call_took(e, call, charge); /* without memory for the frame it ends the call */
@@ -283,6 +288,30 @@ int lr_drain(struct lr_engine *e, struct lr_batch *b)
 	lr_lead_leave(e);
 	lr_leave(e);
 	return (int)b->count;
+}
+
+int lr_flush(struct lr_engine *e)
+{
+	struct lr_conn *conn;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	e->turn_rang = false;
+	while ((conn = e->rings)) {
+		struct lr_link *link = conn->link;
+
+		e->rings = conn->next_ring;
+		conn->ring_queued = false;
+		if (!conn->dead && link->ring_due) {
+			link->ops->ring(link);
+			link->ops->rung(link, link->ring_due);
+		}
+		link->ring_due = 0;
+		lr_conn_unref(conn);
+	}
+	lr_leave(e);
+	return 0;
 }
 
 int lr_loop_begin(struct lr_engine *e)
