@@ -96,10 +96,14 @@ async def serving_aio(
     channel_options: _Options = None,
     max_workers: int = 8,
 ) -> AsyncIterator[grpc.aio.Channel]:
-    """As serving(), with the asyncio API, on the running loop.
+    """Serve `servicers` with the asyncio API on the running loop, and yield a channel to them.
 
-    `max_workers` is the number of threads for handlers that are plain functions. Handlers
-    have ended, `finally` blocks included, when it is left.
+    `servicers`, `target`, `interceptors`, `options` and `channel_options` are as in serving();
+    `max_workers` is the number of threads for handlers that are plain functions. The server is
+    stopped at the end: all handlers have ended then, `finally` blocks included.
+
+    Raises TypeError for an object that is not a servicer, and what localrpc.aio.server and
+    localrpc.aio.insecure_channel raise. It is for the thread of the loop.
     """
     from localrpc import aio
 

@@ -196,7 +196,17 @@ class _StreamResponse(Call):
         return self
 
     async def __anext__(self) -> Any:
-        response = await _next(self._call, self._deserialize, None)
+        call = self._call
+        if call.state.messages:
+            message = call.pop_message()
+            if self._deserialize is None:
+                return message
+            response, bad = messages.deserialize(message, self._deserialize)
+            if not bad:
+                return response
+            call.end(*texts.BAD_RESPONSE)
+            raise error_of(call)
+        response = await _next(call, self._deserialize, None)
         if response is None:
             raise StopAsyncIteration
         return response
