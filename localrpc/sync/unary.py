@@ -162,12 +162,19 @@ class UnaryUnary(Method, _Base):
         """Make the call; return the response, and its metadata or its call."""
         if self._unsendable:
             raise outcome.inactive(*self._unsendable, texts.debug_text(*self._unsendable))
-        message = checked(self._message(request), self._max_send)
+        try:
+            message = self._serialize(request)
+        except Exception:
+            raise outcome.raised(messages.unserializable()) from None
+        if type(message) is not bytes or len(message) > self._limit:
+            message = checked(message, self._max_send)
         if self._connector.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")
         deadline = deadline_of(timeout)
         try:
-            head = self._head(metadata, credentials)
+            head = b""
+            if metadata is not None or credentials is not None:
+                head = self._head(metadata, credentials)
         except InvalidMetadata as error:
             raise outcome.inactive(*texts.refusal(error), "") from None
         if timeout is not None and not timeout > 0:
