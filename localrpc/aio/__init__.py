@@ -24,11 +24,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
+from localrpc._later import Later
 from localrpc.aio.channel import Channel, open_channel
 from localrpc.aio.server import Server
 
 if TYPE_CHECKING:
-    from localrpc.aio.children import ChildChannel
+    from localrpc.aio import children as _children
+else:
+    _children = Later("localrpc.aio.children")
 
 
 def insecure_channel(
@@ -101,7 +104,7 @@ def spawn_channel(
     *,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
-) -> ChildChannel:
+) -> _children.ChildChannel:
     """Start a program whose server, of either API, listens at "pipe:"; return a channel to it.
 
     As localrpc.spawn_channel; wait() and close() of the channel are coroutines.
@@ -115,7 +118,7 @@ def fork_channel(
     setup: Callable[[aio.Server], Any],
     *,
     options: Sequence[tuple[str, Any]] | None = None,
-) -> ChildChannel:
+) -> _children.ChildChannel:
     """Fork, serve what `setup(server)` adds in the child, and return a channel to it.
 
     As localrpc.fork_channel. In the child, `setup`, a function or a coroutine function, is called

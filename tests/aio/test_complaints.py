@@ -16,6 +16,7 @@ import pytest
 from grpc import aio
 
 import localrpc.aio
+from tests.skips import only_where
 
 from .house import PATIENCE, Handlers, house, serving
 from .scenarios import become
@@ -23,7 +24,7 @@ from .scenarios import become
 MEBIBYTE = 1 << 20
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 loses the message itself")
+@only_where(sys.version_info >= (3, 11), "Python 3.10 loses the message itself")
 def test_the_message_of_a_cancellation_survives_with_and_without_interceptors(
     one_target: str,
 ) -> None:

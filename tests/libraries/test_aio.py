@@ -14,9 +14,10 @@ from grpc import aio
 import localrpc.aio
 from localrpc.testing import fresh_target, serving_aio
 
+from .needed import need
 from .scene import TARGETS
 
-LIBRARIES = (
+NEEDED = (
     "grpcio-health-checking",
     "grpcio-reflection",
     "grpcio-status",
@@ -24,6 +25,12 @@ LIBRARIES = (
     "opentelemetry-instrumentation-grpc",
 )
 PATIENCE = 20
+
+
+@pytest.fixture(autouse=True)
+def _needed() -> None:
+    """The table of libraries has them from the modules that try their synchronous halves."""
+    need(NEEDED)
 
 
 def handler_of(name: str, behaviour: Any) -> grpc.GenericRpcHandler:

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from localrpc.aio.beginning import Beginner, beginner
+from tests.skips import only_where
 
-pytestmark = pytest.mark.skipif(
-    sys.version_info < (3, 11), reason="Python 3.10 begins them in the next turn"
+pytestmark = only_where(
+    sys.version_info >= (3, 11), "Python 3.10 begins coroutines in the loop's next turn"
 )
 
 timeout: Any = getattr(asyncio, "timeout", None)  # from Python 3.11 on
