@@ -181,3 +181,20 @@ def test_a_request_iterator_that_raises_ends_the_call(distinct_target: str) -> N
             assert caught.value.code() is grpc.StatusCode.UNKNOWN
 
     asyncio.run(run())
+
+
+def test_invalid_metadata_and_a_timeout_of_nothing_end_the_call(distinct_target: str) -> None:
+    """Where grpc.aio differs: see the page of the asyncio API."""
+
+    async def run() -> None:
+        async with house(distinct_target) as (_, channel):
+            echo = channel.unary_unary("/house/echo")
+            for pairs in ((("Upper", "x"),), (("k", "\n"),)):
+                with pytest.raises(aio.AioRpcError) as caught:
+                    await echo(b"x", metadata=pairs)
+                assert caught.value.code() is grpc.StatusCode.INTERNAL
+            with pytest.raises(aio.AioRpcError) as caught:
+                await echo(b"x", timeout=0)
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    asyncio.run(run())
