@@ -105,8 +105,8 @@ _ROLES = {"server": serve, "client": measure, "neighbour": disturb}
 def main() -> None:
     # Ctrl-C is for the runner, which then ends the others in order. Not a session of its own:
     # the kernel's autogroups would make switching between two such processes slower than between
-    # any two programs of one shell. And not preexec_fn: with it the runner's half forks, which
-    # grpcio does not survive in a process where it has threads.
+    # any two programs of one shell. And not preexec_fn: with it the runner's half forks, and
+    # where grpcio has threads, the child may abort before the program is started.
     os.setpgrp()
     role, _, directory, fd, cores = sys.argv[1:]
     os.sched_setaffinity(0, {int(core) for core in cores.split(",")})

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 import time
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -20,8 +21,15 @@ _SWITCHES = (
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe"),
 )
 _PATIENCE = 60.0
-_ATTEMPTS = 3
-"""Chromium does not always start, seldom as that is."""
+# Chromium reads from descriptor 3 and writes to 4. A program arranges them, not preexec_fn: see
+# test_no_process_is_started_with_preexec_fn.
+_LAUNCHER = """
+import os, sys
+theirs_in, theirs_out, *command = sys.argv[1:]
+os.dup2(int(theirs_in), 3)
+os.dup2(int(theirs_out), 4)
+os.execv(command[0], command)
+"""
 
 
 class Page:
@@ -34,15 +42,8 @@ class Page:
         self._events: list[str] = []
         self.errors: list[str] = []
         self.requests: list[str] = []
-        for attempt in range(_ATTEMPTS):
-            self._start(program, directory / str(attempt))
-            try:
-                target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-                break
-            except (OSError, EOFError):
-                self.close()
-                if attempt == _ATTEMPTS - 1:
-                    raise
+        self._start(program, directory)
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
         ]
@@ -61,20 +62,16 @@ class Page:
     def _start(self, program: str, directory: Path) -> None:
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
-        # Chromium reads from descriptor 3 and writes to 4, which might be taken here.
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)]
-
-        def arrange() -> None:
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
         self._process = subprocess.Popen(
-            [program, *_SWITCHES, f"--user-data-dir={directory}"],
+            [
+                *(sys.executable, "-I", "-S", "-c", _LAUNCHER, *map(str, high)),
+                *(program, *_SWITCHES, f"--user-data-dir={directory}"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=(3, 4),
-            preexec_fn=arrange,
+            pass_fds=high,
         )
         for fd in (theirs_in, theirs_out, *high):
             os.close(fd)

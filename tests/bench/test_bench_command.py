@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -331,12 +330,13 @@ def test_an_interrupted_run_writes_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_fails_is_a_row_beside_those_that_do_not() -> None:
+    without_queues = "import resource; resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0)); "
+    python, _, program, name = COMMAND
     done = subprocess.run(
-        [*COMMAND, *QUICKEST, "--peer", "mq"],
+        [python, "-c", without_queues + program, name, *QUICKEST, "--peer", "mq"],
         capture_output=True,
         text=True,
         timeout=60,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0)),
     )
     assert done.returncode == 1
     assert re.search(r"│ mq +│ +failed", done.stdout)
