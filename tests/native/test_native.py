@@ -10,7 +10,7 @@ import pytest
 from .build import HERE, SANITIZERS, compile_native
 
 KINDS = ("ring", "signal", "futex", "spin", "stream", "pipe", "mq", "sysvmq")
-ROUNDS = 24
+ROUNDS = 16
 
 
 @pytest.fixture(scope="module", params=SANITIZERS)
@@ -35,7 +35,7 @@ def looped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_event_loop_is_woken_for_everything_that_comes(looped: Path, kind: str) -> None:
     """See looped.c for its calls and its invariant."""
-    done = subprocess.run([looped, kind, "800", "1"], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([looped, kind, "500", "1"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     assert f"{kind}: " in done.stdout
 

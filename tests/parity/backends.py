@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.conftest import TARGETS
+from tests.conftest import LIKE_ANOTHER, TARGETS
 from tests.ports import free_port
 
 _numbers = itertools.count(1)
@@ -82,3 +82,20 @@ CANDIDATES = (
     _candidate("grpc", "grpc:unix:{directory}/{name}"),
     _candidate("grpc-tcp", "grpc:127.0.0.1:{port}"),
 )
+
+_ONE_IN = 4
+
+
+def pairs(scenarios: Sequence[str]) -> Iterator[tuple[Backend, str]]:
+    """Yield each candidate with each scenario.
+
+    The candidates that are much like another play a quarter of the scenarios each, together all.
+    """
+    variants = [one.name for one in CANDIDATES if one.name in (*LIKE_ANOTHER, "shm-path")]
+    assert len(variants) >= _ONE_IN
+    for candidate in CANDIDATES:
+        for number, scenario in enumerate(scenarios):
+            if candidate.name not in variants or (
+                number % _ONE_IN == variants.index(candidate.name) % _ONE_IN
+            ):
+                yield candidate, scenario

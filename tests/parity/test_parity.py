@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .backends import CANDIDATES, REFERENCE, Backend
+from .backends import REFERENCE, Backend, pairs
 from .catalogue import SCENARIOS
 from .conftest import GRPCIOS_THREADS, Stage
 from .deviations import DEVIATIONS
@@ -13,8 +13,11 @@ from .transcript import Transcript
 pytestmark = GRPCIOS_THREADS
 
 
-@pytest.mark.parametrize("name", sorted(SCENARIOS))
-@pytest.mark.parametrize("backend", CANDIDATES, ids=lambda backend: backend.name)
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    list(pairs(sorted(SCENARIOS))),
+    ids=lambda one: one.name if isinstance(one, Backend) else one,
+)
 def test_user_code_sees_what_grpcio_shows(stage: Stage, backend: Backend, name: str) -> None:
     reference = backend.reference or REFERENCE
     told = stage.play(name, backend)
