@@ -86,6 +86,8 @@ class _Spare:
         self.task: asyncio.Task[None] = loop.create_task(
             self.successor, name="localrpc-handler", **options
         )
+        # It is always pending: no reason for a warning when the loop is closed by hand.
+        self.task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
 class Beginner:
@@ -100,6 +102,8 @@ class Beginner:
         """Run a coroutine until it waits for something. Return its task, None if it is over."""
         spare = self._spare
         if spare is None or spare.gate.done() or spare.task.done():
+            if self._loop.get_task_factory() is not None:
+                return self._create(coroutine)
             spare = self._spare = _Spare(self._loop, self._base)
         loop, task, context = self._loop, spare.task, spare.context
         _enter_task(loop, task)
@@ -118,8 +122,13 @@ class Beginner:
                 spare.gate.cancel()
             return None
         self._spare = None
+        task._log_destroy_pending = True  # type: ignore[attr-defined]
         spare.successor.take(coroutine, first)
         return task
+
+    def _create(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[Any]:
+        """Have the loop run a coroutine as any other: its task factory may want to see each."""
+        return self._base.copy().run(self._loop.create_task, coroutine)
 
     def close(self) -> None:
         """End the task that waits."""
@@ -132,7 +141,7 @@ class _OldBeginner(Beginner):
     """For Python 3.10, whose tasks cannot be given a context."""
 
     def begin(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[Any] | None:
-        return self._base.copy().run(self._loop.create_task, coroutine)
+        return self._create(coroutine)
 
     def close(self) -> None:
         return

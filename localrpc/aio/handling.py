@@ -27,6 +27,8 @@ _KINDS = (
     inspect.iscoroutinefunction,
     inspect.isasyncgenfunction,
 )
+_ENDS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit)
+"""They end a handler, and with it its call; the last two stop the loop as well."""
 
 
 def _is_async(behaviour: Any) -> bool:
@@ -142,7 +144,7 @@ class Handling:
                     call.refuse(*texts.NO_METHOD)
                     return
                 entry = _Entry(entry.name, handler)
-        except asyncio.CancelledError:
+        except _ENDS:
             call.lose(*texts.CANCELLED_BY_HANDLER)
             raise
         except Exception as error:
@@ -181,7 +183,7 @@ class Handling:
                 await self._stream(call, entry.behaviour, argument)
             else:
                 await self._answer(call, await entry.behaviour(argument, call))
-        except asyncio.CancelledError:
+        except _ENDS:
             # The client has gone, or the server stops; or the handler itself has raised it.
             call.lose(*texts.CANCELLED_BY_HANDLER)
             raise
@@ -211,7 +213,7 @@ class Handling:
                         call.finish(None)
                 return
             await self._answer(call, response)
-        except asyncio.CancelledError:
+        except _ENDS:
             call.lose(*texts.CANCELLED_BY_HANDLER)
             raise
         except Exception as error:

@@ -53,15 +53,14 @@ class Server(aio.Server):
         self._handling = Handling(
             self._table, interceptors or (), self._options.max_send, migration_thread_pool
         )
-        self._quiet, self._cut, self._stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._ending, self._stopped = asyncio.Event(), asyncio.Event()
         # Neither of these refers to this object.
         self._serving = LoopServing(
             self._options,
             maximum_concurrent_rpcs,
             ServicerContext,
             self._handling.accept,
-            self._quiet.set,
-            self._cut.set,
+            self._ending.set,
         )
         pairs = tuple(options or ())
 
@@ -112,11 +111,12 @@ class Server(aio.Server):
         self._handling.start(loop)
         self._serving.start(loop)
         await self._remote.start()
-        # A server whose only client has gone stops by itself; it holds this task, and not this.
-        self._stopping = loop.create_task(
-            _stop_when_cut(self._quiet, self._cut, self._serving, self._handling)
+        # It does not hold this object; if the loop is closed by hand, it goes without a warning.
+        stopping = self._stopping = loop.create_task(
+            _stop_after(self._ending, self._serving, self._handling)
         )
-        self._stopping.add_done_callback(partial(_note_end, self._life, self._stopped))
+        stopping._log_destroy_pending = False  # type: ignore[attr-defined]
+        stopping.add_done_callback(partial(_note_end, self._life, self._stopped))
 
     async def stop(self, grace: float | None) -> None:
         """Refuse new calls, wait up to `grace` seconds for the others, and end those that are left.
@@ -137,10 +137,10 @@ class Server(aio.Server):
             if grace is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._stopped.wait(), grace)
-            self._cut.set()
+            self._ending.set()
             await self._stopped.wait()
         finally:
-            self._cut.set()
+            self._ending.set()
             await remote
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
@@ -162,34 +162,37 @@ class Server(aio.Server):
             run_later(serving.finish)
         elif life.stage is Stage.STARTED:
             loop = self._loop
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(_stop_forgotten, serving, self._cut)
+            try:
+                loop.call_soon_threadsafe(_stop_forgotten, serving, self._ending)
+            except RuntimeError:  # the loop is closed, and runs no handler any more
+                run_later(serving.finish)
 
     def __repr__(self) -> str:
         targets = ", ".join(self._serving.targets) or "no target"
         return f"<localrpc.aio.Server at {targets}: {self._life.stage.value}>"
 
 
-def _stop_forgotten(serving: LoopServing, cut: asyncio.Event) -> None:
+def _stop_forgotten(serving: LoopServing, ending: asyncio.Event) -> None:
     serving.drain_calls()
-    cut.set()
+    ending.set()
 
 
-async def _stop_when_cut(
-    quiet: asyncio.Event, cut: asyncio.Event, serving: LoopServing, handling: Handling
-) -> None:
+async def _stop_after(ending: asyncio.Event, serving: LoopServing, handling: Handling) -> None:
     """Wait until no call is left after stop(), or none may go on, and end everything."""
-    waits = [asyncio.ensure_future(each.wait()) for each in (quiet, cut)]
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-        serving.cancel_all()
-        while handling.tasks:
-            await asyncio.wait(handling.tasks)
-        handling.close()
-        serving.finish()
+        await ending.wait()
+    except asyncio.CancelledError:  # asyncio.run() ends with a server that nobody has stopped
+        await _end(serving, handling)
+        raise
+    await _end(serving, handling)
+
+
+async def _end(serving: LoopServing, handling: Handling) -> None:
+    serving.cancel_all()
+    while handling.tasks:
+        await asyncio.wait(handling.tasks)
+    handling.close()
+    serving.finish()
 
 
 def _note_end(life: Lifecycle, stopped: asyncio.Event, _: asyncio.Task[None]) -> None:

@@ -108,16 +108,42 @@ class LoopEngine(ABC):
         batch = self._batch
         count = lib.lr_drain(self.engine, batch.raw)
         more = batch.raw.more
-        if count > 0:
-            begun, self._turn = self._turn, True
-            try:
-                self.take(_unpack(batch.news[: count * _SIZE]), batch.buf)
-            finally:
-                if not begun:
-                    self._turn = False
-                    lib.lr_flush(self.engine)
-        if more and self._loop is not None:
-            self._loop.call_soon(self._drain_again)
+        try:
+            if count > 0:
+                self._take_batch(count, batch)
+        finally:
+            if more and self._loop is not None:
+                self._loop.call_soon(self._drain_again)
+
+    def _take_batch(self, count: int, batch: _Batch) -> None:
+        begun, self._turn = self._turn, True
+        try:
+            self._take_all(_unpack(batch.news[: count * _SIZE]), batch)
+        finally:
+            if not begun:
+                self._turn = False
+                lib.lr_flush(self.engine)
+
+    def _take_all(self, news: News, batch: _Batch) -> None:
+        """Take news; what follows a piece that raises an exception is taken later.
+
+        A handler may raise SystemExit or KeyboardInterrupt, as the handler of a signal may: the
+        loop stops with these, but may run again, if only to close.
+        """
+        try:
+            self.take(news, batch.buf)
+        except BaseException:
+            if self._batch is batch:
+                self._batch = _Batch()
+            if self._loop is not None:
+                self._loop.call_soon(_take_rest, weakref.ref(self), news, batch)
+            raise
+
+
+def _take_rest(ref: weakref.ref[LoopEngine], news: News, batch: _Batch) -> None:
+    engine = ref()
+    if engine is not None and engine._loop is not None:
+        engine._take_all(news, batch)
 
 
 def _flush(ref: weakref.ref[LoopEngine]) -> None:

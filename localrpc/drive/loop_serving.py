@@ -142,9 +142,17 @@ class LoopServed:
             if result == 0:
                 return True
             if result != lib.LR_AGAIN:
+                self._cannot_send(result, len(message))
                 return False
             await serving.room(self)
         return False
+
+    def _cannot_send(self, result: int, size: int) -> None:
+        """End the call, before the core reports why nothing more can be sent."""
+        if result == lib.LR_NOMEM:
+            self.lose(*_no_memory(size))
+        else:
+            self.lose(*(texts.LATE if result == lib.LR_TIMEOUT else texts.CANCELLED_BY_HANDLER))
 
     def reply(self, message: bytes) -> None:
         """End the call with OK and a message of at most INLINE bytes."""
@@ -227,8 +235,8 @@ Accept = Callable[[LoopServed, int, int, "bytes | None"], object]
 class LoopServing(LoopEngine):
     """One engine with many connections; `served` has the live calls by handle.
 
-    `make` creates what stands for a call, `accept` begins it, `on_drained` is called when the
-    last call after drain_calls() has ended, and `on_deserted` when no client can come any more.
+    `make` creates what stands for a call, `accept` begins it, and `on_end` is called when the last
+    call after drain_calls() has ended, or no client can come any more.
     """
 
     def __init__(
@@ -237,8 +245,7 @@ class LoopServing(LoopEngine):
         max_calls: int | None,
         make: Callable[..., LoopServed],
         accept: Accept,
-        on_drained: Callable[[], None],
-        on_deserted: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         super().__init__(lib.LR_SERVER, options, -1 if max_calls is None else max_calls)
         lib.lr_limit_users(self.engine, options.max_calls_per_user, options.max_memory_per_user)
@@ -254,8 +261,7 @@ class LoopServing(LoopEngine):
         self.stay = self._listening.stay
         self._make = make
         self._accept = accept
-        self._on_drained = on_drained
-        self._on_deserted = on_deserted
+        self._on_end = on_end
         self._waiting: list[LoopServed] = []
         self._room_name = ffi.new("char[]", NAME_MAX)
 
@@ -267,7 +273,7 @@ class LoopServing(LoopEngine):
     def _deserted(self) -> None:
         loop = self._loop
         if loop is not None:
-            loop.call_soon_threadsafe(self._on_deserted)
+            loop.call_soon_threadsafe(self._on_end)
 
     # News
 
@@ -332,7 +338,7 @@ class LoopServing(LoopEngine):
         elif kind == lib.LR_K_CONN_CLOSED:
             self._listening.connection_ended(conn, size, bool(flags), buf[at : at + head])
         elif kind == lib.LR_K_DRAINED:
-            self._on_drained()
+            self._on_end()
 
     async def room(self, call: LoopServed) -> None:
         """Wait until there may be room or credit to send, or the call has ended."""
@@ -351,7 +357,7 @@ class LoopServing(LoopEngine):
     # Stopping
 
     def drain_calls(self) -> None:
-        """Refuse new connections and calls; `on_drained` follows the last call."""
+        """Refuse new connections and calls; `on_end` follows the last call."""
         self._listening.drain()
 
     def cancel_all(self) -> None:

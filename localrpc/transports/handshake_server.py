@@ -130,7 +130,10 @@ class ServerGreeting(Greeting, Generic[C]):
         except OSError as error:
             self.close()
             reason = error.strerror or str(error)
-            raise GreetingError(f"{self.address}: the handshake failed: {reason}") from error
+            # A client may give up meanwhile, as one does whose call is cancelled.
+            gave_up = isinstance(error, BrokenPipeError | ConnectionResetError)
+            text = f"{self.address}: the handshake failed: {reason}"
+            raise GreetingError(text, quiet=gave_up) from error
         except BaseException:
             self.close()
             raise

@@ -7,11 +7,23 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import distinct_target as target
-from tests.forks.conftest import journal, stage, station
+from tests.forks.conftest import journal, stage
+from tests.peers.aio_station import AioStation
 from tests.peers.journal import PATIENCE, Journal
 from tests.peers.scenes import Stage
+from tests.peers.station import Station
 
 __all__ = ["bystander", "journal", "stage", "station", "target"]
+
+
+@pytest.fixture(params=[Station, AioStation], ids=["sync", "aio"])
+def station(
+    request: pytest.FixtureRequest, target: str, journal: Journal
+) -> Iterator[Station | AioStation]:
+    """A server of either API."""
+    one = request.param(target, journal)
+    yield one
+    one.stop()
 
 
 @pytest.fixture

@@ -5,12 +5,15 @@ Invariant: what is forbidden ends that connection and no other; what is allowed 
 
 from __future__ import annotations
 
+import asyncio
 from time import monotonic
 from typing import Any
 
 import grpc
 import pytest
+from grpc import aio
 
+import localrpc.aio
 from localrpc._core import lib
 from localrpc.transports import Connection
 from tests.concurrency.engines import live_calls, queued_bytes
@@ -116,7 +119,7 @@ def test_a_client_that_keeps_the_rules_is_served(
 READERS = [
     pytest.param(row, kind, id=f"{row}-{kind}")
     for row in ROWS["server"]
-    for kind in ("unary", "stream", "unread")
+    for kind in ("unary", "stream", "unread", "aio-unary", "aio-stream")
     if row.broken and (kind == "unread" or not row.unread)
 ]
 
@@ -128,8 +131,12 @@ def test_a_server_that_breaks_a_rule_loses_its_connection(target: str, row: Row,
         row.act(peer)
         peer.flush()
 
-    with server(target, act), dial(target) as channel:
-        error = failure_of(channel, kind)
+    with server(target, act):
+        if kind.startswith("aio-"):
+            error = asyncio.run(aio_failure_of(target, kind))
+        else:
+            with dial(target) as channel:
+                error = failure_of(channel, kind)
         assert error.code() is grpc.StatusCode.UNAVAILABLE, error.details()
         assert "broke the protocol" in error.details()
 
@@ -155,8 +162,24 @@ def failure_of(channel: Any, kind: str) -> Any:
     return call
 
 
+async def result_of(channel: Any, kind: str) -> None:
+    if kind == "aio-unary":
+        await channel.unary_unary("/a/b")(b"", timeout=PATIENCE)
+    else:
+        async for _ in channel.unary_stream("/a/b")(b"", timeout=PATIENCE):
+            pass
+
+
+async def aio_failure_of(target: str, kind: str) -> Any:
+    """As failure_of(), of a call of the asyncio API."""
+    async with localrpc.aio.insecure_channel(target) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await result_of(channel, kind)
+        return caught.value
+
+
 @of("server", broken=False)
-@pytest.mark.parametrize("kind", ["stream", "unread"])
+@pytest.mark.parametrize("kind", ["stream", "unread", "aio-stream"])
 def test_a_server_that_keeps_the_rules_is_understood(target: str, row: Row, kind: str) -> None:
     def act(connection: Connection, call: int) -> None:
         peer = ServerPeer(connection, call)
@@ -164,9 +187,21 @@ def test_a_server_that_keeps_the_rules_is_understood(target: str, row: Row, kind
         peer.put(rules.STATUS, rules.status(rest=b"well"), rules.MESSAGE)
         peer.flush()
 
+    if kind == "aio-stream":
+        with server(target, act):
+            assert asyncio.run(aio_answers(target))[-1] == b"well"
+        return
     with server(target, act), dial(target, ANY_SIZE) as channel:
         call: Any = channel.unary_stream("/a/b")(b"", timeout=PATIENCE)
         if kind == "unread":
             call.add_callback(lambda: None)
         assert list(call)[-1] == b"well"
         assert call.code() is grpc.StatusCode.OK
+
+
+async def aio_answers(target: str) -> list[Any]:
+    async with localrpc.aio.insecure_channel(target, ANY_SIZE) as channel:
+        call = channel.unary_stream("/a/b")(b"", timeout=PATIENCE)
+        answers = [answer async for answer in call]
+        assert await call.code() is grpc.StatusCode.OK
+        return answers

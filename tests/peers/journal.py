@@ -53,15 +53,16 @@ class Journal:
 
     def hear(self, *words: object) -> tuple[Any, ...]:
         """The next entry that begins with `words`; raises AssertionError when none comes."""
+        for entry in self._heard:
+            if entry[: len(words)] == words:
+                self._heard.remove(entry)
+                return entry
         until = monotonic() + PATIENCE
-        while True:
-            for entry in self._heard:
-                if entry[: len(words)] == words:
-                    self._heard.remove(entry)
-                    return entry
-            entry = self._next(max(until - monotonic(), 0))
-            assert entry, f"{words} did not arrive; only {self._heard}"
+        while entry := self._next(max(until - monotonic(), 0)):
+            if entry[: len(words)] == words:
+                return entry
             self._heard.append(entry)
+        raise AssertionError(f"{words} did not arrive; only {self._heard}")
 
     def rest(self) -> list[tuple[Any, ...]]:
         """All lines that no test has waited for, for the report of a failure."""

@@ -15,7 +15,9 @@ from tests.peers import census, scenes, station
 from tests.peers.journal import PATIENCE, PipeJournal
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["grpc", "localrpc.sync.server", "tests.peers.scenes"])
+_context.set_forkserver_preload(
+    ["grpc", "localrpc.sync.server", "localrpc.aio", "tests.peers.scenes"]
+)
 
 
 class Peer:

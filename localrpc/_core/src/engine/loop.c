@@ -71,6 +71,12 @@ static bool tell_big(struct lr_call *call, struct lr_batch *b)
 	return false;
 }
 
+/* Once nothing more can come, a pause would only delay the end, even for an owner that reads nothing. */
+static bool is_paused(const struct lr_call *call)
+{
+	return call->state & CALL_PAUSED && call->life == LIVE;
+}
+
 /* False: the batch is full. */
 static bool tell(struct lr_engine *e, struct lr_call *call, struct lr_batch *b)
 {
@@ -87,12 +93,12 @@ static bool tell(struct lr_engine *e, struct lr_call *call, struct lr_batch *b)
 		uint32_t item_kind = item->kind;
 		struct lr_news *news;
 
-		if (item->kind == LR_K_MESSAGES && (call->state & CALL_PAUSED))
+		if (item->kind == LR_K_MESSAGES && is_paused(call))
 			break;
 		if (!has_room(b, item->kind == LR_K_BIG ? 0 : item->size))
 			break;
 		if (item->kind == LR_K_BIG) {
-			if (call->state & CALL_PAUSED || !tell_big(call, b))
+			if (is_paused(call) || !tell_big(call, b))
 				break;
 			tell_end(call, b);
 			return true;
@@ -199,6 +205,18 @@ static void tell_room(struct lr_engine *e, struct lr_batch *b)
 	}
 }
 
+/* Does the owner of each call know how it ended, and have all that came before? */
+static bool all_ends_told(const struct lr_engine *e)
+{
+	for (uint32_t i = 0; i < e->ncalls; i++) {
+		const struct lr_call *call = e->calls[i];
+
+		if (call->life && call->place == OWNED && !(call->state & CALL_END_TOLD))
+			return false;
+	}
+	return true;
+}
+
 /* Ends of connections and of the engine: a server's are reported one by one. */
 static void tell_ends(struct lr_engine *e, struct lr_batch *b)
 {
@@ -220,7 +238,8 @@ static void tell_ends(struct lr_engine *e, struct lr_batch *b)
 		if (kind == LR_K_STOP)
 			break;
 	}
-	if (e->role == LR_CLIENT && !e->closed && (!e->conns[0] || e->conns[0]->dead) && has_room(b, 0))
+	if (e->role == LR_CLIENT && !e->closed && (!e->conns[0] || e->conns[0]->dead) &&
+		has_room(b, 0) && all_ends_told(e))
 		next_news(b, 0, LR_CLOSED);
 }
 
