@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import sys
 import textwrap
 
 import pytest
 
 from tests.conftest import DISTINCT, TWO_PROCESSES, fresh_target
 from tests.exits.programs import Program
+from tests.skips import only_where
 
 PRELUDE = """
 import asyncio
@@ -217,6 +219,7 @@ WAITS = {
 }
 
 
+@only_where(sys.version_info >= (3, 11), "Python 3.10 interrupts whichever task runs")
 @pytest.mark.parametrize("name", WAITS)
 def test_sigint_interrupts(target: str, name: str) -> None:
     body = f"""
@@ -337,4 +340,6 @@ def test_an_interrupt_in_a_handler_loses_nothing_else(one_target: str) -> None:
     """
     with program(one_target, body) as running:
         running.hear("2")
-        assert running.finish() == (0, "", "")
+        code, out, err = running.finish()
+        # Where handlers have tasks from the start, asyncio reports those that ended so.
+        assert (code, out) == (0, ""), err
