@@ -181,7 +181,7 @@ async def _stop_after(ending: asyncio.Event, serving: LoopServing, handling: Han
     """Wait until no call is left after stop(), or none may go on, and end everything."""
     try:
         await ending.wait()
-    except asyncio.CancelledError:  # asyncio.run() ends with a server that nobody has stopped
+    except asyncio.CancelledError:  # by asyncio.run(), which ends before stop()
         await _end(serving, handling)
         raise
     await _end(serving, handling)
