@@ -27,6 +27,7 @@ import localrpc
 SECTIONS = {
     "Guides": {
         "guides/coming-from-grpcio": ".docs/guides/coming-from-grpcio.md",
+        "guides/asyncio": ".docs/guides/asyncio.md",
         "guides/testing": ".docs/guides/testing.md",
         "guides/deploying": ".docs/guides/deploying.md",
         "guides/observability": ".docs/guides/observability.md",

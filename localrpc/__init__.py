@@ -303,10 +303,12 @@ def patch_grpc() -> Callable[[], None]:
     return patching.patch()
 
 
-def peer_credentials(context: grpc.ServicerContext) -> _base.PeerCredentials:
+def peer_credentials(
+    context: grpc.ServicerContext | grpc.aio.ServicerContext[Any, Any],
+) -> _base.PeerCredentials:
     """Return the pid, uid, gid and groups of the client of a call, as the kernel reports them.
 
-    `context` is the context that a handler receives. What the kernel does not tell is 0 for
+    `context` is what a handler of either API receives. What the kernel does not tell is 0 for
     the pid and -1 for the uid and gid: all three at grpc: targets, the pid of a process in a
     foreign PID namespace, and over tcp: the pid and gid of another user's process. The groups,
     those beside the gid, are known over Unix sockets (shm: included) and at inproc:; elsewhere,

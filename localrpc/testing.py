@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -173,10 +174,11 @@ def _add(servicer: object, server: grpc.Server | grpc.aio.Server) -> None:
     if isinstance(servicer, grpc.GenericRpcHandler):
         server.add_generic_rpc_handlers((servicer,))
         return
-    # All of gRPC's generators name it so, beside the class.
+    # All of gRPC's generators name it so, beside the class; one function for both APIs.
     adders = (
-        getattr(sys.modules.get(base.__module__), f"add_{base.__name__}_to_server", None)
+        getattr(sys.modules.get(base.__module__), f"add_{name}_to_server", None)
         for base in type(servicer).__mro__
+        for name in (base.__name__, re.sub("AsyncServicer$", "Servicer", base.__name__))
     )
     add = next((adder for adder in adders if adder is not None), None)
     if add is not None:

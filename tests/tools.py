@@ -92,6 +92,7 @@ TOOLS = {
     "unshare": _debian(_program("unshare"), "util-linux"),
     "pyright": Tool(_program("pyright"), "pip install 'pyright[nodejs]'"),
     "ruff": Tool(_program("ruff"), "pip install ruff"),
+    "uvloop": Tool(_module("uvloop"), "pip install uvloop"),
     "sphinx": Tool(_modules("sphinx", "myst_parser", "furo"), "pip install '.[docs]'"),
     "oldest dependencies": Tool(_oldest, "./tests/run installs it"),
     **{name: Tool(_module(module), "pip install '.[peers]'") for name, module in _PEERS.items()},

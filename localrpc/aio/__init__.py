@@ -87,6 +87,28 @@ def server(
     )
 
 
+def instrument(
+    *,
+    client: Callable[[], Sequence[aio.ClientInterceptor]] | None = None,
+    server: Callable[[], aio.ServerInterceptor] | None = None,
+) -> Callable[[], None]:
+    """Intercept the calls of all channels and servers that are created from now on.
+
+    For tracing libraries; localrpc.integrations uses it for OpenTelemetry and Sentry. `client` is
+    called for each channel, and `server` for each server. What they return comes before the
+    channel's or server's own interceptors, and before what was added earlier. Calls at grpc:
+    targets are grpcio's, and are not intercepted.
+
+    Returns a function to undo it, which may be called more than once. Thread-safe.
+    """
+    from localrpc.aio.instruments import instruments
+
+    def around(interceptors: Sequence[Any]) -> Sequence[Any]:
+        return (*client(), *interceptors) if client is not None else interceptors
+
+    return instruments.add(around, server)
+
+
 def stop_on_signals(server: aio.Server, grace: float | None = None) -> None:
     """Stop `server` on the first SIGTERM or SIGINT, with `grace` in seconds; at once on the second.
 

@@ -10,9 +10,10 @@ import grpc
 from grpc import aio
 
 from localrpc.address import Address
-from localrpc.aio import methods
+from localrpc.aio import interceptors, methods
 from localrpc.aio.binding import Binding
 from localrpc.aio.call import Deserializer, Serializer
+from localrpc.aio.instruments import instruments
 from localrpc.calls.connectivity import State
 from localrpc.calls.request import text
 from localrpc.drive.greenlets import refuse_greenlets
@@ -33,7 +34,8 @@ class Channel(aio.Channel):
         client_interceptors: Sequence[Any] | None = None,
         dialer: Dialer | None = None,
     ) -> None:
-        self._binding = Binding(address, options, client_interceptors or (), dialer)
+        intercepting = instruments.around(tuple(client_interceptors or ()))
+        self._binding = Binding(address, options, intercepting, dialer)
 
     @property
     def facts(self) -> ConnectionFacts | None:
@@ -41,6 +43,24 @@ class Channel(aio.Channel):
         bound = self._binding.bound
         session = None if bound is None else bound.peek()
         return None if session is None else session.connection.facts
+
+    # What Google's generated clients append to; the methods made before have the same lists.
+
+    @property
+    def _unary_unary_interceptors(self) -> list[Any]:
+        return self._binding.interceptors.of(interceptors.UNARY_UNARY)
+
+    @property
+    def _unary_stream_interceptors(self) -> list[Any]:
+        return self._binding.interceptors.of(interceptors.UNARY_STREAM)
+
+    @property
+    def _stream_unary_interceptors(self) -> list[Any]:
+        return self._binding.interceptors.of(interceptors.STREAM_UNARY)
+
+    @property
+    def _stream_stream_interceptors(self) -> list[Any]:
+        return self._binding.interceptors.of(interceptors.STREAM_STREAM)
 
     # grpc.aio.Channel
 

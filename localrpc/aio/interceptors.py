@@ -238,38 +238,57 @@ class Written:
     """Requests that are written one by one, as the iterator that interceptors are given."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=1)
+        self._request: Any = None
+        self._full = self._over = self._watches = False
+        self._waiters: list[asyncio.Future[None]] = []
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
-        request = await self._queue.get()
+        while not self._full:
+            await self._change()
+        request = self._request
         if request is _LAST:
-            self._queue.put_nowait(_LAST)
             raise StopAsyncIteration
+        self._request, self._full = None, False
+        self._wake()
         return request
 
     async def put(self, request: Any, chain: _Chain) -> bool:
-        """Add a request. Return False if the call ends before that is possible.
+        """Add a request when the former one is taken. Return False if the call ends before.
 
         The interceptors may still run: one may return only after the last request.
         """
-        loop = asyncio.get_running_loop()
-        end: asyncio.Future[None] = loop.create_future()
-        chain.when_done(partial(_resolve, end))
-        put = loop.create_task(self._queue.put(request))
+        if not self._watches:
+            self._watches = True
+            chain.when_done(self._end)
+        while self._full and not self._over:
+            await self._change()
+        if self._over:
+            return False
+        self._request, self._full = request, True
+        self._wake()
+        return True
+
+    def _end(self) -> None:
+        self._over = True
+        self._wake()
+
+    async def _change(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         try:
-            await asyncio.wait((put, end), return_when=asyncio.FIRST_COMPLETED)
-            return put.done() and not end.done()
+            await waiter
         finally:
-            put.cancel()
-            end.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
-
-def _resolve(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class _RequestFront(_Front):

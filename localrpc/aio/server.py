@@ -15,6 +15,7 @@ from grpc import aio
 from localrpc import _log
 from localrpc.aio.context import ServicerContext
 from localrpc.aio.handling import Handling
+from localrpc.aio.instruments import instruments
 from localrpc.aio.remote import RemoteSide
 from localrpc.calls.handlers import HandlerTable, MethodHandler
 from localrpc.calls.lifecycle import Lifecycle, Stage
@@ -50,8 +51,10 @@ class Server(aio.Server):
         self._options = parse_options(tuple(options or ()))
         self._table = table = HandlerTable(handlers or ())
         self._life = Lifecycle()
+        # Not for grpc: targets, whose servers are grpc.aio's and have its instruments.
+        intercepted = instruments.before(interceptors or ())
         self._handling = Handling(
-            self._table, interceptors or (), self._options.max_send, migration_thread_pool
+            self._table, intercepted, self._options.max_send, migration_thread_pool
         )
         self._ending, self._stopped = asyncio.Event(), asyncio.Event()
         # Neither of these refers to this object.

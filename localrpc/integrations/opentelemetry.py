@@ -16,16 +16,18 @@ import grpc
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 import localrpc
+import localrpc.aio
 
 
 class LocalrpcInstrumentor(BaseInstrumentor):
     """Traces channels and servers that are created after instrument().
 
-    Calls at grpc: targets are grpcio's: use GrpcInstrumentorClient and GrpcInstrumentorServer for
-    them. OTEL_PYTHON_GRPC_EXCLUDED_SERVICES applies here, too.
+    Of both APIs. Calls at grpc: targets are grpcio's: use GrpcInstrumentorClient,
+    GrpcInstrumentorServer, and those with Aio in their names, for them.
+    OTEL_PYTHON_GRPC_EXCLUDED_SERVICES applies here, too.
     """
 
-    _undo: Callable[[], None] | None = None
+    _undo: tuple[Callable[[], None], ...] = ()
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return ("localrpc",)
@@ -57,12 +59,25 @@ class LocalrpcInstrumentor(BaseInstrumentor):
             interceptor: grpc.ServerInterceptor = otel.server_interceptor(provider, chosen)
             return interceptor
 
-        self._undo = localrpc.instrument(channel=channel, server=server)
+        def aio_client() -> list[grpc.aio.ClientInterceptor]:
+            interceptors: list[grpc.aio.ClientInterceptor] = otel.aio_client_interceptors(
+                provider, chosen, kwargs.get("request_hook"), kwargs.get("response_hook")
+            )
+            return interceptors
+
+        def aio_server() -> grpc.aio.ServerInterceptor:
+            interceptor: grpc.aio.ServerInterceptor = otel.aio_server_interceptor(provider, chosen)
+            return interceptor
+
+        self._undo = (
+            localrpc.instrument(channel=channel, server=server),
+            localrpc.aio.instrument(client=aio_client, server=aio_server),
+        )
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        if self._undo is not None:
-            self._undo()
-            self._undo = None
+        for undo in self._undo:
+            undo()
+        self._undo = ()
 
 
 def _not_excluded(filters: Any) -> Any:

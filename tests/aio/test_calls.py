@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -198,3 +199,32 @@ def test_invalid_metadata_and_a_timeout_of_nothing_end_the_call(distinct_target:
             assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
     asyncio.run(run())
+
+
+def test_a_handler_knows_the_user_of_its_client(distinct_target: str) -> None:
+    users: list[int] = []
+
+    async def ask(request: bytes, context: Any) -> bytes:
+        users.append(localrpc.peer_credentials(context).uid)
+        return request
+
+    def ask_on_the_pool(request: bytes, context: Any) -> bytes:
+        users.append(localrpc.peer_credentials(context).uid)
+        return request
+
+    method: Any = grpc.unary_unary_rpc_method_handler
+    handler = grpc.method_handlers_generic_handler(
+        "s", {"ask": method(ask), "ask_on_the_pool": method(ask_on_the_pool)}
+    )
+
+    async def run() -> None:
+        server = localrpc.aio.server(handlers=(handler,))
+        server.add_insecure_port(distinct_target)
+        await server.start()
+        async with localrpc.aio.insecure_channel(distinct_target) as channel:
+            await channel.unary_unary("/s/ask")(b"")
+            await channel.unary_unary("/s/ask_on_the_pool")(b"")
+        await server.stop(None)
+
+    asyncio.run(run())
+    assert users == [os.getuid()] * 2

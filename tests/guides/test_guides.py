@@ -28,6 +28,42 @@ def test_the_program_of_the_asyncio_page_runs(folder: Folder) -> None:
     assert folder.run("python hello.py") == "Hello, Ada\n"
 
 
+APP = """
+import asyncio, json
+from app import app
+
+async def main():
+    sent = []
+    async def receive():
+        return {"type": "http.request"}
+    async def send(message):
+        sent.append(message)
+    scope = {
+        "type": "http", "method": "GET", "path": "/latest/tide", "headers": [],
+        "query_string": b"", "app": app,
+    }
+    async with app.router.lifespan_context(app):
+        await app(scope, receive, send)
+    print(sent[0]["status"], json.loads(sent[1]["body"]))
+
+asyncio.run(main())
+"""
+
+
+def test_the_programs_of_the_asyncio_guide_run(folder: Folder) -> None:
+    need(("starlette",))
+    page = ".docs/guides/asyncio.md"
+    folder.write(page)
+    for line in commands(page):
+        folder.run(line)
+    (folder.path / "get.py").write_text(APP)
+    with folder.serving("python server.py", "run/feed.shm"):
+        assert folder.repeat(page) == 1
+        assert folder.run("python get.py") == "200 {'text': 'tide 3'}\n"
+    assert "'error': " in folder.run("python get.py")
+    assert "1 passed" in folder.run("python -m pytest -q test_feed.py")
+
+
 def test_the_tests_of_the_guide_pass(greeter: Folder) -> None:
     page = ".docs/guides/testing.md"
     greeter.write(page)

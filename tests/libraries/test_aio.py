@@ -1,10 +1,15 @@
 """The asyncio halves of libraries: health checking, reflection, rich status, interceptors of
-grpc-interceptor and OpenTelemetry."""
+grpc-interceptor and OpenTelemetry, and the instrumentation of OpenTelemetry and Sentry."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -181,3 +186,110 @@ def test_opentelemetry_joins_the_spans_of_both_sides(target: str) -> None:
     assert server.parent is not None
     assert client.context is not None
     assert server.parent.span_id == client.context.span_id
+
+
+async def three_calls(channel: Any) -> None:
+    """One that succeeds, a stream, and one that fails."""
+    assert await channel.unary_unary("/w/Echo")(b"x") == b"x"
+    assert [each async for each in channel.unary_stream("/w/Count")(b"2")] == [b"0", b"1"]
+    with pytest.raises(aio.AioRpcError):
+        await channel.unary_unary("/w/Refuse")(b"x")
+
+
+async def echo(request: bytes, context: Any) -> bytes:
+    return request
+
+
+async def count(request: bytes, context: Any) -> Any:
+    for number in range(int(request)):
+        yield b"%d" % number
+
+
+async def refuse(request: bytes, context: Any) -> bytes:
+    await context.abort(grpc.StatusCode.NOT_FOUND, "not here")
+    return request
+
+
+def three_handlers() -> grpc.GenericRpcHandler:
+    unary: Any = grpc.unary_unary_rpc_method_handler
+    stream: Any = grpc.unary_stream_rpc_method_handler
+    return grpc.method_handlers_generic_handler(
+        "w", {"Echo": unary(echo), "Count": stream(count), "Refuse": unary(refuse)}
+    )
+
+
+async def serve_and_call(module: Any, target: str, **named: Any) -> None:
+    server = module.server(handlers=(three_handlers(),), interceptors=named.get("server"))
+    port = server.add_insecure_port(target)
+    if target.endswith(":0"):
+        target = f"{target[:-1]}{port}"
+    await server.start()
+    async with module.insecure_channel(target, interceptors=named.get("client")) as channel:
+        await three_calls(channel)
+    await server.stop(None)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_opentelemetry_s_instrumentor_records_what_it_does_with_grpc_aio(target: str) -> None:
+    from opentelemetry.instrumentation import grpc as otel
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from localrpc.integrations.opentelemetry import LocalrpcInstrumentor
+
+    def tracing() -> tuple[TracerProvider, InMemorySpanExporter]:
+        exporter, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        return provider, exporter
+
+    def told(exporter: InMemorySpanExporter) -> list[Any]:
+        spans = exporter.get_finished_spans()
+        by_id = {span.context.span_id: span.name for span in spans}
+        return sorted(
+            (
+                span.name,
+                span.kind.name,
+                span.status.status_code.name,
+                str(span.attributes.get("rpc.grpc.status_code")),
+                str(span.parent and by_id[span.parent.span_id]),
+            )
+            for span in spans
+        )
+
+    provider, theirs = tracing()
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(
+            serve_and_call(
+                aio,
+                f"unix:{directory}/s",
+                client=otel.aio_client_interceptors(provider),
+                server=[otel.aio_server_interceptor(provider)],
+            )
+        )
+        provider, ours = tracing()
+        LocalrpcInstrumentor().instrument(tracer_provider=provider)
+        try:
+            asyncio.run(serve_and_call(localrpc.aio, fresh_target(target, directory)))
+        finally:
+            LocalrpcInstrumentor().uninstrument()
+        assert told(ours) == told(theirs)
+        assert len(told(ours)) == 6
+        asyncio.run(serve_and_call(localrpc.aio, fresh_target(target, directory)))
+        assert len(told(ours)) == 6, "recorded after uninstrument()"
+
+
+def test_sentry_is_sent_what_it_is_with_grpc_aio(runtime_directory: str) -> None:
+    need(("sentry-sdk",))
+    accepted = f"{os.environ['PYTHONWARNINGS']},ignore::Warning:sentry_sdk.utils"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.libraries.sentry_aio_app"],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONWARNINGS": accepted},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    theirs, ours = json.loads(done.stdout)
+    assert ours == theirs
+    assert ["transaction", "grpc.server"] in [item[:2] for item in ours]

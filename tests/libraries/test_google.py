@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
+
+from localrpc.testing import serving_aio
 
 from .scene import SERVICE, TARGETS, Service, at
 
@@ -122,3 +125,37 @@ def test_google_s_wrapped_streams_raise_its_exceptions(target: str) -> None:
         assert broken.code() is grpc.StatusCode.UNAVAILABLE
         with pytest.raises(exceptions.NotFound, match="nothing"):
             wrapped("unary_unary", "Refuse")(b"")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_google_s_generated_asyncio_client_works_over_every_target(target: str) -> None:
+    """Its server is asyncio's as well, with the plain functions of Tasks on a pool."""
+    from google.api_core import exceptions
+    from google.cloud.tasks_v2 import CloudTasksAsyncClient
+    from google.cloud.tasks_v2.services.cloud_tasks.transports import (
+        CloudTasksGrpcAsyncIOTransport,
+    )
+
+    served = Tasks()
+    queue = served.types.Queue
+
+    async def run() -> None:
+        async with serving_aio(served.handler(), target=target) as channel:
+            transport = CloudTasksGrpcAsyncIOTransport(channel=channel)
+            client = CloudTasksAsyncClient(transport=transport)
+            names = [each.name async for each in await client.list_queues(parent=PARENT)]
+            assert names == [f"{PARENT}/queues/{number}" for number in range(5)]
+            found = await client.get_queue(name=f"{PARENT}/queues/7")
+            assert (found.name, served.failures) == (f"{PARENT}/queues/7", 0)
+            assert ("x-goog-request-params", f"name={PARENT}/queues/7") in served.seen
+            taken = queue(name=f"{PARENT}/queues/taken")
+            with pytest.raises(exceptions.AlreadyExists, match="taken is there"):
+                await client.create_queue(parent=PARENT, queue=taken)
+            slow = queue(name=f"{PARENT}/queues/slow")
+            with pytest.raises(exceptions.DeadlineExceeded):
+                await client.create_queue(parent=PARENT, queue=slow, timeout=0.2)
+            served.release.set()
+            with pytest.raises(exceptions.MethodNotImplemented, match="Method not found"):
+                await client.delete_queue(name=f"{PARENT}/queues/1")
+
+    asyncio.run(run())

@@ -25,10 +25,17 @@ def add_ShoutServicer_to_server(servicer: ShoutServicer, server: Any) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t", {"Shout": method}),))
 
 
+class ShoutAsyncServicer:
+    """As localrpc's own generator writes it beside the other one, with one function for both."""
+
+    Shout = ShoutServicer.Shout
+
+
+@pytest.mark.parametrize("servicer", [ShoutServicer, ShoutAsyncServicer])
 @pytest.mark.parametrize("scheme", NAMED)
-def test_servicers_are_served_at_every_target(scheme: str) -> None:
+def test_servicers_are_served_at_every_target(scheme: str, servicer: Any) -> None:
     async def run() -> None:
-        async with serving_aio(ShoutServicer(), target=f"{scheme}:") as channel:
+        async with serving_aio(servicer(), target=f"{scheme}:") as channel:
             shout: Any = channel.unary_unary("/t/Shout")
             assert await shout(b"hey", timeout=PATIENCE) == b"HEY"
         assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -16,6 +16,8 @@ from protocol.shop.common.money_pb2 import Money
 from protocol.shop.v1 import catalog_localrpc
 from protocol.shop.v1.catalog_pb2 import GetRequest, Item, ListRequest
 
+import localrpc.aio
+
 
 class Catalog(catalog_localrpc.CatalogServicer):
     def Get(self, request: GetRequest, context: grpc.ServicerContext) -> Item:
@@ -41,7 +43,8 @@ class AsyncCatalog(catalog_localrpc.CatalogAsyncServicer):
     async def Get(
         self, request: GetRequest, context: grpc.aio.ServicerContext[GetRequest, Item]
     ) -> Item:
-        return Item(name=request.name)
+        user: int = localrpc.peer_credentials(context).uid
+        return Item(name=f"{request.name} {user}")
 
     async def List(
         self, request: ListRequest, context: grpc.aio.ServicerContext[ListRequest, Item]
@@ -129,3 +132,29 @@ async def main_async() -> None:
     catalog_localrpc.add_CatalogServicer_to_server(Catalog(), server)
     async with grpc.aio.insecure_channel("localhost:1") as channel:
         await call_async(catalog_localrpc.CatalogAsyncStub(channel))
+
+
+class Passing(grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        return await continuation(client_call_details, request)
+
+
+async def main_local() -> None:
+    server = localrpc.aio.server(
+        futures.ThreadPoolExecutor(), options=[("localrpc.max_calls_per_user", 10)]
+    )
+    catalog_localrpc.add_CatalogServicer_to_server(AsyncCatalog(), server)
+    port: int = server.add_insecure_port("shm:shop")
+    await server.start()
+    localrpc.aio.stop_on_signals(server, grace=1)
+    async with localrpc.aio.insecure_channel("shm:shop", interceptors=[Passing()]) as channel:
+        names: list[str] = await call_async(catalog_localrpc.CatalogAsyncStub(channel))
+        facts = channel.facts
+        if facts is not None:
+            print(facts.wakeup.upper(), names, port)
+    stopped: bool = await server.wait_for_termination(1)
+    async with localrpc.aio.fork_channel(lambda server: None) as child:
+        pid: int = child.pid
+        print(stopped, pid, await child.wait(1))

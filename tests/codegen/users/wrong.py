@@ -15,6 +15,8 @@ from protocol.shop.common.money_pb2 import Money
 from protocol.shop.v1 import catalog_localrpc as shop
 from protocol.shop.v1.catalog_pb2 import GetRequest, Item, ListRequest
 
+import localrpc.aio
+
 
 class Partial(shop.CatalogServicer):
     def Get(self, request: GetRequest, context: grpc.ServicerContext) -> Item:
@@ -97,3 +99,15 @@ def serve(server: grpc.Server, aio: grpc.aio.Server, servicer: shop.CatalogAsync
     shop.add_CatalogServicer_to_server(servicer, aio)
     print(shop.AdminStub)  # deprecated
     shop.CATALOG_GET = ""  # misc (mypy)
+
+
+async def local(stub: shop.CatalogStub) -> None:
+    channel = localrpc.aio.insecure_channel(1)  # arg-type
+    channel.unary_unary()  # call-arg
+    shop.CatalogStub(channel)  # arg-type
+    localrpc.aio.server(maximum_concurrent_rpcs="many")  # arg-type
+    server = localrpc.aio.server()
+    shop.add_CatalogServicer_to_server(Partial, server)  # call-overload
+    port: str = server.add_insecure_port("shm:shop")  # assignment
+    localrpc.aio.stop_on_signals(channel)  # arg-type
+    print(channel.fact, port)  # attr-defined
