@@ -7,6 +7,7 @@ on the loop; the pool's thread waits for it.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
@@ -130,8 +131,35 @@ class _Requests:
 _END = object()
 
 
-def _next(responses: Iterator[Any]) -> Any:
-    return next(responses, _END)
+class _Responses:
+    """The generator of a handler, whose steps run on the pool one after the other."""
+
+    def __init__(self, responses: Iterator[Any]) -> None:
+        self._responses = responses
+        self._running = threading.Lock()
+        self._unwanted = False
+
+    def step(self) -> Any:
+        """Return the next response, _END after the last one."""
+        with self._running:
+            response = next(self._responses, _END)
+        if self._unwanted:
+            self._close()
+        return response
+
+    def close(self) -> Callable[[], None] | None:
+        """Close the generator: here by the function that is returned, or after its present step.
+
+        That step may wait for whatever it likes, and the loop does not wait for it.
+        """
+        self._unwanted = True
+        return None if self._running.locked() else self._close
+
+    def _close(self) -> None:
+        close = getattr(self._responses, "close", None)
+        if close is not None:
+            with self._running:
+                close()
 
 
 async def respond(
@@ -154,15 +182,15 @@ async def respond(
     response = await loop.run_in_executor(pool, partial(run, behaviour, argument, context))
     if not streams:
         return response
-    responses = iter(response)
+    responses = _Responses(iter(response))
     try:
         while not call.over:
-            each = await loop.run_in_executor(pool, run, _next, responses)
+            each = await loop.run_in_executor(pool, run, responses.step)
             if each is _END:
                 break
             await call.write(each)
     finally:
-        close = getattr(responses, "close", None)
+        close = responses.close()
         if close is not None:
             await loop.run_in_executor(pool, run, close)
     return None

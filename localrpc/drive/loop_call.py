@@ -148,6 +148,13 @@ class LoopCall:
         self.starting = self.loop.create_task(self._start(head, message, wait_for_ready))
 
     async def _start(self, head: bytes, message: bytes | None, wait_for_ready: bool) -> None:
+        try:
+            await self._attempt(head, message, wait_for_ready)
+        except BaseException:  # with all tasks of the loop, or by an error here
+            self.end(*LOCALLY_CANCELLED, cancelled=True)
+            raise
+
+    async def _attempt(self, head: bytes, message: bytes | None, wait_for_ready: bool) -> None:
         result = lib.LR_UNSENT
         connector = self.connector
         while connector is not None and self.running() and self.attempts:
@@ -157,7 +164,7 @@ class LoopCall:
                 return
             result = session.open(self, head, message)
             while result == lib.LR_AGAIN and self.running():
-                await session.room()
+                await session.room_until(self.deadline)
                 if self.running():
                     result = session.open(self, head, message)
             if result == 0:
@@ -218,7 +225,7 @@ class LoopCall:
         try:
             await asyncio.wait((room, change), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            room.cancel()
+            session.forget(room)
             self.forget(change)
 
     def half_close(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from localrpc import _locks
 from localrpc.address import Address
 from localrpc.calls.connectivity import Backoff, Connectivity, NotReady, State
 from localrpc.calls.texts import SOCKET_CLOSED, debug_text
@@ -26,6 +27,32 @@ from localrpc.errors import ConnectError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
 from localrpc.transports import Attempt, Connection, Dialer, transport_for
+
+
+class _Wake:
+    """The descriptor that gives up an attempt; closed by the thread that makes the attempt.
+
+    That thread may outlive the loop, and the loop's owner may give the attempt up at any moment.
+    """
+
+    def __init__(self) -> None:
+        self._lock = _locks.Lock()
+        self.fd = wake_descriptor()
+
+    def give_up(self) -> None:
+        with self._lock:
+            if self.fd is not None:
+                os.eventfd_write(self.fd, 1)
+
+    def close(self) -> None:
+        with self._lock:
+            self.close_inherited()
+
+    def close_inherited(self) -> None:
+        """Close a forked child's copy: the child does not have the thread."""
+        fd, self.fd = self.fd, None
+        if fd is not None:
+            os.close(fd)
 
 
 class LoopConnector:
@@ -50,7 +77,7 @@ class LoopConnector:
         """Sessions that take no new calls, while they have some."""
         self._state = Connectivity()
         self._waiters: list[asyncio.Future[None]] = []
-        self._wake: int | None = None
+        self._wake: _Wake | None = None
         self._pid = os.getpid()
         self.closed = False
         self.calls: set[Caller] = set()
@@ -123,23 +150,22 @@ class LoopConnector:
         """Begin one attempt, on a thread of its own."""
         self._state.begin()
         self._changed()
-        self._wake = wake_descriptor()
-        attempt = Attempt(monotonic() + self.options.connect_timeout, self._wake)
+        self._wake = wake = _Wake()
+        attempt = Attempt(monotonic() + self.options.connect_timeout, wake.fd)
         thread = threading.Thread(
             target=_dial_on_thread,
-            args=(self._dialer, attempt, self.loop, self._dialled, str(self.address)),
+            args=(self._dialer, attempt, wake, self.loop, self._dialled, str(self.address)),
             name="localrpc-connect",
             daemon=True,
         )
         try:
             thread.start()
         except RuntimeError as error:  # the interpreter is exiting
+            wake.close()
             self.loop.call_soon(self._dialled, None, ConnectError(str(self.address), str(error)))
 
     def _dialled(self, connection: Connection | None, failed: ConnectError | None) -> None:
-        if self._wake is not None:
-            os.close(self._wake)
-            self._wake = None
+        self._wake = None
         if self.closed:
             self._state.dialling = False
             if connection is not None:
@@ -181,7 +207,7 @@ class LoopConnector:
             return
         self.closed = True
         if self._wake is not None:
-            os.eventfd_write(self._wake, 1)
+            self._wake.give_up()
         sessions = [*self._former]
         if self.session is not None:
             sessions.append(self.session)
@@ -205,7 +231,7 @@ class LoopConnector:
     def forsake(self) -> None:
         """Drop the connections of a loop that is closed, or of a parent process."""
         if self._wake is not None and self.inherited:
-            os.close(self._wake)
+            self._wake.close_inherited()
             self._wake = None
         sessions = [*self._former, self.session]
         self.session, self._former = None, []
@@ -262,6 +288,7 @@ def _pause(attempt: Attempt, seconds: float) -> bool:
 def _dial_on_thread(
     dialer: Dialer,
     attempt: Attempt,
+    wake: _Wake,
     loop: asyncio.AbstractEventLoop,
     then: Callable[[Connection | None, ConnectError | None], Any],
     target: str,
@@ -274,6 +301,8 @@ def _dial_on_thread(
         failed = without_frames(error)
     except (OSError, MemoryError) as error:
         failed = ConnectError(target, str(error))
+    finally:
+        wake.close()
     try:
         loop.call_soon_threadsafe(then, connection, failed)
     except RuntimeError:  # the loop is closed

@@ -358,6 +358,7 @@ class LoopServing(LoopEngine):
 
     def drain_calls(self) -> None:
         """Refuse new connections and calls; `on_end` follows the last call."""
+        self.sending()  # to tell the clients
         self._listening.drain()
 
     def cancel_all(self) -> None:

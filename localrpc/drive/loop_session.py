@@ -176,11 +176,29 @@ class LoopSession(LoopEngine):
         self._waiting.append(future)
         return future
 
+    def forget(self, future: asyncio.Future[None]) -> None:
+        """Drop a future of room() that is no longer awaited."""
+        if future in self._waiting:
+            self._waiting.remove(future)
+
+    async def room_until(self, deadline: int) -> None:
+        """Wait for room, but not beyond `deadline` (of monotonic_ns())."""
+        room = self.room()
+        timer = None
+        if deadline != NEVER:
+            left = max((deadline - monotonic_ns()) / 1e9, 0)
+            timer = room.get_loop().call_later(left, _resolve, room)
+        try:
+            await room
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self.forget(room)
+
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
         for future in waiting:
-            if not future.done():
-                future.set_result(None)
+            _resolve(future)
 
     # Reading
 
@@ -232,3 +250,8 @@ class LoopSession(LoopEngine):
 
 
 _WHOLE = int(lib.LR_F_MESSAGE | lib.LR_F_END)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -129,6 +129,36 @@ def test_a_stream_of_a_plain_generator_holds_up_no_stop(one_target: str, cancels
     asyncio.run(run())
 
 
+def test_a_plain_generator_that_waits_is_closed_after_its_step_and_not_waited_for(
+    one_target: str,
+) -> None:
+    left, ever = threading.Event(), threading.Event()
+
+    def produce(request: bytes, context: Any) -> Iterator[bytes]:
+        try:
+            yield request
+            ever.wait(PATIENCE)
+            yield request
+        finally:
+            left.set()
+
+    async def run() -> None:
+        with futures.ThreadPoolExecutor(1) as pool:
+            async with (
+                serve(one_target, {"produce": US(produce)}, migration_thread_pool=pool) as server,
+                localrpc.aio.insecure_channel(one_target) as channel,
+            ):
+                call = channel.unary_stream("/s/produce")(b"x")
+                assert await call.read() == b"x"
+                call.cancel()
+                await asyncio.wait_for(server.stop(0), PATIENCE / 2)
+                assert not left.is_set()
+            ever.set()
+        assert left.is_set()
+
+    asyncio.run(run())
+
+
 LEVEL: contextvars.ContextVar[int] = contextvars.ContextVar("LEVEL", default=0)
 
 

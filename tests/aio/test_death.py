@@ -142,6 +142,26 @@ def test_a_stopped_server_does_not_hold_up_a_deadline(target: str, work: Any) ->
         asyncio.run(run(server))
 
 
+def test_a_call_that_waits_for_room_ends_by_its_deadline(target: str) -> None:
+    async def run(server: Peer) -> None:
+        async with localrpc.aio.insecure_channel(target, ANY_SIZE) as channel:
+            echo = channel.unary_unary("/station/echo")
+            assert await echo(b"before") == b"before"
+            server.stop()
+            # These fill the link, and the last of them wait for room.
+            others = [echo(bytes([number]) * 30_000) for number in range(250)]
+            with pytest.raises(aio.AioRpcError) as caught:
+                await echo(bytes(10_000), timeout=TIMEOUT)
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            server.go_on()
+            for number, other in enumerate(others):
+                assert await other == bytes([number]) * 30_000
+            assert await echo(b"after", timeout=PATIENCE) == b"after"
+
+    with aio_server(target) as server:
+        asyncio.run(run(server))
+
+
 def test_a_stopped_reader_holds_up_no_other_client(target: str) -> None:
     journal = Journal()
     station = AioStation(target, journal)

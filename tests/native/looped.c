@@ -60,12 +60,14 @@ static void batch_init(struct lr_batch *b)
 	b->cap = LR_NEWS_BUFFER;
 }
 
-/* Wait until the descriptor is readable, unless the last drain left something. */
-static void next_turn(struct lr_engine *e, struct lr_batch *b, int fd)
+/* Wait until the descriptor is readable, unless the last drain left something. `sent` says whether
+ * anything has been sent since: without that no flush is due, whatever the drain itself has sent. */
+static void next_turn(struct lr_engine *e, struct lr_batch *b, int fd, bool sent)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
-	CHECK(lr_flush(e) == 0);
+	if (sent)
+		CHECK(lr_flush(e) == 0);
 	if (!b->more)
 		while (poll(&p, 1, -1) < 0)
 			CHECK(errno == EINTR);
@@ -176,7 +178,7 @@ static void *run_client(void *unused)
 		CHECK(lr_method(client, i + 1, names[i], 2) == 0);
 	b.more = 1;
 	while (left || live) {
-		next_turn(client, &b, client_fd);
+		next_turn(client, &b, client_fd, true);
 		for (uint32_t i = 0; i < b.count; i++) {
 			struct slot *s = b.news[i].call ? find(mine, SLOTS, b.news[i].call) : NULL;
 			if (s)
@@ -287,7 +289,7 @@ static void *run_server(void *unused)
 	(void)unused;
 	batch_init(&b);
 	while (!closed) {
-		next_turn(server, &b, server_fd);
+		next_turn(server, &b, server_fd, b.count > 0);
 		for (uint32_t i = 0; i < b.count; i++) {
 			const struct lr_news *n = &b.news[i];
 			struct slot *s = n->call ? find(theirs, SLOTS * 2, n->call) : NULL;

@@ -292,7 +292,8 @@ int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uin
  * connection has ended and each of its calls has had its last news; and LR_K_STOP after
  * lr_engine_close. lr_pause keeps a call's messages in the core until its end has come, and so
  * stops its sender when its window is full. Of the frames that are sent in one turn of the loop,
- * the first wakes a sleeping peer at once, and the others when lr_flush ends the turn. */
+ * the first wakes a sleeping peer at once, and the others when lr_flush ends the turn; after an
+ * lr_drain without news there is nothing to flush. */
 int lr_loop_begin(struct lr_engine *engine);
 int lr_drain(struct lr_engine *engine, struct lr_batch *batch);
 int lr_flush(struct lr_engine *engine);

@@ -272,6 +272,25 @@ static bool is_more(const struct lr_engine *e)
 	       e->unreported || atomic_load_explicit(&e->check_epoll, memory_order_relaxed);
 }
 
+static void ring_all(struct lr_engine *e)
+{
+	struct lr_conn *conn;
+
+	e->turn_rang = false;
+	while ((conn = e->rings)) {
+		struct lr_link *link = conn->link;
+
+		e->rings = conn->next_ring;
+		conn->ring_queued = false;
+		if (!conn->dead && link->ring_due) {
+			link->ops->ring(link);
+			link->ops->rung(link, link->ring_due);
+		}
+		link->ring_due = 0;
+		lr_conn_unref(conn);
+	}
+}
+
 int lr_drain(struct lr_engine *e, struct lr_batch *b)
 {
 	struct lr_waiter w = {.wants = WANT_NEWS, .ignores_signals = true};
@@ -304,6 +323,9 @@ int lr_drain(struct lr_engine *e, struct lr_batch *b)
 	b->more = e->epoll_fd >= 0 && (!arm_all(e) || is_more(e)) && !e->closed;
 	if (!e->closed)
 		lr_loop_set_timer(e);
+	/* Posted frames may have gone out. Without news nothing follows that lr_flush() would end. */
+	if (!b->count)
+		ring_all(e);
 	lr_lead_leave(e);
 	lr_leave(e);
 	return (int)b->count;
@@ -311,24 +333,11 @@ int lr_drain(struct lr_engine *e, struct lr_batch *b)
 
 int lr_flush(struct lr_engine *e)
 {
-	struct lr_conn *conn;
 	int r = lr_enter(e);
 
 	if (r < 0)
 		return r;
-	e->turn_rang = false;
-	while ((conn = e->rings)) {
-		struct lr_link *link = conn->link;
-
-		e->rings = conn->next_ring;
-		conn->ring_queued = false;
-		if (!conn->dead && link->ring_due) {
-			link->ops->ring(link);
-			link->ops->rung(link, link->ring_due);
-		}
-		link->ring_due = 0;
-		lr_conn_unref(conn);
-	}
+	ring_all(e);
 	lr_leave(e);
 	return 0;
 }
