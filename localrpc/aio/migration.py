@@ -7,7 +7,6 @@ on the loop; the pool's thread waits for it.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
@@ -17,6 +16,7 @@ from typing import Any, NoReturn
 import grpc
 from grpc import aio
 
+from localrpc import _locks
 from localrpc.aio.context import ServicerContext
 
 
@@ -136,7 +136,7 @@ class _Responses:
 
     def __init__(self, responses: Iterator[Any]) -> None:
         self._responses = responses
-        self._running = threading.Lock()
+        self._running = _locks.Lock()
         self._unwanted = False
 
     def step(self) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from localrpc import status
 from localrpc.calls import texts
-from localrpc.calls.incoming import refusal
+from localrpc.calls.incoming import LONG_NAME, refusal
 from localrpc.drive.core import NOW, WorkerIo, blank, lib
 from localrpc.drive.methods import Entry, Methods
 from localrpc.drive.reading import fill, receive
@@ -62,7 +62,7 @@ class Arrivals(Generic[Served]):
         if entry is None:
             context.refuse(*texts.NAMELESS)
             return None
-        if begins:
+        if begins and (head > serving.metadata_limits.light or len(entry.name) >= LONG_NAME):
             refused = refusal(serving.metadata_limits, entry.name, context.agent, block)
             if refused is not None:
                 context.refuse(*refused)

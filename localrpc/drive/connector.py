@@ -84,6 +84,9 @@ class Connector:
         Raises NotReady with DEADLINE_EXCEEDED; with UNAVAILABLE, unless `wait_for_ready`; or
         once `wanted()` is false, which is checked again after nudge(). Raises ChannelClosed.
         """
+        session = self.session_now()
+        if session is not None:
+            return session
         until = None if deadline == NEVER else deadline / 1e9
         backoff = Backoff(self.options.initial_backoff, self.options.max_backoff)
         state = self._state
@@ -121,6 +124,11 @@ class Connector:
         """Make the threads inside ready() check again whether a session is still wanted."""
         with self._changed:
             self._changed.notify_all()
+
+    def session_now(self) -> Session | None:
+        """Return the session if it is alive, without a lock: a moment later it may not be."""
+        session = self._session
+        return session if session is not None and session.alive() and not self.closed else None
 
     def peek(self) -> Session | None:
         """Return the session if there is a live one; never dial. Raises ChannelClosed."""

@@ -72,11 +72,16 @@ def _open(
     return Channel(address, options)
 
 
+_KEPT = 1000
+
+
 class Methods(_Base):
     """The methods of a channel without its other properties: the object to instrument."""
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
+        self._made: dict[str, UnaryUnary] = {}
+        """By name, because grpc.intercept_channel asks for the method again with each call."""
 
     def subscribe(
         self,
@@ -95,7 +100,13 @@ class Methods(_Base):
         response_deserializer: _Deserializer = None,
         _registered_method: bool | None = False,
     ) -> UnaryUnary:
-        return UnaryUnary(self._connector, text(method), request_serializer, response_deserializer)
+        made = self._made.get(method)
+        if made is not None and made.converts(request_serializer, response_deserializer):
+            return made
+        made = UnaryUnary(self._connector, text(method), request_serializer, response_deserializer)
+        if len(self._made) < _KEPT:
+            self._made[method] = made
+        return made
 
     def unary_stream(
         self,

@@ -48,6 +48,10 @@ class Method:
         self._max_send = connector.options.max_send
         self._unsendable = unsendable(method)
 
+    def converts(self, serializer: _Serializer, deserializer: _Deserializer) -> bool:
+        """Return True if these are its functions."""
+        return self._serializer is serializer and self._deserializer is deserializer
+
     def _message(self, request: Any) -> bytes:
         """Serialize without a size check: blocking calls check the result, and so does _begin()."""
         message, refused = messages.serialize(request, self._serializer)

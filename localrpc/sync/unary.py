@@ -179,8 +179,25 @@ class UnaryUnary(Method, _Base):
             raise outcome.inactive(*texts.refusal(error), "") from None
         if timeout is not None and not timeout > 0:
             raise outcome.inactive(*texts.DEADLINE_EXCEEDED, texts.DEADLINE_DEBUG)
-        attempts = SessionAttempts(self._connector, wait_for_ready=bool(wait_for_ready))
-        return self._attempt(attempts, message, head, deadline)
+        session = self._connector.session_now()
+        if session is None or self._number == UNNUMBERED:
+            attempts = SessionAttempts(self._connector, wait_for_ready=bool(wait_for_ready))
+            return self._attempt(attempts, message, head, deadline)
+        self._bind(session)
+        io = borrow()
+        length = _lr_unary(
+            session.engine, io.raw, self._number,
+            head or NULL, len(head), message, len(message), deadline,
+        )  # fmt: skip
+        if length == _AGAIN:
+            length = self._finish_unary(session, io, length, head, message, deadline)
+        if length < 0 and length != _FULL:
+            attempts = SessionAttempts(self._connector, wait_for_ready=bool(wait_for_ready))
+            attempts.begin()
+            if attempts.unseen(session, length):
+                idle_ios.append(io)
+                return self._attempt(attempts, message, head, deadline)
+        return self._outcome(session, io, length, deadline)
 
     def _attempt(
         self, attempts: SessionAttempts, message: bytes, head: bytes, deadline: int
