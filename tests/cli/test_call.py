@@ -145,8 +145,12 @@ def test_verbose_shows_the_trailers_of_a_failed_call(one_demo: str) -> None:
         (["Echo/One", "--module", "a", "--proto", "b"], "cannot be combined"),
         (["Echo/One", "--module", "no.such.module"], "cannot import no.such.module"),
         (["Echo/One", "--module", "json"], "json is not a module of generated messages"),
-        (["Echo/One", "--proto", "gone.proto"], "gone.proto"),
-        (["Echo/One", "--proto-dir", "/gone"], "/gone"),
+        (["Echo/One", "--proto", "gone.proto"], "--proto: there is no file gone.proto"),
+        (
+            ["Echo/One", "--proto", "gone.proto", "--proto-dir", str(PROTO.parent)],
+            f"--proto: there is no file gone.proto, nor below {PROTO.parent}",
+        ),
+        (["Echo/One", "--proto-dir", "/gone"], "--proto-dir: there is no folder /gone"),
     ],
 )
 def test_misuse_is_reported_in_one_line_with_exit_code_2(

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.conftest import fresh_target
+from tests.rpc.house import House
 
 from .scene import COMMAND, SERVICES, run, served
 
@@ -21,6 +22,17 @@ def test_health_works_over_every_transport(any_target: str) -> None:
 
 def test_an_unknown_service_is_not_found(one_demo: str) -> None:
     assert run("health", one_demo, "unknown").exit_code == 64 + 5
+
+
+@pytest.mark.parametrize("options", [(), ("--watch",)])
+def test_a_server_without_a_health_service_is_told_how_to_have_one(
+    one_target: str, options: tuple[str, ...]
+) -> None:
+    with House(one_target):
+        done = run("health", one_target, *options)
+    assert done.exit_code == 64 + 12
+    assert f"no health service at {one_target}" in done.stderr
+    assert "grpcio-health-checking's HealthServicer" in done.stderr
 
 
 def test_a_target_without_a_server_is_unavailable(one_target: str) -> None:

@@ -6,16 +6,19 @@ import sys
 from typing import Any
 
 import click
+import grpc
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 
 from localrpc.cli.rpc import completion
+from localrpc.cli.rpc.errors import CallFailed
 from localrpc.cli.rpc.options import connection_options, open_connection
 
 _STATES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 _SERVING = _STATES.index("SERVING")
 _PACKAGE = "grpc.health.v1"
+_ADVICE = "; a server has one with grpcio-health-checking's HealthServicer"
 
 
 @click.command(short_help="Print the health of a server.")
@@ -39,15 +42,21 @@ def health(service: str, watch: bool, **options: Any) -> None:
             request_serializer=request.SerializeToString,
             response_deserializer=response.FromString,
         )
-        answer = call(
-            request(service=service),
-            timeout=connection.time_left(),
-            metadata=connection.metadata,
-        )
         status = 0
-        for each in answer if watch else (answer,):
-            status = each.status
-            click.echo(_STATES[status] if status < len(_STATES) else status)
+        try:
+            answer = call(
+                request(service=service),
+                timeout=connection.time_left(),
+                metadata=connection.metadata,
+            )
+            for each in answer if watch else (answer,):
+                status = each.status
+                click.echo(_STATES[status] if status < len(_STATES) else status)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            hint = f" (no health service at {connection.target}{_ADVICE})"
+            raise CallFailed(error.code(), error.details(), hint) from error
     if status != _SERVING:
         sys.exit(1)
 

@@ -27,6 +27,13 @@ def from_protos(protos: Sequence[Path], folders: Sequence[Path]) -> Schema:
 
     if importlib.util.find_spec("grpc_tools") is None:
         raise click.ClickException(NEEDS_TOOLS)
+    for folder in folders:
+        if not folder.is_dir():
+            raise Misuse(f"--proto-dir: there is no folder {folder}")
+    for proto in protos:
+        if not any((folder / proto).is_file() for folder in (Path(), *folders)):
+            below = f", nor below {', '.join(map(str, folders))}" if folders else ""
+            raise Misuse(f"--proto: there is no file {proto}{below}")
     try:
         files = compile_protos(protos or folders, folders)
     except GenerateError as error:
