@@ -14,7 +14,7 @@ import pytest
 from grpc import aio
 
 import localrpc.aio
-from localrpc.aio import call, channel, context, interceptors, methods
+from localrpc.aio import call, channel, context, interceptors, methods, replacing
 from tests.conftest import fresh_target
 
 from .scenarios import SCENARIOS
@@ -72,7 +72,7 @@ class Recorder:
     def watch(self, patch: pytest.MonkeyPatch) -> None:
         # Its name is that of a public function in localrpc.aio.
         server = sys.modules["localrpc.aio.server"]
-        for module in (call, channel, context, interceptors, methods, server):
+        for module in (call, channel, context, interceptors, methods, replacing, server):
             for kind in {each for each in vars(module).values() if isinstance(each, type)}:
                 if not kind.__module__.startswith("localrpc.aio"):
                     continue

@@ -25,6 +25,7 @@ _ENGINE = tuple(f"engine/{path.stem}" for path in sorted((CORE / "engine").glob(
 FUZZED = {
     "dispatch": _ENGINE,
     "pair": _ENGINE,
+    "looped": _ENGINE,
     "ring": ("links/ring",),
     "stream": ("links/stream", "links/writer", "links/socket", "links/pipe", "util/iov"),
     "queues": ("links/mqueue", "links/sysv"),

@@ -84,3 +84,14 @@ def test_no_thread_is_left_by_calls(one_house: House) -> None:
     list(one_house.stream("count")(b"10"))
     new = [thread.name for thread in set(threading.enumerate()) - before]
     assert not [name for name in new if "ThreadPoolExecutor" not in name]
+
+
+def test_a_method_is_made_anew_only_for_other_functions(one_house: House) -> None:
+    """grpc.intercept_channel asks for the method with each call."""
+    channel = one_house.channel
+    echo = channel.unary_unary("/house/echo", bytes, bytes)
+    assert channel.unary_unary("/house/echo", bytes, bytes) is echo
+    reverse = channel.unary_unary("/house/echo", bytes, lambda data: data[::-1])
+    assert reverse(b"ab") == b"ba"
+    assert echo(b"ab") == b"ab"
+    assert channel.unary_unary("/house/echo", None, None)(b"ab") == b"ab"
