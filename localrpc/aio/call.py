@@ -288,6 +288,7 @@ class _StreamRequest(Call):
             return
         self._done_writing = True
         await _connected(self._call)
+        await self._call.whole()
         self._call.half_close()
 
 

@@ -46,6 +46,8 @@ class LoopCall:
     _paused = False
     _kept = 0
     _sent = 0
+    _partial = False
+    """True while a large message may have been sent in part."""
     _request: tuple[bytes, bytes, bool] | None = None
 
     def __init__(
@@ -203,10 +205,15 @@ class LoopCall:
     # Sending
 
     async def send(self, message: bytes, flags: int = 0) -> bool:
-        """Send a message, waiting for room and credit. Return False if the call has ended."""
+        """Send a message, waiting for room and credit. Return False if the call has ended.
+
+        While a large message has been sent in part, other tasks wait. Whoever cancels this one has
+        to end the call.
+        """
         self._sent += 1
         if not self._sent % TURN:
             await asyncio.sleep(0)
+        await self.whole()
         while True:
             session = self.session
             if session is None:
@@ -215,10 +222,19 @@ class LoopCall:
                 session.sending()
             result = lib.lr_send(session.engine, self.handle, message, len(message), flags, NEVER)
             if result == 0:
+                if self._partial:
+                    self._partial = False
+                    self._wake()
                 return True
             if result != lib.LR_AGAIN:
                 return False
+            self._partial = len(message) > INLINE
             await self._room(session)
+
+    async def whole(self) -> None:
+        """Wait until no message is sent in part, or the call has ended."""
+        while self._partial and self.running():
+            await self.until(lambda: not self._partial or not self.running())
 
     async def _room(self, session: LoopSession) -> None:
         room, change = session.room(), self.change()

@@ -46,6 +46,10 @@ class LoopServed:
     """Runs the handler, if that has suspended."""
     too_large: int | None = None
     _sent = 0
+    _partial = False
+    """True while a large message may have been sent in part."""
+    _after: Reply | None = None
+    """The status that follows that message."""
     _requests: deque[bytes] | None = None
     _kept = 0
     _paused = False
@@ -130,22 +134,46 @@ class LoopServed:
         lib.lr_headers(self._serving.engine, self._call, block, len(block))
 
     async def send(self, message: bytes) -> bool:
-        """Send a message, waiting for room and credit. Return False if the call has ended."""
+        """Send a message, waiting for room and credit. Return False if the call has ended.
+
+        A large message that has begun has to be finished before anything else of the call is
+        sent: other tasks wait, and the status; and if this task is cancelled then, the call ends.
+        """
         serving, call = self._serving, self._call
         self._sent += 1
         if not self._sent % TURN:
             await asyncio.sleep(0)
+        while self._partial and not self.over:
+            await serving.room(self)
         while not self.over:
             if not serving._turn:
                 serving.sending()
             result = lib.lr_send(serving.engine, call, message, len(message), 0, self._deadline)
             if result == 0:
+                self._whole()
                 return True
             if result != lib.LR_AGAIN:
                 self._cannot_send(result, len(message))
                 return False
-            await serving.room(self)
+            self._partial = len(message) > INLINE
+            try:
+                await serving.room(self)
+            except BaseException:
+                if lib.lr_sending(serving.engine, call) == 1:
+                    self.lose(*texts.CANCELLED_BY_HANDLER)
+                self._whole()
+                raise
         return False
+
+    def _whole(self) -> None:
+        """Note that nothing is sent in part any more."""
+        if not self._partial:
+            return
+        self._partial = False
+        self.wake()
+        after, self._after = self._after, None
+        if after is not None:
+            self.do(after)
 
     def _cannot_send(self, result: int, size: int) -> None:
         """End the call, before the core reports why nothing more can be sent."""
@@ -156,6 +184,9 @@ class LoopServed:
 
     def reply(self, message: bytes) -> None:
         """End the call with OK and a message of at most INLINE bytes."""
+        if self._partial:
+            self.finish(message)
+            return
         self.over = True
         serving = self._serving
         serving.served.pop(self._call, None)
@@ -178,6 +209,9 @@ class LoopServed:
     def do(self, then: Reply | Then) -> None:
         """Do what the answer's state has returned."""
         serving = self._serving
+        if self._partial and type(then) is Reply:
+            self._after = then
+            return
         serving.sending()
         if type(then) is Reply:
             self.answer.sent()

@@ -187,6 +187,21 @@ static void fill(struct actor *a)
 	free(dest);
 }
 
+/* A message that has begun comes first. */
+static void finish_call(struct actor *a)
+{
+	struct owned_call *d = some_owned(a);
+	uint64_t size = in_size(PATTERN_MAX);
+	uint32_t trailer = in_one_of(2) ? 0 : in_size(LR_INLINE - 64);
+	bool with = in_one_of(2);
+
+	if (!d || d->sending || lr_sending(a->e, d->handle) == 1)
+		return;
+	CHECK(lr_finish(a->e, d->handle, (const char *)pattern(trailer), trailer,
+		      with ? (const char *)pattern(size) : NULL, size, 0) <= 0);
+	owned_forget(a, d->handle);
+}
+
 static void act(void)
 {
 	uint8_t who = in_byte();
@@ -204,7 +219,7 @@ static void act(void)
 		if (a->role == LR_CLIENT)
 			open_call(a);
 		else
-			act_finish(a);
+			finish_call(a);
 		break;
 	case 6: case 7:
 		act_send(a);

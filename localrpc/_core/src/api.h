@@ -329,6 +329,8 @@ int lr_cancel(struct lr_engine *engine, uint64_t call, uint32_t code, const char
 	uint32_t len);
 int lr_release(struct lr_engine *engine, uint64_t call);
 int lr_active(struct lr_engine *engine, uint64_t call);
+/* 1 if a large message of a live call has been sent in part: lr_send has to finish it. */
+int lr_sending(struct lr_engine *engine, uint64_t call);
 
 /* Have lr_service report the end of a call (status, reset, death, its deadline) once, as
  * LR_K_ENDED. LR_ENDED: the call has ended already, or its deadline has passed, and nothing

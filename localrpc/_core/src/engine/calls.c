@@ -283,6 +283,19 @@ int lr_active(struct lr_engine *e, uint64_t handle)
 	return r;
 }
 
+int lr_sending(struct lr_engine *e, uint64_t handle)
+{
+	struct lr_call *call;
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	call = lr_call_get(e, handle);
+	r = call && call->life == LIVE && (call->out == OUT_BIG || call->out == OUT_BIG_END);
+	lr_leave(e);
+	return r;
+}
+
 int lr_watch(struct lr_engine *e, uint64_t handle, int64_t deadline)
 {
 	struct lr_call *call;
