@@ -130,11 +130,12 @@ def test_a_stream_of_a_plain_generator_holds_up_no_stop(one_target: str, cancels
 def test_a_plain_generator_that_waits_is_closed_after_its_step_and_not_waited_for(
     one_target: str,
 ) -> None:
-    left, ever = threading.Event(), threading.Event()
+    left, waiting, ever = threading.Event(), threading.Event(), threading.Event()
 
     def produce(request: bytes, context: Any) -> Iterator[bytes]:
         try:
             yield request
+            waiting.set()
             ever.wait(PATIENCE)
             yield request
         finally:
@@ -148,6 +149,7 @@ def test_a_plain_generator_that_waits_is_closed_after_its_step_and_not_waited_fo
             ):
                 call = channel.unary_stream("/s/produce")(b"x")
                 assert await call.read() == b"x"
+                await asyncio.to_thread(waiting.wait, PATIENCE)
                 call.cancel()
                 await asyncio.wait_for(server.stop(0), PATIENCE / 2)
                 assert not left.is_set()

@@ -22,7 +22,7 @@ from .scenarios import become
 
 ANY_SIZE = (("grpc.max_receive_message_length", -1),)
 LARGE = 6 << 20
-"""Bytes: more than a window, so that nobody sends it at once."""
+"""Bytes: more than a window, so that it is not sent at once."""
 US: Any = grpc.unary_stream_rpc_method_handler
 
 
