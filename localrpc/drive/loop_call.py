@@ -207,8 +207,8 @@ class LoopCall:
     async def send(self, message: bytes, flags: int = 0) -> bool:
         """Send a message, waiting for room and credit. Return False if the call has ended.
 
-        While a large message has been sent in part, other tasks wait. Whoever cancels this one has
-        to end the call.
+        While a large message has been sent in part, other tasks wait. If this one is cancelled, its
+        caller has to end the call.
         """
         self._sent += 1
         if not self._sent % TURN:

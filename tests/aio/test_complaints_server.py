@@ -37,7 +37,7 @@ async def serve(target: str, handlers: dict[str, Any], **named: Any) -> AsyncIte
 
 
 def test_the_limit_of_concurrent_calls_holds_wave_after_wave(one_target: str) -> None:
-    """grpc/grpc#30424, #41531: calls waited in place of being refused, or were all let in."""
+    """grpc/grpc#30424, #41531: calls waited in place of being refused, or all accepted."""
 
     async def run() -> None:
         async with (

@@ -25,7 +25,7 @@ def test_an_unknown_service_is_not_found(one_demo: str) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--watch",)])
-def test_a_server_without_a_health_service_is_told_how_to_have_one(
+def test_an_error_says_what_a_server_without_a_health_service_needs(
     one_target: str, options: tuple[str, ...]
 ) -> None:
     with House(one_target):
