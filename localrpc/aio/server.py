@@ -185,6 +185,7 @@ async def _stop_after(ending: asyncio.Event, serving: LoopServing, handling: Han
     try:
         await ending.wait()
     except asyncio.CancelledError:  # by asyncio.run(), which ends before stop()
+        serving.drain_calls()
         await _end(serving, handling)
         raise
     await _end(serving, handling)
