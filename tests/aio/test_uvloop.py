@@ -14,11 +14,16 @@ FILES = ("calls", "ends", "interceptors", "complaints", "complaints_client", "co
 
 
 @needs("uvloop")
-def test_calls_ends_and_complaints_on_uvloop(runtime_directory: str) -> None:
-    """Over a ring and a socket: what a loop watches is the same for all transports."""
+def test_calls_ends_and_complaints_on_uvloop(runtime_directory: str, tmp_path: Path) -> None:
+    """Over a ring and a socket: what a loop watches is the same for all transports.
+
+    With a base folder of its own: pytest makes the one that all its runs share private again,
+    and test_access opens it to another user.
+    """
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "tests.aio.with_uvloop"),
+            f"--basetemp={tmp_path / 'base'}",
             *("-p", "no:cacheprovider", "-k", "not (pipe or mq or file or tcp or inproc)"),
             *(f"tests/aio/test_{name}.py" for name in FILES),
         ],
