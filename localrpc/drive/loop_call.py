@@ -199,6 +199,7 @@ class LoopCall:
 
     def _part_from(self, session: LoopSession) -> None:
         self.session = None
+        self._partial = False
         session.calls.pop(self.handle, None)
         lib.lr_release(session.engine, self.handle)
 
@@ -214,10 +215,8 @@ class LoopCall:
         if not self._sent % TURN:
             await asyncio.sleep(0)
         await self.whole()
-        while True:
-            session = self.session
-            if session is None:
-                return False
+        session = self.session
+        while session is not None and session is self.session:  # it may begin again on another
             if not session._turn:
                 session.sending()
             result = lib.lr_send(session.engine, self.handle, message, len(message), flags, NEVER)
@@ -230,6 +229,7 @@ class LoopCall:
                 return False
             self._partial = len(message) > INLINE
             await self._room(session)
+        return False
 
     async def whole(self) -> None:
         """Wait until no message is sent in part, or the call has ended."""

@@ -179,3 +179,25 @@ def test_a_stopped_reader_holds_up_no_other_client(target: str) -> None:
             journal.hear("left", "produce")
     finally:
         station.stop()
+
+
+@pytest.mark.parametrize("target", ["shm-eventfd", "pipe"], indirect=True)
+def test_a_large_request_that_no_server_has_seen_is_sent_again(target: str) -> None:
+    """The first server stops before it reads, with part of the message on its way to it."""
+    message = bytes(scenes.LARGE)
+
+    async def run(server: Peer) -> None:
+        async with localrpc.aio.insecure_channel(target, ANY_SIZE) as channel:
+            echo = channel.unary_unary("/station/echo")
+            assert await echo(b"before") == b"before"
+            server.stop()
+            call = echo(message, wait_for_ready=True, timeout=PATIENCE)
+            while not call._call._partial:
+                await asyncio.sleep(0)
+            server.kill()
+            server.join()
+            with aio_server(target):
+                assert await call == message
+
+    with aio_server(target) as server:
+        asyncio.run(run(server))
