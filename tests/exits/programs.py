@@ -30,9 +30,14 @@ def hold(request, context):
     ever.wait(60)
     return request
 
-def until_over(request, context):
+def end_of(context):
     over = threading.Event()
-    context.add_callback(over.set)
+    if not context.add_callback(over.set):
+        over.set()  # its client has gone before the handler came
+    return over
+
+def until_over(request, context):
+    over = end_of(context)
     say("held")
     over.wait(60)
     return request

@@ -128,8 +128,7 @@ def test_no_exit_hangs_or_complains(target: str, name: str) -> None:
 def test_a_client_that_exits_in_a_call_ends_it_at_the_server(target: str) -> None:
     server = """
     def end(request, context):
-        over = threading.Event()
-        context.add_callback(over.set)
+        over = end_of(context)
         say("held")
         assert over.wait(60)
         say("over")
