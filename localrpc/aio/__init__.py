@@ -27,6 +27,18 @@ from grpc import aio
 from localrpc._later import Later
 from localrpc.aio.channel import Channel, open_channel
 from localrpc.aio.server import Server
+from localrpc.drive.spinning import EventLoop
+
+__all__ = [
+    "EventLoop",
+    "fork_channel",
+    "insecure_channel",
+    "instrument",
+    "secure_channel",
+    "server",
+    "spawn_channel",
+    "stop_on_signals",
+]
 
 if TYPE_CHECKING:
     from localrpc.aio import children as _children

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from localrpc.transports import scheme_for
 from . import bench_pb2
 from .bench_localrpc import BenchAsyncServicer, BenchAsyncStub, add_BenchServicer_to_server
 from .drivers import STRIDE, Call, Loop
+from .loops import PLAIN, LoopKind, serving
 from .peer import TIMEOUT, Client, Dress, Peer, UnsupportedScenario, checked, message, noise
 from .rpc import CHAT, ECHO, OPTIONS, RAW, SOCKETS, LocalrpcPeer, grpcio_target
 
@@ -28,17 +28,21 @@ class AioPeer(Peer):
 
     api: Any
 
+    def __init__(self, kind: LoopKind) -> None:
+        self._kind = kind
+        self.module, self.package = kind.package, kind.package
+
     @abstractmethod
     def target(self, directory: Path) -> str:
         """Where the server listens."""
 
     @contextmanager
     def serve(self, directory: Path) -> Iterator[None]:
-        with serving(partial(_serve, self.api, self.target(directory))):
+        with serving(partial(_serve, self.api, self.target(directory)), self._kind):
             yield
 
     def connect(self, directory: Path) -> Client:
-        return AioClient(self.api, self.target(directory))
+        return AioClient(self.api, self.target(directory), Loop(self._kind.new))
 
 
 class GrpcioAioPeer(AioPeer):
@@ -46,10 +50,12 @@ class GrpcioAioPeer(AioPeer):
 
     api = grpc.aio
 
-    def __init__(self, scheme: str = "unix") -> None:
+    def __init__(self, scheme: str = "unix", kind: LoopKind = PLAIN) -> None:
+        super().__init__(kind)
         self._scheme = scheme
-        self.name = "grpcio-aio" if scheme == "unix" else f"grpcio-{scheme}-aio"
-        self.what = f"grpcio's asyncio API over {SOCKETS[scheme]}"
+        name = "grpcio-aio" if scheme == "unix" else f"grpcio-{scheme}-aio"
+        self.name = f"{name}{kind.suffix}"
+        self.what = f"grpcio's asyncio API over {SOCKETS[scheme]}{kind.addition}"
 
     def target(self, directory: Path) -> str:
         return grpcio_target(self._scheme, directory, self.name)
@@ -60,46 +66,14 @@ class LocalrpcAioPeer(AioPeer):
 
     api = localrpc.aio
 
-    def __init__(self, scheme: str) -> None:
+    def __init__(self, scheme: str, kind: LoopKind = PLAIN) -> None:
+        super().__init__(kind)
         self._plain = LocalrpcPeer(scheme)
-        self.name = f"{scheme}-aio"
-        self.what = f"localrpc's asyncio API, {scheme_for(scheme).example}"
+        self.name = f"{scheme}-aio{kind.suffix}"
+        self.what = f"localrpc's asyncio API, {scheme_for(scheme).example}{kind.addition}"
 
     def target(self, directory: Path) -> str:
-        return self._plain.target(directory, "aio")
-
-
-@contextmanager
-def serving(serve: Callable[[Callable[[], None], asyncio.Event], Any]) -> Iterator[None]:
-    """Run `serve(ready, stop)` on a loop in a thread of its own; set `stop` on leaving."""
-    ready = threading.Event()
-    failures: list[BaseException] = []
-    ends: list[Callable[[], object]] = []
-
-    async def work() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        ends.append(lambda: loop.call_soon_threadsafe(stop.set))
-        await serve(ready.set, stop)
-
-    def run() -> None:
-        try:
-            asyncio.run(work())
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            ready.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    ready.wait()
-    if failures:
-        raise failures[0]
-    try:
-        yield
-    finally:
-        ends[0]()
-        thread.join()
+        return self._plain.target(directory, f"aio{self._kind.suffix}")
 
 
 async def _serve(api: Any, target: str, ready: Callable[[], None], stop: asyncio.Event) -> None:
@@ -157,8 +131,8 @@ def _raw_handler() -> grpc.GenericRpcHandler:
 class AioClient(Client):
     driver: Loop
 
-    def __init__(self, api: Any, target: str) -> None:
-        self.driver = Loop()
+    def __init__(self, api: Any, target: str, loop: Loop) -> None:
+        self.driver = loop
 
         async def open_() -> Any:
             channel = api.insecure_channel(target, OPTIONS)

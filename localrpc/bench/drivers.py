@@ -142,8 +142,10 @@ class Threads(Driver):
 class Loop(Driver):
     """An event loop that runs while a method here is called."""
 
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+    def __init__(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    ) -> None:
+        self.loop = new_loop()
 
     def run(self, awaitable: Any) -> Any:
         async def wait() -> Any:

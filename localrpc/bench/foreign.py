@@ -14,9 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .aio import serving
 from .drivers import Call, Loop
 from .exchange import Conversation, ExchangePeer, Handle, Messages, beside
+from .loops import serving
 from .peer import Client, Dress, Peer, UnsupportedScenario, checked, noise
 
 

@@ -11,9 +11,11 @@ from .bare import BARE
 from .exchange import MultiprocessingPeer
 from .floors import FLOORS
 from .foreign import CapnpPeer, Iceoryx2Peer, NngPeer, RpycPeer, ZmqPeer
+from .loops import PLAIN, SPINNING, UVLOOP
 from .peer import Peer
 from .rings import RingPeer
 from .rpc import GrpcioPeer, LocalrpcPeer
+from .streams import StreamsPeer
 
 _OURS = [name for name, scheme in schemes().items() if scheme.connects_processes and name != "grpc"]
 """Transports between processes; grpc: would measure grpcio again."""
@@ -25,7 +27,10 @@ _OTHERS: dict[str, Peer] = {
         GrpcioPeer("tcp"),
         GrpcioAioPeer(),
         GrpcioAioPeer("tcp"),
+        GrpcioAioPeer(kind=UVLOOP),
         *(LocalrpcAioPeer(name) for name in _OURS),
+        *(LocalrpcAioPeer(name, kind) for name in ("shm", "unix") for kind in (UVLOOP, SPINNING)),
+        *(StreamsPeer(kind) for kind in (PLAIN, UVLOOP)),
         *BARE,
         RingPeer(),
         MultiprocessingPeer(),

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from localrpc.drive.core import ffi, lib, own_engine
+from localrpc.drive.spinning import spinner_of
 from localrpc.options import Options
 
 NEWS = struct.Struct("<QqqiIiIII")
@@ -73,12 +74,15 @@ class LoopEngine(ABC):
         self._loop = loop
         self._thread = threading.get_ident()
         loop.add_reader(self._fd, self._drain_again)
+        spinner = spinner_of(loop)
+        if spinner is not None:
+            spinner.watch(self._fd, self.engine, self._drain_again)
 
     def detach(self) -> None:
         """Stop watching; necessary before close(), which closes the descriptor. Idempotent."""
         loop, self._loop = self._loop, None
         if loop is not None and not loop.is_closed() and os.getpid() == self._pid:
-            loop.remove_reader(self._fd)
+            _forget(loop, self._fd)
 
     def close(self) -> None:
         """End all connections. Idempotent."""
@@ -97,7 +101,7 @@ class LoopEngine(ABC):
         if loop is None or loop.is_closed() or os.getpid() != self._pid:
             return
         if self._thread == threading.get_ident():
-            loop.remove_reader(self._fd)
+            _forget(loop, self._fd)
             return
         with contextlib.suppress(RuntimeError):  # closed meanwhile
             # The engine, and its descriptor with it, live until the loop has forgotten them.
@@ -153,8 +157,11 @@ def _flush(ref: weakref.ref[LoopEngine]) -> None:
         lib.lr_flush(engine.engine)
 
 
-def _forget(loop: asyncio.AbstractEventLoop, fd: int, _engine: Any) -> None:
+def _forget(loop: asyncio.AbstractEventLoop, fd: int, _engine: Any = None) -> None:
     loop.remove_reader(fd)
+    spinner = spinner_of(loop)
+    if spinner is not None:
+        spinner.forget(fd)
 
 
 def _drain(ref: weakref.ref[LoopEngine]) -> None:

@@ -15,6 +15,8 @@ struct loop {
 	struct actor actor;
 	struct lr_batch batch;
 	bool told_end;
+	int fd;
+	bool spins, waits; /* waits: the loop has nothing else to do */
 };
 
 static struct loop loops[2];
@@ -32,7 +34,10 @@ static void begin(struct loop *l, int role, uint8_t how, uint8_t like)
 	}
 	*a = (struct actor){.role = role, .window = windows[how & 3], .checks = true, .nlinks = 1};
 	a->e = lr_engine_new(role, a->window, largest[how >> 2 & 3], how & 128 ? how >> 4 & 3 : -1);
-	CHECK(a->e && lr_loop_begin(a->e) >= 0);
+	CHECK(a->e && (l->fd = lr_loop_begin(a->e)) >= 0);
+	l->spins = like & MEM_LAZY;
+	l->waits = like & MEM_SPINS;
+	CHECK(!l->spins || lr_loop_spins(a->e) == 0);
 	a->links[0] = memlink_new(a->e, role, windows[how >> 4 & 3], like);
 	a->links[0]->place = &a->links[0];
 }
@@ -96,7 +101,10 @@ static void take(struct loop *l, const struct lr_news *n)
 static uint32_t drain(struct loop *l)
 {
 	struct actor *a = &l->actor;
+	uint8_t due[2];
 
+	if (l->spins)
+		CHECK(lr_loop_spin(&a->e, 1, l->waits ? -1 : 0, l->fd, due) >= 0);
 	CHECK(lr_drain(a->e, &l->batch) >= 0);
 	for (uint32_t i = 0; i < l->batch.count; i++) {
 		const struct lr_news *n = &l->batch.news[i];

@@ -165,18 +165,61 @@ static void send_whole(struct memlink *m, struct mem_frame *f)
 		frame_free(f);
 }
 
+static void put_on_link(struct memlink *m, struct mem_frame *f)
+{
+	m->room -= LR_HEADER_SIZE + f->h.length;
+	if (m->room < 0)
+		m->half = f;
+	else
+		send_whole(m, f);
+}
+
+/* Finish what has begun, and send what is held, as far as there is room. False: not all. */
+static bool mem_finish(struct memlink *m)
+{
+	struct mem_frame *f;
+
+	if (m->half && m->room >= 0) {
+		send_whole(m, m->half);
+		m->half = NULL;
+	}
+	while (!m->half && (f = m->held) && m->room > 0) {
+		m->held = f->next;
+		if (!m->held)
+			m->last_held = &m->held;
+		put_on_link(m, f);
+	}
+	m->link.held = false;
+	m->link.unfinished = m->half || m->held;
+	return !m->link.unfinished;
+}
+
+static int mem_flush(struct lr_link *link)
+{
+	struct memlink *m = MEM(link);
+
+	link->held = false;
+	if (m->closed || m->eof)
+		return LR_CLOSED;
+	mem_finish(m);
+	return 0;
+}
+
 static bool mem_room(struct lr_link *link, uint32_t need)
 {
 	struct memlink *m = MEM(link);
 
 	if (m->closed || m->eof)
 		return true; /* the send that follows reports it */
-	if (m->half && m->room >= 0) {
-		send_whole(m, m->half);
-		m->half = NULL;
-		link->unfinished = false;
-	}
-	return m->room >= (int64_t)need + LR_HEADER_SIZE;
+	return mem_finish(m) && m->room >= (int64_t)need + LR_HEADER_SIZE;
+}
+
+static void hold(struct memlink *m, struct mem_frame *f)
+{
+	f->next = NULL;
+	*m->last_held = f;
+	m->last_held = &f->next;
+	m->link.held = true;
 }
 
 static int mem_send(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
@@ -188,10 +231,11 @@ static int mem_send(struct lr_link *link, struct lr_header *header, const struct
 	uint8_t *flat;
 	const char *why;
 
+	bool holds = m->gathers && link->holds && !link->unfinished;
+
 	if (m->closed || m->eof)
 		return LR_CLOSED;
-	mem_room(link, 0);
-	if (m->half || m->room < (m->partial && m->room > 0 ? 1 : size))
+	if (!holds && (!mem_finish(m) || m->room < (m->partial && m->room > 0 ? 1 : size)))
 		return 0;
 	flat = world_malloc(header->length + 1);
 	lr_iov_rest_copy(&(struct lr_iov_rest){iov, count, 0}, flat, header->length);
@@ -204,14 +248,13 @@ static int mem_send(struct lr_link *link, struct lr_header *header, const struct
 	f = frame_new(header, flat);
 	free(flat);
 	m->sent += (uint64_t)size;
-	m->room -= size;
-	if (m->room < 0) {
-		m->half = f;
-		link->unfinished = true;
+	if (holds) { /* taken, although there may be no room for it */
+		hold(m, f);
 	} else {
-		send_whole(m, f);
+		put_on_link(m, f);
+		link->unfinished = m->half;
 	}
-	if (m->epoch & 1)
+	if (m->epoch & 1 && link->ops->ring)
 		link->ring_due = m->epoch;
 	return 1;
 }
@@ -261,8 +304,10 @@ static void mem_hang_up(struct lr_link *link)
 {
 	struct memlink *m = MEM(link);
 
+	if (link->held)
+		mem_flush(link);
 	m->closed = true;
-	link->unfinished = false;
+	link->unfinished = link->held = false;
 	if (m->other)
 		memlink_end(m->other);
 }
@@ -297,6 +342,10 @@ static void mem_destroy(struct lr_link *link)
 		frame_free(f);
 	}
 	frame_free(m->half);
+	while ((f = m->held)) {
+		m->held = f->next;
+		frame_free(f);
+	}
 	if (m->other) {
 		memlink_end(m->other);
 		m->other->other = NULL;
@@ -315,13 +364,15 @@ static void mem_destroy(struct lr_link *link)
 
 #define MEM_OPS                                                                          \
 	.peek = mem_peek, .consume = mem_consume, .poll = mem_poll, .peer_closed = mem_peer_closed,    \
-	.arm = mem_arm, .disarm = mem_disarm, .send = mem_send, .ring = mem_ring,        \
-	.rung = mem_rung, .room = mem_room, .arm_room = mem_arm_room,                    \
-	.disarm_room = mem_disarm_room, .sent = mem_sent, .unseen = mem_unseen,          \
-	.hang_up = mem_hang_up, .destroy = mem_destroy
+	.arm = mem_arm, .disarm = mem_disarm, .send = mem_send, .room = mem_room,        \
+	.arm_room = mem_arm_room, .disarm_room = mem_disarm_room, .sent = mem_sent,      \
+	.unseen = mem_unseen, .hang_up = mem_hang_up, .destroy = mem_destroy
+#define RINGS .ring = mem_ring, .rung = mem_rung
 
-static const struct lr_link_ops plain_ops = {MEM_OPS};
-static const struct lr_link_ops releasing_ops = {MEM_OPS, .release = mem_release};
+static const struct lr_link_ops plain_ops = {MEM_OPS, RINGS};
+static const struct lr_link_ops releasing_ops = {MEM_OPS, RINGS, .release = mem_release};
+static const struct lr_link_ops gathering_ops = {MEM_OPS, .flush = mem_flush,
+	.release = mem_release};
 
 struct memlink *memlink_new(struct lr_engine *e, int role, uint64_t window, uint8_t like)
 {
@@ -330,11 +381,13 @@ struct memlink *memlink_new(struct lr_engine *e, int role, uint64_t window, uint
 
 	m->engine = e;
 	m->last = &m->first;
+	m->last_held = &m->held;
+	m->gathers = like & MEM_GATHERS;
 	m->wire.role = role;
 	m->wire.window = window;
 	m->partial = like & MEM_PARTIAL;
 	m->far_end = -1;
-	m->link.ops = like & MEM_RELEASES ? &releasing_ops : &plain_ops;
+	m->link.ops = m->gathers ? &gathering_ops : like & MEM_RELEASES ? &releasing_ops : &plain_ops;
 	m->link.bell_fd = m->link.sock_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	m->link.pidfd = like & MEM_PIDFD ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
 	m->link.room_fd = like & MEM_ROOM_FD ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;

@@ -24,10 +24,11 @@ struct memlink {
 	struct mem_frame *first, **last; /* received and not consumed */
 	uint64_t waiting;                /* their bytes */
 	struct mem_frame *half;          /* a frame that is sent in part */
+	struct mem_frame *held, **last_held; /* to be sent by the flush */
 	int64_t room;                    /* bytes that it still accepts */
 	uint64_t sent, seen;             /* bytes; seen: by a peer that has gone */
 	uint64_t epoch;                  /* odd: the peer sleeps */
-	bool eof, garbage, closed, armed, room_armed, partial;
+	bool eof, garbage, closed, armed, room_armed, partial, gathers;
 	int far_end; /* of sock_fd, where that is a socket */
 	struct wire wire; /* the rules for what the engine sends */
 };
@@ -48,5 +49,6 @@ extern uint32_t memlinks; /* how many are not destroyed */
 #define MEM_PARTIAL 16
 #define MEM_SPINS 32
 #define MEM_LAZY 64
+#define MEM_GATHERS 128
 
 #endif

@@ -2,10 +2,10 @@
  * looped.c - two engines that event loops drive, a thread each, under AddressSanitizer and
  * ThreadSanitizer.
  *
- *	looped ring|signal|futex|spin|stream|pipe|mq|sysvmq CALLS SEED
+ *	looped ring|signal|futex|spin|stream|pipe|mq|sysvmq CALLS SEED sleeps|spins
  *
  * Invariant: every call ends as its kind requires, and a thread sleeps only in poll(2) on its
- * engine's descriptor. Nothing here has a timeout: if the descriptor does not become readable
+ * engine's descriptor, or in lr_loop_spin. Nothing here has a timeout: if the descriptor does not become readable
  * although something has come, the program stops, and the watchdog reports it.
  */
 #include "links.h"
@@ -24,6 +24,7 @@ static struct lr_engine *client, *server;
 static int client_fd, server_fd;
 static int calls;
 static unsigned seed;
+static bool spins;
 static _Atomic uint64_t progress;
 
 /* A call of the client, or one on the server. */
@@ -65,10 +66,11 @@ static void batch_init(struct lr_batch *b)
 static void next_turn(struct lr_engine *e, struct lr_batch *b, int fd, bool sent)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
+	uint8_t due[2];
 
 	if (sent)
 		CHECK(lr_flush(e) == 0);
-	if (!b->more)
+	if (!b->more && !(spins && lr_loop_spin(&e, 1, -1, fd, due)))
 		while (poll(&p, 1, -1) < 0)
 			CHECK(errno == EINTR);
 	CHECK(lr_drain(e, b) >= 0);
@@ -337,7 +339,8 @@ int main(int argc, char **argv)
 	struct lr_link *a, *b;
 	struct lr_stats stats;
 
-	CHECK(argc == 4);
+	CHECK(argc == 5);
+	spins = !strcmp(argv[4], "spins");
 	calls = atoi(argv[2]);
 	seed = (unsigned)atoi(argv[3]);
 	client = lr_engine_new(LR_CLIENT, WINDOW, -1, -1);
@@ -346,6 +349,7 @@ int main(int argc, char **argv)
 	client_fd = lr_loop_begin(client);
 	server_fd = lr_loop_begin(server);
 	CHECK(client_fd >= 0 && server_fd >= 0);
+	CHECK(!spins || (lr_loop_spins(client) == 0 && lr_loop_spins(server) == 0));
 	open_links(argv[1], &a, &b);
 	CHECK(lr_engine_add(server, b, WINDOW) >= 0);
 	CHECK(lr_engine_add(client, a, WINDOW) >= 0);

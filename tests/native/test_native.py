@@ -32,12 +32,25 @@ def looped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return compile_native(HERE / "looped.c", tmp_path_factory, SANITIZERS[request.param])
 
 
+@pytest.mark.parametrize("how", ["sleeps", "spins"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_event_loop_is_woken_for_everything_that_comes(looped: Path, kind: str) -> None:
+def test_an_event_loop_is_woken_for_everything_that_comes(
+    looped: Path, kind: str, how: str
+) -> None:
     """See looped.c for its calls and its invariant."""
-    done = subprocess.run([looped, kind, "500", "1"], capture_output=True, text=True, timeout=600)
+    command: list[str | Path] = [looped, kind, "500", "1", how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     assert f"{kind}: " in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["stream", "pipe", "mq", "sysvmq"])
+def test_the_frames_of_one_turn_leave_together(
+    tmp_path_factory: pytest.TempPathFactory, kind: str
+) -> None:
+    binary = compile_native(HERE / "turns.c", tmp_path_factory, SANITIZERS["address"])
+    done = subprocess.run([binary, kind], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def test_the_earliest_deadline_is_found_and_each_call_leaves_from_its_place(

@@ -14,6 +14,7 @@ LOCALRPC_SEED has a run's draws again. Seed and counts are printed: `pytest -s`.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import random
 import resource
@@ -127,10 +128,14 @@ class Attempt:
         self.message = bytes([draw.randrange(256)]) * self.size
         self.timeout = draw.choice(TIMEOUTS)
         self.cancels = draw.random() < 0.15
+        self.kind = ""
         self.began = time.monotonic()
 
     def make(self) -> None:
-        self.draw.choice((self.unary, self.future, self.download, self.upload, self.both))()
+        kinds = (self.unary, self.future, self.download, self.upload, self.both)
+        make = self.draw.choice(kinds)
+        self.kind = make.__name__
+        make()
 
     def unary(self) -> None:
         name = self.draw.choice(("echo", "late"))
@@ -165,7 +170,10 @@ class Attempt:
 
     def judge(self, code: grpc.StatusCode, details: str, troubled: Callable[[float], bool]) -> None:
         took = time.monotonic() - self.began
-        assert took < self.timeout + SLACK, f"{took:.1f} s for a deadline of {self.timeout} s"
+        assert took < self.timeout + SLACK, (
+            f"{took:.1f} s for a deadline of {self.timeout} s: {self.kind} of {self.size} bytes, "
+            f"{code}, {details}"
+        )
         if code is Code.DEADLINE_EXCEEDED:
             assert took >= self.timeout - 0.001, f"after {took:.4f} of {self.timeout} s"
         elif code is Code.CANCELLED:
@@ -244,9 +252,12 @@ def call_at_random(target: str, count: int, seed: int, words: Any, pen: Pen) -> 
         elif word == "over" or over.is_set():
             break
     over.set()
+    faulthandler.dump_traceback_later(SLACK / 2)  # what is late, and where it waits
     codes: Counter[str] = Counter()
     for client in clients:
         client.join()
+    faulthandler.cancel_dump_traceback_later()
+    for client in clients:
         codes.update(client.codes)
     faults = Counter(repr(client.fault) for client in clients if client.fault is not None)
     pen.say("done", dict(codes), dict(faults))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,16 @@ from tests.skips import cannot, need
 
 from . import request_places
 from .helpers import wait_until
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Not pytest's, because other users have to get to some of them.
+
+    Each further run of pytest makes the base folder of all runs private again.
+    """
+    with tempfile.TemporaryDirectory(prefix="lrt") as name:
+        yield Path(name)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pwd
 import stat
-import tempfile
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -31,13 +30,6 @@ from .helpers import NOBODY, AcceptingServer, as_ordinary_user, dial, reachable
 
 OTHER = 65533
 GROUP = 54321
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """Not pytest's: each further run of pytest makes the base folder of all runs private again."""
-    with tempfile.TemporaryDirectory(prefix="lrt") as name:
-        yield Path(name)
 
 
 def open_target(scheme: str, folder: Path) -> str:

@@ -292,9 +292,17 @@ int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uin
  * connection has ended and each of its calls has had its last news; and LR_K_STOP after
  * lr_engine_close. lr_pause keeps a call's messages in the core until its end has come, and so
  * stops its sender when its window is full. Of the frames that are sent in one turn of the loop,
- * the first wakes a sleeping peer at once, and the others when lr_flush ends the turn; after an
+ * the first leaves at once and wakes the peer, and the others when lr_flush ends the turn; after an
  * lr_drain without news there is nothing to flush. */
 int lr_loop_begin(struct lr_engine *engine);
+/* Have lr_drain leave the connections unarmed, so that a peer need not ring: before the loop
+ * sleeps or looks at its descriptors, it has to call lr_loop_spin with all such engines. That
+ * looks for frames at once and, unless `timeout` (in ns; negative: none) is 0, as long as it is
+ * likely that some come soon, or until `fd` is readable. Then it arms the engines. It returns how
+ * many of the count + 1 bytes of `due` it has set to 1: engines to drain, and, the last, `fd`. */
+int lr_loop_spins(struct lr_engine *engine);
+int lr_loop_spin(struct lr_engine **engines, uint32_t count, int64_t timeout, int fd,
+	uint8_t *due);
 int lr_drain(struct lr_engine *engine, struct lr_batch *batch);
 int lr_flush(struct lr_engine *engine);
 int lr_pause(struct lr_engine *engine, uint64_t call, int paused);

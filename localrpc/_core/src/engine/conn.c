@@ -57,13 +57,27 @@ static void stop_sending(struct lr_conn *conn)
 	lr_request_read(conn->engine);
 }
 
+static int send_frame(struct lr_conn *conn, struct lr_header *header, const struct iovec *iov,
+	int count)
+{
+	int r;
+
+	conn->link->holds = conn->engine->turn_rang;
+	r = conn->link->ops->send(conn->link, header, iov, count);
+	if (r > 0) {
+		lr_ring_later(conn);
+		conn->engine->stats.frames_out++;
+	}
+	return r;
+}
+
 static void flush_posted(struct lr_conn *conn)
 {
 	struct lr_out *out;
 
 	while (!conn->dead && (out = conn->out)) {
 		struct iovec iov = {out->data, out->header.length};
-		int r = conn->link->ops->send(conn->link, &out->header, &iov, 1);
+		int r = send_frame(conn, &out->header, &iov, 1);
 
 		if (r == 0)
 			return;
@@ -71,8 +85,6 @@ static void flush_posted(struct lr_conn *conn)
 			stop_sending(conn);
 			return;
 		}
-		lr_ring_later(conn);
-		conn->engine->stats.frames_out++;
 		lr_conn_count_posted(conn, out, false);
 		conn->out = out->next;
 		if (!conn->out)
@@ -84,14 +96,37 @@ static void flush_posted(struct lr_conn *conn)
 /* A stopping server may wait only for this. */
 static void report_if_sent(struct lr_conn *conn)
 {
-	if (conn->engine->draining && !lr_conn_unsent(conn))
+	if (conn->engine->draining && !lr_conn_unsent(conn) && !conn->link->held)
 		lr_service_again(conn->engine);
+}
+
+/* A link that has taken a frame cannot finish it now. */
+static void finish_later(struct lr_conn *conn)
+{
+	if (!conn->link->unfinished)
+		return;
+	conn->engine->unsent_left = true;
+	if (!conn->room_armed || !conn->polled) {
+		/* The leader may sleep without watching for room for the rest. */
+		lr_conn_ready(conn);
+		lr_request_read(conn->engine);
+	}
+}
+
+void lr_conn_flush_held(struct lr_conn *conn)
+{
+	if (conn->link->ops->flush(conn->link) < 0)
+		stop_sending(conn);
+	else
+		finish_later(conn);
+	report_if_sent(conn);
 }
 
 int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const struct iovec *iov,
 	int count)
 {
 	struct lr_header header = {0, (uint8_t)type, (uint8_t)flags, 0, call};
+	bool unfinished;
 	int r;
 
 	if (conn->out)
@@ -102,20 +137,12 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call, const 
 		return 0;
 	for (int i = 0; i < count; i++)
 		header.length += (uint32_t)iov[i].iov_len;
-	r = conn->link->ops->send(conn->link, &header, iov, count);
-	if (r > 0) {
-		lr_ring_later(conn);
-		conn->engine->stats.frames_out++;
-		if (conn->link->unfinished)
-			conn->engine->unsent_left = true;
-		if (conn->link->unfinished && (!conn->room_armed || !conn->polled)) {
-			/* The leader may sleep without watching for room for the rest. */
-			lr_conn_ready(conn);
-			lr_request_read(conn->engine);
-		}
-	} else if (r < 0) {
+	unfinished = conn->link->unfinished;
+	r = send_frame(conn, &header, iov, count);
+	if (r < 0)
 		stop_sending(conn);
-	}
+	else if (r > 0 || !unfinished) /* without room for what was held it is, too */
+		finish_later(conn);
 	report_if_sent(conn);
 	return r;
 }

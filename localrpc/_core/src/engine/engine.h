@@ -304,9 +304,11 @@ struct lr_engine {
 	int64_t loop_timer_at;
 	bool room_came;    /* to a connection with room_told */
 	struct lr_call *news, **news_last; /* calls for lr_drain to report */
-	/* A turn of the loop rings once; these peers are rung by lr_flush. */
+	/* In a turn of the loop one peer is woken at once, the others by lr_flush. */
 	bool turn_rang;
 	struct lr_conn *rings;
+	/* The loop spins before it sleeps: spin.c. Unarmed: lr_drain has left that to lr_loop_spin. */
+	bool loop_spins, unarmed;
 
 	struct lr_stats stats;
 };
@@ -427,7 +429,7 @@ int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
 void lr_unlock(struct lr_engine *e);
 /* lr_unlock() and lock again, if a thread or a peer is to be woken or a thread waits to enter. */
 void lr_yield_mutex(struct lr_engine *e);
-void lr_ring_later(struct lr_conn *conn); /* after a send: ring the peer if link->ring_due */
+void lr_ring_later(struct lr_conn *conn); /* after a send: wake the peer, if that is due */
 
 /* ready.c */
 void lr_conn_ready(struct lr_conn *conn); /* have the leader read it; any thread may */
@@ -501,6 +503,7 @@ int lr_conn_put(struct lr_conn *conn, int type, int flags, uint64_t call,
 void lr_conn_count_posted(struct lr_conn *conn, const struct lr_out *out, bool more);
 /* send posted frames, wake threads that wait for room */
 void lr_conn_flush(struct lr_conn *conn);
+void lr_conn_flush_held(struct lr_conn *conn); /* what the link has gathered in this turn */
 bool lr_conn_check_end(struct lr_conn *conn);
 bool lr_conn_arm_room(struct lr_conn *conn);
 void lr_conn_disarm_room(struct lr_conn *conn);
@@ -587,6 +590,7 @@ int lr_wait(struct lr_engine *e, struct lr_waiter *w, int64_t deadline);
 void lr_lead_arm(struct lr_engine *e);
 void lr_lead_take(struct lr_engine *e, struct lr_waiter *w);
 void lr_lead_leave(struct lr_engine *e);
+void lr_assume_frames(struct lr_engine *e); /* the links are not armed: only a read shows what came */
 
 /* leave.c */
 void lr_leave(struct lr_engine *e); /* unlock; the last thread inside also cleans up */
@@ -604,6 +608,9 @@ int lr_send_after(struct lr_call *call, const struct iovec *iov, int count, int 
 /* service.c: the next event of the engine, or 0. */
 int lr_service_event(struct lr_engine *e, struct lr_io *io);
 
-/* client.c, server.c, loop.c and life.c have only the functions of api.h. */
+/* loop.c. False: something has come meanwhile, drain again. */
+bool lr_loop_arm(struct lr_engine *e);
+
+/* client.c, server.c, spin.c and life.c have only the functions of api.h. */
 
 #endif

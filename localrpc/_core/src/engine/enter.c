@@ -86,7 +86,9 @@ void lr_ring_later(struct lr_conn *conn)
 	struct lr_engine *e = conn->engine;
 	struct lr_link *link = conn->link;
 
-	if (!link->ring_due || e->to_ring == conn)
+	if (!link->ops->ring && !link->held) /* the kernel has woken its peer */
+		e->turn_rang = e->looped;
+	if (!(link->ring_due || link->held) || e->to_ring == conn)
 		return;
 	if (e->turn_rang) {
 		if (!conn->ring_queued) {

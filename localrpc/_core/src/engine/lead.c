@@ -30,13 +30,18 @@ static int64_t wait_limit(const struct lr_waiter *w, int64_t deadline, bool *cut
 	return at;
 }
 
+void lr_assume_frames(struct lr_engine *e)
+{
+	for (uint32_t i = 0; i < e->npolled; i++)
+		atomic_store(&e->polled[i]->link->edge, true);
+}
+
 /* No thread sleeps before the next read, so it must check everything itself. */
 static void assume_data(struct lr_engine *e)
 {
 	if (e->stats.conns > e->npolled + e->nready)
 		atomic_store(&e->check_epoll, 1);
-	for (uint32_t i = 0; i < e->npolled; i++)
-		atomic_store(&e->polled[i]->link->edge, true);
+	lr_assume_frames(e);
 }
 
 /*

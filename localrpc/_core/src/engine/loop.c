@@ -272,6 +272,20 @@ static bool is_more(const struct lr_engine *e)
 	       e->unreported || atomic_load_explicit(&e->check_epoll, memory_order_relaxed);
 }
 
+bool lr_loop_arm(struct lr_engine *e)
+{
+	return arm_all(e) && !is_more(e);
+}
+
+/* The loop looks before it sleeps, but only for frames. */
+static bool stays_unarmed(const struct lr_engine *e)
+{
+	for (uint32_t i = 0; i < e->npolled; i++)
+		if (lr_conn_wants_room(e->polled[i]) || e->polled[i]->eof_seen)
+			return false;
+	return e->loop_spins;
+}
+
 static void ring_all(struct lr_engine *e)
 {
 	struct lr_conn *conn;
@@ -282,7 +296,9 @@ static void ring_all(struct lr_engine *e)
 
 		e->rings = conn->next_ring;
 		conn->ring_queued = false;
-		if (!conn->dead && link->ring_due) {
+		if (!conn->dead && link->held) {
+			lr_conn_flush_held(conn);
+		} else if (!conn->dead && link->ring_due) {
 			link->ops->ring(link);
 			link->ops->rung(link, link->ring_due);
 		}
@@ -311,6 +327,8 @@ int lr_drain(struct lr_engine *e, struct lr_batch *b)
 		if (n == LR_EVENTS) /* there may be more, and they are not reported again */
 			atomic_store(&e->check_epoll, 1);
 		lr_take_events(e, events, n > 0 ? n : 0);
+		if (e->unarmed)
+			lr_assume_frames(e);
 		lr_read_conns(e, &w);
 		lr_flush_polled(e);
 	}
@@ -320,7 +338,8 @@ int lr_drain(struct lr_engine *e, struct lr_batch *b)
 	tell_calls(e, b);
 	tell_room(e, b);
 	tell_ends(e, b);
-	b->more = e->epoll_fd >= 0 && (!arm_all(e) || is_more(e)) && !e->closed;
+	e->unarmed = stays_unarmed(e);
+	b->more = e->epoll_fd >= 0 && !(e->unarmed ? !is_more(e) : lr_loop_arm(e)) && !e->closed;
 	if (!e->closed)
 		lr_loop_set_timer(e);
 	/* Posted frames may have gone out. Without news nothing follows that lr_flush() would end. */

@@ -13,7 +13,7 @@
 static bool unsent(const struct lr_engine *e)
 {
 	for (uint32_t i = 0; i < e->nconns; i++)
-		if (e->conns[i] && lr_conn_unsent(e->conns[i]))
+		if (e->conns[i] && (lr_conn_unsent(e->conns[i]) || e->conns[i]->link->held))
 			return true;
 	return false;
 }

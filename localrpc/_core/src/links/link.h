@@ -53,13 +53,16 @@ struct lr_link_ops {
 	/* End a wait(); any thread. If none is in progress, the next wait() returns at once. */
 	void (*interrupt)(struct lr_link *link);
 	/* 1: taken whole (the link finishes it); 0: no room; LR_CLOSED. Sets link->ring_due
-	 * if the peer's reader has to be woken. */
+	 * if the peer's reader has to be woken, or link->held if link->holds allowed that. */
 	int (*send)(struct lr_link *link, struct lr_header *header, const struct iovec *iov,
 		int count);
 	/* Wake the peer's reader; any thread, without a lock. Then call rung() with the lock and
 	 * the epoch from ring_due. NULL if the kernel wakes it (sockets): ring_due stays 0. */
 	void (*ring)(struct lr_link *link);
 	void (*rung)(struct lr_link *link, uint64_t epoch);
+	/* Send the frames that are held; with the sending lock. 0, or LR_CLOSED; what there is no
+	 * room for makes the link unfinished. NULL if links of this kind hold none. */
+	int (*flush)(struct lr_link *link);
 	/* Is there room for a frame of `need` payload bytes? Flushes a frame that has begun. */
 	bool (*room)(struct lr_link *link, uint32_t need);
 	/* Ask to be woken when there is room. False: there is room already. */
@@ -94,6 +97,8 @@ struct lr_link {
 	uint32_t stride;
 	bool lazy;       /* arming gives a helper thread a task: do not arm for each handler */
 	bool unfinished; /* a frame was taken and is not fully sent: room() continues it */
+	bool holds; /* set before send(): it may keep frames until flush(), to send many at once */
+	bool held;  /* there are such frames */
 	uint64_t ring_due; /* the epoch in which the peer's reader sleeps and is not rung yet; or 0 */
 	_Atomic(const char *) fault; /* why it is closed, if not by the peer; or NULL */
 	_Atomic uint16_t peer_cpu;

@@ -226,6 +226,11 @@ static int stream_send(struct lr_link *link, struct lr_header *header, const str
 	return lr_writer_send(&STREAM(link)->out, header, iov, count);
 }
 
+static int stream_flush(struct lr_link *link)
+{
+	return lr_writer_flush(&STREAM(link)->out);
+}
+
 static bool stream_room(struct lr_link *link, uint32_t need)
 {
 	(void)need;
@@ -287,6 +292,7 @@ static const struct lr_link_ops stream_ops = {
 	.wait = stream_wait,
 	.interrupt = stream_interrupt,
 	.send = stream_send,
+	.flush = stream_flush,
 	.room = stream_room,
 	.arm_room = stream_arm_room,
 	.disarm_room = stream_disarm,

@@ -64,6 +64,7 @@ struct lr_writer {
 /* The link's operations of these names. */
 int lr_writer_send(struct lr_writer *w, struct lr_header *header, const struct iovec *given,
 	int count);
+int lr_writer_flush(struct lr_writer *w);
 bool lr_writer_room(struct lr_writer *w);
 bool lr_writer_unseen(struct lr_writer *w, uint64_t mark);
 void lr_writer_hang_up(struct lr_writer *w);

@@ -1,4 +1,4 @@
-"""The tests of this folder pass on uvloop's loops, too."""
+"""The tests of this folder pass on other loops than asyncio's own, too."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.skips import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("calls", "ends", "interceptors", "complaints", "complaints_client", "complaints_server")
 
 
-@needs("uvloop")
-def test_calls_ends_and_complaints_on_uvloop(runtime_directory: str, tmp_path: Path) -> None:
-    """Over a ring and a socket: what a loop watches is the same for all transports.
-
-    With a base folder of its own: pytest makes the one that all its runs share private again,
-    and test_access opens it to another user.
-    """
+@pytest.mark.parametrize(
+    "plugin", [pytest.param("with_uvloop", marks=needs("uvloop")), "with_spinning"]
+)
+def test_calls_ends_and_complaints_on_such_loops(runtime_directory: str, plugin: str) -> None:
+    """Over a ring and a socket: what a loop watches is the same for all transports."""
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "tests.aio.with_uvloop"),
-            f"--basetemp={tmp_path / 'base'}",
+            *(sys.executable, "-m", "pytest", "-q", "-p", f"tests.aio.{plugin}"),
             *("-p", "no:cacheprovider", "-k", "not (pipe or mq or file or tcp or inproc)"),
             *(f"tests/aio/test_{name}.py" for name in FILES),
         ],
