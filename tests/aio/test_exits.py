@@ -38,6 +38,10 @@ class Handlers(grpc.GenericRpcHandler):
         finally:
             say("left")
 
+    async def mirror(self, requests, context):
+        async for request in requests:
+            yield request
+
     def plain(self, request, context):
         return request
 
@@ -45,6 +49,8 @@ class Handlers(grpc.GenericRpcHandler):
         name = details.method.rpartition("/")[2]
         if name in ("produce", "trickle"):
             return grpc.unary_stream_rpc_method_handler(getattr(self, name))
+        if name == "mirror":
+            return grpc.stream_stream_rpc_method_handler(self.mirror)
         return grpc.unary_unary_rpc_method_handler(getattr(self, name))
 
 async def serve():
@@ -111,6 +117,20 @@ EXITS = {
             call = channel.unary_stream("/s/produce")(b"x" * 1000)
             for _ in range(100):
                 await call.read()
+        asyncio.run(main())
+        """,
+    # grpc/grpc#34139: an exception in a callback of the poller.
+    "an exit right after a stream": """
+        async def main():
+            server = await serve()
+            channel, _ = dial()
+            call = channel.stream_stream("/s/mirror")()
+            await call.write(b"x")
+            assert await call.read() == b"x"
+            await call.done_writing()
+            assert await call.read() is grpc.aio.EOF
+            await channel.close()
+            sys.exit(0)
         asyncio.run(main())
         """,
     "a call that waits for a server that never comes": """
