@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from enum import Enum, auto
 from functools import partial
@@ -68,6 +69,7 @@ class Call:
     """What all kinds have. Dropping the last reference cancels the call."""
 
     _call: LoopCall
+    _one_response = True
 
     def __init__(self, call: LoopCall) -> None:
         self._call = call
@@ -96,7 +98,16 @@ class Call:
         return self._call.end(*texts.LOCALLY_CANCELLED, cancelled=True)
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        if not self._call.add_callback(partial(callback, self)):
+        """Call `callback` with the call once that is over, at once if it is.
+
+        A call with one response then goes on when it is dropped, as a future does. One with a
+        stream, which is of no use without a reader, is cancelled all the same.
+        """
+        if self._one_response:
+            tell = partial(callback, self)
+        else:
+            tell = partial(_tell, callback, type(self), weakref.ref(self), self._call)
+        if not self._call.add_callback(tell):
             callback(self)
 
     # grpc.aio.Call
@@ -154,6 +165,14 @@ class Call:
     __str__ = __repr__
 
 
+def _tell(
+    callback: Callable[[Any], None], kind: type[Call], ref: weakref.ref[Call], call: LoopCall
+) -> None:
+    """Call `callback` with the call's object or, if that is garbage, with another one."""
+    front = ref()
+    callback(kind(call) if front is None else front)
+
+
 def _abandon(call: LoopCall) -> None:
     """End the call of an object that is garbage; a finalizer may run on any thread."""
     try:
@@ -188,6 +207,7 @@ class _UnaryResponse(Call):
 
 
 class _StreamResponse(Call):
+    _one_response = False
     _response_style = _Style.UNKNOWN
     _deserialize: Deserializer = None
 

@@ -7,6 +7,7 @@ with what they have put in its place. The call that user code has is a front for
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -86,12 +87,12 @@ async def run(
 class _Chain:
     """The task of a call's interceptors, and the callbacks that wait for the call's end.
 
-    It does not hold the call that user code has, unless that has callbacks.
+    It does not hold the call that user code has, unless that has callbacks and one response.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> None:
         self.task: asyncio.Task[Any] = loop.create_task(work)
-        self._callbacks: list[Callable[[], object]] = []
+        self._callbacks: list[Callable[[Any], object]] = []
         self.task.add_done_callback(self._over)
 
     def call(self) -> Any:
@@ -101,15 +102,16 @@ class _Chain:
             return None
         return task.result()
 
-    def when_done(self, callback: Callable[[], object]) -> None:
+    def when_done(self, callback: Callable[[Any], object]) -> None:
+        """Call `callback` once it is over, with the call, or with this if there is none."""
         if not self.task.done():
             self._callbacks.append(callback)
             return
         call = self.call()
         if call is None or call.done():
-            callback()
+            callback(self if call is None else call)
         else:
-            call.add_done_callback(partial(_ignoring, callback))
+            call.add_done_callback(callback)
 
     def _over(self, _: object) -> None:
         callbacks, self._callbacks = self._callbacks, []
@@ -117,14 +119,26 @@ class _Chain:
             self.when_done(callback)
 
 
-def _ignoring(callback: Callable[[], object], _: object) -> None:
-    callback()
+def _with(callback: Callable[[Any], None], front: Any, _: object) -> None:
+    callback(front)
+
+
+def _with_weak(
+    callback: Callable[[Any], None], kind: type[_Front], ref: weakref.ref[_Front], over: Any
+) -> None:
+    """Call `callback` with the call that it was added to or, if that is garbage, with its like."""
+    front = ref()
+    if front is None and isinstance(over, _Chain):
+        front = kind.__new__(kind)
+        front._chain = over
+    callback(over if front is None else front)
 
 
 class _Front:
     """What all kinds have."""
 
     _chain: _Chain
+    _one_response = True
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> None:
         self._chain = _Chain(loop, work)
@@ -164,7 +178,10 @@ class _Front:
         return call is None or bool(call.done())
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self._chain.when_done(partial(callback, self))
+        if self._one_response:
+            self._chain.when_done(partial(_with, callback, self))
+        else:  # as in Call.add_done_callback()
+            self._chain.when_done(partial(_with_weak, callback, type(self), weakref.ref(self)))
 
     def time_remaining(self) -> Any:
         call = self._chain.call()
@@ -215,6 +232,7 @@ class _UnaryFront(_Front):
 
 
 class _StreamFront(_Front):
+    _one_response = False
     _responses: AsyncIterator[Any] | None = None
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -272,7 +290,7 @@ class Written:
         self._wake()
         return True
 
-    def _end(self) -> None:
+    def _end(self, _: object) -> None:
         self._over = True
         self._wake()
 

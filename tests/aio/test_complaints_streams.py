@@ -15,6 +15,7 @@ from grpc import aio
 import localrpc.aio
 
 from .house import PATIENCE, house, serving
+from .scenarios import become
 
 
 class Passing(aio.UnaryStreamClientInterceptor):
@@ -34,6 +35,61 @@ def test_reads_after_the_end_return_eof(distinct_target: str, interceptors: Any)
             call = channel.unary_stream("/house/count")(b"2")
             assert [await call.read() for _ in range(5)] == [b"0", b"1", aio.EOF, aio.EOF, aio.EOF]
             assert await call.code() is grpc.StatusCode.OK
+
+    asyncio.run(run())
+
+
+class Listening(aio.UnaryStreamClientInterceptor):
+    """As OpenTelemetry's: it wants to know when the call is over."""
+
+    def __init__(self) -> None:
+        self.over: list[Any] = []
+
+    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        call = await continuation(details, request)
+        call.add_done_callback(self.over.append)
+        return call
+
+
+@pytest.mark.parametrize("intercepts", [False, True])
+@pytest.mark.parametrize("listens", [False, True])
+def test_a_stream_with_callbacks_is_cancelled_when_it_is_dropped(
+    distinct_target: str, intercepts: bool, listens: bool
+) -> None:
+    """grpc/grpc#43462: a callback kept the call, and nothing ended it."""
+
+    async def run() -> None:
+        listening = Listening()
+        over: list[Any] = []
+        async with (
+            serving(distinct_target) as handlers,
+            localrpc.aio.insecure_channel(
+                distinct_target, interceptors=(listening,) if intercepts else ()
+            ) as channel,
+        ):
+            call = channel.unary_stream("/house/endless")(b"")
+            assert await call.read() == b"x" * 1000
+            if listens:
+                call.add_done_callback(over.append)
+            del call
+            await become(lambda: handlers.ended == ["endless"])
+            await become(lambda: len(over) == listens and len(listening.over) == intercepts)
+            for each in over + listening.over:
+                assert await each.code() is grpc.StatusCode.CANCELLED
+            assert all(isinstance(each, aio.UnaryStreamCall) for each in over)
+
+    asyncio.run(run())
+
+
+def test_a_dropped_call_with_one_response_and_a_callback_goes_on(distinct_target: str) -> None:
+    """As a future does: the callback is what becomes of it."""
+
+    async def run() -> None:
+        over: list[Any] = []
+        async with house(distinct_target) as (_, channel):
+            channel.unary_unary("/house/later")(b"x").add_done_callback(over.append)
+            await become(lambda: bool(over))
+            assert await over[0] == b"x"
 
     asyncio.run(run())
 

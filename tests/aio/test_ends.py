@@ -68,6 +68,8 @@ def test_cancelling_the_task_cancels_the_handler(distinct_target: str) -> None:
 
 
 def test_a_call_dropped_after_one_read_is_cancelled(distinct_target: str) -> None:
+    """grpc/grpc#43462."""
+
     async def run() -> None:
         async with house(distinct_target) as (handlers, channel):
             call = channel.unary_stream("/house/endless")(b"")
@@ -291,6 +293,8 @@ def test_more_calls_than_allowed_are_refused(one_target: str) -> None:
 
 
 def test_a_handler_that_raises_cancelled_error_ends_its_call(one_target: str) -> None:
+    """grpc/grpc#29248: the client was told nothing."""
+
     async def give_up(request: bytes, context: Any) -> bytes:
         raise asyncio.CancelledError
 
