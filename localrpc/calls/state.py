@@ -125,6 +125,21 @@ class CallState:
         self.code = grpc.StatusCode.OK
         return Then.RELEASE
 
+    def take_answer(self, response: Any) -> Then:
+        """Take a response, and the status OK without trailing metadata."""
+        if self.code is not None:
+            return Then.GO_ON
+        if self._answered:
+            return self.end(*TOO_MANY)
+        self.response = response
+        self._answered = True
+        if self.initial_metadata is None:
+            self.initial_metadata = ()
+        self.trailing_metadata = ()
+        self.details = self.debug_error_string = ""
+        self.code = grpc.StatusCode.OK
+        return Then.RELEASE
+
     def take_status(self, block: bytes) -> Then:
         """Take the encoded status and trailing metadata."""
         if self.code is not None:

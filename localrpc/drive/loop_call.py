@@ -128,7 +128,7 @@ class LoopCall:
         """Begin a call without metadata whose message fits into its first frame."""
         self._request = (b"", message, wait_for_ready)
         self.attempts = ATTEMPTS - 1
-        result = session.open(self, b"", message)
+        result = session.open_plain(self, message)
         if result:
             self._not_begun(session, result, b"", message, wait_for_ready)
 
@@ -299,6 +299,27 @@ class LoopCall:
             self._do(self.state.take_status(block) if block else self.state.take_ok())
             return
         self.state.take_ok()
+        self.connector = self._request = None
+        self._wake()
+
+    def take_last(self, message: bytes) -> None:
+        """Take the last message and the status OK; the core has released the call with them."""
+        self.session = None
+        if self._streams or self._callbacks is not None or self.starting is not None:
+            self.take_message(message)
+            self._do(self.state.take_ok())
+            return
+        function = self._deserialize
+        try:
+            response = message if function is None else function(message)
+        except Exception:
+            unreadable()
+            self._do(self.state.take_response(None, 1, True))
+            return
+        then = self.state.take_answer(response)
+        if then is not Then.RELEASE:
+            self._do(then)
+            return
         self.connector = self._request = None
         waiters = self.waiters
         if waiters:

@@ -29,6 +29,8 @@ INLINE = int(lib.LR_INLINE)
 class Caller(Protocol):
     """A call as its session and its connector use it; loop_call.py has the class."""
 
+    session: Any
+    handle: int
     method: str
     number: int
     deadline: int
@@ -45,6 +47,9 @@ class Caller(Protocol):
 
     def take_message(self, message: bytes) -> None:
         """Take a response."""
+
+    def take_last(self, message: bytes) -> None:
+        """Take the last response, and the status OK without metadata."""
 
     def take_headers(self, block: bytes) -> None:
         """Take the encoded initial metadata."""
@@ -170,6 +175,23 @@ class LoopSession(LoopEngine):
             call.begin(self, handle)
         return int(result)
 
+    def open_plain(self, call: Caller, message: bytes) -> int:
+        """Begin a call as open() does, most of which have no head and no deadline."""
+        number = call.number
+        if call.deadline != NEVER or number not in self._declared:
+            return self.open(call, b"", message)
+        if not self._turn:
+            self.sending()
+        raw = self._raw
+        result = lib.lr_open(
+            self.engine, raw, number, NULL, 0, -1, message, len(message), _WHOLE, NEVER
+        )
+        if result == 0:
+            call.session = self
+            call.handle = handle = raw.call
+            self.calls[handle] = call
+        return int(result)
+
     def room(self) -> asyncio.Future[None]:
         """Return a future that is done once there may be room, or the connection has ended."""
         future = self._futures()
@@ -212,7 +234,11 @@ class LoopSession(LoopEngine):
                 elif kind == lib.LR_CLOSED and not handle:
                     self._end()
             elif kind == _MESSAGES:
-                call.take_message(buf[at : at + size])
+                if flags:
+                    del calls[handle]
+                    call.take_last(buf[at : at + size])
+                else:
+                    call.take_message(buf[at : at + size])
             elif kind == _STATUS:
                 del calls[handle]
                 call.take_status(buf[at : at + size])

@@ -78,6 +78,10 @@ static void take(struct loop *l, const struct lr_news *n)
 	switch (n->kind) {
 	case LR_K_MESSAGES:
 		CHECK(n->size >= 0 && !memcmp(bytes, pattern(0), (size_t)n->size));
+		if (n->flags & LR_F_END) { /* released, as with its status */
+			CHECK(a->role == LR_CLIENT);
+			owned_forget(a, n->call);
+		}
 		break;
 	case LR_K_BIG:
 		CHECK(!d->big && n->size > 0);

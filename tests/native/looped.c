@@ -143,12 +143,14 @@ static void take(struct slot *s, const struct lr_news *n, const uint8_t *bytes)
 		if (s->kind == ECHO) {
 			CHECK((uint64_t)n->size == s->size && !memcmp(bytes, s->message, s->size));
 			s->answered = true;
-			return;
+		} else {
+			CHECK(s->kind == PRODUCE && n->size == sizeof s->got);
+			CHECK(!memcmp(bytes, &s->got, sizeof s->got));
+			s->got++;
 		}
-		CHECK(s->kind == PRODUCE && n->size == sizeof s->got);
-		CHECK(!memcmp(bytes, &s->got, sizeof s->got));
-		s->got++;
-		return;
+		if (!(n->flags & LR_F_END))
+			return;
+		__attribute__((fallthrough));
 	case LR_K_STATUS:
 		CHECK(s->kind == ECHO ? s->answered : s->kind == PRODUCE && s->got == STREAM);
 		CHECK(lr_release(client, s->call) == LR_GONE);

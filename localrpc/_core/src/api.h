@@ -287,7 +287,8 @@ int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uin
  * news are LR_K_CALL as from lr_next; the kinds of lr_recv, one message in each LR_K_MESSAGES,
  * the code of LR_K_RESET in `head`; LR_K_BIG when lr_fill can take the whole message; a
  * negative result when nothing will follow; LR_K_STATUS, with which a client's call is released,
- * too; LR_K_ENDED when the deadline given to lr_open, or that of the client, has passed;
+ * or, in its place, LR_F_END with the last of LR_K_MESSAGES, if the status is OK and no more;
+ * LR_K_ENDED when the deadline given to lr_open, or that of the client, has passed;
  * LR_K_CONN_CLOSED, with the reason at `at`; LR_K_DRAINED; LR_CLOSED for call 0, when a client's
  * connection has ended and each of its calls has had its last news; and LR_K_STOP after
  * lr_engine_close. lr_pause keeps a call's messages in the core until its end has come, and so

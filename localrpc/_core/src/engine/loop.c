@@ -77,6 +77,12 @@ static bool is_paused(const struct lr_call *call)
 	return call->state & CALL_PAUSED && call->life == LIVE;
 }
 
+/* The status OK without details and metadata. */
+static bool is_plain_ok(const struct lr_engine *e, const struct lr_item *item)
+{
+	return e->role == LR_CLIENT && item && item->kind == LR_K_STATUS && !item->size;
+}
+
 /* False: the batch is full. */
 static bool tell(struct lr_engine *e, struct lr_call *call, struct lr_batch *b)
 {
@@ -112,6 +118,10 @@ static bool tell(struct lr_engine *e, struct lr_call *call, struct lr_batch *b)
 			news->flags = call->state & CALL_UNSEEN ? LR_F_UNSEEN : 0;
 		}
 		lr_item_free(call->conn, lr_item_pop(call));
+		if (item_kind == LR_K_MESSAGES && is_plain_ok(e, call->first)) {
+			news->flags = LR_F_END; /* one piece of news for what most calls end with */
+			item_kind = LR_K_STATUS;
+		}
 		if (item_kind == LR_K_STATUS && e->role == LR_CLIENT) {
 			lr_call_release(e, call); /* its owner needs it no more */
 			return true;
