@@ -109,6 +109,8 @@ static int mem_peek(struct lr_link *link, struct lr_frame *frame)
 		say("reads", m, &f->h);
 		if (f->h.type == LR_T_OPEN)
 			wire_opened(&m->wire, f->h.call);
+		if (f->h.type == LR_T_RESET || f->h.type == LR_T_STATUS)
+			wire_gone(&m->wire, f->h.call);
 	}
 	frame->h = f->h;
 	frame->payload = f->payload;

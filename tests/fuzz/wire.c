@@ -12,7 +12,7 @@ static struct wire_call *find(struct wire *w, uint64_t id)
 		call = &w->calls[w->used++];
 	} else {
 		call = &w->calls[0];
-		for (uint32_t i = 0; i < w->used && (!call->ended); i++)
+		for (uint32_t i = 0; i < w->used && !call->ended && !call->gone; i++)
 			call = &w->calls[i];
 	}
 	*call = (struct wire_call){.id = id};
@@ -23,6 +23,13 @@ void wire_granted(struct wire *w, uint64_t id, uint64_t bytes)
 {
 	struct wire_call *call = find(w, id);
 	call->outstanding -= bytes < call->outstanding ? bytes : call->outstanding;
+}
+
+void wire_gone(struct wire *w, uint64_t id)
+{
+	for (uint32_t i = 0; i < w->used; i++)
+		if (w->calls[i].id == id)
+			w->calls[i].gone = true;
 }
 
 void wire_opened(struct wire *w, uint64_t id)

@@ -9,6 +9,7 @@ struct wire_call {
 	uint64_t big_left; /* of the large message that has begun */
 	uint64_t outstanding;
 	bool headers, spoken, half, last, ended;
+	bool gone; /* the other side has ended it: its place may be taken */
 	bool opened;
 	bool reused; /* before this side sent its end: a frame may belong to either call */
 };
@@ -30,5 +31,7 @@ void wire_granted(struct wire *w, uint64_t call, uint64_t bytes);
 
 /* The other side uses this id, for the first time or again. */
 void wire_opened(struct wire *w, uint64_t call);
+/* The other side has ended the call. */
+void wire_gone(struct wire *w, uint64_t call);
 
 #endif
