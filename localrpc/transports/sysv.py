@@ -57,6 +57,13 @@ def _check(result: int) -> int:
     raise OSError(-result, os.strerror(-result))
 
 
+def _check_queue(result: int) -> int:
+    """Raises ConnectionResetError if the queue has been removed, OSError for other errors."""
+    if -result in GONE:
+        raise ConnectionResetError(-result, "the peer has removed its queue")
+    return _check(result)
+
+
 def _setting(name: str) -> int:
     return limits.setting(f"kernel/{name}") or 8192
 
@@ -100,7 +107,7 @@ class Facts:
 
     def __init__(self, queue: int) -> None:
         raw = ffi.new("struct lr_msgq *")
-        _check(lib.lr_msgctl_stat(queue, raw))
+        _check_queue(lib.lr_msgctl_stat(queue, raw))
         self.uid: int = raw.uid
         self.gid: int = raw.gid
         self.sender: int = raw.sender
@@ -136,8 +143,8 @@ def receive(queue: int, *, wait: bool) -> bytes | None:
 
 
 def send(queue: int, data: bytes) -> None:
-    """Raises OSError, BlockingIOError for a full queue."""
-    _check(lib.lr_msgsnd(queue, data, len(data)))
+    """Raises OSError: BlockingIOError for a full queue, ConnectionResetError for a removed one."""
+    _check_queue(lib.lr_msgsnd(queue, data, len(data)))
 
 
 class ReceiverThread:

@@ -13,7 +13,7 @@ import pytest
 
 from localrpc.errors import ConnectError, GreetingError
 from localrpc.options import Options
-from localrpc.transports import parse_target, transport_for
+from localrpc.transports import parse_target, sysv, transport_for
 from localrpc.transports.connect_requests import (
     CONNECT_REQUEST_SIZE,
     ConnectRequestParser,
@@ -219,3 +219,13 @@ def test_a_client_that_hangs_up_before_its_hello_is_noticed(tmp_path: Path) -> N
         error = accepting.error()
         assert isinstance(error, GreetingError)
         assert error.quiet
+
+
+def test_a_queue_that_its_peer_has_removed_is_a_peer_that_has_gone() -> None:
+    """A handshake that it interrupts is not logged: a client may give up at any moment."""
+    queue = sysv.make(sysv.new_key())
+    sysv.drop(queue)
+    for use in (lambda: sysv.send(queue, b"x"), lambda: sysv.owner_of(queue)):
+        with pytest.raises(ConnectionResetError, match="the peer has removed its queue"):
+            use()
+    assert sysv.receive(queue, wait=False) is None
