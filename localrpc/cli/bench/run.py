@@ -106,7 +106,7 @@ _ROUNDS, _TOTAL = 480.0, 570.0
 @click.option(
     "--threads",
     multiple=True,
-    type=click.IntRange(1, 256),
+    type=click.IntRange(1, 1024),
     metavar="N",
     help="Use this many threads, or asyncio tasks, on one channel. May be repeated.",
 )
