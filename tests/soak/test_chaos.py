@@ -238,6 +238,7 @@ def call_at_random(target: str, count: int, seed: int, words: Any, pen: Pen) -> 
     clients = [Client(target, seed + number, over, troubled) for number in range(count)]
     for client in clients:
         client.start()
+    pen.say("calling")
     while True:
         # A kill is announced before it is done, and its end afterwards.
         try:
@@ -304,13 +305,15 @@ def test_every_call_ends_once_with_what_its_history_allows(target: str) -> None:
         for number, (_, theirs) in enumerate(pipes)
     ]
     try:
+        for client in clients:
+            client.hear("calling")
         while time.monotonic() < until:
             time.sleep(draw.random())  # calm, in which nothing may fail
             name = draw.choice(("kill", "freeze", "restart", "restart"))
             for ours, _ in pipes:
                 ours.send("trouble")
-            for ours, _ in pipes:
-                assert ours.poll(PATIENCE), "a client's process does not answer"
+            for client, (ours, _) in zip(clients, pipes, strict=True):
+                assert ours.poll(PATIENCE), f"no answer: {client.hear('done')}"
                 ours.recv()
             getattr(trouble, name)()
             troubles[name] += 1
