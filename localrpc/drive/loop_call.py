@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
@@ -122,7 +123,7 @@ class LoopCall:
             if result:
                 self._not_begun(session, result, head, message, wait_for_ready)
             return
-        self.starting = self.loop.create_task(self._start(head, message, wait_for_ready))
+        self._start_soon(head, message, wait_for_ready)
 
     def begin_with(self, session: LoopSession, message: bytes, wait_for_ready: bool) -> None:
         """Begin a call without metadata whose message fits into its first frame."""
@@ -147,7 +148,15 @@ class LoopCall:
         elif result != lib.LR_AGAIN:
             self.fail(result, 0)
             return
-        self.starting = self.loop.create_task(self._start(head, message, wait_for_ready))
+        self._start_soon(head, message, wait_for_ready)
+
+    def _start_soon(self, head: bytes, message: bytes | None, wait_for_ready: bool) -> None:
+        task = self.loop.create_task(self._start(head, message, wait_for_ready))
+        # The loop may be closed first, as by asyncio.run() just after it has cancelled all tasks.
+        # The program has done nothing wrong, so the task should not report it.
+        with contextlib.suppress(AttributeError):  # of a task factory's own class
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self.starting = task
 
     async def _start(self, head: bytes, message: bytes | None, wait_for_ready: bool) -> None:
         try:
@@ -194,7 +203,7 @@ class LoopCall:
         self._part_from(session)
         connector.lost(session)
         head, message, wait_for_ready = request
-        self.starting = self.loop.create_task(self._start(head, message, wait_for_ready))
+        self._start_soon(head, message, wait_for_ready)
         return True
 
     def _part_from(self, session: LoopSession) -> None:
@@ -391,10 +400,12 @@ class LoopCall:
                 lib.lr_cancel(session.engine, self.handle, number, text, len(text))
             lib.lr_release(session.engine, self.handle)
         self.connector = self._request = None
-        if starting is not None:
-            self.starting = None
-            if not starting.done() and starting is not _current_task():
-                starting.cancel()
+        self.starting = None
+        if self.loop.is_closed():
+            self._callbacks = None
+            return
+        if starting is not None and not starting.done() and starting is not _current_task():
+            starting.cancel()
         callbacks, self._callbacks = self._callbacks, None
         if self.waiters:
             self._wake()

@@ -150,6 +150,17 @@ EXITS = {
         assert loop.run_until_complete(call()) == b"x"
         loop.close()
         """,
+    "a loop that is closed while a call waits for a server": """
+        loop = asyncio.new_event_loop()
+        async def main():
+            global channel, call
+            channel, echo = dial()
+            call = echo(b"x", wait_for_ready=True)
+            await asyncio.sleep(0.01)
+        loop.run_until_complete(main())
+        loop.close()
+        del call
+        """,
     "a loop that is never closed": """
         loop = asyncio.new_event_loop()
         server = loop.run_until_complete(serve())
