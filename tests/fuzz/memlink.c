@@ -109,8 +109,6 @@ static int mem_peek(struct lr_link *link, struct lr_frame *frame)
 		say("reads", m, &f->h);
 		if (f->h.type == LR_T_OPEN)
 			wire_opened(&m->wire, f->h.call);
-		if (f->h.type == LR_T_RESET || f->h.type == LR_T_STATUS)
-			wire_gone(&m->wire, f->h.call);
 	}
 	frame->h = f->h;
 	frame->payload = f->payload;
@@ -360,6 +358,7 @@ static void mem_destroy(struct lr_link *link)
 	lr_close_if(m->far_end);
 	if (m->place)
 		*m->place = NULL;
+	wire_free(&m->wire);
 	free(m);
 	memlinks--;
 }

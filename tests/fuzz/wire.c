@@ -1,6 +1,17 @@
 /* wire.c - the rules of PROTOCOL.md for a sender, sections 1 and 3 to 6. */
 #include "wire.h"
 
+static void grow(struct wire *w)
+{
+	struct wire_call *old = w->calls;
+
+	w->room = w->room ? 2 * w->room : 64;
+	w->calls = world_calloc(w->room * sizeof *w->calls);
+	if (w->used)
+		memcpy(w->calls, old, w->used * sizeof *old);
+	free(old);
+}
+
 static struct wire_call *find(struct wire *w, uint64_t id)
 {
 	struct wire_call *call;
@@ -8,13 +19,9 @@ static struct wire_call *find(struct wire *w, uint64_t id)
 	for (uint32_t i = 0; i < w->used; i++)
 		if (w->calls[i].id == id)
 			return &w->calls[i];
-	if (w->used < COUNT(w->calls)) {
-		call = &w->calls[w->used++];
-	} else {
-		call = &w->calls[0];
-		for (uint32_t i = 0; i < w->used && !call->ended && !call->gone; i++)
-			call = &w->calls[i];
-	}
+	if (w->used == w->room)
+		grow(w);
+	call = &w->calls[w->used++];
 	*call = (struct wire_call){.id = id};
 	return call;
 }
@@ -25,19 +32,17 @@ void wire_granted(struct wire *w, uint64_t id, uint64_t bytes)
 	call->outstanding -= bytes < call->outstanding ? bytes : call->outstanding;
 }
 
-void wire_gone(struct wire *w, uint64_t id)
-{
-	for (uint32_t i = 0; i < w->used; i++)
-		if (w->calls[i].id == id)
-			w->calls[i].gone = true;
-}
-
 void wire_opened(struct wire *w, uint64_t id)
 {
 	struct wire_call *call = find(w, id);
 	bool reused = call->reused || (call->opened && !call->ended);
 
 	*call = (struct wire_call){.id = id, .opened = true, .reused = reused};
+}
+
+void wire_free(struct wire *w)
+{
+	free(w->calls);
 }
 
 static const char *shape(const struct wire *w, const struct lr_header *h)

@@ -9,7 +9,6 @@ struct wire_call {
 	uint64_t big_left; /* of the large message that has begun */
 	uint64_t outstanding;
 	bool headers, spoken, half, last, ended;
-	bool gone; /* the other side has ended it: its place may be taken */
 	bool opened;
 	bool reused; /* before this side sent its end: a frame may belong to either call */
 };
@@ -17,8 +16,8 @@ struct wire_call {
 struct wire {
 	int role; /* of the sender */
 	uint64_t window;
-	struct wire_call calls[256];
-	uint32_t used;
+	struct wire_call *calls; /* all there were: frames of one may still come after its end */
+	uint32_t used, room;
 	uint8_t methods[LR_MAX_NAMES / 8];
 	uint32_t name_bytes;
 	bool last_goaway_came;
@@ -31,7 +30,7 @@ void wire_granted(struct wire *w, uint64_t call, uint64_t bytes);
 
 /* The other side uses this id, for the first time or again. */
 void wire_opened(struct wire *w, uint64_t call);
-/* The other side has ended the call. */
-void wire_gone(struct wire *w, uint64_t call);
+
+void wire_free(struct wire *w);
 
 #endif
