@@ -14,6 +14,7 @@ from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
+from localrpc.transports.bound import BoundSocket
 from localrpc.transports.scheme import Scheme
 from localrpc.wire.codec import Hello
 
@@ -226,6 +227,14 @@ class Transport(Scheme, ABC):
         self, address: Address, options: Options, admission: Admission = EVERYBODY
     ) -> Listener:
         """Raises ListenError, or AddressInUse when a live server has the name."""
+
+    def bind(self, address: Address, options: Options) -> BoundSocket | None:
+        """Return a listening socket that other processes can serve as `fd:`, with the options of
+        the target; None if this kind of target has no such socket.
+
+        Raises ListenError, or AddressInUse when a live server has the name.
+        """
+        return None
 
     @abstractmethod
     def dialer(self, address: Address, options: Options) -> Dialer:

@@ -1,6 +1,7 @@
 """fd:, a socket that a parent or a service manager has passed to this process.
 
 A listening socket serves the clients that dial it; its name, if it has one, is not removed.
+Clients of a Unix one may have rings in shared memory, if they dial it as shm:.
 A connected socket is one connection: a server's only client, or a channel's only server.
 The sockets are checked like other Unix and TCP sockets.
 """
@@ -12,12 +13,14 @@ import os
 import re
 import socket
 from functools import partial
+from typing import Any
 
 from localrpc.address import Address
 from localrpc.errors import AddressError, ListenError
 from localrpc.options import Options
-from localrpc.transports import limits, passed_sockets, tcp
+from localrpc.transports import limits, passed_sockets, rings, tcp
 from localrpc.transports.base import EVERYBODY, Admission, Dialer, Listener, Transport
+from localrpc.transports.bound import BoundSocket
 from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handover import HandoverListener
@@ -30,7 +33,7 @@ from localrpc.transports.targets import INTERFACES, SPIN
 
 class FdTransport(Transport):
     scheme = "fd"
-    options = (SPIN, INTERFACES)
+    options = (*rings.OPTIONS, INTERFACES)
     kinds = (
         Kind(
             form="N",
@@ -56,6 +59,9 @@ class FdTransport(Transport):
             )
         return name
 
+    def combine(self, options: dict[str, Any]) -> None:
+        rings.combine(options)
+
     def closed_to_others(self, address: Address) -> str | None:
         return None  # the creator of the socket has set its permissions
 
@@ -69,7 +75,7 @@ class FdTransport(Transport):
         try:
             return _listener(sock, address, options, admission)
         except (OSError, ValueError) as error:
-            sock.close()
+            passed_sockets.release(sock)
             reason = getattr(error, "strerror", None) or str(error)
             raise ListenError(str(address), reason) from error
 
@@ -84,7 +90,22 @@ class FdTransport(Transport):
                 f"target {str(address)!r}: its socket listens, so it is for a server's"
                 " add_insecure_port(); a channel takes a connected one"
             )
+        try:
+            _refuse_rings(address, "a connected socket")
+        except ValueError as error:
+            passed_sockets.release(sock)
+            raise AddressError(f"target {str(address)!r}: {error}") from None
         return _OnlyServer(sock, address, options)
+
+
+def _refuse_rings(address: Address, kind: str) -> None:
+    """Raises ValueError if the target speaks of rings, which this kind of socket cannot have."""
+    for option in rings.OPTIONS:
+        if option is not SPIN and option.key in address.options:
+            raise ValueError(
+                f"{kind} has no rings in shared memory; leave {option.key}= out, which is for a"
+                " Unix socket that listens"
+            )
 
 
 def _listener(
@@ -92,16 +113,20 @@ def _listener(
 ) -> Listener:
     is_tcp = sock.family != socket.AF_UNIX
     if not passed_sockets.listens(sock):
+        _refuse_rings(address, "a connected socket")
         side = tcp.server_side(address, single=True) if is_tcp else unix_side(single=True)
         one = HandoverListener(address, options, admission, side, activated=True)
         one.hand_over(sock)
         return one
     if not is_tcp:
-        return SocketListener(address, options, admission, sock, unix_side, shared=True)
+        rings.prepare_server(address)
+        sides = partial(unix_side, welcome=rings.welcome_any)
+        return SocketListener(address, options, admission, BoundSocket(sock), sides, shared=True)
+    _refuse_rings(address, "a TCP socket")
     tcp.check_place(address, sock)
-    port = sock.getsockname()[1]
+    bound = BoundSocket(sock, port=sock.getsockname()[1])
     sides = partial(tcp.server_side, address)
-    return SocketListener(address, options, admission, sock, sides, port=port, shared=True)
+    return SocketListener(address, options, admission, bound, sides, shared=True)
 
 
 class _OnlyServer(Once[SocketChannel]):

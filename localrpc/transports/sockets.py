@@ -12,9 +12,10 @@ from localrpc import _log
 from localrpc.address import Address
 from localrpc.errors import ConnectError
 from localrpc.options import Options
-from localrpc.transports import handshake_client, names
+from localrpc.transports import handshake_client
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Admission, Connection, Greeting, Listener, PeerCredentials
+from localrpc.transports.bound import BoundSocket
 from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.credentials import (
     peer_credentials,
@@ -96,25 +97,21 @@ class SocketListener(Listener):
         address: Address,
         options: Options,
         admission: Admission,
-        sock: socket.socket,
+        bound: BoundSocket,
         side: Callable[[], ServerSide[SocketChannel]],
-        path: str | None = None,
-        identity: names.Identity = (0, 0),
         *,
-        port: int = 1,
         shared: bool = False,
     ) -> None:
         """`side` is called for each client. `shared`: the socket was passed to this process, and
         other processes that have it may accept its clients, too."""
         self.address = address
-        self.port = port
+        self.port = bound.port
         self.activated = shared
         self._options = options
         self._admission = admission
-        self._sock = sock
+        self._sock = bound.sock
+        self._bound: BoundSocket | None = bound
         self._side = side
-        self._path = path
-        self._identity = identity
         self._shared = shared
         # Given up for a moment when the process has no descriptor left, so that
         # waiting clients are refused instead of waking this thread again and again.
@@ -173,10 +170,9 @@ class SocketListener(Listener):
                 self._spare = -1
 
     def close(self) -> None:
-        path, self._path = self._path, None
-        if path is not None:
-            # Before the socket is closed: its inode must not belong to another socket.
-            names.release_name(path, self._identity)
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            bound.release()
         # Refuse the clients in the backlog; at most so many batches, in case more keep coming.
         for _ in range(0 if self._shared else _LAST_BATCHES):
             waiting = self.accept()
@@ -188,7 +184,7 @@ class SocketListener(Listener):
 
     def forget(self) -> None:
         """Close without giving back the name: in a forked child it is the parent's."""
-        self._path = None
+        self._bound = None
         self._sock.close()
         spare, self._spare = self._spare, -1
         if spare >= 0:

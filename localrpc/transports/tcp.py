@@ -32,6 +32,7 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
+from localrpc.transports.bound import BoundSocket
 from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.credentials import (
     groups_of_user,
@@ -211,6 +212,10 @@ class TcpTransport(Transport):
     def listen(
         self, address: Address, options: Options, admission: Admission = EVERYBODY
     ) -> Listener:
+        sides = partial(server_side, address)
+        return SocketListener(address, options, admission, self.bind(address, options), sides)
+
+    def bind(self, address: Address, options: Options) -> BoundSocket:
         try:
             family, place = _places(address)[0]
             sock = _listen(family, place)
@@ -221,9 +226,7 @@ class TcpTransport(Transport):
                 reason = "a live server already listens there; stop it, or use another port"
                 raise AddressInUse(str(address), reason) from None
             raise ListenError(str(address), _bind_reason(error)) from error
-        port = sock.getsockname()[1]
-        sides = partial(server_side, address)
-        return SocketListener(address, options, admission, sock, sides, port=port)
+        return BoundSocket(sock, port=sock.getsockname()[1])
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         side = client_side(

@@ -16,6 +16,7 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
+from localrpc.transports.bound import BoundSocket
 from localrpc.transports.scheme import Kind, Scope
 from localrpc.transports.sockets import SocketListener, dial_socket, unix_side
 from localrpc.transports.targets import (
@@ -68,8 +69,11 @@ class UnixTransport(Transport):
     def listen(
         self, address: Address, options: Options, admission: Admission = EVERYBODY
     ) -> Listener:
+        return SocketListener(address, options, admission, self.bind(address, options), unix_side)
+
+    def bind(self, address: Address, options: Options) -> BoundSocket:
         sock, identity = names.take(address.body, str(address), others=options.access.others)
-        return SocketListener(address, options, admission, sock, unix_side, address.body, identity)
+        return BoundSocket(sock, address.body, identity)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return Redialer(partial(dial_socket, address.body, address, options))
@@ -105,8 +109,10 @@ class AbstractTransport(Transport):
     def listen(
         self, address: Address, options: Options, admission: Admission = EVERYBODY
     ) -> Listener:
-        sock = names.take_abstract(address.body, str(address))
-        return SocketListener(address, options, admission, sock, unix_side)
+        return SocketListener(address, options, admission, self.bind(address, options), unix_side)
+
+    def bind(self, address: Address, options: Options) -> BoundSocket:
+        return BoundSocket(names.take_abstract(address.body, str(address)))
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         name = b"\0" + os.fsencode(address.body)

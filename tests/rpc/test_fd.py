@@ -132,7 +132,7 @@ def folder() -> Iterator[str]:
         yield one
 
 
-KINDS = ("unix", "unix-abstract", "tcp")
+KINDS = ("unix", "shm", "unix-abstract", "tcp")
 
 
 @pytest.fixture(params=KINDS)
@@ -144,7 +144,7 @@ def listening(request: pytest.FixtureRequest, folder: str) -> Iterator[tuple[soc
     else:
         place = f"{folder}/socket"
         sock = socket.socket(socket.AF_UNIX)
-        sock.bind(place if request.param == "unix" else f"\0{place}")
+        sock.bind(f"\0{place}" if request.param == "unix-abstract" else place)
         sock.listen()
         target = f"{request.param}:{place}"
     with sock:
@@ -178,8 +178,8 @@ def test_a_listening_socket_is_served_and_outlives_its_server(
             assert call(target) == b"%d" % server.pid
             server.send_signal(signal.SIGTERM)
             assert server.wait(PATIENCE) == 0
-        if target.startswith("unix:"):
-            assert os.path.exists(target.removeprefix("unix:"))
+        if target.startswith(("unix:", "shm:")):
+            assert os.path.exists(target.partition(":")[2])
 
 
 def test_a_client_that_dials_before_the_server_starts_is_served_later(
@@ -202,6 +202,79 @@ def test_the_peers_are_known_on_both_sides(listening: tuple[socket.socket, str])
             session = channel._connector.peek()
             assert session is not None
             assert session.connection.peer.pid == server.pid
+
+
+# ---- rings over a listening socket ----
+
+
+@pytest.fixture
+def at_path(folder: str) -> Iterator[tuple[socket.socket, str]]:
+    """A Unix socket that listens, and its path."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{folder}/socket")
+        sock.listen()
+        yield sock, f"{folder}/socket"
+
+
+def facts_of(target: str, options: Any = None) -> localrpc.ConnectionFacts:
+    with localrpc.insecure_channel(target, options=options) as channel:
+        grpc.channel_ready_future(channel).result(PATIENCE)
+        assert channel.facts is not None
+        return channel.facts
+
+
+def test_clients_of_shm_and_of_unix_share_a_socket(
+    at_path: tuple[socket.socket, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    sock, path = at_path
+    with serving(f"fd:{os.dup(sock.fileno())}"):
+        rings = facts_of(f"shm:{path}?ring=256k")
+        plain = facts_of(f"unix:{path}")
+        assert not caplog.records  # who never asked for memory is not warned of its absence
+        without = facts_of(f"shm:{path}", [("localrpc.shared_memory", 0)])
+    assert (rings.memory, rings.ring_size, rings.fell_back) == ("memfd", 256 << 10, None)
+    assert (plain.memory, plain.fell_back) == ("", None)
+    assert without.ring_size == 0
+    assert "localrpc.shared_memory is 0 on the client" in str(without.fell_back)
+
+
+@pytest.mark.parametrize("wakeup", ["eventfd", "futex", "signal", "spin"])
+@pytest.mark.parametrize("of_server", ["", "?wakeup=futex", "?wakeup=signal", "?wakeup=spin"])
+def test_rings_of_a_passed_socket_wake_like_others(
+    at_path: tuple[socket.socket, str], wakeup: str, of_server: str
+) -> None:
+    """The kernel names the socket's creator as the server, which signals must not reach."""
+    sock, path = at_path
+    with (
+        activated([sock], f"fd:3{of_server}") as server,
+        localrpc.insecure_channel(f"shm:{path}?wakeup={wakeup}") as channel,
+    ):
+        for _ in range(20):
+            assert ask(channel) == b"%d" % server.pid
+        assert channel.facts is not None
+        assert channel.facts.memory == "memfd"
+
+
+def test_the_server_limits_the_rings_of_a_passed_socket(
+    at_path: tuple[socket.socket, str],
+) -> None:
+    sock, path = at_path
+    with activated([sock], "fd:3?ring=256k"):
+        assert facts_of(f"shm:{path}?ring=256k").ring_size == 256 << 10
+        assert "?ring= allows 262144" in str(facts_of(f"shm:{path}").fell_back)
+
+
+def test_sockets_that_have_no_rings_refuse_options_of_rings(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    number = pair[0].fileno()
+    for option in ("ring=1M", "wakeup=futex", "memory=posix", "wakeup=signal&signo=SIGUSR1"):
+        for text in refusals(f"fd:{number}?{option}"):
+            assert "a connected socket has no rings in shared memory; leave " in text
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        server = localrpc.server(futures.ThreadPoolExecutor(1))
+        with pytest.raises(localrpc.ListenError, match=r"a TCP socket has no rings .* ring= out"):
+            server.add_insecure_port(f"fd:{os.dup(sock.fileno())}?ring=1M")
 
 
 def test_the_end_of_the_sockets_creator_is_not_the_servers_end(folder: str) -> None:
@@ -264,13 +337,10 @@ def test_a_server_has_several_by_their_names(folder: str) -> None:
 
 def test_a_listening_socket_open_to_others_needs_an_option() -> None:
     server = localrpc.server(futures.ThreadPoolExecutor(1))
-    for target, fine in (("fd:{}", False), ("fd:{}?interfaces=any", True)):
-        number = socket.create_server(("0.0.0.0", 0)).detach()
-        if fine:
-            assert server.add_insecure_port(target.format(number)) > 1
-        else:
-            with pytest.raises(ListenError, match=r"add \?interfaces=any if that is meant"):
-                server.add_insecure_port(target.format(number))
+    number = socket.create_server(("0.0.0.0", 0)).detach()
+    with pytest.raises(ListenError, match=r"add \?interfaces=any if that is meant"):
+        server.add_insecure_port(f"fd:{number}")
+    assert server.add_insecure_port(f"fd:{number}?interfaces=any") > 1  # it is still there
 
 
 # ---- connected sockets ----

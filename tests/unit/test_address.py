@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from localrpc.address import Address
 from localrpc.errors import AddressError
 from localrpc.transports import REGISTERED, parse_target, scheme_for
-from localrpc.transports.shm import MEMORY, RING, SIGNO, WAKEUP
+from localrpc.transports.rings import MEMORY, RING, SIGNO, WAKEUP
 from localrpc.transports.spool import HEARTBEAT, INTERVAL, WATCH, WRITE
 from localrpc.transports.targets import INTERFACES, SPIN, SPIN_ALWAYS, SPIN_AUTO, AnyOption
 
@@ -131,7 +131,7 @@ def test_an_option_has_its_value(query: str, option: AnyOption, value: object) -
         ("fd:a:b", ["LISTEN_FDNAMES", "without ':'"]),
         ("fd:é", ["printable ASCII"]),
         ("fd:" + "x" * 256, ["LISTEN_FDNAMES"]),
-        ("fd:3?wakeup=signal", ["unknown option 'wakeup'", "?spin=", "?interfaces="]),
+        ("fd:3?signo=SIGUSR1", ["signo= chooses the signal of ?wakeup=signal"]),
         ("inproc:a%00b", ["'\\x00'", "not allowed"]),
         ("file:", ["empty name", "file:DIR"]),
         ("file:/", ["root directory"]),
