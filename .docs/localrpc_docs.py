@@ -43,6 +43,7 @@ SECTIONS = {
         "transports": "localrpc/transports/README.md",
         "libraries": "localrpc/integrations/README.md",
         "commands": "localrpc/cli/README.md",
+        "workers": "localrpc/workers/README.md",
         "code-generation": "codegen/README.md",
         "benchmark": "localrpc/bench/README.md",
         "benchmark/figures": "examples/bench/figures.md",

@@ -141,7 +141,7 @@ def test_every_command_is_explained_and_exists() -> None:
 
 
 def flags_of(command: click.Command) -> set[str]:
-    flags = {option for one in command.params for option in one.opts}
+    flags = {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)}
     for one in command.commands.values() if isinstance(command, click.Group) else ():
         flags |= flags_of(one)
     return flags

@@ -228,19 +228,39 @@ def test_every_module_has_a_floor() -> None:
     files = {path.stem for path in (ROOT / "localrpc").glob("*.py")}
     assert files == {"__init__", "__main__", *BASE, *TESTING}
     folders = {path.parent.name for path in (ROOT / "localrpc").glob("*/__init__.py")}
-    assert folders == {*PACKAGES, "cli", "bench", "integrations"} - {"base", *COMING}
+    others = {"cli", "bench", "integrations", "workers"}
+    assert folders == {*PACKAGES, *others} - {"base", *COMING}
 
 
 @pytest.mark.parametrize(
     ("folder", "allowed"),
     # The benchmark looks below the API for its floors and for what a machine allows.
-    [("cli", {"bench"}), ("bench", {"_core", "address", "options", "transports"})],
+    [
+        ("cli", {"bench", "errors", "workers"}),
+        ("bench", {"_core", "address", "options", "transports"}),
+    ],
 )
 def test_commands_use_the_public_api(folder: str, allowed: set[str]) -> None:
     for path, package in modules(f"localrpc/{folder}", f"localrpc.{folder}"):
         for name in imports_of(path, package):
             if name.startswith("localrpc.") and name != "localrpc.aio":
                 assert name.split(".")[1] in {folder, *allowed}, f"{path}: {name}"
+
+
+# A worker's program, which serves as users do. The others are a supervisor's.
+OF_WORKERS = {"application", "extras", "worker"}
+
+
+def test_a_supervisor_knows_no_calls_and_a_worker_the_public_api() -> None:
+    for path, package in modules("localrpc/workers", "localrpc.workers"):
+        for name in imports_of(path, package):
+            if not name.startswith("localrpc."):
+                assert path.stem in OF_WORKERS or not is_foreign(name), f"{path}: {name}"
+            elif path.stem in OF_WORKERS:
+                assert name.split(".")[1] in {"aio", "workers"}, f"{path}: {name}"
+            elif name != "localrpc.drive.notify.notify":
+                assert name.split(".")[1] in {"errors", "options", "transports", "workers"}
+                assert name.split(".")[-1].lower() not in OF_WORKERS, f"{path}: {name}"
 
 
 @pytest.mark.parametrize("module", TESTING)

@@ -78,6 +78,14 @@ class HandlerTable(grpc.GenericRpcHandler):
                 return handler
         return None
 
+    def services(self) -> set[str]:
+        """Return the names of the services of which handlers are known by name."""
+        names = {name[1:].rpartition("/")[0] for name in self._registered}
+        for generic in tuple(self._generic):
+            if isinstance(generic, grpc.ServiceRpcHandler):
+                names.add(generic.service_name())
+        return names
+
     def known(self) -> Iterator[MethodHandler]:
         """Yield the handlers that are known by name."""
         yield from tuple(self._registered.values())

@@ -14,7 +14,7 @@ from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
-from localrpc.transports.bound import BoundSocket
+from localrpc.transports.names import BoundSocket
 from localrpc.transports.scheme import Scheme
 from localrpc.wire.codec import Hello
 

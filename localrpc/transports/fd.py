@@ -20,11 +20,11 @@ from localrpc.errors import AddressError, ListenError
 from localrpc.options import Options
 from localrpc.transports import limits, passed_sockets, rings, tcp
 from localrpc.transports.base import EVERYBODY, Admission, Dialer, Listener, Transport
-from localrpc.transports.bound import BoundSocket
 from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handover import HandoverListener
 from localrpc.transports.handshake_client import ClientSide
+from localrpc.transports.names import BoundSocket
 from localrpc.transports.once import Once
 from localrpc.transports.scheme import Kind, Scope
 from localrpc.transports.sockets import SocketListener, identify, unix_side, watch
@@ -65,13 +65,17 @@ class FdTransport(Transport):
     def closed_to_others(self, address: Address) -> str | None:
         return None  # the creator of the socket has set its permissions
 
+    def bind(self, address: Address, options: Options) -> BoundSocket | None:
+        sock = _take(address)
+        if passed_sockets.listens(sock):
+            return BoundSocket(sock)
+        passed_sockets.release(sock)
+        return None  # one connection cannot be shared
+
     def listen(
         self, address: Address, options: Options, admission: Admission = EVERYBODY
     ) -> Listener:
-        try:
-            sock = passed_sockets.take(address.body)
-        except ValueError as error:
-            raise ListenError(str(address), str(error)) from None
+        sock = _take(address)
         try:
             return _listener(sock, address, options, admission)
         except (OSError, ValueError) as error:
@@ -96,6 +100,13 @@ class FdTransport(Transport):
             passed_sockets.release(sock)
             raise AddressError(f"target {str(address)!r}: {error}") from None
         return _OnlyServer(sock, address, options)
+
+
+def _take(address: Address) -> socket.socket:
+    try:
+        return passed_sockets.take(address.body)
+    except ValueError as error:
+        raise ListenError(str(address), str(error)) from None
 
 
 def _refuse_rings(address: Address, kind: str) -> None:

@@ -274,3 +274,22 @@ def release_name(path: str, identity: Identity) -> None:
         facts = os.lstat(path)
         if (facts.st_dev, facts.st_ino) == identity:
             os.unlink(path)
+
+
+class BoundSocket(NamedTuple):
+    """A listening socket; other processes that it is passed to can serve it as `fd:`."""
+
+    sock: socket.socket
+    path: str | None = None
+    """Its name in the file system, if it has one."""
+    identity: Identity = (0, 0)
+    port: int = 1
+    """Where there is one, else grpcio's 1."""
+
+    def release(self) -> None:
+        """Remove the name, if it is still this socket's. Idempotent.
+
+        To be called while the socket is open: its inode must not belong to another.
+        """
+        if self.path is not None:
+            release_name(self.path, self.identity)

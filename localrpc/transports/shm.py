@@ -20,8 +20,8 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
-from localrpc.transports.bound import BoundSocket
 from localrpc.transports.handshake import MemoryRefused
+from localrpc.transports.names import BoundSocket
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
 from localrpc.transports.sockets import SocketListener, dial_socket, unix_side
 from localrpc.transports.targets import (

@@ -15,7 +15,6 @@ from localrpc.options import Options
 from localrpc.transports import handshake_client
 from localrpc.transports.attempt import Attempt
 from localrpc.transports.base import Admission, Connection, Greeting, Listener, PeerCredentials
-from localrpc.transports.bound import BoundSocket
 from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.credentials import (
     peer_credentials,
@@ -26,6 +25,7 @@ from localrpc.transports.credentials import (
 from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handshake_client import ClientSide, Memory
 from localrpc.transports.handshake_server import ServerGreeting, ServerSide, Welcome, stay
+from localrpc.transports.names import BoundSocket
 from localrpc.wire.codec import Hello
 
 if TYPE_CHECKING:

@@ -32,7 +32,6 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
-from localrpc.transports.bound import BoundSocket
 from localrpc.transports.byte_channels import SocketChannel
 from localrpc.transports.credentials import (
     groups_of_user,
@@ -43,6 +42,7 @@ from localrpc.transports.credentials import (
 )
 from localrpc.transports.handshake_client import ClientSide, dial
 from localrpc.transports.handshake_server import ServerSide
+from localrpc.transports.names import BoundSocket
 from localrpc.transports.scheme import Kind, Scope, what_is_missing
 from localrpc.transports.sockdiag import holder_of_other_end
 from localrpc.transports.sockets import SocketListener, dialled_as

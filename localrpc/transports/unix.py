@@ -16,7 +16,7 @@ from localrpc.transports.base import (
     Redialer,
     Transport,
 )
-from localrpc.transports.bound import BoundSocket
+from localrpc.transports.names import BoundSocket
 from localrpc.transports.scheme import Kind, Scope
 from localrpc.transports.sockets import SocketListener, dial_socket, unix_side
 from localrpc.transports.targets import (

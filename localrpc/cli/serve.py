@@ -1,0 +1,124 @@
+"""`localrpc serve`: serves an application with worker processes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from localrpc.errors import AddressInUse, LocalrpcError
+from localrpc.workers import logs
+from localrpc.workers.settings import Settings
+from localrpc.workers.supervisor import Supervisor
+
+_IN_USE = 4
+
+
+def _pairs(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[tuple[str, Any], ...]:
+    pairs: list[tuple[str, Any]] = []
+    for text in value:
+        key, equals, setting = text.partition("=")
+        if not key or not equals:
+            raise click.BadParameter(f"{text!r} is not KEY=VALUE")
+        try:
+            pairs.append((key, int(setting)))
+        except ValueError:
+            pairs.append((key, setting))
+    return tuple(pairs)
+
+
+@click.command(context_settings={"auto_envvar_prefix": "LOCALRPC_SERVE"})
+@click.argument("app", metavar="MODULE:NAME")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    required=True,
+    metavar="TARGET",
+    help="Where to serve, such as shm:greeter. May be repeated.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that serve.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 10000),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Threads of each worker, for synchronous handlers.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long calls in progress may take when a worker ends.",
+)
+@click.option(
+    "--boot-timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a worker may take to start.",
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    callback=_pairs,
+    metavar="KEY=VALUE",
+    help="An option of the servers, such as localrpc.allow_users=any. May be repeated.",
+)
+@click.option(
+    "--app-dir", default=".", metavar="DIR", help="Where modules are looked up. Default: here."
+)
+@click.option("--health/--no-health", default=True, help="Add the health service. Default: yes.")
+@click.option(
+    "--reflection/--no-reflection", default=True, help="Add server reflection. Default: yes."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(logs.LEVELS),
+    default="info",
+    show_default=True,
+    help="What is logged, to stderr.",
+)
+@click.option("--log-json", is_flag=True, help="Log a JSON object a line.")
+def serve(log_level: str, log_json: bool, **values: Any) -> None:
+    """Serve MODULE:NAME with worker processes.
+
+    NAME is a servicer's class, or a function, `async` or not, that is given the server:
+
+    \b
+        localrpc serve greeter:Greeter --target shm:greeter --workers 4
+        localrpc serve app.main:setup --target unix:/run/app.sock --target tcp:localhost:5000
+
+    SIGTERM and SIGINT end it once the calls in progress have ended, a second one at once.
+    SIGHUP replaces the workers by new ones, which load the code anew, and no call fails;
+    SIGTTIN and SIGTTOU add and remove one; SIGUSR2 replaces the supervisor itself.
+
+    The exit code is 0 after SIGTERM or SIGINT, 128 and the signal's number after a second
+    one, 3 if a worker could not start, 4 if another server has a target, 2 for an error on
+    the command line, 1 for any other.
+    """
+    settings = Settings(log_level=log_level, log_json=log_json, **values)
+    logs.set_up(log_level, as_json=log_json)
+    try:
+        supervisor = Supervisor(settings)
+    except AddressInUse as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(_IN_USE)
+    except LocalrpcError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(supervisor.run())

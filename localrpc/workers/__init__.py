@@ -1,0 +1,1 @@
+"""One target served by several worker processes, which a supervisor starts, replaces and ends."""

@@ -1,0 +1,123 @@
+"""The socket between a supervisor and one of its workers.
+
+Each message is one packet. The supervisor sends the worker's settings, then Order.DRAIN; the
+worker sends a Report when it is ready, when it cannot start, and when it begins to end. The end of
+the socket is the end of the process that had the other side: a worker without a supervisor ends.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import socket
+from typing import NamedTuple
+
+ENVIRONMENT = "LOCALRPC_CONTROL"
+"""Names the worker's descriptor of it."""
+_LARGEST = 1 << 16
+_WORDS = 2000
+"""Characters of a report's text."""
+
+
+class Order(enum.Enum):
+    DRAIN = b"drain"
+
+
+class Event(enum.Enum):
+    READY = "ready"
+    CANNOT_START = "cannot start"
+    LEAVING = "leaving"
+
+
+class Report(NamedTuple):
+    """What a worker reports."""
+
+    event: Event
+    text: str = ""
+
+
+class Job(NamedTuple):
+    """What a worker is to do."""
+
+    number: int
+    settings: bytes
+    targets: tuple[str, ...]
+    """Where it listens: inherited sockets as `fd:`."""
+
+
+class Control:
+    """One side. Owns the socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    # The supervisor's side
+
+    def send_job(self, job: Job) -> None:
+        """Raises OSError."""
+        fields = (job.number, job.settings.decode(), job.targets)
+        self.sock.send(json.dumps(fields).encode())
+
+    def send_order(self, order: Order) -> None:
+        """Do nothing if the worker has gone."""
+        try:
+            self.sock.send(order.value, socket.MSG_DONTWAIT)
+        except OSError:
+            pass
+
+    def receive_report(self) -> Report | None:
+        """Return what a worker has sent, without waiting; None at the end.
+
+        Raises BlockingIOError if there is nothing yet.
+        """
+        try:
+            data = self.sock.recv(_LARGEST, socket.MSG_DONTWAIT)
+        except ConnectionResetError:
+            return None
+        if not data:
+            return None
+        event, text = json.loads(data)
+        return Report(Event(event), text)
+
+    # The worker's side
+
+    def receive_job(self) -> Job | None:
+        """Wait for it; None if the supervisor has gone."""
+        data = self.sock.recv(_LARGEST)
+        if not data:
+            return None
+        number, settings, targets = json.loads(data)
+        return Job(number, settings.encode(), tuple(targets))
+
+    def send_report(self, report: Report) -> None:
+        """Do nothing if the supervisor has gone."""
+        try:
+            self.sock.send(json.dumps((report.event.value, report.text[:_WORDS])).encode())
+        except OSError:
+            pass
+
+    def receive_order(self) -> Order | None:
+        """Wait for it; None if the supervisor has gone."""
+        try:
+            data = self.sock.recv(_LARGEST)
+        except ConnectionResetError:
+            return None
+        return Order(data) if data else None
+
+
+def pair() -> tuple[Control, Control]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return Control(ours), Control(theirs)
+
+
+def inherited() -> Control | None:
+    """Return the worker's side in a process that a supervisor has started."""
+    text = os.environ.pop(ENVIRONMENT, "")
+    return Control(socket.socket(fileno=int(text))) if text.isdecimal() else None

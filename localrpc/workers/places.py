@@ -1,0 +1,93 @@
+"""The targets of a supervisor: sockets that it holds for its workers, or names that they take."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, NamedTuple
+
+from localrpc.errors import ListenError
+from localrpc.options import parse_options
+from localrpc.transports import parse_target, transport_for
+from localrpc.transports.names import BoundSocket
+
+_ALONE = (
+    "{scheme}: targets have no socket that several processes can serve; use one worker, or shm:,"
+    " unix:, unix-abstract:, tcp: or grpc:"
+)
+
+
+class Place(NamedTuple):
+    """Where workers listen."""
+
+    target: str
+    bound: BoundSocket | None = None
+    """None: each worker listens at the target itself."""
+
+    @property
+    def shown(self) -> str:
+        """The target for a client, with the port that was chosen."""
+        if self.bound is not None and self.bound.port != 1:
+            place, _, options = self.target.partition("?")
+            head = place.rpartition(":")[0]
+            return f"{head}:{self.bound.port}{'?' if options else ''}{options}"
+        return self.target
+
+    def for_worker(self, number: int) -> str:
+        """Return the target in a worker where the socket is the descriptor `number`."""
+        _, mark, options = self.target.partition("?")
+        return f"fd:{number}{mark}{options}"
+
+
+def open_places(
+    targets: tuple[str, ...], options: tuple[tuple[str, Any], ...], workers: int
+) -> list[Place]:
+    """Take every name. Raises ListenError, or AddressInUse, with nothing taken."""
+    parsed = parse_options(options)
+    places: list[Place] = []
+    try:
+        for target in targets:
+            address = parse_target(target)
+            if address.scheme == "grpc":  # grpcio's servers share a port
+                places.append(Place(target))
+                continue
+            bound = transport_for(address.scheme).bind(address, parsed)
+            if bound is None and workers > 1:
+                raise ListenError(target, _ALONE.format(scheme=address.scheme))
+            places.append(Place(target, bound))
+    except BaseException:
+        close_places(places)
+        raise
+    return places
+
+
+def close_places(places: list[Place]) -> None:
+    """Give the names back."""
+    for place in places:
+        if place.bound is not None:
+            place.bound.release()
+            place.bound.sock.close()
+
+
+def dump(places: list[Place]) -> list[Any]:
+    """Return what load() needs after an exec, and have the sockets outlive that."""
+    dumped: list[Any] = []
+    for target, bound in places:
+        if bound is None:
+            dumped.append([target, None])
+        else:
+            bound.sock.set_inheritable(True)
+            dumped.append([target, [bound.sock.fileno(), bound.path, bound.identity, bound.port]])
+    return dumped
+
+
+def load(dumped: list[Any]) -> list[Place]:
+    places = []
+    for target, fields in dumped:
+        bound = None
+        if fields is not None:
+            number, path, identity, port = fields
+            sock = socket.socket(fileno=number)
+            sock.set_inheritable(False)
+            bound = BoundSocket(sock, path, tuple(identity), port)
+        places.append(Place(target, bound))
+    return places

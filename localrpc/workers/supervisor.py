@@ -1,0 +1,319 @@
+"""The supervisor: starts worker processes, watches them, and does what signals ask for.
+
+It holds the listening sockets, so that no client is refused while workers come and go, and runs no
+code of the application. SIGTERM or SIGINT ends it once the calls have, a second one at once;
+SIGHUP replaces the workers, SIGTTIN adds one, SIGTTOU removes one; SIGUSR2 replaces the supervisor
+itself by a new one of the same pid, with its sockets and workers, then the workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+from typing import Any
+
+from localrpc.workers import control, places
+from localrpc.workers.control import Control, Event, Job, Order
+from localrpc.workers.fleet import Drain, Exit, Fleet, Kill, Say, Start
+from localrpc.workers.notifying import Manager
+from localrpc.workers.places import Place
+from localrpc.workers.settings import Settings
+
+_logger = logging.getLogger("localrpc.serve")
+KEPT = "LOCALRPC_SUPERVISOR"
+"""What a supervisor leaves to the one that replaces it; in the environment."""
+_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2", "SIGCHLD")
+_NOT_FOR_WORKERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", KEPT)
+
+
+class _Child:
+    """A worker's process, and the way to it."""
+
+    def __init__(self, pid: int, down: Control) -> None:
+        self.pid = pid
+        self.down = down
+        self.heard = True
+        """It may still send reports."""
+
+
+class Supervisor:
+    """Owns the sockets of the targets, and the workers."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the names. Raises ListenError, or AddressInUse."""
+        self._settings = settings
+        self._fleet = Fleet(settings.workers, settings.grace, settings.boot_timeout)
+        self._children: dict[int, _Child] = {}
+        """By worker number."""
+        self._manager = Manager()
+        self._stops = 0
+        self._execs = False
+        self._said_ready = False
+        self._selector = selectors.DefaultSelector()
+        kept = os.environ.pop(KEPT, "")
+        self._places: list[Place] = []
+        if kept and (state := json.loads(kept))["pid"] == os.getpid():
+            self._take_over(state)
+        else:
+            self._places = places.open_places(settings.targets, settings.options, settings.workers)
+
+    def run(self) -> int:
+        """Supervise until the end; return the exit code."""
+        count = f"{self._fleet.wanted} worker{'s' if self._fleet.wanted > 1 else ''}"
+        _logger.info("serving %s on %s, %s", self._settings.app, self._targets(), count)
+        with self._receiving_signals():
+            while True:
+                code = self._do_what_is_due()
+                if code is not None:
+                    break
+                if self._execs:
+                    self._exec()
+                self._wait()
+        self._selector.close()
+        places.close_places(self._places)
+        _logger.info("stopped")
+        return code
+
+    def _targets(self) -> str:
+        return ", ".join(place.shown for place in self._places)
+
+    # Signals
+
+    @contextlib.contextmanager
+    def _receiving_signals(self) -> Any:
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        before = {name: signal.signal(getattr(signal, name), _ignore) for name in _SIGNALS}
+        old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._selector.register(reader, selectors.EVENT_READ, self._receive_signals)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers())
+        try:
+            self._reap()  # who ended before
+            yield
+        finally:
+            signal.set_wakeup_fd(old)
+            for name, handler in before.items():
+                signal.signal(getattr(signal, name), handler)
+            self._selector.unregister(reader)
+            reader.close()
+            writer.close()
+
+    def _receive_signals(self, reader: Any) -> None:
+        for number in reader.recv(4096):
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number in (signal.SIGTERM, signal.SIGINT):
+                self._stop(number)
+            elif number == signal.SIGHUP:
+                self._reload("SIGHUP")
+            elif number == signal.SIGTTIN:
+                self._fleet.more()
+                _logger.info("SIGTTIN: %d workers are wanted", self._fleet.wanted)
+            elif number == signal.SIGTTOU:
+                self._fleet.fewer()
+                _logger.info("SIGTTOU: %d workers are wanted", self._fleet.wanted)
+            elif number == signal.SIGUSR2:
+                self._execs = True
+
+    def _stop(self, number: int) -> None:
+        self._stops += 1
+        if self._stops == 1:
+            self._manager.stopping()
+            _logger.info(
+                "%s: stopping; calls in progress have %g s",
+                signal.Signals(number).name,
+                self._settings.grace,
+            )
+            self._fleet.stop()
+            return
+        _logger.warning("%s: stopping at once", signal.Signals(number).name)
+        for child in self._children.values():
+            _kill(child.pid)
+        self._fleet.stop_at_once(128 + number)
+
+    def _reload(self, why: str) -> None:
+        if self._fleet.stopping:
+            return
+        _logger.info("%s: the workers are replaced, one after another", why)
+        self._manager.reloading()
+        self._said_ready = False
+        self._fleet.reload()
+
+    # Workers
+
+    def _do_what_is_due(self) -> int | None:
+        """Do it; return the exit code once nothing is left to supervise."""
+        for action in self._fleet.decide(time.monotonic()):
+            if isinstance(action, Start):
+                self._start(action.number)
+            elif isinstance(action, Drain):
+                self._children[action.number].down.send_order(Order.DRAIN)
+            elif isinstance(action, Kill):
+                _logger.error("worker %d is killed: %s", action.number, action.why)
+                _kill(self._children[action.number].pid)
+            elif isinstance(action, Say):
+                _logger.log(logging.ERROR if action.is_error else logging.INFO, "%s", action.text)
+            elif isinstance(action, Exit):
+                return action.code
+        if self._fleet.settled and not self._said_ready:
+            self._said_ready = True
+            self._manager.ready(f"{self._fleet.wanted} workers")
+        return None
+
+    def _start(self, number: int) -> None:
+        ours, theirs = control.pair()
+        # The same numbers as here: they are free there.
+        bound = [place.bound for place in self._places]
+        fds = [theirs.fileno(), *(each.sock.fileno() for each in bound if each is not None)]
+        targets = tuple(
+            place.target if place.bound is None else place.for_worker(place.bound.sock.fileno())
+            for place in self._places
+        )
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+        shown = [self._settings.app, *(place.shown for place in self._places)]
+        environment = {k: v for k, v in os.environ.items() if k not in _NOT_FOR_WORKERS}
+        # A terminal sends SIGINT to all of them: a worker ignores it from the beginning.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process = subprocess.Popen(
+                [sys.executable, *flags, "-m", "localrpc.workers.worker", *shown],
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                env=environment | {control.ENVIRONMENT: str(theirs.fileno())},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        process.returncode = 0  # waited for in _reap()
+        theirs.close()
+        child = _Child(process.pid, ours)
+        with contextlib.suppress(OSError):  # it may have ended; then _reap() sees it
+            ours.send_job(Job(number, self._settings.dump(), targets))
+        self._adopt(number, child)
+
+    def _adopt(self, number: int, child: _Child) -> None:
+        self._children[number] = child
+
+        def receive(_: Any) -> None:
+            self._receive(number, child)
+
+        self._selector.register(child.down, selectors.EVENT_READ, receive)
+
+    def _receive(self, number: int, child: _Child) -> None:
+        report = child.down.receive_report()
+        if report is None:
+            self._forget(child)
+            return
+        if report.event is Event.READY:
+            self._fleet.ready(number, time.monotonic())
+            _logger.info("worker %d is ready (pid %d, %s)", number, child.pid, report.text)
+        elif report.event is Event.CANNOT_START:
+            self._fleet.cannot_start(number)
+        elif report.event is Event.LEAVING:
+            self._fleet.leaving(number, time.monotonic())
+            _logger.info("worker %d ends by itself (pid %d)", number, child.pid)
+
+    def _reap(self) -> None:
+        """Take notice of every process that has ended, of strangers' too, if this is pid 1."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for number, child in list(self._children.items()):
+                if child.pid == pid:
+                    self._take_leave(number, child, os.waitstatus_to_exitcode(status))
+
+    def _take_leave(self, number: int, child: _Child, code: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while child.heard:  # its last words
+                self._receive(number, child)
+        self._forget(child)
+        child.down.close()
+        del self._children[number]
+        how = f"(pid {child.pid}) {_ending(code)}"
+        self._fleet.ended(number, how, time.monotonic())
+
+    def _forget(self, child: _Child) -> None:
+        if child.heard:
+            child.heard = False
+            self._selector.unregister(child.down)
+
+    def _wait(self) -> None:
+        times = [self._fleet.next_time(time.monotonic()), self._manager.next_time()]
+        timeout = min((each for each in times if each is not None), default=None)
+        for key, _ in self._selector.select(timeout):
+            key.data(key.fileobj)
+        self._manager.keep_alive()
+
+    # A new supervisor
+
+    def _exec(self) -> None:
+        """Become a new supervisor, which takes over the sockets and workers."""
+        self._execs = False
+        if self._fleet.stopping:
+            return
+        _logger.info("SIGUSR2: a new supervisor takes over")
+        children = []
+        for number, child in self._children.items():
+            child.down.sock.set_inheritable(True)
+            member = self._fleet.members[number]
+            children.append([number, child.pid, child.down.fileno(), member.stage.value])
+        state = {
+            "pid": os.getpid(),
+            "wanted": self._fleet.wanted,
+            "places": places.dump(self._places),
+            "children": children,
+        }
+        environment = os.environ | {KEPT: json.dumps(state)}
+        arguments = [sys.executable, *sys.orig_argv[1:]]
+        # Those that come before the new supervisor has handlers wait for it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+        try:
+            os.execve(sys.executable, arguments, environment)
+        except OSError as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers())
+            _logger.error("the new supervisor cannot start: %s", error)
+
+    def _take_over(self, state: dict[str, Any]) -> None:
+        self._places = places.load(state["places"])
+        for number, pid, fd, stage in state["children"]:
+            sock = socket.socket(fileno=fd)
+            sock.set_inheritable(False)
+            self._adopt(number, _Child(pid, Control(sock)))
+            self._fleet.adopt(number, stage, time.monotonic())
+        self._fleet.wanted = state["wanted"]
+        self._reload("taken over")
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Python's handler: the number is read from the wake-up descriptor."""
+
+
+def _numbers() -> set[int]:
+    return {getattr(signal, name) for name in _SIGNALS}
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

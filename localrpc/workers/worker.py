@@ -1,0 +1,220 @@
+"""A worker process: one server, with the sockets and the settings that its supervisor has sent.
+
+`python -m localrpc.workers.worker APP TARGET...`: APP and targets are for those who read `ps`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import localrpc
+from localrpc.workers import application, control, extras, logs
+from localrpc.workers.application import Application, BadApplication
+from localrpc.workers.control import Control, Event, Order, Report
+from localrpc.workers.settings import Settings
+
+_logger = logging.getLogger("localrpc.serve")
+CANNOT_START = 1
+"""Exit code."""
+
+
+class Worker:
+    """This process's server, and the way to its supervisor."""
+
+    def __init__(self, up: Control, job: control.Job) -> None:
+        self.settings = Settings.load(job.settings)
+        self.number = job.number
+        self._targets = job.targets
+        self._up = up
+        self._began = time.monotonic()
+
+    def run(self) -> int:
+        """Serve until the supervisor or a signal ends it; return the exit code."""
+        try:
+            app = application.load(self.settings.app, os.path.abspath(self.settings.app_dir))
+        except BadApplication as error:
+            return self._cannot_start(str(error))
+        except Exception:
+            return self._cannot_start(_traceback_of_the_app())
+        try:
+            if app.is_async:
+                asyncio.run(self._serve_async(app))
+            else:
+                self._serve(app)
+        except localrpc.ListenError as error:
+            return self._cannot_start(str(error))
+        except _SetupFailed as failed:
+            return self._cannot_start(failed.text)
+        return 0
+
+    def _cannot_start(self, text: str) -> int:
+        _logger.error("worker %d cannot start: %s", self.number, text)
+        self._up.send_report(Report(Event.CANNOT_START, text))
+        return CANNOT_START
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"options": self.settings.options}
+
+    def _add_services(self, server: Any, is_async: bool) -> extras.Health | None:
+        services = sorted(server._table.services())
+        if not services:
+            raise _SetupFailed(f"{self.settings.app} has added no service to the server")
+        health = None
+        if self.settings.health and "grpc.health.v1.Health" not in services:
+            health = extras.add_health(server, services, is_async=is_async)
+            services.append("grpc.health.v1.Health")
+        if self.settings.reflection and "grpc.reflection.v1alpha.ServerReflection" not in services:
+            extras.add_reflection(server, services)
+        return health
+
+    def _add_ports(self, server: Any) -> None:
+        for target in self._targets:
+            server.add_insecure_port(target)
+
+    def _say_ready(self) -> None:
+        self._up.send_report(Report(Event.READY, f"{time.monotonic() - self._began:.2f} s"))
+
+    # Synchronous handlers
+
+    def _serve(self, app: Application) -> None:
+        pool = ThreadPoolExecutor(self.settings.threads)
+        server = localrpc.server(pool, **self._arguments())
+        with _setting_up():
+            app.setup(server)
+        health = self._add_services(server, is_async=False)
+        self._add_ports(server)
+        with _Signals() as signals:
+            server.start()
+            if health is not None:
+                health.begin()
+            self._say_ready()
+            self._wait_for_the_end(signals)
+            if health is not None:
+                health.leave()
+            server.stop(self.settings.grace).wait()
+
+    def _wait_for_the_end(self, signals: _Signals) -> None:
+        while True:
+            readable, _, _ = select.select([self._up.fileno(), signals.fileno()], [], [])
+            if self._up.fileno() in readable:
+                break
+            if signals.came(signal.SIGTERM):
+                self._up.send_report(Report(Event.LEAVING))
+                return
+        order = self._up.receive_order()
+        if order is not Order.DRAIN:
+            _logger.warning("worker %d ends: its supervisor has gone", self.number)
+
+    # Asynchronous handlers
+
+    async def _serve_async(self, app: Application) -> None:
+        from localrpc import aio
+
+        pool = ThreadPoolExecutor(self.settings.threads)
+        server = aio.server(pool, **self._arguments())
+        with _setting_up():
+            done: Any = app.setup(server)
+            if done is not None and hasattr(done, "__await__"):
+                await done
+        health = self._add_services(server, is_async=True)
+        self._add_ports(server)
+        loop = asyncio.get_running_loop()
+        end = asyncio.Event()
+        loop.add_reader(self._up.fileno(), end.set)
+
+        def leave() -> None:
+            self._up.send_report(Report(Event.LEAVING))
+            end.set()
+
+        loop.add_signal_handler(signal.SIGTERM, leave)
+        await server.start()
+        if health is not None:
+            for each in health.begin():
+                if each is not None:
+                    await each
+        self._say_ready()
+        await end.wait()
+        loop.remove_reader(self._up.fileno())
+        if health is not None and (left := health.leave()) is not None:
+            await left
+        await server.stop(self.settings.grace)
+
+
+class _SetupFailed(Exception):
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+@contextlib.contextmanager
+def _setting_up() -> Any:
+    try:
+        yield
+    except localrpc.ListenError:
+        raise
+    except Exception:
+        raise _SetupFailed(_traceback_of_the_app()) from None
+
+
+def _traceback_of_the_app() -> str:
+    """Return the traceback of the exception that is handled, without this package's frames."""
+    kind, error, frames = sys.exc_info()
+    here = os.path.dirname(__file__)
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(here):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(kind, error, frames)).rstrip()
+
+
+class _Signals:
+    """Readable when a signal has come for which the program has a handler."""
+
+    def __enter__(self) -> _Signals:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno())
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        return self
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def came(self, number: int) -> bool:
+        """Return True if it is among those that have come since the last time."""
+        return number in self._reader.recv(4096)
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
+        self._reader.close()
+        self._writer.close()
+
+
+def main() -> int:
+    # The terminal sends it to the supervisor, too, which then says what is to be done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    up = control.inherited()
+    job = up.receive_job() if up is not None else None
+    if up is None or job is None:
+        print("this program is started by `localrpc serve`", file=sys.stderr)
+        return 2
+    with contextlib.closing(up):
+        worker = Worker(up, job)
+        logs.set_up(worker.settings.log_level, as_json=worker.settings.log_json)
+        # It would name the descriptors; the supervisor names the targets.
+        if worker.settings.log_level != "debug":
+            logging.getLogger("localrpc.server").setLevel(logging.WARNING)
+        return worker.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+from tests.workers.served import folder
+
+__all__ = ["folder"]

@@ -1,0 +1,296 @@
+"""Which workers there should be, without processes and with a clock of the test's own."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from localrpc.workers.fleet import BOOT_FAILED, Action, Drain, Exit, Fleet, Kill, Say, Start
+
+
+class Drill:
+    """A fleet whose orders are carried out when the test says so."""
+
+    def __init__(self, wanted: int, **named: float) -> None:
+        self.now = 1000.0
+        self.fleet = Fleet(wanted, named.get("grace", 30.0), named.get("boot_timeout", 60.0))
+        self.alive: set[int] = set()
+        self.draining: set[int] = set()
+        self.said: list[str] = []
+        self.exit: int | None = None
+
+    def decide(self) -> list[Action]:
+        actions = self.fleet.decide(self.now)
+        for action in actions:
+            if isinstance(action, Start):
+                assert action.number not in self.alive
+                self.alive.add(action.number)
+            elif isinstance(action, Drain):
+                assert action.number in self.alive
+                self.draining.add(action.number)
+            elif isinstance(action, Kill):
+                assert action.number in self.alive
+            elif isinstance(action, Say):
+                self.said.append(action.text)
+            else:
+                self.exit = action.code
+        return [action for action in actions if not isinstance(action, Say)]
+
+    def ready(self, *numbers: int) -> None:
+        for number in numbers:
+            self.fleet.ready(number, self.now)
+
+    def ended(self, number: int, how: str = "ended with exit code 1") -> None:
+        self.alive.remove(number)
+        self.draining.discard(number)
+        self.fleet.ended(number, how, self.now)
+
+    def serving(self) -> Drill:
+        self.decide()
+        self.ready(*self.alive)
+        assert self.decide() == []
+        return self
+
+
+def starts(actions: list[Action]) -> list[int]:
+    return [action.number for action in actions if isinstance(action, Start)]
+
+
+def test_all_are_started_at_once_and_ended_together() -> None:
+    drill = Drill(3)
+    assert drill.decide() == [Start(1), Start(2), Start(3)]
+    drill.ready(1, 2)
+    assert drill.decide() == []
+    assert not drill.fleet.settled
+    drill.ready(3)
+    assert drill.fleet.settled
+    assert drill.fleet.next_time(drill.now) is None
+    drill.fleet.stop()
+    assert drill.decide() == [Drain(1), Drain(2), Drain(3)]
+    for number in (1, 2, 3):
+        assert drill.exit is None
+        drill.ended(number)
+        drill.decide()
+    assert drill.exit == 0
+    assert drill.said == []
+
+
+def test_a_first_worker_that_cannot_start_ends_all() -> None:
+    drill = Drill(2)
+    drill.decide()
+    drill.ready(1)
+    drill.fleet.cannot_start(2)
+    drill.ended(2)
+    assert drill.decide() == [Drain(1)]
+    assert drill.said == ["worker 2 ended with exit code 1 before it was ready"]
+    drill.ended(1)
+    assert drill.decide() == [Exit(BOOT_FAILED)]
+
+
+def test_a_worker_is_replaced_at_once_and_later_if_it_keeps_failing() -> None:
+    drill = Drill(2).serving()
+    pauses = []
+    for _ in range(9):
+        drill.ended(1, "was killed by SIGKILL")
+        drill.decide()
+        pause = drill.fleet.next_time(drill.now) if 1 not in drill.alive else 0.0
+        assert pause is not None
+        pauses.append(pause)
+        drill.now += pause
+        drill.decide()
+        assert 1 in drill.alive
+        drill.ready(1)
+    assert pauses == pytest.approx([0, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10])
+    assert drill.said[0] == "worker 1 was killed by SIGKILL; another is started"
+    assert drill.said[1] == "worker 1 was killed by SIGKILL; another is started in 0.2 s"
+    drill.now += 11  # it has settled
+    drill.ended(1)
+    assert starts(drill.decide()) == [1]
+
+
+def test_a_crash_loop_starts_one_worker_at_a_time() -> None:
+    drill = Drill(4).serving()
+    for number in (1, 2, 3, 4):
+        drill.ended(number)
+    drill.now += 1
+    assert len(starts(drill.decide())) == 1
+    drill.now += 30
+    assert starts(drill.decide()) == []
+    drill.ready(*drill.alive)
+    assert len(starts(drill.decide())) == 1
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 5])
+def test_a_reload_keeps_as_many_ready_as_are_wanted(wanted: int) -> None:
+    drill = Drill(wanted).serving()
+    before = set(drill.alive)
+    drill.fleet.reload()
+    actions = drill.decide()
+    while before:
+        (new,) = starts(actions)
+        assert len(drill.alive - drill.draining) == wanted + 1
+        assert drill.decide() == []  # no other before this one is ready
+        drill.ready(new)
+        actions = drill.decide()
+        (drained,) = [action.number for action in actions if isinstance(action, Drain)]
+        before.remove(drained)
+    assert starts(actions) == []
+    assert drill.fleet.settled
+    for number in list(drill.draining):
+        drill.ended(number, "ended with exit code 0")
+    assert drill.decide() == []
+    assert drill.said == []
+
+
+def test_a_replacement_that_fails_stops_the_reload() -> None:
+    drill = Drill(3).serving()
+    drill.fleet.reload()
+    (first,) = starts(drill.decide())
+    drill.ready(first)
+    (drained, second) = drill.decide()
+    assert isinstance(drained, Drain)
+    assert isinstance(second, Start)
+    drill.ended(drained.number, "ended with exit code 0")
+    drill.fleet.cannot_start(second.number)
+    drill.ended(second.number)
+    assert drill.decide() == []
+    assert drill.said == [
+        f"worker {second.number} ended with exit code 1 before it was ready:"
+        " the reload stops, and the other workers serve on"
+    ]
+    assert drill.fleet.settled
+    drill.fleet.reload()
+    assert len(starts(drill.decide())) == 1
+
+
+def test_a_reload_during_a_reload_replaces_the_new_ones_too() -> None:
+    drill = Drill(2).serving()
+    drill.fleet.reload()
+    (first,) = starts(drill.decide())
+    drill.fleet.reload()
+    assert drill.decide() == []
+    drill.ready(first)
+    for _ in range(9):
+        for number in starts(drill.decide()):
+            drill.ready(number)
+    assert drill.fleet.settled
+    assert {drill.fleet.members[n].generation for n in drill.alive - drill.draining} == {2}
+
+
+def test_workers_are_added_and_removed() -> None:
+    drill = Drill(1).serving()
+    drill.fleet.more()
+    assert drill.decide() == [Start(2)]
+    drill.ready(2)
+    drill.fleet.fewer()
+    assert drill.decide() == [Drain(2)]
+    drill.fleet.fewer()
+    assert drill.fleet.wanted == 1
+    assert drill.decide() == []
+
+
+def test_a_worker_that_leaves_by_itself_is_replaced_at_once() -> None:
+    drill = Drill(2).serving()
+    drill.fleet.leaving(1, drill.now)
+    assert drill.decide() == [Start(3)]
+    drill.ended(1, "ended with exit code 0")
+    assert drill.decide() == []
+    assert drill.said == []
+
+
+def test_who_does_not_end_or_start_in_time_is_killed() -> None:
+    drill = Drill(1, grace=2.0, boot_timeout=3.0).serving()
+    drill.fleet.reload()
+    assert drill.decide() == [Start(2)]
+    assert drill.fleet.next_time(drill.now) == 3.0
+    drill.now += 3
+    assert drill.decide() == [Kill(2, "it was not ready within 3 s")]
+    drill.ended(2, "was killed by SIGKILL")
+    assert drill.decide() == []
+    assert "the reload stops" in drill.said[0]
+    drill.fleet.stop()
+    assert drill.decide() == [Drain(1)]
+    assert drill.fleet.next_time(drill.now) == 7.0
+    drill.now += 7
+    assert drill.decide() == [Kill(1, "it did not end within 7 s")]
+    assert drill.fleet.next_time(drill.now) is None
+    drill.ended(1, "was killed by SIGKILL")
+    assert drill.decide() == [Exit(0)]
+
+
+def test_stopping_at_once_waits_for_the_processes_alone() -> None:
+    drill = Drill(2).serving()
+    drill.fleet.stop()
+    drill.decide()
+    drill.fleet.stop_at_once(143)
+    assert drill.decide() == []
+    drill.ended(1)
+    drill.ended(2)
+    assert drill.decide() == [Exit(143)]
+
+
+def test_a_worker_of_another_supervisor_is_replaced() -> None:
+    drill = Drill(1)
+    drill.alive.add(1)
+    drill.fleet.adopt(1, "ready", drill.now)
+    drill.fleet.reload()
+    assert drill.decide() == [Start(2)]
+    drill.fleet.cannot_start(2)
+    drill.ended(2)
+    assert drill.decide() == []  # it has served: no boot has failed
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_happens_the_wanted_number_serves_in_the_end(seed: int) -> None:
+    """And before: a worker is drained only if enough others are ready, or it stops."""
+    dice = random.Random(seed)
+    drill = Drill(dice.randint(1, 4), grace=5.0, boot_timeout=5.0).serving()
+    for _ in range(dice.randint(1, 60)):
+        event = dice.choice(["ready", "ended", "fail", "leave", "reload", "more", "fewer", "wait"])
+        starting = [n for n in drill.alive if drill.fleet.members[n].stage.value == "starting"]
+        if event == "ready" and starting:
+            drill.ready(dice.choice(starting))
+        elif event == "ended" and drill.alive:
+            drill.ended(dice.choice(sorted(drill.alive)))
+        elif event == "fail" and starting:
+            number = dice.choice(starting)
+            drill.fleet.cannot_start(number)
+            drill.ended(number)
+        elif event == "leave" and drill.alive:
+            drill.fleet.leaving(dice.choice(sorted(drill.alive)), drill.now)
+        elif event == "reload":
+            drill.fleet.reload()
+        elif event == "more" and drill.fleet.wanted < 6:
+            drill.fleet.more()
+        elif event == "fewer":
+            drill.fleet.fewer()
+        elif event == "wait":
+            drill.now += dice.choice([0.1, 1.0, 20.0])
+        ready = {n for n, m in drill.fleet.members.items() if m.stage.value == "ready"}
+        for action in drill.decide():
+            if isinstance(action, Drain):
+                ready.discard(action.number)
+                assert len(ready) >= drill.fleet.wanted
+        assert len(drill.alive - drill.draining) <= 2 * drill.fleet.wanted + 6
+    for _ in range(200):
+        for number in list(drill.alive):
+            stage = drill.fleet.members[number].stage.value
+            if stage == "starting":
+                drill.ready(number)
+            elif stage != "ready":
+                drill.ended(number, "ended with exit code 0")
+        drill.decide()
+        pause = drill.fleet.next_time(drill.now)
+        if pause is None:
+            break
+        drill.now += pause
+    assert drill.fleet.settled
+    assert len(drill.alive) == drill.fleet.wanted
+    assert drill.exit is None
+    drill.fleet.stop()
+    drill.decide()
+    for number in list(drill.alive):
+        drill.ended(number, "ended with exit code 0")
+    drill.decide()
+    assert drill.exit == 0

@@ -1,0 +1,435 @@
+"""`localrpc serve`: one target, several worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import grpc
+import pytest
+
+import localrpc
+from tests.cli.scene import run
+from tests.ports import free_port
+from tests.workers.served import PATIENCE, Served, ask, serving, who
+
+
+@pytest.fixture(params=["shm", "unix", "unix-abstract", "tcp"])
+def target(request: pytest.FixtureRequest, folder: Path) -> str:
+    if request.param == "tcp":
+        return f"tcp:127.0.0.1:{free_port()}"
+    return f"{request.param}:{folder}/s"
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    until = monotonic() + PATIENCE
+    while not condition():
+        assert monotonic() < until, what
+        threading.Event().wait(0.01)
+
+
+# ---- serving, and the end ----
+
+
+def test_workers_serve_a_target_and_leave_nothing(folder: Path, target: str) -> None:
+    with serving(folder, "app:setup", target, workers=2) as served:
+        pids = served.workers()
+        assert len(pids) == 2
+        for _ in range(5):
+            pid, version = who(target)
+            assert pid in pids
+            assert version == "one"
+        assert served.stop() == 0
+        assert f"serving app:setup on {target}, 2 workers" in served.lines[0]
+        assert "SIGTERM: stopping; calls in progress have 30 s" in served.lines[-2]
+        assert "stopped" in served.lines[-1]
+        assert all(map(gone, pids))
+    assert not (folder / "s").exists()
+    with localrpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError) as caught:
+        ask(channel)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "app", ["app:setup", "app:async_setup", "app:Demo", "app:demo", "app:AsyncDemo"]
+)
+def test_an_application_is_a_function_a_servicer_or_its_class(folder: Path, app: str) -> None:
+    target = f"shm:{folder}/s"
+    with serving(folder, app, target) as served:
+        assert who(target)[0] in served.workers()
+        listed = run("list", target)
+        assert listed.exit_code == 0, listed.output
+        assert "demo.App" in listed.output.split()
+        assert run("health", target).output == "SERVING\n"
+        assert run("health", target, "demo.App").output == "SERVING\n"
+        assert served.stop() == 0
+
+
+def test_health_and_reflection_can_be_left_out(folder: Path) -> None:
+    target = f"unix:{folder}/s"
+    with serving(folder, "app:setup", target, "--no-health", "--no-reflection"):
+        assert run("health", target).exit_code == 76
+        assert run("list", target).exit_code != 0
+
+
+def test_several_targets_with_their_options_are_served_side_by_side(folder: Path) -> None:
+    shm, port = f"shm:{folder}/s", free_port()
+    places = [f"{shm}?ring=256k", "tcp:127.0.0.1:0", f"grpc:127.0.0.1:{port}"]
+    arguments = [word for place in places for word in ("--target", place)]
+    with Served(folder, "app:setup", *arguments) as served:
+        chosen = served.until("serving app:setup").split("tcp:127.0.0.1:")[1].split(",")[0]
+        (pid,) = served.ready()
+        for target in (f"{shm}?ring=256k", f"tcp:127.0.0.1:{chosen}", f"grpc:127.0.0.1:{port}"):
+            assert who(target)[0] == pid
+        with localrpc.insecure_channel(shm) as channel:  # 1M is more than the server allows
+            ask(channel)
+            assert channel.facts is not None
+            assert "?ring= allows 262144" in str(channel.facts.fell_back)
+        assert served.stop() == 0
+
+
+def test_one_worker_may_serve_what_processes_cannot_share(folder: Path) -> None:
+    target = f"file:{folder}/spool"
+    with serving(folder, "app:setup", target) as served:
+        assert who(target)[0] in served.workers()
+        assert served.stop() == 0
+    with Served(folder, "app:setup", "--target", target, "--workers", "2") as served:
+        assert served.ended() == 1
+        assert "file: targets have no socket that several processes can serve" in served.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("app", "words"),
+    [
+        ("app", ["'app' is not MODULE:NAME", "greeter:Greeter"]),
+        ("nowhere:setup", ["there is no module 'nowhere'", "--app-dir"]),
+        ("app:setu", ["has no 'setu'; did you mean 'setup'?"]),
+        ("app:a_number", ["'app:a_number' is 5: it has to be a servicer"]),
+        ("app:Nothing", ["Nothing is not a servicer", "add_GreeterServicer_to_server()"]),
+        ("app:adds_nothing", ["app:adds_nothing has added no service"]),
+        ("app:fails", ["Traceback", 'raise ValueError("no configuration")']),
+        ("broken:setup", ["Traceback", "broken.py", "SyntaxError"]),
+    ],
+)
+def test_what_cannot_start_ends_with_3_and_leaves_nothing(
+    folder: Path, app: str, words: list[str]
+) -> None:
+    (folder / "broken.py").write_text("def setup(:\n")
+    with Served(folder, app, "--target", f"shm:{folder}/s", "--workers", "2") as served:
+        assert served.ended() == 3
+    said = "\n".join(served.lines)
+    for word in words:
+        assert word in said
+    assert "workers/" not in said  # no frames of localrpc's own
+    assert "before it was ready" in said
+    assert not (folder / "s").exists()
+
+
+def test_a_name_in_use_ends_with_4_and_its_server_serves_on(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    with serving(folder, "app:setup", target):
+        with Served(
+            folder, "app:setup", "--target", f"unix:{folder}/t", "--target", target
+        ) as other:
+            assert other.ended() == 4
+        assert "a live server already listens there" in other.lines[-1]
+        assert not (folder / "t").exists()
+        who(target)
+
+
+def test_settings_come_from_the_environment_too(folder: Path) -> None:
+    with Served(folder, "app:setup", LOCALRPC_SERVE_TARGETS=f"unix:{folder}/s",
+                LOCALRPC_SERVE_WORKERS="2") as served:  # fmt: skip
+        served.ready(2)
+        who(f"unix:{folder}/s")
+        assert served.stop() == 0
+
+
+def test_the_log_can_be_json(folder: Path) -> None:
+    with serving(folder, "app:setup", f"unix:{folder}/s", "--log-json") as served:
+        served.stop()
+    records = [json.loads(line) for line in served.lines]
+    assert {record["logger"] for record in records} == {"localrpc.serve"}
+    assert {record["pid"] for record in records} == {served.pid}
+    assert [record["level"] for record in records] == ["info"] * len(records)
+    assert records[-1]["message"] == "stopped"
+    assert records[0]["time"].endswith("Z")
+
+
+# ---- workers come and go ----
+
+
+class Load:
+    """Calls from steady and from fresh channels, until the end of the block."""
+
+    def __init__(self, target: str, threads: int = 3) -> None:
+        self.target = target
+        self.done = 0
+        self.failures: list[str] = []
+        self.pids: set[int] = set()
+        self._end = threading.Event()
+        self._some = threading.Semaphore(0)
+        self._threads = [threading.Thread(target=self._steady) for _ in range(threads)]
+        self._threads.append(threading.Thread(target=self._fresh))
+
+    def _note(self, call: Callable[[], bytes]) -> None:
+        try:
+            self.pids.add(int(call().split()[0]))
+        except grpc.RpcError as error:
+            self.failures.append(f"{error.code()}: {error.details()}")
+        self.done += 1
+        self._some.release()
+
+    def _steady(self) -> None:
+        with localrpc.insecure_channel(self.target) as channel:
+            while not self._end.is_set():
+                self._note(lambda: ask(channel))
+
+    def _fresh(self) -> None:
+        while not self._end.is_set():
+            with localrpc.insecure_channel(self.target) as channel:
+                for _ in range(3):
+                    self._note(lambda: ask(channel))
+
+    def wait_for_more(self, calls: int = 200) -> None:
+        for _ in range(calls):
+            assert self._some.acquire(timeout=PATIENCE)
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        self.wait_for_more()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_no_call_fails_while_workers_are_replaced_added_and_removed(
+    folder: Path, target: str
+) -> None:
+    with serving(folder, "app:setup", target, workers=2) as served, Load(target) as load:
+        seen = set(served.workers())
+        for number, fresh, count in (
+            (signal.SIGHUP, 2, 2),
+            (signal.SIGTTIN, 1, 3),
+            (signal.SIGUSR2, 3, 3),
+            (signal.SIGTTOU, 0, 2),
+            (signal.SIGHUP, 2, 2),
+        ):
+            served.signal(number)
+            new = served.ready(fresh)
+            assert not seen.intersection(new)
+            seen.update(new)
+            load.wait_for_more()
+            while len(served.workers()) != count:
+                load.wait_for_more(1)
+        load.wait_for_more()
+        assert load.failures == []
+        assert served.process.poll() is None
+    assert load.failures == []
+    assert len(load.pids) > 2
+
+
+def test_new_code_is_loaded_and_broken_code_is_not(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    module = folder / "app.py"
+    text = module.read_text()
+    with serving(folder, "app:setup", target, workers=2) as served, Load(target) as load:
+        before = set(served.workers())
+        module.write_text("def setup(:\n")
+        served.signal(signal.SIGHUP)
+        served.until("the reload stops, and the other workers serve on")
+        assert set(served.workers()) == before
+        module.write_text(text.replace('b"one"', 'b"two"') + "# longer, or its bytecode serves")
+        served.signal(signal.SIGHUP)
+        served.ready(2)
+        eventually(lambda: before.isdisjoint(served.workers()), "the old workers end")
+        assert who(target)[1] == "two"
+        load.wait_for_more()
+    assert load.failures == []
+
+
+def test_calls_in_progress_end_before_their_worker(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    name = str(folder / "released")
+    with serving(folder, "app:setup", target) as served:
+        (old,) = served.workers()
+        with localrpc.insecure_channel(target) as channel:
+            call = channel.unary_unary("/demo.App/until_released")
+            future = call.future(name.encode(), timeout=PATIENCE)
+            eventually(lambda: os.path.exists(f"{name}.begun"), "the call has begun")
+            served.signal(signal.SIGHUP)
+            (new,) = served.ready()
+            eventually(lambda: who(target)[0] == new, "the new worker serves")
+            assert not future.done()
+            Path(name).touch()
+            assert future.result() == b"%d" % old
+        eventually(lambda: gone(old), "it ends")
+
+
+def test_a_worker_that_is_killed_fails_its_own_calls_and_is_replaced(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    name = str(folder / "never")
+    with serving(folder, "app:setup", target, workers=2) as served:
+        with localrpc.insecure_channel(target) as channel:
+            call = channel.unary_unary("/demo.App/until_released")
+            future = call.future(name.encode(), timeout=PATIENCE)
+            eventually(lambda: os.path.exists(f"{name}.begun"), "the call has begun")
+            victim = int(ask(channel).split()[0])
+            os.kill(victim, signal.SIGKILL)
+            assert future.code() is grpc.StatusCode.UNAVAILABLE
+            assert int(ask(channel, wait_for_ready=True).split()[0]) != victim
+        assert "was killed by SIGKILL; another is started" in served.until("SIGKILL")
+        assert str(victim) in served.lines[-1]
+        served.ready()
+        assert served.stop() == 0
+
+
+def test_a_worker_that_is_terminated_ends_its_calls_first(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    with serving(folder, "app:setup", target, workers=2) as served, Load(target) as load:
+        for victim in served.workers():
+            os.kill(victim, signal.SIGTERM)
+            served.until("ends by itself")
+            served.ready()
+            load.wait_for_more()
+    assert load.failures == []
+
+
+@pytest.mark.parametrize("app", ["app:setup", "app:async_setup"])
+def test_no_worker_outlives_a_supervisor_that_is_killed(folder: Path, app: str) -> None:
+    target = f"shm:{folder}/s"
+    with serving(folder, app, target, workers=2) as served:
+        workers = served.workers()
+        with localrpc.insecure_channel(target) as channel:
+            ask(channel)
+            served.process.kill()
+            eventually(lambda: all(map(gone, workers)), "the workers end")
+    with serving(folder, app, target) as served:  # the name is free
+        who(target)
+
+
+def test_an_endless_stream_ends_with_the_grace(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    with (
+        serving(folder, "app:setup", target, "--grace", "0.2") as served,
+        localrpc.insecure_channel(target) as channel,
+    ):
+        stream = channel.unary_stream("/demo.App/ticks")(b"", timeout=PATIENCE)
+        assert next(stream) == b"tick"
+        assert served.stop() == 0
+        with pytest.raises(grpc.RpcError):
+            list(stream)
+        assert stream.details() == "Cancelling all calls"
+
+
+def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    name = str(folder / "never")
+    with serving(folder, "app:setup", target) as served:
+        workers = served.workers()
+        with localrpc.insecure_channel(target) as channel:
+            call = channel.unary_unary("/demo.App/until_released")
+            future = call.future(name.encode(), timeout=PATIENCE)
+            eventually(lambda: os.path.exists(f"{name}.begun"), "the call has begun")
+            served.signal(signal.SIGINT)
+            served.until("SIGINT: stopping")
+            assert not future.done()
+            served.signal(signal.SIGINT)
+            assert served.ended() == 128 + signal.SIGINT
+            assert future.code() is grpc.StatusCode.UNAVAILABLE
+        assert all(map(gone, workers))
+    assert not (folder / "s").exists()
+
+
+def test_workers_ignore_the_terminals_interrupt(folder: Path) -> None:
+    """Ctrl-C reaches all processes of a terminal; the supervisor says what the workers do."""
+    target = f"shm:{folder}/s"
+    with serving(folder, "app:setup", target, workers=2) as served:
+        for pid in served.workers():
+            os.kill(pid, signal.SIGINT)
+        for _ in range(5):
+            who(target)
+        assert len(served.lines) == 3
+
+
+def test_a_supervisor_runs_no_grpc_and_no_application(folder: Path) -> None:
+    with serving(folder, "app:setup", f"shm:{folder}/s") as served:
+        assert "cygrpc" not in Path(f"/proc/{served.pid}/maps").read_text()
+        assert "cygrpc" in Path(f"/proc/{served.workers()[0]}/maps").read_text()
+        assert len(os.listdir(f"/proc/{served.pid}/task")) == 1
+
+
+# ---- service managers ----
+
+
+def test_states_are_sent_to_a_service_manager(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{folder}/notify")
+        manager.settimeout(PATIENCE)
+        with Served(folder, "app:setup", "--target", f"unix:{folder}/s", "--workers", "2",
+                    NOTIFY_SOCKET=f"{folder}/notify") as served:  # fmt: skip
+            assert manager.recv(1000) == b"READY=1\nSTATUS=2 workers"
+            served.ready(2)
+            who(f"unix:{folder}/s")
+            served.signal(signal.SIGHUP)
+            assert manager.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert manager.recv(1000) == b"READY=1\nSTATUS=2 workers"
+            assert served.stop() == 0
+            assert manager.recv(1000) == b"STOPPING=1"
+
+
+def test_a_service_manager_that_watches_is_kept_informed(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"{folder}/notify")
+        manager.settimeout(PATIENCE)
+        with Served(folder, "app:setup", "--target", f"unix:{folder}/s", WATCHDOG_USEC="100000",
+                    NOTIFY_SOCKET=f"{folder}/notify"):  # fmt: skip
+            came = [manager.recv(1000) for _ in range(10)]
+    assert came.count(b"WATCHDOG=1") >= 9
+
+
+def test_sockets_of_a_service_manager_are_served_by_all_workers(folder: Path) -> None:
+    script = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3, inheritable=True)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, "-m", "localrpc", "serve", *sys.argv[2:]])
+"""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{folder}/s")
+        sock.listen()
+        words = ["app:setup", "--target", "fd:3", "--workers", "2"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(sock.fileno()), *words],
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            pass_fds=[sock.fileno()],
+            text=True,
+        )
+        pids = {who(f"shm:{folder}/s")[0] for _ in range(3)}
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said
+        assert "serving app:setup on fd:3, 2 workers" in said
+        assert process.pid not in pids
+    assert (folder / "s").exists()
