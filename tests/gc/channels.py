@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 import localrpc
+from tests.endings import at_end
 from tests.gc.scenes import Home, refused, result
 from tests.rpc.house import PATIENCE, dial
 
@@ -118,7 +119,7 @@ class Outside:
         return request
 
     def keep(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        context.add_callback(self.inside.clear)
+        at_end(context, self.inside.clear)
         self.contexts.append(context)
         return request
 

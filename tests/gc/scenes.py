@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 
+from tests.endings import at_end
 from tests.rpc.house import PATIENCE, House
 
 LONG = 60.0
@@ -263,7 +264,7 @@ def stream_with_callback(house: House, **how: Any) -> None:
 def stream_dropped_with_callback(house: House, **how: Any) -> None:
     over = threading.Event()
     call = house.stream("drip")(b"", **how)
-    call.add_callback(over.set)
+    at_end(call, over.set)
     assert next(call) == b"first"
     house.enter()
     del call

@@ -25,6 +25,7 @@ import localrpc.aio
 from localrpc.drive import finalizers
 from localrpc.drive.callback_queue import CallbackQueue
 from tests.conftest import fresh_target
+from tests.endings import at_end
 from tests.gc.channels import CHANNELS, SERVERS
 from tests.gc.heap import uncollected
 from tests.gc.scenes import CALLS, Home
@@ -273,7 +274,7 @@ def test_finalizers_run_inside_every_allocation(one_target: str) -> None:
             upload = channel.unary_unary("/house/echo").future(b"x")
             for each in (call, upload):
                 if each is upload:
-                    each.add_callback(lambda: None)
+                    at_end(each, lambda: None)
                 cycle = [each]
                 cycle.append(cycle)
             owned = channel.unary_unary("/house/echo").future(b"x")

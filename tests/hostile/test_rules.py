@@ -18,6 +18,7 @@ from localrpc._core import lib
 from localrpc.transports import Connection
 from tests.concurrency.engines import live_calls, queued_bytes
 from tests.conftest import fresh_target
+from tests.endings import at_end
 from tests.hostile import rules
 from tests.hostile.raw import RawClient, raw_client
 from tests.hostile.rules import ROWS, SLOT, Row
@@ -194,7 +195,7 @@ def test_a_server_that_keeps_the_rules_is_understood(target: str, row: Row, kind
     with server(target, act), dial(target, ANY_SIZE) as channel:
         call: Any = channel.unary_stream("/a/b")(b"", timeout=PATIENCE)
         if kind == "unread":
-            call.add_callback(lambda: None)
+            at_end(call, lambda: None)
         assert list(call)[-1] == b"well"
         assert call.code() is grpc.StatusCode.OK
 

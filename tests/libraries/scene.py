@@ -17,6 +17,7 @@ from typing import Any
 import grpc
 
 from localrpc.testing import serving
+from tests.endings import at_end
 
 PATIENCE = 20.0
 """Seconds after which something that must happen has failed."""
@@ -92,7 +93,7 @@ class Service:
     def wait(self, request: Word, context: Any) -> Word:
         """Until its client has gone."""
         gone = threading.Event()
-        context.add_callback(gone.set)
+        at_end(context, gone.set)
         self.entered.set()
         gone.wait(PATIENCE)
         return Word()

@@ -8,6 +8,7 @@ from typing import Any
 
 from grpc import experimental
 
+from tests.endings import at_end
 from tests.places import occupy, visit
 
 from .transcript import Transcript, ended, outcome, plain
@@ -130,7 +131,7 @@ def next_is_interrupted_by_cancel(w: World) -> Transcript:
     entered, over = w.gate(), w.gate()
 
     def hold(request: bytes, context: Any) -> Iterator[bytes]:
-        context.add_callback(over.set)
+        at_end(context, over.set)
         yield b"1"
         entered.set()
         wait(over)
@@ -150,7 +151,7 @@ def result_is_interrupted_by_cancel(w: World) -> Transcript:
     entered, over = w.gate(), w.gate()
 
     def hold(request: bytes, context: Any) -> bytes:
-        context.add_callback(over.set)
+        at_end(context, over.set)
         entered.set()
         wait(over)
         return b""
@@ -170,7 +171,7 @@ def generator_is_closed_when_its_call_is_cancelled(w: World) -> Transcript:
     over, closed = w.gate(), w.gate()
 
     def count(request: bytes, context: Any) -> Iterator[bytes]:
-        context.add_callback(over.set)
+        at_end(context, over.set)
         try:
             yield b"1"
             wait(over)

@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from tests.endings import at_end
+
 from .transcript import Transcript, drained, ended, error_of, outcome, plain
 from .world import (
     KINDS,
@@ -270,7 +272,7 @@ def closing_ends_calls_under_way(w: World, kind: str) -> Any:
     entered, gate, over = w.gate(), w.gate(), w.gate()
 
     def hold(context: Any) -> None:
-        context.add_callback(over.set)
+        at_end(context, over.set)
         entered.set()
         wait(gate)
 

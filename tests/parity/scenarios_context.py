@@ -12,6 +12,8 @@ from typing import Any
 
 import grpc
 
+from tests.endings import at_end
+
 from .transcript import Transcript, drained, ended, failure, kinds, outcome, plain
 from .world import (
     KINDS,
@@ -249,9 +251,9 @@ def context_is_told_of_the_end(w: World, kind: str) -> Any:
 
     def prologue(context: Any) -> None:
         kept.append(context)
-        context.add_callback(lambda: order.append("1"))
-        context.add_callback(lambda: order.append(f"active {context.is_active()}"))
-        context.add_callback(over.set)
+        at_end(context, lambda: order.append("1"))
+        at_end(context, lambda: order.append(f"active {context.is_active()}"))
+        at_end(context, over.set)
 
     finish(kind, w.method(kind, answering(kind, prologue)))
     wait(over)
@@ -317,8 +319,8 @@ def context_callback_raises(w: World) -> Transcript:
         raise KeyError("callback")
 
     def prologue(context: Any) -> None:
-        context.add_callback(fail)
-        context.add_callback(over.set)
+        at_end(context, fail)
+        at_end(context, over.set)
 
     call = _call(w, prologue)
     wait(over)
@@ -331,7 +333,7 @@ def context_cancels_its_own_call(w: World, kind: str) -> Any:
     seen: list[Any] = []
 
     def prologue(context: Any) -> None:
-        context.add_callback(over.set)
+        at_end(context, over.set)
         seen.append(context.cancel())
         wait(over)
         seen.append(context.is_active())
@@ -391,7 +393,7 @@ def context_survives_its_call(w: World) -> Transcript:
 
     def keep(context: Any) -> None:
         kept.append(context)
-        context.add_callback(over.set)
+        at_end(context, over.set)
 
     _call(w, keep)
     wait(over)
@@ -416,7 +418,7 @@ def handler_of_a_cancelled_call_goes_on(w: World, kind: str) -> Any:
     seen: list[Any] = []
 
     def prologue(context: Any) -> None:
-        context.add_callback(cancelled.set)
+        at_end(context, cancelled.set)
         entered.set()
         wait(cancelled)
         try:

@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from tests.endings import at_end
+
 from .transcript import Transcript, drained, ended, outcome, plain
 from .world import (
     KINDS,
@@ -199,7 +201,7 @@ def request_serializer_raises_in_the_middle(w: World) -> Transcript:
         return message
 
     def join(requests: Iterator[bytes], context: Any) -> bytes:
-        context.add_callback(ended_there.set)
+        at_end(context, ended_there.set)
         begun.set()
         return b"".join(requests)
 
@@ -295,7 +297,7 @@ def request_iterator_raises(w: World, kind: str) -> Any:
         raise RuntimeError("lost the thread")
 
     def read(requests: Iterator[bytes], context: Any) -> bytes:
-        context.add_callback(over.set)
+        at_end(context, over.set)
         seen.append(next(requests))
         begun.set()
         drained(requests)

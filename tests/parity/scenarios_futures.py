@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from tests.endings import at_end
+
 from .transcript import Transcript, drained, ended, outcome, plain, shown
 from .world import KINDS, World, answering, asking, begin, scenario, scenario_of, wait
 
@@ -29,7 +31,7 @@ class _Held:
         self.seen: list[Any] = []
 
         def hold(context: Any) -> None:
-            context.add_callback(self.left.set)
+            at_end(context, self.left.set)
             self.entered.set()
             wait(self.gate)
             if prologue is not None:
@@ -105,7 +107,7 @@ def life_of_a_call_that_is_cancelled(w: World, kind: str) -> Any:
     held = _Held(w, kind)
     call = begin(kind, held.method)
     over = threading.Event()
-    call.add_callback(over.set)
+    at_end(call, over.set)
     wait(held.entered)
     story: Transcript = {"cancel": call.cancel(), "again": call.cancel(), "state": _state(call)}
     wait(over)
@@ -147,7 +149,7 @@ def cancelling_between_responses(w: World) -> Transcript:
     closed = w.gate()
 
     def count(request: bytes, context: Any) -> Iterator[bytes]:
-        context.add_callback(closed.set)
+        at_end(context, closed.set)
         yield b"1"
         yield b"2"
         wait(closed)
@@ -167,7 +169,7 @@ def cancelling_ends_the_handlers_requests(w: World) -> Transcript:
     seen: list[Any] = []
 
     def read(requests: Iterator[bytes], context: Any) -> bytes:
-        context.add_callback(over.set)
+        at_end(context, over.set)
         seen.append(next(requests))
         reading.set()
         # grpcio ends the iteration quietly or with an error, whichever of two
@@ -199,10 +201,10 @@ def done_callbacks_run_in_order_and_once(w: World, kind: str) -> Any:
     order: list[str] = []
     over = threading.Event()
     call.add_done_callback(lambda done: order.append("future 1"))
-    call.add_callback(lambda: order.append("call 1"))
+    at_end(call, lambda: order.append("call 1"))
     call.add_done_callback(lambda done: order.append(f"itself {done is call}"))
     call.add_done_callback(lambda done: order.append(f"done {done.done()}"))
-    call.add_callback(over.set)
+    at_end(call, over.set)
     held.gate.set()
     if kind.endswith("stream"):
         list(call)

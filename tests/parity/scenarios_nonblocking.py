@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from tests.endings import at_end
+
 from .transcript import Transcript, drained, ended, failure, outcome, plain
 from .world import (
     KINDS,
@@ -54,7 +56,7 @@ class Open:
     def _behave(self) -> Answering:
         def behave(request: Any, context: Any, on_next: OnNext) -> None:
             self.context, self.on_next = context, on_next
-            context.add_callback(self._hear)
+            at_end(context, self._hear)
             self._came.set()
 
         return behave
@@ -327,7 +329,7 @@ def nonblocking_server_stops(w: World) -> Transcript:
             came: threading.Event = came,
             called_back: threading.Event = called_back,
         ) -> None:
-            context.add_callback(called_back.set)
+            at_end(context, called_back.set)
             came.set()
 
         address = w.address()
@@ -374,7 +376,7 @@ def nonblocking_callback_wants_what_the_ender_holds(w: World) -> Transcript:
             calls.on_next(None)
         done.set()
 
-    calls.context.add_callback(callback)
+    at_end(calls.context, callback)
     with lock:
         calls.on_next(b"one")
         calls.on_next(None)
@@ -393,9 +395,9 @@ def nonblocking_callbacks_run_in_order_whatever_they_raise(w: World) -> Transcri
         order.append(1)
         raise RuntimeError("bad callback")
 
-    calls.context.add_callback(bad)
-    calls.context.add_callback(lambda: order.append(2))
-    calls.context.add_callback(done.set)
+    at_end(calls.context, bad)
+    at_end(calls.context, lambda: order.append(2))
+    at_end(calls.context, done.set)
     calls.on_next(None)
     wait(done)
     return {"responses": drained(call), "order": order, "log": w.logged()}
@@ -532,7 +534,7 @@ def nonblocking_error_is_the_clients_going(w: World) -> Transcript:
     came = w.gate()
 
     def behave(request: bytes, context: Any, on_next: OnNext) -> None:
-        context.add_callback(cancelled.set)
+        at_end(context, cancelled.set)
         came.set()
         wait(cancelled)
         try:

@@ -8,6 +8,8 @@ from typing import Any
 import grpc
 from grpc import _channel
 
+from tests.endings import at_end
+
 from .transcript import Transcript, plain
 from .world import KINDS, SERVICE, World, answering, asking, begin, finish, handler, scenario, wait
 
@@ -79,7 +81,7 @@ def private_state_when_the_client_cancels(w: World) -> Transcript:
             context: Any, entered: Any = entered, ended: Any = ended, told: Any = told,
             seen: list[Any] = seen,
         ) -> None:  # fmt: skip
-            context.add_callback(ended.set)
+            at_end(context, ended.set)
             seen.append(context._state.client)
             entered.set()
             wait(ended)

@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from tests.endings import at_end
+
 from .transcript import Transcript, drained, ended, error_of, outcome, plain
 from .world import (
     KINDS,
@@ -91,7 +93,7 @@ def _busy(w: World, kind: str, told: threading.Event | None = None) -> tuple[Any
     entered, gate, over = w.gate(), w.gate(), w.gate()
 
     def hold(context: Any) -> None:
-        context.add_callback(over.set)
+        at_end(context, over.set)
         entered.set()
         wait(gate)
         if told is not None:

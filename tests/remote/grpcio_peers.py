@@ -89,7 +89,8 @@ class Service:
 
     def watch(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Continue until the client has gone."""
-        context.add_callback(self.ended.set)
+        if not context.add_callback(self.ended.set):
+            return
         yield b"watching"
         self.ended.wait(PATIENCE)
 

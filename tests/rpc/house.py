@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 import localrpc
+from tests.endings import at_end
 
 PATIENCE = 10.0
 """Seconds after which something that must happen has failed."""
@@ -109,7 +110,7 @@ class House:
     def drip(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         yield b"first"
         self.contexts.append(context)
-        context.add_callback(self.ended.set)
+        at_end(context, self.ended.set)
         self.entered.release()
         self.gate.wait(PATIENCE)
         yield b"second"
@@ -122,7 +123,7 @@ class House:
 
     def watch(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Returns once its client has gone."""
-        context.add_callback(self.ended.set)
+        at_end(context, self.ended.set)
         self.contexts.append(context)
         self.entered.release()
         self.ended.wait(PATIENCE)

@@ -19,6 +19,7 @@ import pytest
 from localrpc.drive import arrivals, reading
 from localrpc.drive.core import lib
 from tests.concurrency.engines import live_calls
+from tests.endings import at_end
 
 from .house import PATIENCE, House, await_that, dial
 
@@ -273,7 +274,7 @@ def test_a_handlers_callback_that_raises_system_exit_does_not_stop_the_others(
     for _ in range(2):
         call = one_house.stream("drip")(b"")
         one_house.enter()
-        one_house.contexts[-1].add_callback(leave)
+        at_end(one_house.contexts[-1], leave)
         call.cancel()
         assert one_house.ended.wait(PATIENCE)
         one_house.ended.clear()

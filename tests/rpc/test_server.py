@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 import localrpc
+from tests.endings import at_end
 
 from .house import PATIENCE, House, await_that, dial
 
@@ -45,7 +46,7 @@ def test_stop_with_grace_waits_until_answers_are_out(house: House) -> None:
     answered = threading.Event()
 
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-        context.add_callback(answered.set)
+        at_end(context, answered.set)
         return bytes(LARGE)
 
     handler: Any = grpc.unary_unary_rpc_method_handler(answer)
