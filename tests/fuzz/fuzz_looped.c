@@ -107,6 +107,7 @@ static uint32_t drain(struct loop *l)
 	struct actor *a = &l->actor;
 	uint8_t due[2];
 
+	world_acts();
 	if (l->spins)
 		CHECK(lr_loop_spin(&a->e, 1, l->waits ? -1 : 0, l->fd, due) >= 0);
 	CHECK(lr_drain(a->e, &l->batch) >= 0);
