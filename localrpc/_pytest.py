@@ -30,10 +30,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker(MARKER)
     if marker is not None and MARKER in metafunc.fixturenames:
-        metafunc.parametrize(MARKER, marker.args)
+        # As a mark, which pytest reads next: it overrides the parameters of a fixture.
+        metafunc.definition.add_marker(pytest.mark.parametrize(MARKER, marker.args))
 
 
 @pytest.fixture

@@ -132,7 +132,10 @@ class Stopwatch:
         return [process_switches(pid) for pid in (os.getpid(), self._server)]
 
     def sample(self, calls: int, latencies: Latencies | None = None) -> Sample:
-        """End the slice and return its sample; `calls` is at least one."""
+        """End the slice and return its sample. Raises RuntimeError if no call has ended in it."""
+        if not calls:
+            elapsed = time.perf_counter() - self._start[0]
+            raise RuntimeError(f"no call ended within {elapsed:.1f} s")
         seconds, client, server = (
             now - then for now, then in zip(self._read(), self._start, strict=True)
         )

@@ -14,7 +14,7 @@ from localrpc.bench.peers import find_peer, known_peers
 from localrpc.bench.plan import Placement, Plan
 from localrpc.bench.report import as_json, baseline, notes, ratio, rows
 from localrpc.bench.results import Results, Round
-from localrpc.bench.sample import Latencies, Sample, repeat
+from localrpc.bench.sample import Latencies, Sample, Stopwatch, repeat
 from localrpc.bench.scenarios import SCENARIOS
 
 UNARY = SCENARIOS["unary"]
@@ -34,6 +34,11 @@ def results(*rounds: Round, wanted: int = 2) -> Results:
 
 def round_of(shm: int, grpcio: int, usage: Usage = QUIET) -> Round:
     return Round({"shm": sample(shm), "grpcio": sample(grpcio)}, (usage,))
+
+
+def test_a_slice_in_which_no_call_ends_is_a_failure_with_its_reason() -> None:
+    with pytest.raises(RuntimeError, match=r"no call ended within \d+\.\d s"):
+        Stopwatch(None).sample(0)
 
 
 def test_a_percentile_is_a_latency_that_was_measured() -> None:

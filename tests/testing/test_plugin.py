@@ -114,6 +114,27 @@ def test_it(localrpc_serve):
     assert "1 passed" in said, said
 
 
+def test_a_mark_overrides_the_targets_of_a_suite(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n@pytest.fixture(params=['inproc:', 'shm:'])\n"
+        "def localrpc_target(request):\n    return request.param\n"
+    )
+    said = run(
+        tmp_path,
+        """
+def test_each(localrpc_serve):
+    assert shout(localrpc_serve(LOUD)) == b"HEY"
+
+@pytest.mark.localrpc_target("unix:")
+def test_one(localrpc_serve, localrpc_target):
+    assert localrpc_target == "unix:"
+    assert shout(localrpc_serve(LOUD)) == b"HEY"
+""",
+    )
+    assert "3 passed" in said, said
+    assert "test_one[unix:] PASSED" in said
+
+
 def test_a_handlers_mistake_is_shown_with_the_test(tmp_path: Path) -> None:
     said = run(tmp_path, "\ndef test_it(localrpc_serve):\n    shout(localrpc_serve(FAILING))\n")
     assert "1 failed" in said

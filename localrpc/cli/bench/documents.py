@@ -35,7 +35,9 @@ def report_(*, results: Path, **files: Path | None) -> None:
     "figures",
     type=click.Choice(list(MEASURES)),
     multiple=True,
-    help=f"The figure to compare. Default: {', '.join(comparing.COMPARED)}. May be repeated.",
+    metavar="FIGURE",
+    help=f"The figure to compare: {', '.join(MEASURES)}. Default:"
+    f" {', '.join(comparing.COMPARED)}. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @comparison_options

@@ -56,7 +56,13 @@ _ROUNDS, _TOTAL = 480.0, 570.0
 
 @click.group(invoke_without_command=True, subcommand_metavar="[COMMAND ...]")
 @click.option("--quick", is_flag=True, help="Finish in less than a minute.")
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="How often each peer is measured in each scenario, in turn.",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(0.01),

@@ -56,7 +56,8 @@ _SCHEMA = (
         "modules",
         multiple=True,
         metavar="NAME",
-        help="Read services from a Python module of generated messages, such as greeter_pb2.",
+        help="Read services from a Python module of generated messages, such as"
+        " greeter.greeter_pb2.",
     ),
 )
 
