@@ -67,7 +67,11 @@ class LoopEngine(ABC):
         self._drain_again = partial(_drain, weakref.ref(self))
         self._flush_later = partial(_flush, weakref.ref(self))
         self._turn = False
-        """True while a turn of the loop is to be ended by lr_flush()."""
+        """True while lr_flush() is to end a turn of the loop.
+
+        A turn that it does not end, since the loop has stopped or a callback was lost by an
+        exception, the core ends.
+        """
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have `loop` watch the engine."""
@@ -91,9 +95,10 @@ class LoopEngine(ABC):
 
     def sending(self) -> None:
         """Call before frames are sent: what is sent in one turn of the loop wakes a peer once."""
-        if not self._turn and self._loop is not None:
+        loop = self._loop
+        if not self._turn and loop is not None and not loop.is_closed():
+            loop.call_soon(self._flush_later)
             self._turn = True
-            self._loop.call_soon(self._flush_later)
 
     def __del__(self) -> None:
         # Also called for an object whose __init__ has failed.
@@ -114,19 +119,10 @@ class LoopEngine(ABC):
         more = batch.raw.more
         try:
             if count > 0:
-                self._take_batch(count, batch)
+                self._take_all(_unpack(batch.news[: count * _SIZE]), batch)
         finally:
             if more and self._loop is not None:
                 self._loop.call_soon(self._drain_again)
-
-    def _take_batch(self, count: int, batch: _Batch) -> None:
-        begun, self._turn = self._turn, True
-        try:
-            self._take_all(_unpack(batch.news[: count * _SIZE]), batch)
-        finally:
-            if not begun:
-                self._turn = False
-                lib.lr_flush(self.engine)
 
     def _take_all(self, news: News, batch: _Batch) -> None:
         """Take news; what follows a piece that raises an exception is taken later.
@@ -134,6 +130,7 @@ class LoopEngine(ABC):
         A handler may raise SystemExit or KeyboardInterrupt, as the handler of a signal may: the
         loop stops with these, but may run again, if only to close.
         """
+        self._turn = True
         try:
             self.take(news, batch.buf)
         except BaseException:
@@ -142,6 +139,10 @@ class LoopEngine(ABC):
             if self._loop is not None:
                 self._loop.call_soon(_take_rest, weakref.ref(self), news, batch)
             raise
+        finally:
+            # Also of a turn that had begun before: its frames leave a little earlier.
+            self._turn = False
+            lib.lr_flush(self.engine)
 
 
 def _take_rest(ref: weakref.ref[LoopEngine], news: News, batch: _Batch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from localrpc.drive.core import ffi, lib
@@ -67,6 +68,7 @@ class Spinner(selectors.EpollSelector):
     def close(self) -> None:
         self._watched.clear()
         self._change()
+        self._call_soon = _do_nothing  # the loop, which holds this object
         super().close()
 
     def select(self, timeout: float | None = None) -> _List:
@@ -75,12 +77,19 @@ class Spinner(selectors.EpollSelector):
             return super().select(timeout)
         left = -1 if timeout is None else 0 if timeout <= 0 else int(timeout * 1e9) + 1
         due = self._due
+        began = monotonic()
         if not lib.lr_loop_spin(self._engines, len(drains), left, self.fileno(), due):
+            if left > 0 and timeout is not None:  # a timer is due, and that has taken time
+                timeout = max(0.0, timeout - (monotonic() - began))
             return super().select(timeout)
         for number, drain in enumerate(drains):
             if due[number]:
                 self._call_soon(drain)
         return super().select(0) if due[len(drains)] else []
+
+
+def _do_nothing(callback: Callable[[], object]) -> None:
+    pass
 
 
 def spinner_of(loop: asyncio.AbstractEventLoop) -> Spinner | None:

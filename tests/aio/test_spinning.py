@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -141,3 +142,15 @@ def test_a_closed_loop_with_open_channels_watches_nothing(distinct_target: str) 
     loop.run_until_complete(pair(distinct_target))
     loop.close()
     assert not loop._spinner._watched
+
+
+def test_a_closed_loop_waits_for_no_collector() -> None:
+    gc.disable()
+    try:
+        loop = EventLoop()
+        loop.close()
+        kept = weakref.ref(loop)
+        del loop
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -293,8 +293,9 @@ int lr_cancel_all(struct lr_engine *engine, uint32_t code, const char *text, uin
  * connection has ended and each of its calls has had its last news; and LR_K_STOP after
  * lr_engine_close. lr_pause keeps a call's messages in the core until its end has come, and so
  * stops its sender when its window is full. Of the frames that are sent in one turn of the loop,
- * the first leaves at once and wakes the peer, and the others when lr_flush ends the turn; after an
- * lr_drain without news there is nothing to flush. */
+ * the first leaves at once and wakes the peer, and the others when lr_flush ends the turn, or when
+ * a thread of the core does, a millisecond or so later; after an lr_drain without news there is
+ * nothing to flush. */
 int lr_loop_begin(struct lr_engine *engine);
 /* Have lr_drain leave the connections unarmed, so that a peer need not ring: before the loop
  * sleeps or looks at its descriptors, it has to call lr_loop_spin with all such engines. That

@@ -304,11 +304,20 @@ struct lr_engine {
 	int64_t loop_timer_at;
 	bool room_came;    /* to a connection with room_told */
 	struct lr_call *news, **news_last; /* calls for lr_drain to report */
-	/* In a turn of the loop one peer is woken at once, the others by lr_flush. */
+	/* In a turn of the loop one peer is woken at once, the others by lr_flush, or by late.c. */
 	bool turn_rang;
 	struct lr_conn *rings;
+	/* late.c */
+	_Atomic int64_t held_since; /* when `rings` got its first connection; 0: it has none */
+	_Atomic bool lacks_room;    /* for something that is unsent; the thread looks at room_due */
+	_Atomic int64_t room_due;
+	int64_t room_pause;
+	uint32_t late_count; /* lead_count when the thread looked last */
+	void (*send_late)(struct lr_engine *e); /* with the mutex, which it unlocks */
+	struct lr_engine *next_looped;
 	/* The loop spins before it sleeps: spin.c. Unarmed: lr_drain has left that to lr_loop_spin. */
 	bool loop_spins, unarmed;
+	int64_t last_swept;
 
 	struct lr_stats stats;
 };
@@ -422,6 +431,14 @@ static inline bool lr_conn_wants_room(const struct lr_conn *conn)
 {
 	return conn->room_waiters || lr_conn_unsent(conn);
 }
+
+/* late.c */
+/* Without the mutex, an engine that a loop drives: */
+void lr_late_add(struct lr_engine *e, void (*send_late)(struct lr_engine *));
+void lr_late_remove(struct lr_engine *e);
+/* With it: */
+void lr_late_turn(struct lr_engine *e);   /* this turn keeps something */
+void lr_late_room(struct lr_engine *e);   /* something waits for room */
 
 /* enter.c */
 int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
@@ -578,6 +595,7 @@ bool lr_sleeps_in_link(struct lr_engine *e, int64_t deadline); /* in its only po
 void lr_watch_end(struct lr_engine *e); /* without the mutex */
 
 /* sleep.c: only for the leader, without the mutex. */
+bool lr_shares_cpu(const struct lr_engine *e, uint16_t cpu);
 int64_t lr_spin_budget(struct lr_engine *e, const struct lr_waiter *w);
 bool lr_may_yield_cpu(struct lr_engine *e);
 int lr_yield_cpu(struct lr_engine *e);

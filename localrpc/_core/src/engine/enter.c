@@ -96,6 +96,7 @@ void lr_ring_later(struct lr_conn *conn)
 			conn->refs++;
 			conn->next_ring = e->rings;
 			e->rings = conn;
+			lr_late_turn(e);
 		}
 		return;
 	}

@@ -52,6 +52,7 @@ static void flush_later(struct lr_engine *e)
 	e->unsent_left = false;
 	if (e->looped) { /* lr_drain arms it for room */
 		lr_loop_kick(e);
+		lr_late_room(e);
 		return;
 	}
 	if (e->role != LR_CLIENT || !e->conns[0] || !lr_conn_unsent(e->conns[0]))

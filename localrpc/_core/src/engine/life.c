@@ -247,6 +247,8 @@ void lr_engine_free(struct lr_engine *e)
 		drop_links(e);
 	} else {
 		lr_engine_close(e);
+		if (e->looped)
+			lr_late_remove(e);
 		lr_watch_end(e); /* it takes the mutex */
 		lr_flush_end(e);
 		pthread_mutex_lock(&e->lock);

@@ -301,6 +301,7 @@ static void ring_all(struct lr_engine *e)
 	struct lr_conn *conn;
 
 	e->turn_rang = false;
+	atomic_store(&e->held_since, 0);
 	while ((conn = e->rings)) {
 		struct lr_link *link = conn->link;
 
@@ -315,6 +316,26 @@ static void ring_all(struct lr_engine *e)
 		link->ring_due = 0;
 		lr_conn_unref(conn);
 	}
+}
+
+/* In place of the loop: see late.c. If the loop has drained since the last time, it runs. */
+static void send_late(struct lr_engine *e)
+{
+	bool runs = e->lead_count != e->late_count, lacks = false;
+
+	ring_all(e);
+	e->late_count = e->lead_count;
+	for (uint32_t i = 0; i < e->nconns; i++) {
+		struct lr_conn *conn = e->conns[i];
+
+		if (!conn || conn->dead || !lr_conn_unsent(conn))
+			continue;
+		if (!runs)
+			lr_conn_flush(conn);
+		lacks |= lr_conn_unsent(conn);
+	}
+	atomic_store(&e->lacks_room, lacks);
+	lr_leave(e);
 }
 
 int lr_drain(struct lr_engine *e, struct lr_batch *b)
@@ -352,10 +373,11 @@ int lr_drain(struct lr_engine *e, struct lr_batch *b)
 	b->more = e->epoll_fd >= 0 && !(e->unarmed ? !is_more(e) : lr_loop_arm(e)) && !e->closed;
 	if (!e->closed)
 		lr_loop_set_timer(e);
-	/* Posted frames may have gone out. Without news nothing follows that lr_flush() would end. */
+	lr_lead_leave(e);
+	/* Posted frames may have gone out. Without news nothing follows that lr_flush() would end.
+	 * Not before: a server that stops may have waited for these alone, and is to drain again. */
 	if (!b->count)
 		ring_all(e);
-	lr_lead_leave(e);
 	lr_leave(e);
 	return (int)b->count;
 }
@@ -393,6 +415,8 @@ int lr_loop_begin(struct lr_engine *e)
 		}
 	}
 	lr_leave(e);
+	if (r >= 0)
+		lr_late_add(e, send_late);
 	return r;
 }
 

@@ -117,8 +117,8 @@ int lr_yield_cpu(struct lr_engine *e)
 	return found;
 }
 
-/* May a leader that always spins share its CPU with a peer? */
-static bool shares_cpu(const struct lr_engine *e, uint16_t cpu)
+/* May a thread that always spins share its CPU with a peer? */
+bool lr_shares_cpu(const struct lr_engine *e, uint16_t cpu)
 {
 	for (uint32_t i = 0; i < e->npolled; i++) {
 		uint16_t peer = atomic_load_explicit(&e->polled[i]->link->peer_cpu,
@@ -155,7 +155,7 @@ int lr_spin(struct lr_engine *e, int64_t budget, int64_t deadline, bool tx_wante
 			return LR_TIMEOUT;
 		if (budget == LR_SPIN_ALWAYS) {
 			/* The thread that has to answer may wait for this CPU. */
-			if (now - start > SPIN || shares_cpu(e, lr_cpu()))
+			if (now - start > SPIN || lr_shares_cpu(e, lr_cpu()))
 				sched_yield();
 			if (now - e->last_epoll_check > EPOLL_CHECK) {
 				e->last_epoll_check = now;

@@ -7,9 +7,12 @@
 #include "engine.h"
 
 #include <poll.h>
+#include <sched.h>
 
 #define LONGEST (150 * LR_US)   /* also for connections that spin always: a loop has other work */
 #define FD_CHECK (20 * LR_US)
+#define LOOKS 16                /* at engines, between two looks at the clock */
+#define SWEEP (8 * LR_MS)       /* how often a busy loop arms engines that have become silent */
 
 int lr_loop_spins(struct lr_engine *e)
 {
@@ -57,37 +60,53 @@ static bool is_readable(int fd)
 	return poll(&p, 1, 0) > 0;
 }
 
-static int64_t budget_of(struct lr_engine **engines, uint32_t count)
+/* From now on its peers have to ring. Has something come meanwhile? */
+static bool arm(struct lr_engine *e)
 {
-	const struct lr_waiter w = {.wants = WANT_NEWS};
-	int64_t longest = 0;
+	bool more;
 
-	for (uint32_t i = 0; i < count; i++) {
-		int64_t budget = is_unarmed(engines[i]) ? lr_spin_budget(engines[i], &w) : 0;
-		if (budget == LR_SPIN_ALWAYS || budget > LONGEST)
-			budget = LONGEST;
-		if (budget > longest)
-			longest = budget;
-	}
-	return longest;
+	if (!e->unarmed || lr_enter(e) < 0)
+		return false;
+	more = e->unarmed = !lr_loop_arm(e);
+	lr_leave(e);
+	return more;
 }
 
-/* The loop will sleep: from now on peers have to ring. */
-static int arm(struct lr_engine **engines, uint32_t count, uint8_t *due)
+static int arm_all(struct lr_engine **engines, uint32_t count, uint8_t *due)
 {
 	int found = 0;
 
+	for (uint32_t i = 0; i < count; i++)
+		found += due[i] = arm(engines[i]);
+	return found;
+}
+
+struct plan {
+	int64_t budget;
+	bool yields; /* the peer of a connection that spins always needs this CPU */
+	int found;
+};
+
+/* How long to look. Engines of which nothing is expected soon are armed, and not looked at. */
+static struct plan plan_of(struct lr_engine **engines, uint32_t count, uint8_t *due)
+{
+	const struct lr_waiter w = {.wants = WANT_NEWS};
+	struct plan plan = {0, false, 0};
+
 	for (uint32_t i = 0; i < count; i++) {
 		struct lr_engine *e = engines[i];
+		int64_t budget = is_unarmed(e) ? lr_spin_budget(e, &w) : 0;
 
-		if (!e->unarmed || lr_enter(e) < 0)
-			continue;
-		e->unarmed = !lr_loop_arm(e);
-		due[i] = e->unarmed;
-		found += e->unarmed;
-		lr_leave(e);
+		if (!budget)
+			plan.found += due[i] = arm(e);
+		if (budget == LR_SPIN_ALWAYS)
+			plan.yields |= lr_shares_cpu(e, lr_cpu());
+		if (budget == LR_SPIN_ALWAYS || budget > LONGEST)
+			budget = LONGEST;
+		if (budget > plan.budget)
+			plan.budget = budget;
 	}
-	return found;
+	return plan;
 }
 
 static void note_miss(struct lr_engine **engines, uint32_t count)
@@ -99,8 +118,10 @@ static void note_miss(struct lr_engine **engines, uint32_t count)
 
 int lr_loop_spin(struct lr_engine **engines, uint32_t count, int64_t timeout, int fd, uint8_t *due)
 {
-	int64_t start = lr_now(), now = start, looked_at = start, budget;
+	int64_t start = lr_now(), now = start, looked_at = start;
 	uint16_t cpu = lr_cpu();
+	uint32_t looks = 0;
+	struct plan plan;
 	int found;
 
 	memset(due, 0, count + 1);
@@ -112,17 +133,26 @@ int lr_loop_spin(struct lr_engine **engines, uint32_t count, int64_t timeout, in
 		engines[0]->last_epoll_check = now;
 		found += due[count] = is_readable(fd);
 	}
+	if (!found && (timeout || now - engines[0]->last_swept > SWEEP)) {
+		engines[0]->last_swept = now;
+		plan = plan_of(engines, count, due);
+		found = plan.found;
+	}
 	if (found || !timeout)
 		return found;
-	budget = budget_of(engines, count);
-	if (timeout > 0 && timeout < budget)
-		budget = timeout;
-	for (uint32_t turn = 1; budget; turn++) {
+	if (timeout > 0 && timeout < plan.budget)
+		plan.budget = timeout;
+	while (plan.budget) {
 		if ((found = look(engines, count, due)))
 			return found;
-		lr_relax();
-		if (turn & 15)
+		if (plan.yields)
+			sched_yield();
+		else
+			lr_relax();
+		looks += count;
+		if (looks < LOOKS)
 			continue;
+		looks = 0;
 		now = lr_now();
 		if (now - looked_at > FD_CHECK) {
 			looked_at = now;
@@ -131,10 +161,10 @@ int lr_loop_spin(struct lr_engine **engines, uint32_t count, int64_t timeout, in
 				return 1;
 			}
 		}
-		if (now - start > budget || lr_cpu() != cpu) {
+		if (now - start > plan.budget || lr_cpu() != cpu) {
 			note_miss(engines, count);
 			break;
 		}
 	}
-	return arm(engines, count, due);
+	return arm_all(engines, count, due);
 }
