@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -28,6 +29,19 @@ def _pairs(
         except ValueError:
             pairs.append((key, setting))
     return tuple(pairs)
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        match = re.fullmatch(r"([0-9]{1,12})(?:([kKmMgG])(?:i?[bB])?)?", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a size such as 500M or 2G", param, ctx)
+        return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[(match[2] or "").lower()]
+
+
+_SIZE = _Size()
 
 
 @click.command(context_settings={"auto_envvar_prefix": "LOCALRPC_SERVE"})
@@ -73,6 +87,16 @@ def _pairs(
     help="How long a worker may take to start.",
 )
 @click.option(
+    "--max-memory",
+    type=_SIZE,
+    default="0",
+    metavar="SIZE",
+    help="Replace a worker that uses more memory of its own than this, such as 500M.",
+)
+@click.option(
+    "--reload", is_flag=True, help="Replace the workers when a .py file changes: for development."
+)
+@click.option(
     "--option",
     "options",
     multiple=True,
@@ -116,6 +140,12 @@ def serve(log_level: str, log_json: bool, **values: Any) -> None:
     logs.set_up(log_level, as_json=log_json)
     try:
         supervisor = Supervisor(settings)
+    except ModuleNotFoundError as error:
+        if error.name != "watchfiles":
+            raise
+        raise click.ClickException(
+            "--reload needs watchfiles: pip install 'localrpc[serve]'"
+        ) from None
     except AddressInUse as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(_IN_USE)

@@ -15,6 +15,9 @@ _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
 _SETTLED = 10.0
 """Seconds after which a worker that ends is no longer one that keeps failing."""
+_NEVER = float("inf")
+_SPENT = -1
+"""The generation of a worker that has served for long enough."""
 _MARGIN = 5.0
 """Seconds that a worker has to end, after the grace of its calls."""
 
@@ -84,6 +87,8 @@ class Fleet:
     wanted: int
     grace: float
     boot_timeout: float
+    patient: bool = False
+    """If the first workers cannot start, wait for reload() instead of giving up."""
     members: dict[int, Member] = field(default_factory=dict)
     generation: int = 0
     _served: bool = False
@@ -141,13 +146,16 @@ class Fleet:
         self._say(f"{who} {how}; another is started{f' in {pause:g} s' if pause else ''}", True)
 
     def _failed_to_start(self, member: Member, text: str, now: float) -> None:
-        if not self._served:
+        if not self._served and self.patient:
+            self._not_before = _NEVER
+            self._say(f"{text}; waiting for a change", True)
+        elif not self._served:
             self._say(text, True)
             self.stop(BOOT_FAILED)
         elif self._is_rolling() and member.generation == self.generation:
             for other in self.members.values():
                 other.generation = self.generation
-            self._say(f"{text}: the reload stops, and the other workers serve on", True)
+            self._say(f"{text}: the replacing stops, and the other workers serve on", True)
         else:
             self._say(f"{text}; another is started in {self._pause(now):g} s", True)
 
@@ -164,6 +172,13 @@ class Fleet:
         """Take over a worker of another supervisor, which has served."""
         self.members[number] = Member(number, self.generation, now, Stage(stage))
         self._served = True
+
+    def spent(self, number: int, why: str) -> None:
+        """Note that a worker is to be replaced; with others, one after another."""
+        member = self.members[number]
+        if member.stage is Stage.READY and member.generation >= 0:
+            member.generation = _SPENT
+            self._say(f"worker {number} is replaced: {why}")
 
     # What the operator wants
 
@@ -214,7 +229,7 @@ class Fleet:
         times = [self._deadline(member) for member in self.members.values()]
         if self._due_to_start() and not self.stopping:
             times.append(self._not_before)
-        times = [time for time in times if time != float("inf")]
+        times = [time for time in times if time != _NEVER]
         return max(0.0, min(times) - now) if times else None
 
     def _overdue(self, now: float) -> list[Action]:
@@ -236,7 +251,7 @@ class Fleet:
             return member.since + self.boot_timeout
         if member.stage is Stage.DRAINING:
             return member.since + self.grace + _MARGIN
-        return float("inf")
+        return _NEVER
 
     def _retire(self, now: float) -> list[Action]:
         """Drain one worker too many; of an older generation if there is one."""

@@ -19,6 +19,10 @@ class Settings:
     """Seconds that calls in progress may take when a worker ends."""
     boot_timeout: float = 60.0
     """Seconds in which a worker has to be ready."""
+    max_memory: int = 0
+    """Bytes of a worker's own memory above which it is replaced; 0: any number."""
+    reload: bool = False
+    """Replace the workers when a .py file below app_dir changes."""
     options: tuple[tuple[str, Any], ...] = ()
     """Of the servers, as `localrpc.server(options=...)` takes them."""
     app_dir: str = "."

@@ -27,11 +27,14 @@ from localrpc.workers.fleet import Drain, Exit, Fleet, Kill, Say, Start
 from localrpc.workers.notifying import Manager
 from localrpc.workers.places import Place
 from localrpc.workers.settings import Settings
+from localrpc.workers.watching import Changes, own_memory
 
 _logger = logging.getLogger("localrpc.serve")
 KEPT = "LOCALRPC_SUPERVISOR"
 """What a supervisor leaves to the one that replaces it; in the environment."""
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2", "SIGCHLD")
+_MEMORY_CHECK = 1.0
+"""Seconds."""
 _NOT_FOR_WORKERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", KEPT)
 
 
@@ -51,14 +54,18 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         """Take the names. Raises ListenError, or AddressInUse."""
         self._settings = settings
-        self._fleet = Fleet(settings.workers, settings.grace, settings.boot_timeout)
+        self._fleet = Fleet(
+            settings.workers, settings.grace, settings.boot_timeout, patient=settings.reload
+        )
         self._children: dict[int, _Child] = {}
         """By worker number."""
         self._manager = Manager()
         self._stops = 0
         self._execs = False
         self._said_ready = False
+        self._memory_due = 0.0
         self._selector = selectors.DefaultSelector()
+        self._changes = Changes(os.path.abspath(settings.app_dir)) if settings.reload else None
         kept = os.environ.pop(KEPT, "")
         self._places: list[Place] = []
         if kept and (state := json.loads(kept))["pid"] == os.getpid():
@@ -70,7 +77,7 @@ class Supervisor:
         """Supervise until the end; return the exit code."""
         count = f"{self._fleet.wanted} worker{'s' if self._fleet.wanted > 1 else ''}"
         _logger.info("serving %s on %s, %s", self._settings.app, self._targets(), count)
-        with self._receiving_signals():
+        with self._receiving_signals(), self._noticing_changes():
             while True:
                 code = self._do_what_is_due()
                 if code is not None:
@@ -148,6 +155,23 @@ class Supervisor:
         self._manager.reloading()
         self._said_ready = False
         self._fleet.reload()
+
+    @contextlib.contextmanager
+    def _noticing_changes(self) -> Any:
+        changes = self._changes
+        if changes is None:
+            yield
+            return
+
+        def receive(_: Any) -> None:
+            self._reload(f"{', '.join(changes.take())} changed")
+
+        self._selector.register(changes, selectors.EVENT_READ, receive)
+        try:
+            yield
+        finally:
+            self._selector.unregister(changes)
+            changes.close()
 
     # Workers
 
@@ -252,10 +276,22 @@ class Supervisor:
 
     def _wait(self) -> None:
         times = [self._fleet.next_time(time.monotonic()), self._manager.next_time()]
+        if self._settings.max_memory:
+            times.append(_MEMORY_CHECK)
         timeout = min((each for each in times if each is not None), default=None)
         for key, _ in self._selector.select(timeout):
             key.data(key.fileobj)
         self._manager.keep_alive()
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        most = self._settings.max_memory
+        if not most or time.monotonic() < self._memory_due:
+            return
+        self._memory_due = time.monotonic() + _MEMORY_CHECK
+        for number, child in self._children.items():
+            if (used := own_memory(child.pid)) > most:
+                self._fleet.spent(number, f"it uses {used >> 20} MiB of {most >> 20}")
 
     # A new supervisor
 

@@ -157,7 +157,7 @@ def test_a_replacement_that_fails_stops_the_reload() -> None:
     assert drill.decide() == []
     assert drill.said == [
         f"worker {second.number} ended with exit code 1 before it was ready:"
-        " the reload stops, and the other workers serve on"
+        " the replacing stops, and the other workers serve on"
     ]
     assert drill.fleet.settled
     drill.fleet.reload()
@@ -176,6 +176,37 @@ def test_a_reload_during_a_reload_replaces_the_new_ones_too() -> None:
             drill.ready(number)
     assert drill.fleet.settled
     assert {drill.fleet.members[n].generation for n in drill.alive - drill.draining} == {2}
+
+
+def test_workers_that_are_spent_are_replaced_one_after_another() -> None:
+    drill = Drill(3).serving()
+    for number in (1, 2):
+        drill.fleet.spent(number, "it uses too much memory")
+        drill.fleet.spent(number, "it uses too much memory")
+    assert drill.decide() == [Start(4)]
+    assert drill.said == [f"worker {n} is replaced: it uses too much memory" for n in (1, 2)]
+    drill.ready(4)
+    assert drill.decide() == [Drain(2), Start(5)]
+    drill.ready(5)
+    assert drill.decide() == [Drain(1)]
+    assert drill.fleet.settled
+
+
+def test_a_patient_fleet_waits_for_a_change() -> None:
+    drill = Drill(1)
+    drill.fleet.patient = True
+    drill.decide()
+    drill.fleet.cannot_start(1)
+    drill.ended(1)
+    assert drill.decide() == []
+    assert drill.said == [
+        "worker 1 ended with exit code 1 before it was ready; waiting for a change"
+    ]
+    assert drill.fleet.next_time(drill.now) is None
+    drill.fleet.reload()
+    assert drill.decide() == [Start(1)]
+    drill.ready(1)
+    assert drill.fleet.settled
 
 
 def test_workers_are_added_and_removed() -> None:
@@ -208,7 +239,7 @@ def test_who_does_not_end_or_start_in_time_is_killed() -> None:
     assert drill.decide() == [Kill(2, "it was not ready within 3 s")]
     drill.ended(2, "was killed by SIGKILL")
     assert drill.decide() == []
-    assert "the reload stops" in drill.said[0]
+    assert "the replacing stops" in drill.said[0]
     drill.fleet.stop()
     assert drill.decide() == [Drain(1)]
     assert drill.fleet.next_time(drill.now) == 7.0

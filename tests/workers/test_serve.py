@@ -257,7 +257,7 @@ def test_new_code_is_loaded_and_broken_code_is_not(folder: Path) -> None:
         before = set(served.workers())
         module.write_text("def setup(:\n")
         served.signal(signal.SIGHUP)
-        served.until("the reload stops, and the other workers serve on")
+        served.until("the replacing stops, and the other workers serve on")
         assert set(served.workers()) == before
         module.write_text(text.replace('b"one"', 'b"two"') + "# longer, or its bytecode serves")
         served.signal(signal.SIGHUP)
@@ -266,6 +266,47 @@ def test_new_code_is_loaded_and_broken_code_is_not(folder: Path) -> None:
         assert who(target)[1] == "two"
         load.wait_for_more()
     assert load.failures == []
+
+
+def test_a_change_of_the_code_reloads_it(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    module = folder / "app.py"
+    text = module.read_text()
+    module.write_text("def setup(:\n")
+    with Served(folder, "app:setup", "--target", target, "--reload") as served:
+        served.until("waiting for a change")
+        module.write_text(text)
+        assert "app.py changed: the workers are replaced" in served.until("changed")
+        served.ready()
+        module.write_text("def setup(:\n# longer, or its bytecode serves")
+        served.until("the other workers serve on")
+        assert who(target)[1] == "one"
+        module.write_text(text.replace('b"one"', 'b"two"') + "# longer, or its bytecode serves")
+        (pid,) = served.ready()
+        eventually(lambda: who(target) == (pid, "two"), "the new worker serves")
+        assert served.stop() == 0
+
+
+def test_a_worker_that_grows_is_replaced(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    with (folder / "app.py").open("a") as module:
+        module.write(
+            "from pathlib import Path\n"
+            "def grows(server):\n"
+            "    global kept\n"
+            "    setup(server)\n"
+            "    if not Path('grown').exists():\n"
+            "        Path('grown').touch()\n"
+            "        kept = bytearray(400 << 20)\n"
+            "        kept[:] = b'x' * (400 << 20)\n"
+        )
+    with serving(folder, "app:grows", target, "--max-memory", "300M") as served:
+        (old,) = served.workers()
+        assert "MiB of 300" in served.until("worker 1 is replaced: it uses")
+        (new,) = served.ready()
+        eventually(lambda: gone(old), "it ends")
+        assert who(target)[0] == new
+        assert served.stop() == 0
 
 
 def test_calls_in_progress_end_before_their_worker(folder: Path) -> None:
