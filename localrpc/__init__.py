@@ -104,6 +104,7 @@ __all__ = [
     "peer_credentials",
     "sd_notify",
     "secure_channel",
+    "serve",
     "server",
     "spawn_channel",
     "stop_on_signals",
@@ -331,6 +332,62 @@ def sd_notify(state: str) -> bool:
     from localrpc.drive.notify import notify
 
     return notify(state)
+
+
+def serve(
+    app: str,
+    *targets: str,
+    workers: int = 1,
+    threads: int = 10,
+    grace: float = 30.0,
+    boot_timeout: float = 60.0,
+    options: Sequence[tuple[str, Any]] = (),
+    app_dir: str = ".",
+    health: bool = True,
+    reflection: bool = True,
+    max_memory: int = 0,
+    reload: bool = False,
+    log_level: str = "info",
+    log_json: bool = False,
+) -> int:
+    """Serve `app` at `targets` with worker processes, as the command `localrpc serve` does.
+
+    `app` is "MODULE:NAME" of a servicer, its class, or a function that is given the server. This
+    process starts the workers and replaces them, and returns the command's exit code when a
+    signal has ended them all: localrpc/workers/README.md lists the signals and codes.
+
+    `workers` is the number of processes, `threads` that of each one's threads for synchronous
+    handlers. `grace` and `boot_timeout` are in seconds, `max_memory` is in bytes of a worker's
+    own (0: no limit). `options` are those of the workers' servers, and `app_dir` is where
+    modules are looked up first. `health` and `reflection` add these two services, if their
+    packages are installed. With `reload` the workers are replaced when a .py file there
+    changes. `log_level` and `log_json` are for the workers; this process logs as its program
+    has set up, to "localrpc.serve".
+
+    For the main thread, as it handles signals; ValueError on others. Raises ListenError for a
+    target that cannot be served, and AddressInUse if another server has it; AddressError for a
+    malformed one; and ModuleNotFoundError if `reload` is set without watchfiles.
+    """
+    from localrpc.workers.settings import Settings
+    from localrpc.workers.supervisor import Supervisor
+
+    settings = Settings(
+        app,
+        targets,
+        workers,
+        threads,
+        grace,
+        boot_timeout,
+        options=tuple(options),
+        app_dir=app_dir,
+        health=health,
+        reflection=reflection,
+        max_memory=max_memory,
+        reload=reload,
+        log_level=log_level,
+        log_json=log_json,
+    )
+    return Supervisor(settings).run()
 
 
 def stop_on_signals(server: grpc.Server, grace: float | None = None) -> None:

@@ -255,7 +255,8 @@ def test_a_supervisor_knows_no_calls_and_a_worker_the_public_api() -> None:
     for path, package in modules("localrpc/workers", "localrpc.workers"):
         for name in imports_of(path, package):
             if not name.startswith("localrpc."):
-                assert path.stem in OF_WORKERS or not is_foreign(name), f"{path}: {name}"
+                allowed = path.stem in OF_WORKERS or not is_foreign(name)
+                assert allowed or name.startswith("watchfiles."), f"{path}: {name}"
             elif path.stem in OF_WORKERS:
                 assert name.split(".")[1] in {"aio", "workers"}, f"{path}: {name}"
             elif name != "localrpc.drive.notify.notify":

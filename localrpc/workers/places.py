@@ -42,6 +42,8 @@ def open_places(
     targets: tuple[str, ...], options: tuple[tuple[str, Any], ...], workers: int
 ) -> list[Place]:
     """Take every name. Raises ListenError, or AddressInUse, with nothing taken."""
+    if not targets:
+        raise ListenError("", "there is no target to serve; name one, such as shm:greeter")
     parsed = parse_options(options)
     places: list[Place] = []
     try:

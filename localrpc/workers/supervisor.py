@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from types import FrameType
 from typing import Any
@@ -52,7 +53,10 @@ class Supervisor:
     """Owns the sockets of the targets, and the workers."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the names. Raises ListenError, or AddressInUse."""
+        """Take the names. Raises ListenError, AddressInUse, AddressError, or ValueError if this is
+        not the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("a supervisor handles signals: start it in the main thread")
         self._settings = settings
         self._fleet = Fleet(
             settings.workers, settings.grace, settings.boot_timeout, patient=settings.reload

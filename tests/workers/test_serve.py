@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
@@ -138,6 +139,39 @@ def test_what_cannot_start_ends_with_3_and_leaves_nothing(
         assert word in said
     assert "workers/" not in said  # no frames of localrpc's own
     assert "before it was ready" in said
+    assert not (folder / "s").exists()
+
+
+def test_a_program_serves_as_the_command_does(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    (folder / "main.py").write_text(
+        "import sys, localrpc\n"
+        f"sys.exit(localrpc.serve('app:setup', {target!r}, workers=2, grace=1))\n"
+    )
+    command = [sys.executable, "main.py"]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    with localrpc.insecure_channel(target) as channel:
+        assert int(ask(channel, wait_for_ready=True).split()[0]) != process.pid
+    process.send_signal(signal.SIGHUP)
+    before, _ = who(target)
+    eventually(lambda: gone(before), "the worker is replaced")
+    process.terminate()
+    assert process.communicate(timeout=PATIENCE)[1] == ""  # it has set up no log
+    assert process.returncode == 0
+
+
+def test_what_a_program_cannot_serve_raises(folder: Path) -> None:
+    with (
+        localrpc.testing.serving(target=f"unix:{folder}/s"),
+        pytest.raises(localrpc.AddressInUse),
+    ):
+        localrpc.serve("app:setup", f"unix:{folder}/s", app_dir=str(folder))
+    with pytest.raises(localrpc.AddressError):
+        localrpc.serve("app:setup", "nothing", app_dir=str(folder))
+    with pytest.raises(localrpc.ListenError, match="no target"):
+        localrpc.serve("app:setup", app_dir=str(folder))
+    with pytest.raises(ValueError, match="main thread"), ThreadPoolExecutor(1) as pool:
+        pool.submit(localrpc.serve, "app:setup", f"unix:{folder}/s").result()
     assert not (folder / "s").exists()
 
 
