@@ -124,7 +124,9 @@ class SocketListener(Listener):
 
     def accept(self) -> list[Greeting]:
         greetings: list[Greeting] = []
-        while len(greetings) < _ACCEPT_BATCH:
+        # One at a time of a shared socket, or the process that wakes up first has them all.
+        batch = 1 if self._shared else _ACCEPT_BATCH
+        while len(greetings) < batch:
             try:
                 sock, _ = self._sock.accept()
             except BlockingIOError:
