@@ -409,7 +409,8 @@ def transports() -> tuple[_scheme.Offer, ...]:
     Each item says how the target is written (`target`), between which processes it works
     (`scope`), how calls travel (`technique`, `direction`, `zero_copy`), what each side learns
     of the other (`credentials`), and the system's `limits` (-1: none). If `available` is
-    False, `missing` says why and what to do.
+    False, `missing` says why and what to do. `served` are this user's targets in the runtime
+    directory at which servers listen.
     """
     from localrpc.transports import offers
 

@@ -51,6 +51,8 @@ def _blocks(width: int | None) -> str:
             rows.append(("not available", offer.missing))
         elif limits:
             rows.append(("limits now", limits))
+        if offer.served:
+            rows.append(("served now", ", ".join(offer.served)))
         lines = [click.style(offer.target, fg="cyan", bold=True)]
         for name, text in rows:
             lines += _row(name, text, width, color="red" if name == "not available" else None)

@@ -309,6 +309,7 @@ class MqTransport(Transport):
                 "RLIMIT_MSGQUEUE": limits.rlimit("RLIMIT_MSGQUEUE"),
                 "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
             },
+            served=registered.served,
             missing=lambda: what_is_missing(_try_queue),
         ),
     )

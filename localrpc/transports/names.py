@@ -276,6 +276,22 @@ def release_name(path: str, identity: Identity) -> None:
             os.unlink(path)
 
 
+def listening(suffix: str) -> list[str]:
+    """Return the names of this user's sockets in the runtime directory that listen, without suffix.
+
+    proc_net(5) lists the sockets of this network namespace; a flag of 0x10000 is SO_ACCEPTCON.
+    """
+    begin = os.path.join(runtime_directory(), "")
+    found = set()
+    with contextlib.suppress(OSError), open("/proc/net/unix", errors="surrogateescape") as table:
+        for line in table:
+            fields = line.rstrip("\n").split(" ", 7)
+            path = fields[-1]
+            if fields[3:4] == ["00010000"] and path.startswith(begin) and path.endswith(suffix):
+                found.add(path[len(begin) : -len(suffix)])
+    return [name for name in found if "/" not in name]
+
+
 class BoundSocket(NamedTuple):
     """A listening socket; other processes that it is passed to can serve it as `fd:`."""
 

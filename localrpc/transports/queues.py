@@ -119,6 +119,18 @@ class Registered:
             record.remove()
             raise ListenError(str(address), error.strerror or str(error)) from None
 
+    def served(self) -> list[str]:
+        """Return the names of this user's places that have a live server."""
+        directory = names.runtime_directory()
+        found = []
+        with contextlib.suppress(OSError), names.locked(directory, patience=0):
+            for name in os.listdir(directory):
+                if name.endswith(self._suffix):
+                    with contextlib.suppress(OSError):
+                        if records.read(os.path.join(directory, name))[1]:
+                            found.append(name.removesuffix(self._suffix))
+        return found
+
     def give_up(self, address: Address, record: records.Record) -> None:
         """Hide the place: clients no longer find it by `record`, which stays until it is gone."""
         path = self.client_record(address, new_token())

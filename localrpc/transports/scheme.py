@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -47,6 +47,8 @@ class Offer(NamedTuple):
     """By the system's names, or localrpc's own; -1 for no limit."""
     missing: str = ""
     """Why it is not available, and what to do about it."""
+    served: tuple[str, ...] = ()
+    """Targets in the runtime directory at which servers of this user listen now."""
 
     @property
     def scheme(self) -> str:
@@ -84,6 +86,8 @@ class Kind(NamedTuple):
     """The system's limits, as they are now."""
     missing: Callable[[], str] = str
     """Why this machine does not have it now; empty if it does."""
+    served: Callable[[], Iterable[str]] = tuple
+    """Names in the runtime directory that have a server now."""
 
     def offer(self, scheme: str) -> Offer:
         return Offer(
@@ -95,6 +99,7 @@ class Kind(NamedTuple):
             zero_copy=self.zero_copy,
             limits=self.limits(),
             missing=self.missing(),
+            served=tuple(sorted(f"{scheme}:{name}" for name in self.served())),
         )
 
 

@@ -71,6 +71,7 @@ class ShmTransport(Transport):
             credentials="pid, uid, gid, groups: SO_PEERCRED, SO_PEERGROUPS",
             zero_copy=True,
             limits=_limits,
+            served=lambda: names.listening(".shm"),
             missing=lambda: what_is_missing(_try_memory),
         ),
     )

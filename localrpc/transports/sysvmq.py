@@ -258,6 +258,7 @@ class SysvMqTransport(Transport):
                 **limits.settings("kernel", "msgmax", "msgmnb", "msgmni"),
                 "RLIMIT_NOFILE": limits.rlimit("RLIMIT_NOFILE"),
             },
+            served=registered.served,
             missing=lambda: what_is_missing(lambda: sysv.drop(sysv.make(sysv.new_key()))),
         ),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
+from localrpc import testing
 from localrpc.cli._group import commands
 from localrpc.cli.rpc import completion
 
@@ -121,6 +122,14 @@ def test_targets_are_offered(demo: str) -> None:
     assert "shm:" in offered("call", "s")
     offered("call", demo, "demo.")
     assert demo in offered("call", demo[:-1])
+
+
+@pytest.mark.parametrize("scheme", ["shm", "mq", "sysvmq"])
+def test_targets_that_have_a_server_are_offered(scheme: str) -> None:
+    target = f"{scheme}:completed-{os.getpid()}"
+    with testing.serving(target=target):
+        assert offered("call", target[:-3]) == [target]
+    assert offered("call", target[:-3]) == []
 
 
 def test_a_folder_that_cannot_be_written_is_no_failure(

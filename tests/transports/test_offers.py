@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,22 @@ def test_limits_are_the_systems_as_they_are_now() -> None:
     assert offer("pipe:PATH").limits["pipe-max-size"] == most
     assert offer("unix:PATH").limits["RLIMIT_NOFILE"] == limits.rlimit("RLIMIT_NOFILE")
     assert {"msgmax", "msgmnb", "msgmni"} <= set(offer("sysvmq:NAME").limits)
+
+
+def test_what_is_served_is_listed_and_what_was_left_behind_is_not(runtime_directory: str) -> None:
+    targets = [f"{scheme}:served" for scheme in ("shm", "mq", "sysvmq")]
+    with ExitStack() as stack:
+        for target in targets:
+            stack.enter_context(localrpc.testing.serving(target=target))
+        listed = [name for each in localrpc.transports() for name in each.served]
+        assert set(targets) <= set(listed)
+        shown = CliRunner().invoke(commands, ["transports"]).output
+        assert all(target in shown for target in targets)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(f"{runtime_directory}/left.shm")
+    Path(runtime_directory, "left.mq").write_text("/gone\n1")
+    listed = [name for each in localrpc.transports() for name in each.served]
+    assert not {*targets, "shm:left", "mq:left"} & set(listed)
 
 
 def test_asking_leaves_nothing_behind() -> None:

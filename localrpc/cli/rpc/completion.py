@@ -28,9 +28,11 @@ _PATIENCE = 1.0
 
 
 def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Targets that have been completed before, and the beginnings of others."""
-    known = sorted(names["target"] for names in _kept())
-    begins = dict.fromkeys(f"{offer.target.partition(':')[0]}:" for offer in localrpc.transports())
+    """Targets with a server, those that were completed before, and the beginnings of others."""
+    offers = localrpc.transports()
+    served = {target for offer in offers for target in offer.served}
+    known = sorted(served.union(names["target"] for names in _kept()))
+    begins = dict.fromkeys(f"{offer.scheme}:" for offer in offers)
     return _items(text for text in [*known, *begins, "grpc:"] if text.startswith(incomplete))
 
 
