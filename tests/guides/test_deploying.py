@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -112,6 +113,55 @@ def test_units_belong_together() -> None:
     grace = re.search(r"stop_on_signals\(server, grace=(\d+)\)", files(PAGE)["server.py"])
     assert grace is not None
     assert int(grace[1]) < int(service["Service"]["TimeoutStopSec"])
+
+
+def test_workers_serve_the_socket_of_the_unit_and_are_replaced(
+    greeter: Folder, place: Path
+) -> None:
+    service = unit("workers.service")["Service"]
+    program, *words = service["ExecStart"].replace("=greeters", "=root").split()
+    assert program.rpartition("/")[2] == "localrpc"
+    assert float(words[words.index("--grace") + 1]) < int(service["TimeoutStopSec"])
+    greeter.write(PAGE, "service.py")
+    greeter.write(PAGE, "client.py", **{"/run/greeter/socket": f"{place}/socket"})
+    script = ACTIVATE.replace("sys.argv[3]]", "*sys.argv[3:]]")
+    with (
+        socket.socket(socket.AF_UNIX) as listening,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        listening.bind(f"{place}/socket")
+        listening.listen()
+        manager.bind(f"{place}/notify")
+        manager.settimeout(PATIENCE)
+        fd = listening.fileno()
+        server = subprocess.Popen(
+            [sys.executable, "-c", script, str(fd), "greeter", "-m", "localrpc", *words],
+            cwd=greeter.path,
+            env={
+                **greeter.environment,
+                "NOTIFY_SOCKET": f"{place}/notify",
+                "WATCHDOG_USEC": str(int(service["WatchdogSec"]) * 1_000_000),
+            },
+            pass_fds=[fd],
+        )
+
+        def until(state: bytes) -> None:
+            while not manager.recv(1000).startswith(state):
+                pass
+
+        with server:
+            try:
+                until(b"READY=1")
+                before = greeter.run("python client.py")
+                assert before.startswith("Hello, Ada, from process ")
+                server.send_signal(signal.SIGHUP)
+                until(b"RELOADING=1")
+                until(b"READY=1")
+                assert greeter.run("python client.py") != before
+            finally:
+                server.terminate()
+        until(b"STOPPING=1")
+    assert server.returncode == 0
 
 
 def started(
