@@ -258,8 +258,16 @@ def _children_cpu() -> float:
 
 
 def _lasting(seconds: float) -> Callable[[], bool]:
+    """Return a function that returns True the first time, and then for some seconds from now."""
     end = time.perf_counter() + seconds
-    return lambda: time.perf_counter() < end
+    asked = False
+
+    def more() -> bool:
+        nonlocal asked
+        first, asked = not asked, True
+        return first or time.perf_counter() < end
+
+    return more
 
 
 def distinct(scenarios: Iterable[Scenario]) -> tuple[Scenario, ...]:

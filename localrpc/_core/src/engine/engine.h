@@ -446,6 +446,7 @@ int lr_enter(struct lr_engine *e); /* 0 and locked, or LR_FORKED and not */
 void lr_unlock(struct lr_engine *e);
 /* lr_unlock() and lock again, if a thread or a peer is to be woken or a thread waits to enter. */
 void lr_yield_mutex(struct lr_engine *e);
+void lr_ring_delayed(struct lr_engine *e); /* now, without a turn of a loop beginning */
 void lr_ring_later(struct lr_conn *conn); /* after a send: wake the peer, if that is due */
 
 /* ready.c */

@@ -45,6 +45,15 @@ static void ring_now(struct lr_engine *e, struct lr_conn *conn, uint64_t epoch)
 	pthread_mutex_unlock(&e->lock);
 }
 
+static void ring_under_mutex(struct lr_conn *conn)
+{
+	struct lr_link *link = conn->link;
+
+	link->ops->ring(link);
+	link->ops->rung(link, link->ring_due);
+	link->ring_due = 0;
+}
+
 void lr_unlock(struct lr_engine *e)
 {
 	struct lr_waiter *wakes[LR_WAKES];
@@ -66,6 +75,17 @@ void lr_unlock(struct lr_engine *e)
 		lr_futex_wake(&wakes[i]->word);
 	if (to_ring)
 		ring_now(e, to_ring, epoch);
+}
+
+void lr_ring_delayed(struct lr_engine *e)
+{
+	struct lr_conn *conn = e->to_ring;
+
+	e->to_ring = NULL;
+	if (!conn)
+		return;
+	ring_under_mutex(conn);
+	lr_conn_unref(conn);
 }
 
 void lr_yield_mutex(struct lr_engine *e)
@@ -107,7 +127,5 @@ void lr_ring_later(struct lr_conn *conn)
 	}
 	/* Only one ring is delayed at a time: a thread that sends on many connections does not
 	 * wait for the answer on one of them. */
-	link->ops->ring(link);
-	link->ops->rung(link, link->ring_due);
-	link->ring_due = 0;
+	ring_under_mutex(conn);
 }

@@ -10,8 +10,9 @@
  * SYNC no-lost-late: a loop stores since when it keeps something, then looks whether the thread
  * is awake; the thread stores that it sleeps, then looks whether a loop keeps something.
  *
- * An engine's mutex is taken inside the registry's. The thread only tries to take it: where that
- * fails, the loop is in the core at this moment.
+ * The registry's mutex is not kept while the thread is inside an engine, where a peer may make it
+ * wait (bell.c says how); lr_late_remove and a fork wait until it has left. It only tries to take
+ * an engine's mutex: where that fails, the loop is in the core at this moment.
  */
 #include "engine.h"
 
@@ -19,28 +20,53 @@
 
 #define TICK LR_MS
 #define LATE (300 * LR_US)
-#define LONGEST (8 * LR_MS) /* between two looks for room */
-#define IDLE 20             /* ticks in which nothing was due, before it sleeps */
+#define LONGEST (32 * LR_MS) /* between two looks for room, of which the loop hears itself */
+#define IDLE 20              /* ticks in which no turn kept anything, before it sleeps */
+#define FORK_WAIT (100 * LR_MS)
 #define STACK (256u << 10)
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t left = PTHREAD_COND_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct lr_engine *engines;
+static struct lr_engine *inside; /* where the thread is */
+static struct lr_engine *cursor; /* where it looks next */
 static bool started;
 static _Atomic uint32_t awake;
 
-/* The thread, which may have had the mutex, and the parent's engines are not there. */
+/* A child's copy of an engine should not be one that the thread has half changed. */
+static void before_fork(void)
+{
+	struct timespec until;
+	int64_t at;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	at = until.tv_nsec + FORK_WAIT;
+	until.tv_sec += at / 1000000000;
+	until.tv_nsec = at % 1000000000;
+	pthread_mutex_lock(&registry);
+	while (inside && pthread_cond_timedwait(&left, &registry, &until) == 0)
+		continue;
+}
+
+static void in_parent(void)
+{
+	pthread_mutex_unlock(&registry);
+}
+
+/* The thread and the parent's engines are not there. */
 static void in_child(void)
 {
 	pthread_mutex_init(&registry, NULL);
-	engines = NULL;
+	pthread_cond_init(&left, NULL);
+	engines = inside = cursor = NULL;
 	started = false;
 	atomic_store(&awake, 0);
 }
 
 static void watch_forks(void)
 {
-	pthread_atfork(NULL, NULL, in_child);
+	pthread_atfork(before_fork, in_parent, in_child);
 }
 
 void lr_late_add(struct lr_engine *e, void (*send_late)(struct lr_engine *))
@@ -62,6 +88,10 @@ void lr_late_remove(struct lr_engine *e)
 		place = &(*place)->next_looped;
 	if (*place)
 		*place = e->next_looped;
+	if (cursor == e)
+		cursor = e->next_looped;
+	while (inside == e)
+		pthread_cond_wait(&left, &registry);
 	pthread_mutex_unlock(&registry);
 }
 
@@ -77,23 +107,34 @@ static int64_t due_at(struct lr_engine *e)
 
 static void look_at(struct lr_engine *e, int64_t now)
 {
-	if (now < due_at(e) || pthread_mutex_trylock(&e->lock) != 0)
-		return;
-	e->room_pause = 2 * e->room_pause < LONGEST ? 2 * e->room_pause : LONGEST;
-	e->room_due = now + e->room_pause;
-	e->send_late(e);
+	inside = e;
+	pthread_mutex_unlock(&registry);
+	if (pthread_mutex_trylock(&e->lock) == 0) {
+		e->room_pause = 2 * e->room_pause < LONGEST ? 2 * e->room_pause : LONGEST;
+		if (e->room_pause < LATE) /* the last time something was sent */
+			e->room_pause = LATE;
+		e->room_due = now + e->room_pause;
+		e->send_late(e);
+	}
+	pthread_mutex_lock(&registry);
+	inside = NULL;
+	pthread_cond_broadcast(&left);
 }
 
-/* Send what is late; when there may be more. */
-static int64_t look_at_all(bool sends)
+/* Send what is late; when there may be more. `held`: did a turn keep something? */
+static int64_t look_at_all(bool sends, bool *held)
 {
 	int64_t now = lr_now(), next = INT64_MAX;
 
+	*held = false;
 	pthread_mutex_lock(&registry);
-	for (struct lr_engine *e = engines; e; e = e->next_looped) {
+	/* An engine that is removed meanwhile stays until this mutex is unlocked. */
+	for (struct lr_engine *e = engines; e; e = cursor) {
 		int64_t due;
 
-		if (sends)
+		cursor = e->next_looped;
+		*held |= atomic_load(&e->held_since) != 0;
+		if (sends && now >= due_at(e))
 			look_at(e, now);
 		due = due_at(e);
 		if (due < next)
@@ -107,21 +148,22 @@ static void *run(void *arg)
 {
 	struct timespec tick = {0, TICK};
 	int idle = 0;
+	bool held;
 
 	for (;;) {
-		int64_t next = look_at_all(true);
+		int64_t next = look_at_all(true, &held);
 
-		idle = next < lr_now() + 2 * TICK ? 0 : idle + 1;
+		idle = held ? 0 : idle < IDLE ? idle + 1 : IDLE;
 		if (idle < IDLE) {
 			clock_nanosleep(CLOCK_MONOTONIC, 0, &tick, NULL);
 			continue;
 		}
 		atomic_store(&awake, 0);
-		next = look_at_all(false);
+		next = look_at_all(false, &held);
 		while (!atomic_load(&awake) && lr_now() < next)
 			lr_futex_wait(&awake, 0, next == INT64_MAX ? 0 : next);
-		if (!atomic_exchange(&awake, 1))
-			idle = IDLE - 1; /* it is time, and nothing more has become due */
+		if (atomic_exchange(&awake, 1))
+			idle = 0; /* what woke it may be over: then the next turns need not wake it */
 	}
 	return arg;
 }

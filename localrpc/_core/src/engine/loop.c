@@ -296,6 +296,7 @@ static bool stays_unarmed(const struct lr_engine *e)
 	return e->loop_spins;
 }
 
+/* The end of a turn, or what is sent outside of one. */
 static void ring_all(struct lr_engine *e)
 {
 	struct lr_conn *conn;
@@ -316,12 +317,14 @@ static void ring_all(struct lr_engine *e)
 		link->ring_due = 0;
 		lr_conn_unref(conn);
 	}
+	lr_ring_delayed(e);
 }
 
 /* In place of the loop: see late.c. If the loop has drained since the last time, it runs. */
 static void send_late(struct lr_engine *e)
 {
 	bool runs = e->lead_count != e->late_count, lacks = false;
+	uint64_t before = e->stats.frames_out;
 
 	ring_all(e);
 	e->late_count = e->lead_count;
@@ -334,6 +337,9 @@ static void send_late(struct lr_engine *e)
 			lr_conn_flush(conn);
 		lacks |= lr_conn_unsent(conn);
 	}
+	ring_all(e); /* so that the first frame of the next turn leaves at once */
+	if (e->stats.frames_out != before)
+		e->room_pause = 0;
 	atomic_store(&e->lacks_room, lacks);
 	lr_leave(e);
 }

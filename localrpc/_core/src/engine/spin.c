@@ -149,7 +149,7 @@ int lr_loop_spin(struct lr_engine **engines, uint32_t count, int64_t timeout, in
 			sched_yield();
 		else
 			lr_relax();
-		looks += count;
+		looks += plan.yields ? LOOKS : count; /* a yield may take milliseconds */
 		if (looks < LOOKS)
 			continue;
 		looks = 0;
