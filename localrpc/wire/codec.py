@@ -247,7 +247,7 @@ def decode_metadata(data: bytes) -> Pairs:
         return known
     try:
         pairs = _pairs(data, 0, 0x0A)
-    except (IndexError, _Unusual):
+    except (IndexError, _Unusual, RemoteProtocolError):  # what is illegal may be replaced later
         pairs = _checked(_parse(MetadataProto, data).pairs)
     if len(data) <= _CACHE_BLOCK:
         if len(_decoded) >= _CACHE_ENTRIES:
@@ -284,7 +284,7 @@ def _trailer(data: bytes) -> Trailer:
             details = data[pos + 2 : stop].decode()
             pos = stop
         return Trailer(code, details, _pairs(data, pos, 0x1A))
-    except (IndexError, UnicodeDecodeError, _Unusual):
+    except (IndexError, UnicodeDecodeError, _Unusual, RemoteProtocolError):
         message = _parse(TrailerProto, data)
         return Trailer(message.code, message.details, _checked(message.metadata))
 
