@@ -236,7 +236,7 @@ def test_every_module_has_a_floor() -> None:
     ("folder", "allowed"),
     # The benchmark looks below the API for its floors and for what a machine allows.
     [
-        ("cli", {"bench", "errors", "workers"}),
+        ("cli", {"bench", "errors", "options", "workers"}),
         ("bench", {"_core", "address", "options", "transports"}),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from localrpc.errors import AddressInUse, LocalrpcError
+from localrpc.options import parse_options
 from localrpc.workers import logs
 from localrpc.workers.settings import Settings
 from localrpc.workers.supervisor import Supervisor
@@ -28,6 +29,10 @@ def _pairs(
             pairs.append((key, int(setting)))
         except ValueError:
             pairs.append((key, setting))
+    try:
+        parse_options(pairs)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise click.BadParameter(str(error)) from None
     return tuple(pairs)
 
 
@@ -51,6 +56,7 @@ _SIZE = _Size()
     "targets",
     multiple=True,
     required=True,
+    envvar=["LOCALRPC_SERVE_TARGET", "LOCALRPC_SERVE_TARGETS"],
     metavar="TARGET",
     help="Where to serve, such as shm:greeter. May be repeated.",
 )
@@ -101,8 +107,9 @@ _SIZE = _Size()
     "options",
     multiple=True,
     callback=_pairs,
+    envvar=["LOCALRPC_SERVE_OPTION", "LOCALRPC_SERVE_OPTIONS"],
     metavar="KEY=VALUE",
-    help="An option of the servers, such as localrpc.allow_users=any. May be repeated.",
+    help="An option of the servers, such as localrpc.allow_users=*. May be repeated.",
 )
 @click.option(
     "--app-dir", default=".", metavar="DIR", help="Where modules are looked up. Default: here."
@@ -136,7 +143,10 @@ def serve(log_level: str, log_json: bool, **values: Any) -> None:
     one, 3 if a worker could not start, 4 if another server has a target, 2 for an error on
     the command line, 1 for any other.
     """
-    settings = Settings(log_level=log_level, log_json=log_json, **values)
+    try:
+        settings = Settings(log_level=log_level, log_json=log_json, **values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     logs.set_up(log_level, as_json=log_json)
     try:
         supervisor = Supervisor(settings)

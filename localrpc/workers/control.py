@@ -13,6 +13,8 @@ import os
 import socket
 from typing import NamedTuple
 
+of_a_worker = False
+"""True in a worker's process."""
 ENVIRONMENT = "LOCALRPC_CONTROL"
 """Names the worker's descriptor of it."""
 _LARGEST = 1 << 16
@@ -119,5 +121,7 @@ def pair() -> tuple[Control, Control]:
 
 def inherited() -> Control | None:
     """Return the worker's side in a process that a supervisor has started."""
+    global of_a_worker
+    of_a_worker = True
     text = os.environ.pop(ENVIRONMENT, "")
     return Control(socket.socket(fileno=int(text))) if text.isdecimal() else None

@@ -91,7 +91,7 @@ class Fleet:
     """If the first workers cannot start, wait for reload() instead of giving up."""
     members: dict[int, Member] = field(default_factory=dict)
     generation: int = 0
-    _served: bool = False
+    served: bool = False
     """All that were wanted at the beginning have been ready."""
     _failures: int = 0
     """Workers in a row that ended soon after their start."""
@@ -117,7 +117,7 @@ class Fleet:
         if member.stage is Stage.STARTING:
             member.stage, member.since = Stage.READY, now
             if len(self._in(Stage.READY)) >= self.wanted:
-                self._served = True
+                self.served = True
 
     def cannot_start(self, number: int) -> None:
         """Note that a worker has given up, and will end."""
@@ -146,13 +146,14 @@ class Fleet:
         self._say(f"{who} {how}; another is started{f' in {pause:g} s' if pause else ''}", True)
 
     def _failed_to_start(self, member: Member, text: str, now: float) -> None:
-        if not self._served and self.patient:
+        if not self.served and self.patient:
             self._not_before = _NEVER
             self._say(f"{text}; waiting for a change", True)
-        elif not self._served:
+        elif not self.served:
             self._say(text, True)
             self.stop(BOOT_FAILED)
         elif self._is_rolling() and member.generation == self.generation:
+            self._pause(now)
             for other in self.members.values():
                 other.generation = self.generation
             self._say(f"{text}: the replacing stops, and the other workers serve on", True)
@@ -169,9 +170,8 @@ class Fleet:
         return pause
 
     def adopt(self, number: int, stage: str, now: float) -> None:
-        """Take over a worker of another supervisor, which has served."""
+        """Take over a worker of another supervisor."""
         self.members[number] = Member(number, self.generation, now, Stage(stage))
-        self._served = True
 
     def spent(self, number: int, why: str) -> None:
         """Note that a worker is to be replaced; with others, one after another."""
@@ -215,8 +215,11 @@ class Fleet:
         self._said.clear()
         actions += self._overdue(now)
         if self._code is not None:
-            for member in self._in(*_PRESENT):
+            for member in self._in(Stage.READY):
                 actions.append(self._drain(member, now))
+            for member in self._in(Stage.STARTING):  # they have no calls
+                member.stage = Stage.KILLED
+                actions.append(Kill(member.number, "it was still starting"))
             if not self.members:
                 actions.append(Exit(self._code))
             return actions

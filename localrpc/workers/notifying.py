@@ -17,7 +17,7 @@ class Manager:
     def __init__(self) -> None:
         pause = os.environ.get("WATCHDOG_USEC", "")
         ours = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        self._pause = int(pause) / 2e6 if pause.isdecimal() and ours else None
+        self._pause = int(pause) / 2e6 if pause.isdecimal() and ours and int(pause) else None
         """Seconds: half of what the manager allows."""
         self._due = time.monotonic()
 

@@ -16,6 +16,12 @@ _ALONE = (
 )
 
 
+_CONNECTED = (
+    "a connected socket is one connection, and cannot be served by workers; pass one that listens"
+)
+_NO_PORT = "each worker would choose another port; name one"
+
+
 class Place(NamedTuple):
     """Where workers listen."""
 
@@ -50,9 +56,16 @@ def open_places(
         for target in targets:
             address = parse_target(target)
             if address.scheme == "grpc":  # grpcio's servers share a port
+                if workers > 1 and address.body.endswith(":0"):
+                    raise ListenError(target, _NO_PORT)
                 places.append(Place(target))
                 continue
-            bound = transport_for(address.scheme).bind(address, parsed)
+            transport = transport_for(address.scheme)
+            if parsed.access.others and (reason := transport.closed_to_others(address)):
+                raise ListenError(target, reason)
+            bound = transport.bind(address, parsed)
+            if bound is None and address.scheme == "fd":
+                raise ListenError(target, _CONNECTED)
             if bound is None and workers > 1:
                 raise ListenError(target, _ALONE.format(scheme=address.scheme))
             places.append(Place(target, bound))

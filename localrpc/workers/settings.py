@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+_MOST = 32 << 10
+"""Bytes that travel in one packet, with room for the targets."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,19 @@ class Settings:
     log_level: str = "info"
     log_json: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("grace", "boot_timeout"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} has to be a number of seconds, not {getattr(self, name)}")
+        if self.workers < 1 or self.threads < 1:
+            raise ValueError("there has to be at least one worker, and one thread of each")
+
     def dump(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        """Raises TypeError for options that JSON does not have, ValueError if it is too much."""
+        data = json.dumps(asdict(self)).encode()
+        if len(data) > _MOST:
+            raise ValueError(f"the settings have {len(data)} bytes; workers take {_MOST}")
+        return data
 
     @classmethod
     def load(cls, data: bytes) -> Settings:

@@ -34,6 +34,7 @@ _logger = logging.getLogger("localrpc.serve")
 KEPT = "LOCALRPC_SUPERVISOR"
 """What a supervisor leaves to the one that replaces it; in the environment."""
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2", "SIGCHLD")
+_LONGEST_WAIT = 3600.0
 _MEMORY_CHECK = 1.0
 """Seconds."""
 _NOT_FOR_WORKERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", KEPT)
@@ -57,6 +58,12 @@ class Supervisor:
         not the main thread."""
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("a supervisor handles signals: start it in the main thread")
+        if control.of_a_worker:
+            raise RuntimeError(
+                "this process is a worker, and has imported the program that starts workers: call"
+                " localrpc.serve() below `if __name__ == '__main__':`"
+            )
+        self._dumped = settings.dump()
         self._settings = settings
         self._fleet = Fleet(
             settings.workers, settings.grace, settings.boot_timeout, patient=settings.reload
@@ -66,6 +73,7 @@ class Supervisor:
         self._manager = Manager()
         self._stops = 0
         self._execs = False
+        self._reaps = True
         self._said_ready = False
         self._memory_due = 0.0
         self._selector = selectors.DefaultSelector()
@@ -81,16 +89,18 @@ class Supervisor:
         """Supervise until the end; return the exit code."""
         count = f"{self._fleet.wanted} worker{'s' if self._fleet.wanted > 1 else ''}"
         _logger.info("serving %s on %s, %s", self._settings.app, self._targets(), count)
-        with self._receiving_signals(), self._noticing_changes():
-            while True:
-                code = self._do_what_is_due()
-                if code is not None:
-                    break
-                if self._execs:
-                    self._exec()
-                self._wait()
-        self._selector.close()
-        places.close_places(self._places)
+        try:
+            with self._receiving_signals(), self._noticing_changes():
+                while True:
+                    code = self._do_what_is_due()
+                    if code is not None:
+                        break
+                    if self._execs:
+                        self._exec()
+                    self._wait()
+        finally:
+            self._selector.close()
+            places.close_places(self._places)
         _logger.info("stopped")
         return code
 
@@ -108,8 +118,8 @@ class Supervisor:
         old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._selector.register(reader, selectors.EVENT_READ, self._receive_signals)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers())
+        self._signals = reader
         try:
-            self._reap()  # who ended before
             yield
         finally:
             signal.set_wakeup_fd(old)
@@ -122,7 +132,7 @@ class Supervisor:
     def _receive_signals(self, reader: Any) -> None:
         for number in reader.recv(4096):
             if number == signal.SIGCHLD:
-                self._reap()
+                self._reaps = True
             elif number in (signal.SIGTERM, signal.SIGINT):
                 self._stop(number)
             elif number == signal.SIGHUP:
@@ -199,6 +209,15 @@ class Supervisor:
         return None
 
     def _start(self, number: int) -> None:
+        try:
+            self._start_process(number)
+        except OSError as error:
+            self._fleet.cannot_start(number)
+            how = f"could not be started ({error})"
+            self._fleet.ended(number, how, time.monotonic())
+
+    def _start_process(self, number: int) -> None:
+        """Raises OSError: no descriptors, processes or memory are left, or no interpreter."""
         ours, theirs = control.pair()
         # The same numbers as here: they are free there.
         bound = [place.bound for place in self._places]
@@ -219,20 +238,24 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 env=environment | {control.ENVIRONMENT: str(theirs.fileno())},
             )
+        except OSError:
+            ours.close()
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            theirs.close()
         process.returncode = 0  # waited for in _reap()
-        theirs.close()
         child = _Child(process.pid, ours)
         with contextlib.suppress(OSError):  # it may have ended; then _reap() sees it
-            ours.send_job(Job(number, self._settings.dump(), targets))
+            ours.send_job(Job(number, self._dumped, targets))
         self._adopt(number, child)
 
     def _adopt(self, number: int, child: _Child) -> None:
         self._children[number] = child
 
         def receive(_: Any) -> None:
-            self._receive(number, child)
+            if child.heard:  # what came before in the same batch may have ended it
+                self._receive(number, child)
 
         self._selector.register(child.down, selectors.EVENT_READ, receive)
 
@@ -251,17 +274,21 @@ class Supervisor:
             _logger.info("worker %d ends by itself (pid %d)", number, child.pid)
 
     def _reap(self) -> None:
-        """Take notice of every process that has ended, of strangers' too, if this is pid 1."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            for number, child in list(self._children.items()):
-                if child.pid == pid:
+        """Take notice of the workers that have ended; of orphans, too, if this is pid 1."""
+        for number, child in list(self._children.items()):
+            with contextlib.suppress(ChildProcessError):
+                pid, status = os.waitpid(child.pid, os.WNOHANG)
+                if pid:
                     self._take_leave(number, child, os.waitstatus_to_exitcode(status))
+        if os.getpid() == 1:
+            # Leave a worker that has ended meanwhile to the next time.
+            waiting = os.WEXITED | os.WNOHANG
+            with contextlib.suppress(ChildProcessError):
+                while (seen := os.waitid(os.P_ALL, 0, waiting | os.WNOWAIT)) is not None:
+                    if any(child.pid == seen.si_pid for child in self._children.values()):
+                        self._reaps = True
+                        break
+                    os.waitpid(seen.si_pid, os.WNOHANG)
 
     def _take_leave(self, number: int, child: _Child, code: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -282,9 +309,13 @@ class Supervisor:
         times = [self._fleet.next_time(time.monotonic()), self._manager.next_time()]
         if self._settings.max_memory:
             times.append(_MEMORY_CHECK)
-        timeout = min((each for each in times if each is not None), default=None)
+        timeout = min((each for each in times if each is not None), default=_LONGEST_WAIT)
+        timeout = 0.0 if self._reaps else min(timeout, _LONGEST_WAIT)
         for key, _ in self._selector.select(timeout):
             key.data(key.fileobj)
+        if self._reaps:  # after the reports of those that have ended
+            self._reaps = False
+            self._reap()
         self._manager.keep_alive()
         self._check_memory()
 
@@ -302,7 +333,15 @@ class Supervisor:
     def _exec(self) -> None:
         """Become a new supervisor, which takes over the sockets and workers."""
         self._execs = False
+        if self._fleet.stopping or not _can_start():
+            return
+        # Those that come before the new supervisor has handlers wait for it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+        with contextlib.suppress(BlockingIOError):
+            self._receive_signals(self._signals)  # and those that came before are not lost
+        self._execs = False
         if self._fleet.stopping:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers())
             return
         _logger.info("SIGUSR2: a new supervisor takes over")
         children = []
@@ -313,13 +352,12 @@ class Supervisor:
         state = {
             "pid": os.getpid(),
             "wanted": self._fleet.wanted,
+            "served": self._fleet.served,
             "places": places.dump(self._places),
             "children": children,
         }
         environment = os.environ | {KEPT: json.dumps(state)}
         arguments = [sys.executable, *sys.orig_argv[1:]]
-        # Those that come before the new supervisor has handlers wait for it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
         try:
             os.execve(sys.executable, arguments, environment)
         except OSError as error:
@@ -334,7 +372,21 @@ class Supervisor:
             self._adopt(number, _Child(pid, Control(sock)))
             self._fleet.adopt(number, stage, time.monotonic())
         self._fleet.wanted = state["wanted"]
+        self._fleet.served = state["served"]
         self._reload("taken over")
+
+
+def _can_start() -> bool:
+    """Try what a new supervisor imports: it could not be undone."""
+    command = [sys.executable, "-c", "import localrpc.workers.supervisor, localrpc.cli.serve"]
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    except OSError as error:
+        _logger.error("SIGUSR2: a new supervisor cannot start: %s", error)
+        return False
+    if done.returncode:
+        _logger.error("SIGUSR2: a new supervisor cannot start: %s", done.stderr.rstrip())
+    return done.returncode == 0
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from localrpc.workers.control import Control, Event, Order, Report
 from localrpc.workers.settings import Settings
 
 _logger = logging.getLogger("localrpc.serve")
+_MARGIN = 5.0
+"""Seconds after the grace, in which a worker without a supervisor has to end."""
 CANNOT_START = 1
 """Exit code."""
 
@@ -38,9 +41,22 @@ class Worker:
         self._targets = job.targets
         self._up = up
         self._began = time.monotonic()
+        self._is_ready = False
+
+    def _watch_supervisor(self) -> None:
+        """End this process, whatever it does, some time after its supervisor."""
+        poller = select.poll()
+        poller.register(self._up, 0)  # only for the end of it
+        poller.poll()
+        if self._is_ready:
+            time.sleep(self.settings.grace + _MARGIN)
+        os._exit(CANNOT_START)
 
     def run(self) -> int:
         """Serve until the supervisor or a signal ends it; return the exit code."""
+        threading.Thread(
+            target=self._watch_supervisor, name="localrpc-supervisor", daemon=True
+        ).start()
         try:
             app = application.load(self.settings.app, os.path.abspath(self.settings.app_dir))
         except BadApplication as error:
@@ -83,6 +99,7 @@ class Worker:
             server.add_insecure_port(target)
 
     def _say_ready(self) -> None:
+        self._is_ready = True
         self._up.send_report(Report(Event.READY, f"{time.monotonic() - self._began:.2f} s"))
 
     # Synchronous handlers
@@ -105,8 +122,11 @@ class Worker:
             server.stop(self.settings.grace).wait()
 
     def _wait_for_the_end(self, signals: _Signals) -> None:
+        poller = select.poll()
+        for source in (self._up, signals):
+            poller.register(source, select.POLLIN)
         while True:
-            readable, _, _ = select.select([self._up.fileno(), signals.fileno()], [], [])
+            readable = [fd for fd, _ in poller.poll()]
             if self._up.fileno() in readable:
                 break
             if signals.came(signal.SIGTERM):

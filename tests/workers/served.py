@@ -90,16 +90,18 @@ def fails(server):
 class Served:
     """The command, and the lines that it logs."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, python: str = sys.executable, **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "localrpc", "serve", *arguments],
+            [python, "-m", "localrpc", "serve", *arguments],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             env={
                 **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
                 **environment,
             },
         )
@@ -208,7 +210,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def serving(folder: Path, app: str, target: str, *more: str, workers: int = 1) -> Iterator[Served]:
-    with Served(folder, app, "--target", target, "--workers", str(workers), *more) as served:
-        served.pids = served.ready(workers)  # type: ignore[attr-defined]
+def serving(
+    folder: Path,
+    app: str,
+    target: str,
+    *more: str,
+    workers: int = 1,
+    python: str = sys.executable,
+) -> Iterator[Served]:
+    words = [app, "--target", target, "--workers", str(workers), *more]
+    with Served(folder, *words, python=python) as served:
+        served.ready(workers)
         yield served

@@ -192,6 +192,31 @@ def test_workers_that_are_spent_are_replaced_one_after_another() -> None:
     assert drill.fleet.settled
 
 
+def test_a_replacement_that_keeps_failing_is_tried_after_longer_and_longer_pauses() -> None:
+    drill = Drill(1).serving()
+    tried = 0
+    for _ in range(60):  # seconds
+        drill.fleet.spent(1, "it uses too much memory")
+        for number in starts(drill.decide()):
+            tried += 1
+            drill.fleet.cannot_start(number)
+            drill.ended(number)
+        drill.now += 1
+    assert 5 < tried < 20
+    assert drill.alive == {1}
+
+
+def test_who_is_still_starting_is_not_waited_for() -> None:
+    drill = Drill(2)
+    drill.decide()
+    drill.ready(1)
+    drill.fleet.stop()
+    assert drill.decide() == [Drain(1), Kill(2, "it was still starting")]
+    drill.ended(1)
+    drill.ended(2, "was killed by SIGKILL")
+    assert drill.decide() == [Exit(0)]
+
+
 def test_a_patient_fleet_waits_for_a_change() -> None:
     drill = Drill(1)
     drill.fleet.patient = True
@@ -265,6 +290,7 @@ def test_a_worker_of_another_supervisor_is_replaced() -> None:
     drill = Drill(1)
     drill.alive.add(1)
     drill.fleet.adopt(1, "ready", drill.now)
+    drill.fleet.served = True
     drill.fleet.reload()
     assert drill.decide() == [Start(2)]
     drill.fleet.cannot_start(2)

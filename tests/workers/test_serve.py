@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -20,7 +21,7 @@ import pytest
 import localrpc
 from tests.cli.scene import run
 from tests.ports import free_port
-from tests.workers.served import PATIENCE, Served, ask, serving, who
+from tests.workers.served import PATIENCE, Served, ask, children_of, serving, who
 
 
 @pytest.fixture(params=["shm", "unix", "unix-abstract", "tcp"])
@@ -388,6 +389,186 @@ def test_a_worker_that_is_terminated_ends_its_calls_first(folder: Path) -> None:
             served.ready()
             load.wait_for_more()
     assert load.failures == []
+
+
+@pytest.fixture
+def quick(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A worker's program that is ready at once, and ends at once when it is to."""
+    package = folder / "quick" / "localrpc" / "workers"
+    package.mkdir(parents=True)
+    for name in ("localrpc", "localrpc/workers"):
+        (folder / "quick" / name / "__init__.py").touch()
+    (package / "worker.py").write_text(
+        "import os, socket\n"
+        "up = socket.socket(fileno=int(os.environ['LOCALRPC_CONTROL']))\n"
+        "up.recv(1 << 16)\n"
+        'up.send(b\'["ready", "0 s"]\')\n'
+        "up.recv(1 << 16)\n"
+    )
+    return folder / "quick"
+
+
+SUPERVISE = """
+import logging, os, sys
+import localrpc.workers.supervisor
+import localrpc
+logging.basicConfig(level="INFO", format="%(message)s")
+os.environ["PYTHONPATH"] = sys.argv[2]
+sys.exit(localrpc.serve("app:setup", sys.argv[1], workers=int(sys.argv[3])))
+"""
+
+
+def supervised(folder: Path, quick: Path, workers: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SUPERVISE, f"unix:{folder}/s", str(quick), str(workers)]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        workers -= "is ready" in line
+        if not workers:
+            break
+    return process
+
+
+def is_replaced(workers: list[int], supervisor: int) -> bool:
+    present = children_of(supervisor)
+    return bool(present) and set(workers).isdisjoint(present)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill", "reload"])
+def test_many_workers_may_end_at_the_same_time(folder: Path, quick: Path, how: str) -> None:
+    """The end of a worker and the signal that tells of it come in either order."""
+    for _ in range(5):
+        process = supervised(folder, quick, 8)
+        workers = children_of(process.pid)
+        assert len(workers) == 8
+        if how == "kill":
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+        elif how == "reload":
+            process.send_signal(signal.SIGHUP)
+        if how != "stop":
+            eventually(partial(is_replaced, workers, process.pid), "others are started")
+        process.terminate()
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said
+        assert not (folder / "s").exists()
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    interpreter = folder / "python"
+    interpreter.symlink_to(sys.executable)
+    with serving(folder, "app:setup", target, python=str(interpreter)) as served:
+        (old,) = served.workers()
+        interpreter.unlink()
+        served.signal(signal.SIGHUP)
+        assert "the replacing stops" in served.until("could not be started")
+        assert who(target)[0] == old
+        served.signal(signal.SIGUSR2)
+        served.until("a new supervisor cannot start")
+        interpreter.symlink_to(sys.executable)
+        served.signal(signal.SIGHUP)
+        served.ready()
+        assert served.stop() == 0
+
+
+def test_a_stop_is_not_lost_by_a_supervisor_that_is_replaced(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    for _ in range(3):
+        with serving(folder, "app:setup", target) as served:
+            served.signal(signal.SIGUSR2)
+            served.until("takes over")
+            served.signal(signal.SIGTERM)
+            assert served.ended() == 0
+
+
+@pytest.mark.parametrize("where", ["import", "handler"])
+def test_a_worker_that_hangs_ends_with_its_supervisor(folder: Path, where: str) -> None:
+    target = f"shm:{folder}/s"
+    (folder / "hangs.py").write_text("import time\nopen('begun', 'w').close()\ntime.sleep(600)\n")
+    with (folder / "app.py").open("a") as module:
+        module.write("def hangs(request, context):\n    open('begun', 'w').close()\n"
+                     "    time.sleep(600)\n"
+                     "KINDS['hangs'] = grpc.unary_unary_rpc_method_handler(hangs)\n")  # fmt: skip
+    app = "hangs:setup" if where == "import" else "app:setup"
+    with Served(folder, app, "--target", target, "--grace", "0.1") as served:
+        if where == "handler":
+            served.ready()
+            channel = localrpc.insecure_channel(target)
+            channel.unary_unary("/demo.App/hangs").future(b"")
+        eventually(lambda: (folder / "begun").exists(), "it hangs")
+        (worker,) = served.workers()
+        served.process.kill()
+        eventually(lambda: gone(worker), "the worker ends")
+        if where == "handler":
+            channel.close()
+    with serving(folder, "app:setup", target):
+        who(target)
+
+
+def test_a_worker_may_have_many_descriptors(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    with (folder / "app.py").open("a") as module:
+        module.write(
+            "import resource\n"
+            "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n"
+            "kept = [open('app.py') for _ in range(1100)]\n"
+        )
+    with serving(folder, "app:setup", target) as served:
+        who(target)
+        assert served.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--target", "shm:a", "--option", "localrpc.allow_users=*"], 1, "closed to other users"),
+        (["--target", "shm:a", "--option", "localrpc.window=x"], 2, "localrpc.window"),
+        (["--target", "shm:a", "--option", "localrpc.nothing=1"], 2, "localrpc.nothing"),
+        (["--target", "shm:a", "--option", "nothing"], 2, "not KEY=VALUE"),
+        (["--target", "shm:a", "--grace", "nan"], 2, "grace has to be a number of seconds"),
+        (["--target", "shm:a", "--boot-timeout", "inf"], 2, "boot_timeout has to be a number"),
+        (["--target", "shm:a", "--max-memory", "much"], 2, "'much' is not a size"),
+        (["--target", "grpc:[::1]:0", "--workers", "2"], 1, "each worker would choose another"),
+        ([], 2, "Missing option '--target'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_starts(
+    folder: Path, words: list[str], code: int, said: str
+) -> None:
+    with Served(folder, "app:setup", *words) as served:
+        assert served.ended() == code
+    text = " ".join("\n".join(served.lines).split())
+    assert said in text
+    assert "Traceback" not in text
+
+
+def test_a_long_grace_is_no_error(folder: Path) -> None:
+    words = ["--grace", "3e6", "--boot-timeout", "3e6"]
+    with serving(folder, "app:setup", f"shm:{folder}/s", *words) as served:
+        assert served.stop() == 0
+
+
+def test_a_program_keeps_its_own_children(folder: Path) -> None:
+    (folder / "main.py").write_text(
+        "import subprocess, sys, localrpc\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'raise SystemExit(9)'])\n"
+        f"localrpc.serve('app:setup', 'unix:{folder}/s')\n"
+        "sys.exit(child.wait())\n"
+    )
+    process = subprocess.Popen([sys.executable, "main.py"], cwd=folder)
+    with localrpc.insecure_channel(f"unix:{folder}/s") as channel:
+        ask(channel, wait_for_ready=True)
+    process.terminate()
+    assert process.wait(PATIENCE) == 9
+
+
+def test_an_application_that_starts_itself_is_refused(folder: Path) -> None:
+    with (folder / "app.py").open("a") as module:
+        module.write("import localrpc\nlocalrpc.serve('app:setup', 'tcp:127.0.0.1:0')\n")
+    with Served(folder, "app:setup", "--target", f"unix:{folder}/s") as served:
+        assert served.ended() == 3
+    assert "if __name__ == '__main__':" in "\n".join(served.lines)
 
 
 @pytest.mark.parametrize("app", ["app:setup", "app:async_setup"])
