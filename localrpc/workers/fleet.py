@@ -62,6 +62,7 @@ class Drain(NamedTuple):
 class Kill(NamedTuple):
     number: int
     why: str
+    is_error: bool = True
 
 
 class Exit(NamedTuple):
@@ -219,7 +220,7 @@ class Fleet:
                 actions.append(self._drain(member, now))
             for member in self._in(Stage.STARTING):  # they have no calls
                 member.stage = Stage.KILLED
-                actions.append(Kill(member.number, "it was still starting"))
+                actions.append(Kill(member.number, "it was still starting", False))
             if not self.members:
                 actions.append(Exit(self._code))
             return actions

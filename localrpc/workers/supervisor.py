@@ -197,7 +197,8 @@ class Supervisor:
             elif isinstance(action, Drain):
                 self._children[action.number].down.send_order(Order.DRAIN)
             elif isinstance(action, Kill):
-                _logger.error("worker %d is killed: %s", action.number, action.why)
+                level = logging.ERROR if action.is_error else logging.INFO
+                _logger.log(level, "worker %d is killed: %s", action.number, action.why)
                 _kill(self._children[action.number].pid)
             elif isinstance(action, Say):
                 _logger.log(logging.ERROR if action.is_error else logging.INFO, "%s", action.text)

@@ -71,9 +71,11 @@ def test_what_is_served_is_listed_and_what_was_left_behind_is_not(runtime_direct
 
 
 def test_asking_leaves_nothing_behind() -> None:
-    before = len(os.listdir("/proc/self/fd")), _queues()
+    descriptors, queues = len(os.listdir("/proc/self/fd")), _queues()
     localrpc.transports()
-    assert (len(os.listdir("/proc/self/fd")), _queues()) == before
+    # What other tests have left may be closed meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert _queues() == queues
 
 
 def _queues() -> str:

@@ -211,7 +211,7 @@ def test_who_is_still_starting_is_not_waited_for() -> None:
     drill.decide()
     drill.ready(1)
     drill.fleet.stop()
-    assert drill.decide() == [Drain(1), Kill(2, "it was still starting")]
+    assert drill.decide() == [Drain(1), Kill(2, "it was still starting", False)]
     drill.ended(1)
     drill.ended(2, "was killed by SIGKILL")
     assert drill.decide() == [Exit(0)]
