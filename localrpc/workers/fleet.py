@@ -45,6 +45,8 @@ class Member:
     stage: Stage = Stage.STARTING
     failing: bool = False
     """It has said that it cannot start."""
+    order: int = 0
+    """How many were started before it, and itself; 0: by another supervisor."""
 
 
 class Start(NamedTuple):
@@ -95,7 +97,11 @@ class Fleet:
     served: bool = False
     """All that were wanted at the beginning have been ready."""
     _failures: int = 0
-    """Workers in a row that ended soon after their start."""
+    """In a row: workers that ended soon after their start. Those that were all started before the
+    first of them ended count once."""
+    _starts: int = 0
+    _starts_at_failure: int = -1
+    """How many there had been at the last of the failures."""
     _not_before: float = 0.0
     """When the next worker may be started."""
     _code: int | None = None
@@ -143,7 +149,7 @@ class Fleet:
             return
         if now - member.since >= _SETTLED:
             self._failures = 0
-        pause = self._pause(now)
+        pause = self._pause(member, now)
         self._say(f"{who} {how}; another is started{f' in {pause:g} s' if pause else ''}", True)
 
     def _failed_to_start(self, member: Member, text: str, now: float) -> None:
@@ -154,15 +160,18 @@ class Fleet:
             self._say(text, True)
             self.stop(BOOT_FAILED)
         elif self._is_rolling() and member.generation == self.generation:
-            self._pause(now)
+            self._pause(member, now)
             for other in self.members.values():
                 other.generation = self.generation
             self._say(f"{text}: the replacing stops, and the other workers serve on", True)
         else:
-            self._say(f"{text}; another is started in {self._pause(now):g} s", True)
+            self._say(f"{text}; another is started in {self._pause(member, now):g} s", True)
 
-    def _pause(self, now: float) -> float:
+    def _pause(self, member: Member, now: float) -> float:
         """Count a failure; return the seconds until the next start: none after the first."""
+        if self._failures and member.order <= self._starts_at_failure:
+            return max(0.0, self._not_before - now)
+        self._starts_at_failure = self._starts
         pause = 0.0
         if self._failures:
             pause = min(_FIRST_PAUSE * 2.0 ** (self._failures - 1), _LONGEST_PAUSE)
@@ -283,7 +292,8 @@ class Fleet:
 
     def _begin(self, now: float) -> Start:
         number = next(n for n in range(1, len(self.members) + 2) if n not in self.members)
-        self.members[number] = Member(number, self.generation, now)
+        self._starts += 1
+        self.members[number] = Member(number, self.generation, now, order=self._starts)
         return Start(number)
 
     def _drain(self, member: Member, now: float) -> Drain:

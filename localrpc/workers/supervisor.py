@@ -37,6 +37,8 @@ _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2", "SIG
 _LONGEST_WAIT = 3600.0
 _MEMORY_CHECK = 1.0
 """Seconds."""
+_TRIAL = 10.0
+"""Seconds that a new supervisor's imports may take; meanwhile this one does nothing else."""
 _NOT_FOR_WORKERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", KEPT)
 
 
@@ -77,13 +79,19 @@ class Supervisor:
         self._said_ready = False
         self._memory_due = 0.0
         self._selector = selectors.DefaultSelector()
-        self._changes = Changes(os.path.abspath(settings.app_dir)) if settings.reload else None
         kept = os.environ.pop(KEPT, "")
         self._places: list[Place] = []
         if kept and (state := json.loads(kept))["pid"] == os.getpid():
             self._take_over(state)
         else:
             self._places = places.open_places(settings.targets, settings.options, settings.workers)
+        self._changes: Changes | None = None
+        if settings.reload:  # once the names are taken, because it starts a thread
+            try:
+                self._changes = Changes(os.path.abspath(settings.app_dir))
+            except BaseException:
+                places.close_places(self._places)
+                raise
 
     def run(self) -> int:
         """Supervise until the end; return the exit code."""
@@ -381,8 +389,15 @@ def _can_start() -> bool:
     """Try what a new supervisor imports: it could not be undone."""
     command = [sys.executable, "-c", "import localrpc.workers.supervisor, localrpc.cli.serve"]
     try:
-        done = subprocess.run(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-    except OSError as error:
+        done = subprocess.run(
+            command,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            timeout=_TRIAL,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
         _logger.error("SIGUSR2: a new supervisor cannot start: %s", error)
         return False
     if done.returncode:

@@ -88,6 +88,23 @@ def test_a_first_worker_that_cannot_start_ends_all() -> None:
     assert drill.decide() == [Exit(BOOT_FAILED)]
 
 
+def test_workers_that_end_together_are_one_failure() -> None:
+    drill = Drill(4).serving()
+    for pause in (0.0, 0.2, 0.4):
+        for number in sorted(drill.alive):
+            drill.ended(number, "was killed by SIGKILL")
+        drill.decide()
+        drill.now += pause - 0.01
+        assert bool(drill.decide() or drill.alive) == (pause == 0)
+        drill.now += 0.01
+        drill.decide()
+        assert drill.alive
+        while len(drill.alive) < 4:  # one by one, once they keep failing
+            drill.ready(*drill.alive)
+            drill.decide()
+        drill.ready(*drill.alive)
+
+
 def test_a_worker_is_replaced_at_once_and_later_if_it_keeps_failing() -> None:
     drill = Drill(2).serving()
     pauses = []
@@ -111,8 +128,14 @@ def test_a_worker_is_replaced_at_once_and_later_if_it_keeps_failing() -> None:
 
 def test_a_crash_loop_starts_one_worker_at_a_time() -> None:
     drill = Drill(4).serving()
-    for number in (1, 2, 3, 4):
-        drill.ended(number)
+    for _ in range(2):
+        for number in (1, 2, 3, 4):
+            drill.ended(number)
+        drill.now += 1
+        begun = starts(drill.decide())
+        drill.ready(*begun)
+    assert len(begun) == 1
+    drill.ended(*begun)
     drill.now += 1
     assert len(starts(drill.decide())) == 1
     drill.now += 30

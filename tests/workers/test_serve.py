@@ -19,6 +19,8 @@ import grpc
 import pytest
 
 import localrpc
+from localrpc.workers import supervisor
+from localrpc.workers.settings import Settings
 from tests.cli.scene import run
 from tests.ports import free_port
 from tests.workers.served import PATIENCE, Served, ask, children_of, serving, who
@@ -332,12 +334,11 @@ def test_a_worker_that_grows_is_replaced(folder: Path) -> None:
             "    setup(server)\n"
             "    if not Path('grown').exists():\n"
             "        Path('grown').touch()\n"
-            "        kept = bytearray(400 << 20)\n"
-            "        kept[:] = b'x' * (400 << 20)\n"
+            "        kept = b'x' * (200 << 20)\n"
         )
-    with serving(folder, "app:grows", target, "--max-memory", "300M") as served:
+    with serving(folder, "app:grows", target, "--max-memory", "150M") as served:
         (old,) = served.workers()
-        assert "MiB of 300" in served.until("worker 1 is replaced: it uses")
+        assert "MiB of 150" in served.until("worker 1 is replaced: it uses")
         (new,) = served.ready()
         eventually(lambda: gone(old), "it ends")
         assert who(target)[0] == new
@@ -470,6 +471,29 @@ def test_a_process_that_cannot_be_started_is_tried_again(folder: Path) -> None:
         served.signal(signal.SIGHUP)
         served.ready()
         assert served.stop() == 0
+
+
+def test_a_new_supervisor_that_hangs_replaces_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hangs = folder / "python"
+    hangs.write_text("#!/bin/sh\nexec sleep 600\n")
+    hangs.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(hangs))
+    monkeypatch.setattr(supervisor, "_TRIAL", 0.1)
+    assert not supervisor._can_start()
+    assert "a new supervisor cannot start" in caplog.text
+
+
+def test_a_supervisor_without_its_name_watches_no_files(folder: Path) -> None:
+    target = f"unix:{folder}/s"
+    server = localrpc.server(ThreadPoolExecutor(1))
+    server.add_insecure_port(target)
+    settings = Settings("app:setup", (target,), reload=True, app_dir=str(folder))
+    with pytest.raises(localrpc.AddressInUse):
+        supervisor.Supervisor(settings)
+    assert not [each for each in threading.enumerate() if each.name == "localrpc-changes"]
+    server.stop(None)
 
 
 def test_a_stop_is_not_lost_by_a_supervisor_that_is_replaced(folder: Path) -> None:
