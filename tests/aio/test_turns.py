@@ -61,6 +61,7 @@ class Handlers(grpc.GenericRpcHandler):
         self.begun = threading.Semaphore(0)
         self.cancelled = threading.Semaphore(0)
         self.go: asyncio.Event | None = None
+        self.made = threading.Semaphore(0)
         self.answered = 0
 
     async def tokens(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
@@ -91,6 +92,7 @@ class Handlers(grpc.GenericRpcHandler):
         self.go = self.go or asyncio.Event()
         self.begun.release()
         await self.go.wait()
+        self.made.release()
         return bytes(int(request))
 
     async def collect(self, requests: Any, context: Any) -> bytes:
@@ -177,7 +179,9 @@ def test_a_server_stops_once_a_client_that_paused_has_read_all(
             assert handlers.go is not None
             elsewhere.loop.call_soon_threadsafe(handlers.go.set)
             stopping = elsewhere.begin(server.stop(LONG))
-            elsewhere.run(asyncio.sleep(0.05))  # its handlers have answered, and it is full
+            for _ in sizes:
+                assert handlers.made.acquire(timeout=PATIENCE)
+            elsewhere.run(asyncio.sleep(0))  # they are sent, as far as there is room
             answers = await asyncio.gather(*calls)
             assert [len(answer) for answer in answers] == sizes
             await asyncio.wait_for(asyncio.wrap_future(stopping), PATIENCE)

@@ -8,7 +8,8 @@
  * again.
  *
  * SYNC no-lost-late: a loop stores since when it keeps something, then looks whether the thread
- * is awake; the thread stores that it sleeps, then looks whether a loop keeps something.
+ * is awake; the thread stores that it sleeps, then looks whether a loop keeps something
+ * (tests/model/late.pml).
  *
  * The registry's mutex is not kept while the thread is inside an engine, where a peer may make it
  * wait (bell.c says how); lr_late_remove and a fork wait until it has left. It only tries to take
