@@ -8,7 +8,8 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -52,6 +53,24 @@ LIKE_ANOTHER = ("shm-spin", "shm-posix", "shm-sysv", "unix-abstract")
 deaths are tried with them, but not what depends on the engine alone."""
 DISTINCT = [kind for kind in TARGETS if kind not in LIKE_ANOTHER]
 
+SPREAD = 3
+
+
+def spread(kinds: list[str], names: Iterable[str]) -> list[Any]:
+    """Parameters `target, name` for what costs a process and depends little on the transport.
+
+    Each name with a ring and a stream, and with one of SPREAD of the other kinds, so that each
+    kind meets some of the names. `target` is to be a fixture of kinds.
+    """
+    everywhere = {"shm-eventfd", "unix"}
+    return [
+        pytest.param(kind, name, id=f"{kind}-{name}")
+        for at, kind in enumerate(kinds)
+        for number, name in enumerate(names)
+        if kind in everywhere or number % SPREAD == at % SPREAD
+    ]
+
+
 # Where grpcio carries the calls: for suites that know nothing of what is ours.
 FOREIGN_TARGETS = {"grpc": "grpc:127.0.0.1:{port}"}
 
@@ -70,6 +89,18 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
     """Give each process that runs tests its own queues and segments."""
     with own_ipc.entered():
         return (yield)
+
+
+LONG = ("workers/", "codegen/test_schemas.py", "test_package.py", "site/", "examples/")
+"""Files of tests that take seconds each and mostly wait: no process should be left with them alone
+at the end."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the long ones first."""
+    here = os.path.dirname(__file__)
+    items.sort(key=lambda item: not os.path.relpath(item.path, here).startswith(LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from tests.conftest import DISTINCT, TWO_PROCESSES, fresh_target
+from tests.conftest import DISTINCT, TWO_PROCESSES, fresh_target, spread
 from tests.exits.programs import Program
 from tests.skips import only_where
 
@@ -220,7 +220,10 @@ EXITS = {
 }
 
 
-@pytest.fixture(params=[kind for kind in TWO_PROCESSES if kind in DISTINCT])
+KINDS = [kind for kind in TWO_PROCESSES if kind in DISTINCT]
+
+
+@pytest.fixture(params=KINDS)
 def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     return fresh_target(request.param, runtime_directory)
 
@@ -229,7 +232,7 @@ def program(target: str, body: str) -> Program:
     return Program(target, PRELUDE + textwrap.dedent(body))
 
 
-@pytest.mark.parametrize("name", EXITS)
+@pytest.mark.parametrize(("target", "name"), spread(KINDS, EXITS), indirect=["target"])
 def test_no_exit_hangs_or_complains(target: str, name: str) -> None:
     with program(target, EXITS[name]) as running:
         code, out, err = running.finish()
@@ -251,7 +254,7 @@ WAITS = {
 
 
 @only_where(sys.version_info >= (3, 11), "Python 3.10 interrupts whichever task runs")
-@pytest.mark.parametrize("name", WAITS)
+@pytest.mark.parametrize(("target", "name"), spread(KINDS, WAITS), indirect=["target"])
 def test_sigint_interrupts(target: str, name: str) -> None:
     body = f"""
 async def main():

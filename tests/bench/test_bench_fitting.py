@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 
 import pytest
 from rich.console import Console, RenderableType
@@ -14,11 +15,13 @@ from tests.bench.documents import EVERY_KIND, MACHINE, document, results
 PEERS = ("shm", "shm?wakeup=futex", "multiprocessing", "grpcio")
 
 
+@cache
 def a_run() -> RenderableType:
     run = results(peers=PEERS, slower={"grpcio": 50.0})
     return report.render(run, MACHINE)
 
 
+@cache
 def a_comparison() -> RenderableType:
     runs = [parse(document(peers=PEERS, seed=seed)) for seed in (1, 2)]
     return compare.render(compare.compare(*runs))

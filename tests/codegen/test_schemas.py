@@ -16,7 +16,8 @@ from tests.skips import need
 from .fuzz import run_batch
 from .schemas import schema
 
-SCHEMAS = 25
+SCHEMAS = 16
+"""A batch; all together take about a minute."""
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -35,7 +36,7 @@ def test_any_schema_gives_correct_python(batch: int, tmp_path: Path) -> None:
 
 def test_pyright_reports_nothing_for_any_schema(tmp_path: Path) -> None:
     need("pyright")
-    said = run_batch(range(1000, 1010), tmp_path / "batch", pyright=True)
+    said = run_batch(range(1000, 1006), tmp_path / "batch", pyright=True)
     assert not said, report(said)
 
 

@@ -6,6 +6,8 @@ import textwrap
 
 import pytest
 
+from tests.conftest import spread
+from tests.exits.conftest import KINDS
 from tests.exits.programs import Program
 
 EXITS = {
@@ -118,7 +120,7 @@ EXITS = {
 }
 
 
-@pytest.mark.parametrize("name", EXITS)
+@pytest.mark.parametrize(("target", "name"), spread(KINDS, EXITS), indirect=["target"])
 def test_no_exit_hangs_or_complains(target: str, name: str) -> None:
     with Program(target, textwrap.dedent(EXITS[name])) as program:
         code, out, err = program.finish()

@@ -8,6 +8,8 @@ from time import monotonic
 
 import pytest
 
+from tests.conftest import spread
+from tests.exits.conftest import KINDS
 from tests.exits.programs import Program
 
 BOUND = 5.0
@@ -66,7 +68,7 @@ server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s", {
 """
 
 
-@pytest.mark.parametrize("name", WAITS)
+@pytest.mark.parametrize(("target", "name"), spread(KINDS, WAITS), indirect=["target"])
 def test_sigint_interrupts(target: str, name: str) -> None:
     body = f"""
 try:

@@ -1,6 +1,6 @@
 """No wake-up is lost: frames.c says what it does; ten million frames of each kind at full length.
 
-A few hundred thousand in an ordinary run. LOCALRPC_SEED has a run again; the
+Tens of thousands in an ordinary run. LOCALRPC_SEED has a run again; the
 figures are printed: `pytest -s`, or tests/run --soak.
 """
 
@@ -17,7 +17,7 @@ from tests.native.build import compile_native
 
 HERE = Path(__file__).resolve().parent
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
-FRAMES = 10_000_000 if FULL else 60_000
+FRAMES = 10_000_000 if FULL else 40_000
 SLOW = {"sysvmq": 5}
 """Times as long as the others take for a frame: in an ordinary run, so much fewer."""
 KINDS = ("eventfd", "signal", "futex", "spin", "socket", "pipe", "mq", "sysvmq")
