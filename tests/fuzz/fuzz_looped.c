@@ -9,7 +9,7 @@
  */
 #include "actor.h"
 
-#define SETTLED 3 /* drains in a row without news */
+#define SETTLED 3 /* drains in a row without news or frames */
 
 struct loop {
 	struct actor actor;
@@ -101,11 +101,12 @@ static void take(struct loop *l, const struct lr_news *n)
 	}
 }
 
-/* What its owner releases in between is not news any more. */
+/* What its owner releases in between is not news any more. A loop that spins goes on while it finds
+ * frames, although these may be news for no call. */
 static uint32_t drain(struct loop *l)
 {
 	struct actor *a = &l->actor;
-	uint8_t due[2];
+	uint8_t due[2] = {0};
 
 	world_acts();
 	if (l->spins)
@@ -119,7 +120,7 @@ static uint32_t drain(struct loop *l)
 	}
 	if (l->batch.count)
 		lr_flush(a->e);
-	return l->batch.count;
+	return l->batch.count + due[0];
 }
 
 static bool is_readable(struct actor *a)
