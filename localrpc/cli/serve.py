@@ -8,32 +8,13 @@ from typing import Any
 
 import click
 
+from localrpc.cli._pairs import pairs
 from localrpc.errors import AddressInUse, LocalrpcError
-from localrpc.options import parse_options
 from localrpc.workers import logs
 from localrpc.workers.settings import Settings
 from localrpc.workers.supervisor import Supervisor
 
 _IN_USE = 4
-
-
-def _pairs(
-    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
-) -> tuple[tuple[str, Any], ...]:
-    pairs: list[tuple[str, Any]] = []
-    for text in value:
-        key, equals, setting = text.partition("=")
-        if not key or not equals:
-            raise click.BadParameter(f"{text!r} is not KEY=VALUE")
-        try:
-            pairs.append((key, int(setting)))
-        except ValueError:
-            pairs.append((key, setting))
-    try:
-        parse_options(pairs)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise click.BadParameter(str(error)) from None
-    return tuple(pairs)
 
 
 class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -106,7 +87,7 @@ _SIZE = _Size()
     "--option",
     "options",
     multiple=True,
-    callback=_pairs,
+    callback=pairs,
     envvar=["LOCALRPC_SERVE_OPTION", "LOCALRPC_SERVE_OPTIONS"],
     metavar="KEY=VALUE",
     help="An option of the servers, such as localrpc.allow_users=*. May be repeated.",

@@ -1,4 +1,4 @@
-"""`localrpc serve` as a process, with the lines of its log."""
+"""`localrpc serve`, or another command, as a process, with the lines of its log."""
 
 from __future__ import annotations
 
@@ -91,10 +91,15 @@ class Served:
     """The command, and the lines that it logs."""
 
     def __init__(
-        self, folder: Path, *arguments: str, python: str = sys.executable, **environment: str
+        self,
+        folder: Path,
+        *arguments: str,
+        command: str = "serve",
+        python: str = sys.executable,
+        **environment: str,
     ) -> None:
         self.process = subprocess.Popen(
-            [python, "-m", "localrpc", "serve", *arguments],
+            [python, "-m", "localrpc", command, *arguments],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -49,12 +49,19 @@ def connected(
 
 
 def _open(target: str, tls: bool, ca: Path | None) -> grpc.Channel:
-    if not tls and ca is None:
+    credentials = channel_credentials(target, tls, ca)
+    if credentials is None:
         return localrpc.insecure_channel(target, _OPTIONS)
+    return localrpc.secure_channel(target, credentials, _OPTIONS)
+
+
+def channel_credentials(target: str, tls: bool, ca: Path | None) -> grpc.ChannelCredentials | None:
+    """Return what --tls and --ca ask for. Raises Misuse at a local target, and OSError."""
+    if not tls and ca is None:
+        return None
     if not target.startswith("grpc:"):
         raise Misuse(f"{target} is a local target and has no TLS: omit --tls and --ca")
-    roots = None if ca is None else ca.read_bytes()
-    return localrpc.secure_channel(target, grpc.ssl_channel_credentials(roots), _OPTIONS)
+    return grpc.ssl_channel_credentials(None if ca is None else ca.read_bytes())
 
 
 def parse_header(text: str) -> tuple[str, str | bytes]:
