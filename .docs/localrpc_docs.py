@@ -44,6 +44,7 @@ SECTIONS = {
         "libraries": "localrpc/integrations/README.md",
         "commands": "localrpc/cli/README.md",
         "workers": "localrpc/workers/README.md",
+        "proxy": "localrpc/proxy/README.md",
         "code-generation": "codegen/README.md",
         "benchmark": "localrpc/bench/README.md",
         "benchmark/figures": "examples/bench/figures.md",

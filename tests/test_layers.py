@@ -228,7 +228,7 @@ def test_every_module_has_a_floor() -> None:
     files = {path.stem for path in (ROOT / "localrpc").glob("*.py")}
     assert files == {"__init__", "__main__", *BASE, *TESTING}
     folders = {path.parent.name for path in (ROOT / "localrpc").glob("*/__init__.py")}
-    others = {"cli", "bench", "integrations", "workers"}
+    others = {"cli", "bench", "integrations", "proxy", "workers"}
     assert folders == {*PACKAGES, *others} - {"base", *COMING}
 
 
@@ -236,7 +236,7 @@ def test_every_module_has_a_floor() -> None:
     ("folder", "allowed"),
     # The benchmark looks below the API for its floors and for what a machine allows.
     [
-        ("cli", {"bench", "errors", "options", "workers"}),
+        ("cli", {"bench", "errors", "options", "proxy", "workers"}),
         ("bench", {"_core", "address", "options", "transports"}),
     ],
 )
@@ -262,6 +262,25 @@ def test_a_supervisor_knows_no_calls_and_a_worker_the_public_api() -> None:
             elif name != "localrpc.drive.notify.notify":
                 assert name.split(".")[1] in {"errors", "options", "transports", "workers"}
                 assert name.split(".")[-1].lower() not in OF_WORKERS, f"{path}: {name}"
+
+
+# Besides the API: what targets say, and what a service manager is told.
+OF_PROXIES = {
+    "localrpc.aio",
+    "localrpc.errors.AddressError",
+    "localrpc.transports.parse_target",
+    "localrpc.workers.notifying.Manager",
+}
+
+
+def test_a_proxy_uses_the_public_api() -> None:
+    for path, package in modules("localrpc/proxy", "localrpc.proxy"):
+        for name in imports_of(path, package):
+            if name.startswith("localrpc."):
+                allowed = name.startswith("localrpc.proxy.") or name in OF_PROXIES
+                assert allowed, f"{path}: {name}"
+            else:
+                assert not is_foreign(name) or name.split(".")[0] == "grpc", f"{path}: {name}"
 
 
 @pytest.mark.parametrize("module", TESTING)

@@ -31,6 +31,7 @@ COMMANDS = {
     ),
     "health": Entry("rpc.health:health", "cli", "Print the health of a server."),
     "list": Entry("rpc.listing:list_services", "cli", "List a server's services and methods."),
+    "proxy": Entry("proxy:proxy", "cli", "Pass calls on, as from the network to a local server."),
     "serve": Entry("serve:serve", "serve", "Serve an application with worker processes."),
     "transports": Entry(
         "transports:transports", "cli", "List the transports and this machine's limits for them."

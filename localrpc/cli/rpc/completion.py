@@ -36,6 +36,12 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     return _items(text for text in [*known, *begins, "grpc:"] if text.startswith(incomplete))
 
 
+def places(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Beginnings of targets, for a server's, which is at none that has a server."""
+    schemes = dict.fromkeys(f"{offer.scheme}:" for offer in localrpc.transports())
+    return _items(text for text in [*schemes, "grpc:"] if text.startswith(incomplete))
+
+
 def methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """SERVICE/METHOD, or only services until one is complete."""
     names = _names(ctx)
