@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.guides.page import PATIENCE, Folder, files, wait_for
+from tests.ports import free_port
 from tests.skips import cannot, need, root_only
 
 PAGE = ".docs/guides/deploying.md"
@@ -162,6 +163,35 @@ def test_workers_serve_the_socket_of_the_unit_and_are_replaced(
                 server.terminate()
         until(b"STOPPING=1")
     assert server.returncode == 0
+
+
+def test_a_port_in_front_of_the_socket_is_for_grpc_clients(greeter: Folder, place: Path) -> None:
+    service = unit("port.service")["Service"]
+    program, *words = service["ExecStart"].split()
+    assert program.rpartition("/")[2] == "localrpc"
+    assert float(words[words.index("--grace") + 1]) < int(service["TimeoutStopSec"])
+    port, socket_path = "50051", "/run/greeter/socket"
+    chosen = str(free_port())
+    greeter.write(PAGE, "serve_at.py")
+    greeter.write(PAGE, "network_client.py", **{port: chosen})
+    moved = [word.replace(port, chosen).replace(socket_path, f"{place}/socket") for word in words]
+    with (
+        greeter.serving(f"python serve_at.py shm:{place}/socket", f"{place}/socket"),
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        manager.bind(f"{place}/notify")
+        manager.settimeout(PATIENCE)
+        with subprocess.Popen(
+            [sys.executable, "-m", "localrpc", *moved],
+            cwd=greeter.path,
+            env={**greeter.environment, "NOTIFY_SOCKET": f"{place}/notify"},
+        ) as proxy:
+            try:
+                assert manager.recv(1000).startswith(b"READY=1")
+                assert greeter.run("python network_client.py") == "Hello, Ada!\n"
+            finally:
+                proxy.terminate()
+        assert proxy.returncode == 0
 
 
 def started(
