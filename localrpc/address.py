@@ -21,6 +21,14 @@ class Address(NamedTuple):
         return self.text or f"{self.scheme}:{self.body}"
 
 
+def numbered(address: Address, number: int) -> Address:
+    """Return the address whose body ends with a dot and this number; its text is a target."""
+    body = f"{address.body}.{number}"
+    quoted = body.replace("%", "%25").replace("?", "%3F")
+    _, mark, options = str(address).partition("?")
+    return address._replace(body=body, text=f"{address.scheme}:{quoted}{mark}{options}")
+
+
 def unquote(body: str) -> str:
     """Percent-decode as gRPC does: a path with a question mark is written with %3F."""
     raw = os.fsencode(body)

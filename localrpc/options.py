@@ -7,6 +7,7 @@ that begins with "localrpc." is an error. Options about users have no effect at 
 
 from __future__ import annotations
 
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -143,6 +144,44 @@ class Agent(Option[str]):
         if not (isinstance(value, str) and value.isascii() and value.isprintable()):
             return ""
         return value[:_AGENT_PART_MAX]
+
+
+class Choice(Option[str]):
+    """One of some words, of which the first is the default."""
+
+    def __init__(self, key: str, *words: str, text: str, side: str = BOTH) -> None:
+        super().__init__(key, words[0], text, side=side, shown=f"`{words[0]}`")
+        self._words = words
+        self.value = " or ".join(f"`{word}`" for word in words)
+
+    def read(self, value: Any) -> str:
+        word = _text(value)
+        if word not in self._words:
+            raise ValueError(f"option {self.key!r}: {word!r} is not {self.value.replace('`', '')}")
+        return str(word)
+
+
+class Worker(NamedTuple):
+    """A process of a group that serves one target: the group's name, and the process's number.
+
+    Without a group they are empty and 0.
+    """
+
+    group: str = ""
+    number: int = 0
+
+
+class WorkerOption(Option[Worker]):
+    value = "GROUP.N"
+
+    def read(self, value: Any) -> Worker:
+        match = re.fullmatch(r"([0-9A-Za-z]{1,64})\.([1-9][0-9]{0,4})", str(_text(value)))
+        if match is None:
+            raise ValueError(
+                f"option {self.key!r}: {value!r} is not a group's name, of letters and digits, and"
+                " the number of a worker, such as a1b2.3"
+            )
+        return Worker(match[1], int(match[2]))
 
 
 class Identities(Option[frozenset[int]]):
@@ -342,6 +381,22 @@ class Options:
         side=SERVER,
         least=WINDOW_MIN,
         most=WINDOW_MAX,
+    )
+
+    spread = Choice(
+        "localrpc.spread",
+        "calls",
+        "off",
+        text="`calls`: a channel to a target that several workers serve gives each call to one"
+        " that is idle, or to the one that will answer first; `off`: it stays with one worker",
+        side=CHANNEL,
+    )
+    worker = WorkerOption(
+        "localrpc.worker",
+        Worker(),
+        "the server is worker `N` of a group of processes; `localrpc serve` says so to each",
+        side=SERVER,
+        shown="none",
     )
 
     def __init__(self, **given: Any) -> None:

@@ -233,6 +233,8 @@ class UnaryUnary(_Method, _UnaryUnary):
         if connector is None or connector.loop is not _running_loop():
             connector = self._binding.connector()
         session = connector.session
+        if connector.links is not None:
+            session = connector.best()
         if session is None or metadata is not None or credentials is not None or self._unsendable:
             call = self._new(timeout, streams=False)
             self._begin(call, request, timeout, metadata, credentials, wait_for_ready)

@@ -74,6 +74,10 @@ class Attempts:
         self._left -= 1
         return True
 
+    def grant(self) -> None:
+        """Allow one attempt more."""
+        self._left += 1
+
     def failed(self, *, unseen: bool) -> bool:
         """Note that an attempt has failed. Return True if another one may follow."""
         if not unseen:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import grpc
 
 from localrpc import status
+from localrpc.calls.keeping import Kept
 from localrpc.calls.messages import deserialize
 from localrpc.calls.state import CallState, Then
 from localrpc.calls.texts import (
@@ -67,7 +68,8 @@ class ClientCall:
         self.deadline = deadline
         self.state = CallState(connector.metadata_limits, streams=streams)
         self._deserialize = deserialize
-        self._streams = streams
+        self.streams = streams
+        """It has a stream of answers."""
         self._lock = connector.call_lock
         self._changed = threading.Condition(self._lock)
         self.live: Live | None = None
@@ -77,6 +79,12 @@ class ClientCall:
         self._partial: bytes | None = None
         self.reopen: Callable[[ClientCall, Session], None] | None = None
         """Set while the call can be opened again if no server has seen it."""
+        self.kept: Kept | None = None
+        """What has been sent of a stream of requests, while the call can be opened again."""
+        self._sending = _unchanging
+        """Held to send while requests are kept: by their sender, or to send these again."""
+        self._sent_on: Live | None = None
+        """Where the kept requests have been sent."""
 
     @classmethod
     def over(cls, method: str, response: Any, initial: Pairs, trailing: Pairs) -> ClientCall:
@@ -90,6 +98,11 @@ class ClientCall:
         call.live = None
         call._callbacks = None
         return call
+
+    def keep_requests(self) -> None:
+        """Keep what will be sent, until a server has seen the call."""
+        self.kept = Kept()
+        self._sending = threading.Lock()
 
     def running(self) -> bool:
         return self.state.code is None
@@ -106,6 +119,7 @@ class ClientCall:
                 lib.lr_release(session.engine, handle)
                 return
             self.live = Live(session, handle)
+            session.count(streams=self.streams)
             self._changed.notify_all()
             watch = self._watched
         if watch:
@@ -118,11 +132,13 @@ class ClientCall:
             if reopen is None:
                 return  # it has ended meanwhile
             self.live = None
+        live.session.count(-1, streams=self.streams)
         lib.lr_release(live.session.engine, live.handle)
         try:
             reopen(self, live.session)
         except ChannelClosed:
             self.end(*CHANNEL_CLOSED)
+        self._catch_up()
 
     # Sending
 
@@ -131,6 +147,12 @@ class ClientCall:
 
         Return None, having sent nothing, if sending would block and `wait` is False.
         """
+        kept = self.kept
+        if kept is not None:
+            with self._sending:
+                more = self._send_and_keep(kept, message, wait=wait)
+            self._catch_up()
+            return more
         live = self.live
         if live is None:
             return False
@@ -146,9 +168,86 @@ class ClientCall:
         return bool(result == 0)
 
     def half_close(self) -> None:
-        live = self.live
-        if live is not None:
-            lib.lr_half_close(live.session.engine, live.handle)
+        kept = self.kept
+        if kept is None:
+            live = self.live
+            if live is not None:
+                lib.lr_half_close(live.session.engine, live.handle)
+            return
+        with self._sending:
+            kept.closed = True
+            live = self.live
+            if live is not None and (live is self._sent_on or not kept.messages):
+                self._sent_on = live
+                lib.lr_half_close(live.session.engine, live.handle)
+        self._catch_up()
+
+    # Sending again what no server has seen
+
+    def _send_and_keep(self, kept: Kept, message: bytes, *, wait: bool) -> bool | None:
+        """Send a message as send(), on whatever session the call is live."""
+        while True:
+            live = self.live
+            result = lib.LR_ENDED
+            if live is not None and self._resend(kept, live):
+                result = self._put(live, message, self.deadline if wait else NOW)
+            if result == 0:
+                if not kept.add(message):
+                    self.reopen = None
+                self._forget_seen()
+                return True
+            if not wait:
+                return None
+            if result == lib.LR_TIMEOUT:
+                self.poll()
+                return False
+            # It has ended there: what follows says how, and it may begin again.
+            self.wait(lambda: self.ended() or self.live is not live or self.kept is None)  # noqa: B023
+            if self.ended() or self.live is live:
+                return False
+
+    def _put(self, live: Live, message: bytes, limit: int) -> int:
+        result = lib.LR_AGAIN
+        while result == lib.LR_AGAIN:
+            result = lib.lr_send(live.session.engine, live.handle, message, len(message), 0, limit)
+        return int(result)
+
+    def _resend(self, kept: Kept, live: Live) -> bool:
+        """Send what is kept, unless it has been sent on `live`. Return False if that has ended."""
+        if live is not self._sent_on:
+            for message in list(kept.messages):
+                if self._put(live, message, self.deadline):
+                    return False
+            if kept.closed:
+                lib.lr_half_close(live.session.engine, live.handle)
+            self._sent_on = live
+            self._forget_seen()
+        return True
+
+    def _forget_seen(self) -> None:
+        """Free what is kept of a call that a server has seen."""
+        with self._lock:
+            if self.reopen is None and not self._is_behind():
+                self.kept = None
+
+    def _catch_up(self) -> None:
+        """Send what is kept on a new session, unless another thread does."""
+        while self._is_behind() and (kept := self.kept) is not None:
+            if not self._sending.acquire(blocking=False):
+                return  # who has it looks again afterwards
+            try:
+                live = self.live
+                if live is not None and not self._resend(kept, live):
+                    return  # who reads finds out why
+            finally:
+                self._sending.release()
+
+    def _is_behind(self) -> bool:
+        """Return True if the call is live where what is kept has not been sent."""
+        kept, live = self.kept, self.live
+        if kept is None or live is None or live is self._sent_on:
+            return False
+        return self._sent_on is not None or kept.closed
 
     # Ending
 
@@ -194,7 +293,7 @@ class ClientCall:
         if then is Then.GO_ON:
             return None
         left = _Left(self, then)
-        self.connector = self.live = self._callbacks = self.reopen = None
+        self.connector = self.live = self._callbacks = self.reopen = self.kept = None
         return left
 
     def add_callback(self, callback: Callable[[], object]) -> bool:
@@ -274,6 +373,8 @@ class ClientCall:
             return _Step.CAME
         with self._lock:
             self.reopen = None  # the peer has seen the call, so its request can be freed
+            if self.kept is not None and not self._is_behind():
+                self.kept = None
             left = self._part(self._take(kind, content))
         if left is not None:
             left.go()
@@ -282,7 +383,7 @@ class ClientCall:
     def _take(self, kind: int, content: Any) -> Then:
         state = self.state
         if kind == lib.LR_K_MESSAGES:
-            return state.take_messages(content) if self._streams else state.take_response(*content)
+            return state.take_messages(content) if self.streams else state.take_response(*content)
         if kind == lib.LR_K_HEADERS:
             return state.take_headers(content)
         if kind == lib.LR_K_STATUS:
@@ -300,7 +401,7 @@ class ClientCall:
         Called without the lock, which must not be held while user code deserializes.
         """
         kind, content = self._receive(live, limit)
-        if kind == lib.LR_K_MESSAGES and not self._streams:
+        if kind == lib.LR_K_MESSAGES and not self.streams:
             response, bad = deserialize(content[0], self._deserialize)
             return kind, (response, len(content), bad)
         if kind == lib.LR_K_RESET:
@@ -364,6 +465,7 @@ class _Left:
         self._live = call.live
         self._callbacks = call._callbacks
         self._watched = call._watched
+        self._streams = call.streams
         self._tell = then is Then.CANCEL
         self._code, self._details = call.state.code, call.state.details
 
@@ -375,10 +477,13 @@ class _Left:
                 connector.nudge()  # a thread may wait there for a connection
         else:
             session, handle = self._live
-            if self._tell:
-                number, text = status.number_of(self._code), (self._details or "").encode()
-                lib.lr_cancel(session.engine, handle, number, text, len(text))
-            lib.lr_release(session.engine, handle)
+            try:
+                if self._tell:
+                    number, text = status.number_of(self._code), (self._details or "").encode()
+                    lib.lr_cancel(session.engine, handle, number, text, len(text))
+                lib.lr_release(session.engine, handle)
+            finally:
+                session.count(-1, streams=self._streams)
             if self._watched:
                 session.unwatch(handle)
         if self._callbacks and connector is not None:

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     import grpc
 
     from localrpc.calls import texts
+    from localrpc.drive import links as linking
 else:
     texts = Later("localrpc.calls.texts")
+    linking = Later("localrpc.drive.links")
 
 
 class ChannelClosed(Exception):
@@ -65,6 +67,9 @@ class Connector:
     def _set_up(self) -> None:
         self._changed = _locks.Condition()
         self._session: Session | None = None
+        """Any one, if there are several."""
+        self._links: linking.Links | None = None
+        """All sessions, where a group of workers serves the target."""
         self._former: list[weakref.ref[Session]] = []
         self._state = Connectivity()
         self._wake: int | None = None
@@ -77,14 +82,21 @@ class Connector:
     # Sessions
 
     def ready(
-        self, deadline: int, *, wait_for_ready: bool, wanted: Callable[[], bool] = lambda: True
+        self,
+        deadline: int,
+        *,
+        wait_for_ready: bool,
+        wanted: Callable[[], bool] = lambda: True,
+        streams: bool = False,
     ) -> Session:
         """Return a live session; dial in this thread unless another thread is dialling.
+
+        `streams`: it is for a call with a stream of answers.
 
         Raises NotReady with DEADLINE_EXCEEDED; with UNAVAILABLE, unless `wait_for_ready`; or
         once `wanted()` is false, which is checked again after nudge(). Raises ChannelClosed.
         """
-        session = self.session_now()
+        session = self.session_now(streams=streams)
         if session is not None:
             return session
         until = None if deadline == NEVER else deadline / 1e9
@@ -125,10 +137,21 @@ class Connector:
         with self._changed:
             self._changed.notify_all()
 
-    def session_now(self) -> Session | None:
-        """Return the session if it is alive, without a lock: a moment later it may not be."""
+    def session_now(self, *, streams: bool = False) -> Session | None:
+        """Return the session if it is alive, the best one if there are several.
+
+        Without a lock: a moment later it may not be alive.
+        """
         session = self._session
-        return session if session is not None and session.alive() and not self.closed else None
+        if session is None or self.closed:
+            return None
+        links = self._links
+        while links is not None:
+            session = links.choose(streams=streams)
+            if session is None or session.alive():
+                return session
+            self.lost(session)
+        return session if session.alive() else None
 
     def peek(self) -> Session | None:
         """Return the session if there is a live one; never dial. Raises ChannelClosed."""
@@ -138,11 +161,9 @@ class Connector:
     def _live(self) -> Session | None:
         if self.closed:
             raise ChannelClosed
-        session = self._session
-        if session is None or session.alive():
-            return session
-        self._forget(session)
-        return None
+        while (session := self._session) is not None and not session.alive():
+            self._forget(session)
+        return session
 
     def _wait(self, until: float | None, *, expired_is_error: bool = True) -> None:
         left = None if until is None else until - monotonic()
@@ -156,7 +177,7 @@ class Connector:
         limit = monotonic() + self.options.connect_timeout
         if until is not None:
             limit = min(limit, until)
-        session = None
+        session = links = None
         failed = None
         wake = wake_descriptor()
         try:
@@ -165,7 +186,11 @@ class Connector:
                 if self.closed:
                     raise ChannelClosed
             connection = meet(self._dialer, Attempt(limit, wake), self._pause)
-            session = Session(connection, self.options, partial(_lost, weakref.ref(self)))
+            lost = partial(_lost, weakref.ref(self))
+            session = Session(connection, self.options, lost)
+            hello = connection.hello
+            if hello.group and linking.spreads(self.address, self.options, hello):
+                links = linking.Links(self.address, self.options, session, lost)
         except ConnectError as error:
             failed = without_frames(error)
         except (OSError, MemoryError) as error:
@@ -179,6 +204,7 @@ class Connector:
                     self._state.dialling = False
                 elif session is not None:
                     self._session = session
+                    self._links = links
                     self._guard()
                     self._news.post(*self._state.connected())
                 else:
@@ -197,19 +223,33 @@ class Connector:
         with self._changed:
             return self._changed.wait_for(lambda: self.closed, seconds)
 
-    def lost(self, session: Session) -> None:
-        """Stop using `session` for new calls; those in flight go on if they can."""
-        with self._changed:
-            self._forget(session)
+    def lost(self, session: Session) -> bool:
+        """Stop using `session` for new calls; those in flight go on if they can.
 
-    def _forget(self, session: Session) -> None:
-        if session is not self._session:
-            return
-        self._session = None
+        Return True if it was one of several, and another is left.
+        """
+        with self._changed:
+            return self._forget(session) and self._session is not None
+
+    def _forget(self, session: Session) -> bool:
+        """Return False if it was forgotten before."""
+        links = self._links
+        if not (links.remove(session) if links else session is self._session):
+            return False
         self._former = [ref for ref in self._former if ref() is not None]
         self._former.append(weakref.ref(session))
+        if session is not self._session:
+            return True
+        self._session = next(iter(links.sessions), None) if links else None
+        if self._session is not None:
+            self._guard()
+            return True
+        if links is not None:
+            self._former += map(weakref.ref, links.close())  # one that has come meanwhile
+            self._links = None
         self._news.post(*self._state.lost())
         self._changed.notify_all()
+        return True
 
     def close(self) -> None:
         """End the sessions. Idempotent."""
@@ -219,6 +259,8 @@ class Connector:
             self.closed = True
             sessions = [ref() for ref in self._former]
             sessions.append(self._session)
+            if self._links is not None:
+                sessions += self._links.close()
             self._session = None
             if self._wake is not None:
                 os.eventfd_write(self._wake, 1)
@@ -302,6 +344,9 @@ class Connector:
         if self._wake is not None:
             os.close(self._wake)
         sessions = [self._session, *(ref() for ref in self._former)]
+        if self._links is not None:
+            sessions += self._links.sessions
+            self._links.forsake()
         for session in sessions:
             if session is not None:
                 session.disown()

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from localrpc import status
+from localrpc.calls.keeping import Kept
 from localrpc.calls.messages import unreadable
 from localrpc.calls.request import ATTEMPTS
 from localrpc.calls.state import CallState, Then
@@ -49,7 +50,12 @@ class LoopCall:
     _sent = 0
     _partial = False
     """True while a large message may have been sent in part."""
-    _request: tuple[bytes, bytes, bool] | None = None
+    _request: tuple[bytes, bytes | None, bool] | None = None
+    """What the call began with, while it may begin again because no server has seen it."""
+    _keeps: Kept | None = None
+    """What has been sent of a stream of requests, as long."""
+    _resending = False
+    """True from the moment at which the call begins again until what was kept is sent."""
 
     def __init__(
         self,
@@ -114,9 +120,11 @@ class LoopCall:
         connector = self.connector
         if connector is None:
             return
-        session = connector.session  # if it is not alive any more, it refuses the call
-        if message is not None:
-            self._request = (head, message, wait_for_ready)
+        # If it is not alive any more, it refuses the call.
+        session = connector.best(streams=self._streams)
+        self._request = (head, message, wait_for_ready)
+        if message is None:
+            self._keeps = Kept()
         if session is not None and (message is None or len(message) <= INLINE):
             self.attempts -= 1
             result = session.open(self, head, message)
@@ -170,7 +178,9 @@ class LoopCall:
         connector = self.connector
         while connector is not None and self.running() and self.attempts:
             self.attempts -= 1
-            session = await connector.ready_for(self, wait_for_ready=wait_for_ready)
+            session = await connector.ready_for(
+                self, wait_for_ready=wait_for_ready, streams=self._streams
+            )
             if session is None:
                 return
             result = session.open(self, head, message)
@@ -179,7 +189,9 @@ class LoopCall:
                 if self.running():
                     result = session.open(self, head, message)
             if result == 0:
-                if message is not None and len(message) > INLINE:
+                if message is None:
+                    await self._resend()
+                elif len(message) > INLINE:
                     await self.send(message, lib.LR_F_END)
                 return
             if result not in _UNSEEN:
@@ -192,6 +204,8 @@ class LoopCall:
         """Note that the call is live in the core."""
         self.session = session
         self.handle = handle
+        if self._streams:
+            session.streams.add(handle)
         if self.waiters:
             self._wake()
 
@@ -202,6 +216,7 @@ class LoopCall:
             return False
         self._part_from(session)
         connector.lost(session)
+        self._resending = self._keeps is not None
         head, message, wait_for_ready = request
         self._start_soon(head, message, wait_for_ready)
         return True
@@ -210,6 +225,7 @@ class LoopCall:
         self.session = None
         self._partial = False
         session.calls.pop(self.handle, None)
+        session.streams.discard(self.handle)
         lib.lr_release(session.engine, self.handle)
 
     # Sending
@@ -224,6 +240,11 @@ class LoopCall:
         if not self._sent % TURN:
             await asyncio.sleep(0)
         await self.whole()
+        if self._keeps is not None:
+            return await self._send_and_keep(self._keeps, message)
+        return await self._put(message, flags)
+
+    async def _put(self, message: bytes, flags: int = 0) -> bool:
         session = self.session
         while session is not None and session is self.session:  # it may begin again on another
             if not session._turn:
@@ -240,6 +261,38 @@ class LoopCall:
             await self._room(session)
         return False
 
+    async def _send_and_keep(self, keeps: Kept, message: bytes) -> bool:
+        """Send a message, on whatever session the call is live."""
+        while self.running():
+            if self._resending:
+                await self.until(lambda: not self._resending or not self.running())
+                continue
+            session = self.session
+            if await self._put(message):
+                if not keeps.add(message):
+                    self._request = None
+                if self._request is None:
+                    self._keeps = None
+                return True
+            # It has ended there: what comes says how, and it may begin again.
+            await self.until(lambda: self.session is not session or not self.running())  # noqa: B023
+        return False
+
+    async def _resend(self) -> None:
+        """Send what was sent before the call began again."""
+        keeps, session = self._keeps, self.session
+        if keeps is None or not self._resending:
+            return
+        for message in list(keeps.messages):
+            if not await self._put(message) or self.session is not session:
+                return  # it ends, or has begun once more
+        self._resending = False
+        if keeps.closed:
+            self.half_close()
+        if self._request is None:
+            self._keeps = None
+        self._wake()
+
     async def whole(self) -> None:
         """Wait until no message is sent in part, or the call has ended."""
         while self._partial and self.running():
@@ -254,7 +307,9 @@ class LoopCall:
             self.forget(change)
 
     def half_close(self) -> None:
-        if self.session is not None:
+        if self._keeps is not None:
+            self._keeps.closed = True
+        if self.session is not None and not self._resending:
             self.session.sending()
             lib.lr_half_close(self.session.engine, self.handle)
 
@@ -303,6 +358,8 @@ class LoopCall:
 
     def take_status(self, block: bytes) -> None:
         """Take the end of the call, which the core has released with it."""
+        if self._streams and self.session is not None:
+            self.session.streams.discard(self.handle)
         self.session = None
         if block or self._callbacks is not None or self.starting is not None:
             self._do(self.state.take_status(block) if block else self.state.take_ok())
@@ -313,6 +370,8 @@ class LoopCall:
 
     def take_last(self, message: bytes) -> None:
         """Take the last message and the status OK; the core has released the call with them."""
+        if self._streams and self.session is not None:
+            self.session.streams.discard(self.handle)
         self.session = None
         if self._streams or self._callbacks is not None or self.starting is not None:
             self.take_message(message)
@@ -393,6 +452,7 @@ class LoopCall:
         if session is not None:
             self.session = None
             session.calls.pop(self.handle, None)
+            session.streams.discard(self.handle)
             if then is Then.CANCEL:
                 state = self.state
                 session.sending()

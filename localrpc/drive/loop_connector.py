@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import select
-import threading
-from collections.abc import Callable
-from functools import partial
 from time import monotonic
-from typing import Any
 
 import grpc
 
-from localrpc import _locks
 from localrpc.address import Address
 from localrpc.calls.connectivity import Backoff, Connectivity, NotReady, State
 from localrpc.calls.texts import SOCKET_CLOSED, debug_text
 from localrpc.drive.core import NEVER, lib
-from localrpc.drive.dialling import TICK, meet, wake_descriptor, without_frames
+from localrpc.drive.dialling import TICK
+from localrpc.drive.links import spreads
+from localrpc.drive.loop_dialling import Wake, dial_on_thread
+from localrpc.drive.loop_links import LoopLinks
 from localrpc.drive.loop_session import Caller, LoopSession
 from localrpc.drive.naming import MethodNumbers
 from localrpc.drive.reading import failure
@@ -27,32 +23,6 @@ from localrpc.errors import ConnectError
 from localrpc.metadata import SizeLimits
 from localrpc.options import Options
 from localrpc.transports import Attempt, Connection, Dialer, transport_for
-
-
-class _Wake:
-    """The descriptor that gives up an attempt; closed by the thread that makes the attempt.
-
-    That thread may outlive the loop, and the loop's owner may give the attempt up at any moment.
-    """
-
-    def __init__(self) -> None:
-        self._lock = _locks.Lock()
-        self.fd = wake_descriptor()
-
-    def give_up(self) -> None:
-        with self._lock:
-            if self.fd is not None:
-                os.eventfd_write(self.fd, 1)
-
-    def close(self) -> None:
-        with self._lock:
-            self.close_inherited()
-
-    def close_inherited(self) -> None:
-        """Close a forked child's copy: the child does not have the thread."""
-        fd, self.fd = self.fd, None
-        if fd is not None:
-            os.close(fd)
 
 
 class LoopConnector:
@@ -72,12 +42,14 @@ class LoopConnector:
         self._dialer = dialer or transport_for(address.scheme).dialer(address, options)
         self.number = MethodNumbers().number
         self.session: LoopSession | None = None
-        """The one for new calls, which may have ended meanwhile: see peek()."""
+        """The one for new calls, any one if there are several. It may have ended: see peek()."""
+        self.links: LoopLinks | None = None
+        """All sessions, where a group of workers serves the target."""
         self._former: list[LoopSession] = []
         """Sessions that take no new calls, while they have some."""
         self._state = Connectivity()
         self._waiters: list[asyncio.Future[None]] = []
-        self._wake: _Wake | None = None
+        self._wake: Wake | None = None
         self._pid = os.getpid()
         self.closed = False
         self.calls: set[Caller] = set()
@@ -87,13 +59,18 @@ class LoopConnector:
 
     def peek(self) -> LoopSession | None:
         """Return the session if there is a live one; never dial."""
-        session = self.session
-        if session is None or session.alive():
-            return session
-        self._forget(session)
-        return None
+        while (session := self.session) is not None and not session.alive():
+            self._forget(session)
+        return session
 
-    async def ready_for(self, call: Caller, *, wait_for_ready: bool) -> LoopSession | None:
+    def best(self, *, streams: bool = False) -> LoopSession | None:
+        """Return the session for a call, or for one that `streams` answers, which may have ended;
+        None if there is none."""
+        return self.session if self.links is None else self.links.choose(streams=streams)
+
+    async def ready_for(
+        self, call: Caller, *, wait_for_ready: bool, streams: bool = False
+    ) -> LoopSession | None:
         """Return a session; None if the call has ended, or ends here because there is none."""
         until = None if call.deadline == NEVER else call.deadline / 1e9
         backoff = Backoff(self.options.initial_backoff, self.options.max_backoff)
@@ -104,9 +81,8 @@ class LoopConnector:
                 if self.closed:
                     call.close()
                     return None
-                session = self.peek()
-                if session is not None:
-                    return session
+                if self.peek() is not None:
+                    return self.best(streams=streams)
                 if not state.dialling:
                     self._dial()
                 await self._change(call, until)
@@ -150,19 +126,9 @@ class LoopConnector:
         """Begin one attempt, on a thread of its own."""
         self._state.begin()
         self._changed()
-        self._wake = wake = _Wake()
+        self._wake = wake = Wake()
         attempt = Attempt(monotonic() + self.options.connect_timeout, wake.fd)
-        thread = threading.Thread(
-            target=_dial_on_thread,
-            args=(self._dialer, attempt, wake, self.loop, self._dialled, str(self.address)),
-            name="localrpc-connect",
-            daemon=True,
-        )
-        try:
-            thread.start()
-        except RuntimeError as error:  # the interpreter is exiting
-            wake.close()
-            self.loop.call_soon(self._dialled, None, ConnectError(str(self.address), str(error)))
+        dial_on_thread(self._dialer, attempt, wake, self.loop, self._dialled, str(self.address))
 
     def _dialled(self, connection: Connection | None, failed: ConnectError | None) -> None:
         self._wake = None
@@ -173,7 +139,11 @@ class LoopConnector:
             return
         if connection is not None:
             try:
-                self.session = LoopSession(connection, self.options, self.loop, self._forget)
+                self.session = session = self._make(connection)
+                if spreads(self.address, self.options, connection.hello):
+                    self.links = LoopLinks(
+                        self.address, self.options, self.loop, session, self._make
+                    )
             except MemoryError as error:
                 failed = ConnectError(str(self.address), str(error))
         if self.session is not None and failed is None:
@@ -181,6 +151,9 @@ class LoopConnector:
         else:
             self._state.failed(failed)
         self._changed()
+
+    def _make(self, connection: Connection) -> LoopSession:
+        return LoopSession(connection, self.options, self.loop, self._forget)
 
     def lost(self, session: LoopSession) -> None:
         """Stop using `session` for new calls; those in flight go on if they can."""
@@ -190,15 +163,32 @@ class LoopConnector:
         self._former = [each for each in self._former if each.calls and each is not session]
         if session.calls:
             self._former.append(session)
-        if session is self.session:
-            self.session = None
-            self._state.lost()
-            self._changed()
+        links = self.links
+        if links is not None:
+            links.remove(session)
+        if session is not self.session:
+            return
+        self.session = next(iter(links.sessions), None) if links else None
+        if self.session is not None:
+            return
+        if links is not None:
+            links.close()
+            self.links = None
+        self._state.lost()
+        self._changed()
+
+    def _sessions(self) -> list[LoopSession]:
+        """Return all, with those that take no new calls."""
+        sessions = [*self._former]
+        if self.links is not None:
+            sessions += self.links.sessions
+        elif self.session is not None:
+            sessions.append(self.session)
+        return sessions
 
     def live_calls(self) -> list[Caller]:
         """Return the calls that have not ended."""
-        sessions = [*self._former, self.session]
-        live = [call for session in sessions if session for call in session.calls.values()]
+        live = [call for session in self._sessions() for call in session.calls.values()]
         return [*self.calls, *live]
 
     def close(self) -> None:
@@ -208,10 +198,10 @@ class LoopConnector:
         self.closed = True
         if self._wake is not None:
             self._wake.give_up()
-        sessions = [*self._former]
-        if self.session is not None:
-            sessions.append(self.session)
-        self.session = None
+        sessions = self._sessions()
+        if self.links is not None:
+            self.links.close()
+        self.session = self.links = None
         self._former = []
         for call in list(self.calls):
             call.close()
@@ -230,20 +220,22 @@ class LoopConnector:
 
     def forsake(self) -> None:
         """Drop the connections of a loop that is closed, or of a parent process."""
-        if self._wake is not None and self.inherited:
-            self._wake.close_inherited()
+        sessions, links = self._sessions(), self.links
+        for wake in (self._wake, None if links is None else links.wake):
+            if wake is not None and self.inherited:
+                wake.close_inherited()
+        if links is not None:
+            links.close()
+        if self.inherited:
             self._wake = None
-        sessions = [*self._former, self.session]
-        self.session, self._former = None, []
+        self.session, self.links, self._former = None, None, []
         for session in sessions:
-            if session is None:
-                continue
             session.calls.clear()
             if self.inherited:
                 session.disown()
             else:
                 session.close()
-        if self.inherited and not any(sessions):
+        if self.inherited and not sessions:
             self._dialer.forget_taken()
 
     def failure(
@@ -278,34 +270,3 @@ class LoopConnector:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def _pause(attempt: Attempt, seconds: float) -> bool:
-    attempt.poll(select.poll(), seconds)
-    return attempt.left() <= 0
-
-
-def _dial_on_thread(
-    dialer: Dialer,
-    attempt: Attempt,
-    wake: _Wake,
-    loop: asyncio.AbstractEventLoop,
-    then: Callable[[Connection | None, ConnectError | None], Any],
-    target: str,
-) -> None:
-    connection: Connection | None = None
-    failed = None
-    try:
-        connection = meet(dialer, attempt, partial(_pause, attempt))
-    except ConnectError as error:
-        failed = without_frames(error)
-    except (OSError, MemoryError) as error:
-        failed = ConnectError(target, str(error))
-    finally:
-        wake.close()
-    try:
-        loop.call_soon_threadsafe(then, connection, failed)
-    except RuntimeError:  # the loop is closed
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.close()

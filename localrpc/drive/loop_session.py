@@ -100,6 +100,10 @@ class LoopSession(LoopEngine):
         self._futures = loop.create_future
         self._lost = False
         self.calls: dict[int, Caller] = {}
+        self.streams: set[int] = set()
+        """The handles of those with a stream of answers."""
+        self.load: Any = None
+        """What is in progress, a calls.choosing.Load, if the channel has a choice."""
         self._declared: set[int] = set()
         self._io = Io()
         self._raw = self._io.raw
@@ -226,6 +230,7 @@ class LoopSession(LoopEngine):
 
     def take(self, news: News, buf: bytes) -> None:
         calls = self.calls
+        before = len(calls)
         for handle, size, _, kind, flags, _, head, _, at in news:
             call = calls.get(handle)
             if call is None:
@@ -255,6 +260,9 @@ class LoopSession(LoopEngine):
                 call.expire()
             elif kind < 0:
                 call.fail(kind, size)
+        load = self.load
+        if load is not None and (ended := before - len(calls)) > 0:
+            load.completed(monotonic_ns(), ended)
 
     def _take_big(self, call: Caller, handle: int, size: int) -> None:
         try:

@@ -32,17 +32,22 @@ class SessionAttempts(Attempts):
         self._connector = connector
         self._wait_for_ready = wait_for_ready
 
-    def session(self, deadline: int, wanted: Callable[[], bool] = lambda: True) -> Session | None:
+    def session(
+        self, deadline: int, wanted: Callable[[], bool] = lambda: True, *, streams: bool = False
+    ) -> Session | None:
         """Return a session for one more attempt; None if none is left. Raises as ready()."""
         if not self.begin():
             return None
-        return self._connector.ready(deadline, wait_for_ready=self._wait_for_ready, wanted=wanted)
+        return self._connector.ready(
+            deadline, wait_for_ready=self._wait_for_ready, wanted=wanted, streams=streams
+        )
 
     def unseen(self, session: Session, result: int = lib.LR_UNSENT) -> bool:
         """Return True if no server saw the attempt on `session`; the next one uses another."""
         if not self.failed(unseen=result in _UNSEEN):
             return False
-        self._connector.lost(session)
+        if self._connector.lost(session):
+            self.grant()  # each session that is left has its turn
         return True
 
 
@@ -57,8 +62,9 @@ def open_call(
     if connector is None:
         return  # it has ended meanwhile
     opening = _Opening(connector, head, message, wait_for_ready=wait_for_ready)
-    if message is not None:
-        call.reopen = opening.again
+    call.reopen = opening.again
+    if message is None:
+        call.keep_requests()
     opening.attempt(call)
 
 
@@ -82,7 +88,7 @@ class _Opening:
         result = lib.LR_UNSENT
         while call.running():
             try:
-                session = attempts.session(call.deadline, call.running)
+                session = attempts.session(call.deadline, call.running, streams=call.streams)
             except NotReady as reason:
                 call.end(*reason.ending, debug=texts.debug_text(*reason.ending))
                 return

@@ -70,6 +70,10 @@ class RequestSender:
                 self._refuse(messages.unserializable())
                 return
             live = call.live
+            if call.kept is not None and type(message) is bytes and len(message) <= limit:
+                if not call.send(message):
+                    return
+                continue
             if type(message) is not bytes or len(message) > limit or live is None:
                 self._waiting = self._checked(message)
                 if self._waiting is not None:

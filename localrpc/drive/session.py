@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any
 
 from localrpc import _locks
@@ -47,6 +48,8 @@ class Session:
         self.inherited = False
         """True in a forked child: no thread of this process uses the session."""
         self._declared: set[int] = set()
+        self.load: Any = None
+        """What is in progress on it, a calls.choosing.Load, if its channel has a choice."""
 
     def alive(self) -> bool:
         """Return True if new calls may be made; False also while the peer stops gracefully."""
@@ -54,12 +57,27 @@ class Session:
 
     def declare(self, number: int, name: bytes) -> None:
         """Declare the name of method `number` to the engine, and so to the peer."""
+        if number in self._declared:
+            return
         with self._lock:
             if (
                 number not in self._declared
                 and lib.lr_method(self.engine, number, name, len(name)) == 0
             ):
                 self._declared.add(number)
+
+    def count(self, change: int = 1, *, streams: bool = False) -> None:
+        """Note that a call has begun here, or with -1 that it has ended. For any thread."""
+        load = self.load
+        if load is None:
+            return
+        counted = load.streams if streams else load.calls
+        if change > 0:
+            counted.append(None)
+        elif counted:  # none, if this session was chosen from only after the call had begun
+            counted.pop()
+            if not streams:
+                load.completed(monotonic_ns())
 
     def close(self) -> None:
         """End the connection; calls in flight end with LR_CLOSED."""

@@ -103,6 +103,8 @@ class UnaryUnary(Method, _Base):
             if type(message) is not bytes or len(message) > self._limit:
                 message = checked(message, self._max_send)
             deadline = 0 if timeout is None else monotonic_ns() + int(timeout * 1e9)
+            if session.load is not None:
+                return self._call_a_worker(session, message, deadline, wait_for_ready)
             try:
                 io = idle_ios.pop()
             except IndexError:
@@ -151,6 +153,45 @@ class UnaryUnary(Method, _Base):
             self._begin(timeout, metadata, credentials, wait_for_ready, message, streams=False)
         )
 
+    def _call_a_worker(
+        self, session: Session, message: bytes, deadline: int, wait_for_ready: bool | None
+    ) -> Any:
+        """Make a plain call where there are several sessions: on that of the last one, unless it is
+        busy."""
+        busy = session.load
+        calls = busy.calls
+        if calls:
+            session = self._connector.session_now() or session
+            self._bind(session)
+            busy = session.load
+            calls = busy.calls
+        else:
+            busy = None
+        try:
+            io = idle_ios.pop()
+        except IndexError:
+            io = Io()
+        try:
+            calls.append(None)  # inside, or an interrupt after it would leave it there
+            length = _lr_unary(
+                session.engine, io.raw, self._number, NULL, 0, message, len(message), deadline
+            )
+            if length < 0:
+                return self._settle(session, io, length, message, deadline, wait_for_ready)
+        finally:
+            calls.pop()
+            if busy is not None:
+                busy.completed(monotonic_ns())
+        answer = io.buf[:length]
+        idle_ios.append(io)
+        try:
+            response = self._deserialize(answer)
+        except Exception:
+            raise outcome.raised(messages.unreadable()) from None
+        if response is None:
+            raise outcome.inactive(*texts.BAD_RESPONSE)
+        return response
+
     def _invoke(
         self,
         request: Any,
@@ -185,12 +226,17 @@ class UnaryUnary(Method, _Base):
             return self._attempt(attempts, message, head, deadline)
         self._bind(session)
         io = borrow()
-        length = _lr_unary(
-            session.engine, io.raw, self._number,
-            head or NULL, len(head), message, len(message), deadline,
-        )  # fmt: skip
-        if length == _AGAIN:
-            length = self._finish_unary(session, io, length, head, message, deadline)
+        calls = [] if session.load is None else session.load.calls
+        try:
+            calls.append(None)
+            length = _lr_unary(
+                session.engine, io.raw, self._number,
+                head or NULL, len(head), message, len(message), deadline,
+            )  # fmt: skip
+            if length == _AGAIN:
+                length = self._finish_unary(session, io, length, head, message, deadline)
+        finally:
+            calls.pop()
         if length < 0 and length != _FULL:
             attempts = SessionAttempts(self._connector, wait_for_ready=bool(wait_for_ready))
             attempts.begin()
@@ -220,11 +266,16 @@ class UnaryUnary(Method, _Base):
                 break
             session = following
             self._bind(session)
-            length = _lr_unary(
-                session.engine, io.raw, self._number,
-                head or NULL, len(head), message, len(message), deadline,
-            )  # fmt: skip
-            length = self._finish_unary(session, io, length, head, message, deadline)
+            calls = [] if session.load is None else session.load.calls
+            try:
+                calls.append(None)
+                length = _lr_unary(
+                    session.engine, io.raw, self._number,
+                    head or NULL, len(head), message, len(message), deadline,
+                )  # fmt: skip
+                length = self._finish_unary(session, io, length, head, message, deadline)
+            finally:
+                calls.pop()
             if not attempts.unseen(session, length):
                 break
         assert session is not None

@@ -236,6 +236,11 @@ class Transport(Scheme, ABC):
         """
         return None
 
+    def worker_address(self, address: Address, number: int) -> Address | None:
+        """Return where worker `number` of a group that serves `address` listens alone; None if
+        workers have no places of their own there."""
+        return None
+
     @abstractmethod
     def dialer(self, address: Address, options: Options) -> Dialer:
         """Return a dialer for one channel. Raises AddressError if no channel can use the target."""

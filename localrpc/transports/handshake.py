@@ -39,6 +39,8 @@ def make_hello(options: Options, **fields: Any) -> Hello:
         window=options.window,
         agent=options.user_agent,
         pid=os.getpid(),
+        group=options.worker.group,
+        worker=options.worker.number,
         **fields,
     )
 

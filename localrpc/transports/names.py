@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -150,10 +151,25 @@ class _Directory(NamedTuple):
             )
 
 
+_patience = _LOCK_PATIENCE
+
+
+@contextlib.contextmanager
+def patience_of(seconds: float) -> Iterator[None]:
+    """Within the block names are taken and given back only as fast as this: for a process with one
+    thread, which has others to look after."""
+    global _patience
+    before, _patience = _patience, seconds
+    try:
+        yield
+    finally:
+        _patience = before
+
+
 @contextlib.contextmanager
 def locked(directory: str, *, patience: float | None = None) -> Iterator[None]:
     """Raise TimeoutError if another process keeps it for `patience` seconds, 10 by default."""
-    patience = _LOCK_PATIENCE if patience is None else patience
+    patience = _patience if patience is None else patience
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         until = time.monotonic() + patience
@@ -277,7 +293,8 @@ def release_name(path: str, identity: Identity) -> None:
 
 
 def listening(suffix: str) -> list[str]:
-    """Return the names of this user's sockets in the runtime directory that listen, without suffix.
+    """Return the names of this user's sockets in the runtime directory that listen, without suffix
+    and without those of single workers beside their group's.
 
     proc_net(5) lists the sockets of this network namespace; a flag of 0x10000 is SO_ACCEPTCON.
     """
@@ -289,7 +306,12 @@ def listening(suffix: str) -> list[str]:
             path = fields[-1]
             if fields[3:4] == ["00010000"] and path.startswith(begin) and path.endswith(suffix):
                 found.add(path[len(begin) : -len(suffix)])
-    return [name for name in found if "/" not in name]
+    return [
+        name
+        for name in found
+        if "/" not in name
+        and not (re.search(r"\.[1-9][0-9]*$", name) and name.rpartition(".")[0] in found)
+    ]
 
 
 class BoundSocket(NamedTuple):

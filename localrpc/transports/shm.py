@@ -6,7 +6,7 @@ import os
 from functools import partial
 from typing import Any
 
-from localrpc.address import Address
+from localrpc.address import Address, numbered
 from localrpc.errors import ConnectError, ListenError
 from localrpc.options import Options
 from localrpc.transports import memory, names, rings
@@ -112,6 +112,9 @@ class ShmTransport(Transport):
             raise ListenError(str(address), rings.reason_of(error)) from None
         sock, identity = names.take(path, str(address), others=options.access.others)
         return BoundSocket(sock, path, identity)
+
+    def worker_address(self, address: Address, number: int) -> Address:
+        return numbered(address, number)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         return Redialer(partial(_dial, address, options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
-from localrpc.address import Address
+from localrpc.address import Address, numbered
 from localrpc.options import Options
 from localrpc.transports import names
 from localrpc.transports.base import (
@@ -75,6 +75,9 @@ class UnixTransport(Transport):
         sock, identity = names.take(address.body, str(address), others=options.access.others)
         return BoundSocket(sock, address.body, identity)
 
+    def worker_address(self, address: Address, number: int) -> Address:
+        return numbered(address, number)
+
     def dialer(self, address: Address, options: Options) -> Dialer:
         return Redialer(partial(dial_socket, address.body, address, options))
 
@@ -113,6 +116,9 @@ class AbstractTransport(Transport):
 
     def bind(self, address: Address, options: Options) -> BoundSocket:
         return BoundSocket(names.take_abstract(address.body, str(address)))
+
+    def worker_address(self, address: Address, number: int) -> Address:
+        return numbered(address, number)
 
     def dialer(self, address: Address, options: Options) -> Dialer:
         name = b"\0" + os.fsencode(address.body)

@@ -57,6 +57,8 @@ class Hello(NamedTuple):
     memory_names: tuple[str, ...] = ()
     going: bool = False
     page_size: int = 0
+    group: str = ""
+    worker: int = 0
 
 
 class Trailer(NamedTuple):

@@ -46,6 +46,8 @@ class Job(NamedTuple):
     settings: bytes
     targets: tuple[str, ...]
     """Where it listens: inherited sockets as `fd:`."""
+    group: str
+    """Whose worker it is; empty: it has no place of its own."""
 
 
 class Control:
@@ -64,7 +66,7 @@ class Control:
 
     def send_job(self, job: Job) -> None:
         """Raises OSError."""
-        fields = (job.number, job.settings.decode(), job.targets)
+        fields = (job.number, job.settings.decode(), job.targets, job.group)
         self.sock.send(json.dumps(fields).encode())
 
     def send_order(self, order: Order) -> None:
@@ -95,8 +97,9 @@ class Control:
         data = self.sock.recv(_LARGEST)
         if not data:
             return None
-        number, settings, targets = json.loads(data)
-        return Job(number, settings.encode(), tuple(targets))
+        # A supervisor that was started before localrpc was updated knows no groups.
+        number, settings, targets, *group = json.loads(data)
+        return Job(number, settings.encode(), tuple(targets), group[0] if group else "")
 
     def send_report(self, report: Report) -> None:
         """Do nothing if the supervisor has gone."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Any, NamedTuple
 
 from localrpc.errors import ListenError
 from localrpc.options import parse_options
-from localrpc.transports import parse_target, transport_for
+from localrpc.transports import names, parse_target, transport_for
 from localrpc.transports.names import BoundSocket
 
+_logger = logging.getLogger("localrpc.serve")
+
+_PATIENCE = 0.1
+"""Seconds that another process may keep a folder locked before a worker goes without a name, or the
+name stays behind until it is taken again."""
 _ALONE = (
     "{scheme}: targets have no socket that several processes can serve; use one worker, or shm:,"
     " unix:, unix-abstract:, tcp: or grpc:"
@@ -75,12 +81,54 @@ def open_places(
     return places
 
 
+def open_for_worker(
+    shared: list[Place], options: tuple[tuple[str, Any], ...], number: int
+) -> list[Place]:
+    """Take the names at which clients find worker `number` alone, beside the shared places; none
+    where there is no such name, or it is taken or too long."""
+    own: list[Place] = []
+    parsed = parse_options(options)
+    for place in shared:
+        if place.bound is None:
+            continue
+        address = parse_target(place.target)
+        transport = transport_for(address.scheme)
+        theirs = transport.worker_address(address, number)
+        if theirs is None:
+            continue
+        try:
+            with names.patience_of(_PATIENCE):
+                own.append(Place(place.target, transport.bind(theirs, parsed)))
+        except ListenError as error:
+            _logger.warning("clients of %s do not choose worker %d: %s", place.shown, number, error)
+    return own
+
+
+def close_own(places: list[Place]) -> None:
+    """Give back what open_for_worker() has taken."""
+    with names.patience_of(_PATIENCE):
+        close_places(places)
+
+
+def target_of_worker(target: str, number: int) -> str | None:
+    """Return the target at which worker `number` of this one listens alone; None without one.
+
+    Raises AddressError.
+    """
+    address = parse_target(target)
+    if address.scheme == "grpc":
+        return None
+    theirs = transport_for(address.scheme).worker_address(address, number)
+    return None if theirs is None else str(theirs)
+
+
 def close_places(places: list[Place]) -> None:
     """Give the names back."""
     for place in places:
         if place.bound is not None:
             place.bound.release()
             place.bound.sock.close()
+    places.clear()
 
 
 def dump(places: list[Place]) -> list[Any]:

@@ -45,9 +45,11 @@ _NOT_FOR_WORKERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", KEPT)
 class _Child:
     """A worker's process, and the way to it."""
 
-    def __init__(self, pid: int, down: Control) -> None:
+    def __init__(self, pid: int, down: Control, own: list[Place]) -> None:
         self.pid = pid
         self.down = down
+        self.own = own
+        """Where it listens alone, while it takes new clients."""
         self.heard = True
         """It may still send reports."""
 
@@ -70,6 +72,7 @@ class Supervisor:
         self._fleet = Fleet(
             settings.workers, settings.grace, settings.boot_timeout, patient=settings.reload
         )
+        self._group = os.urandom(8).hex()
         self._children: dict[int, _Child] = {}
         """By worker number."""
         self._manager = Manager()
@@ -108,6 +111,8 @@ class Supervisor:
                     self._wait()
         finally:
             self._selector.close()
+            for child in self._children.values():
+                places.close_own(child.own)
             places.close_places(self._places)
         _logger.info("stopped")
         return code
@@ -203,7 +208,9 @@ class Supervisor:
             if isinstance(action, Start):
                 self._start(action.number)
             elif isinstance(action, Drain):
-                self._children[action.number].down.send_order(Order.DRAIN)
+                child = self._children[action.number]
+                child.down.send_order(Order.DRAIN)
+                places.close_own(child.own)
             elif isinstance(action, Kill):
                 level = logging.ERROR if action.is_error else logging.INFO
                 _logger.log(level, "worker %d is killed: %s", action.number, action.why)
@@ -228,12 +235,13 @@ class Supervisor:
     def _start_process(self, number: int) -> None:
         """Raises OSError: no descriptors, processes or memory are left, or no interpreter."""
         ours, theirs = control.pair()
+        own = places.open_for_worker(self._places, self._settings.options, number)
         # The same numbers as here: they are free there.
-        bound = [place.bound for place in self._places]
+        bound = [place.bound for place in (*self._places, *own)]
         fds = [theirs.fileno(), *(each.sock.fileno() for each in bound if each is not None)]
         targets = tuple(
             place.target if place.bound is None else place.for_worker(place.bound.sock.fileno())
-            for place in self._places
+            for place in (*self._places, *own)
         )
         flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         shown = [self._settings.app, *(place.shown for place in self._places)]
@@ -249,14 +257,15 @@ class Supervisor:
             )
         except OSError:
             ours.close()
+            places.close_own(own)
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             theirs.close()
         process.returncode = 0  # waited for in _reap()
-        child = _Child(process.pid, ours)
+        child = _Child(process.pid, ours, own)
         with contextlib.suppress(OSError):  # it may have ended; then _reap() sees it
-            ours.send_job(Job(number, self._dumped, targets))
+            ours.send_job(Job(number, self._dumped, targets, self._group if own else ""))
         self._adopt(number, child)
 
     def _adopt(self, number: int, child: _Child) -> None:
@@ -279,6 +288,7 @@ class Supervisor:
         elif report.event is Event.CANNOT_START:
             self._fleet.cannot_start(number)
         elif report.event is Event.LEAVING:
+            places.close_own(child.own)
             self._fleet.leaving(number, time.monotonic())
             _logger.info("worker %d ends by itself (pid %d)", number, child.pid)
 
@@ -305,6 +315,7 @@ class Supervisor:
                 self._receive(number, child)
         self._forget(child)
         child.down.close()
+        places.close_own(child.own)
         del self._children[number]
         how = f"(pid {child.pid}) {_ending(code)}"
         self._fleet.ended(number, how, time.monotonic())
@@ -357,9 +368,11 @@ class Supervisor:
         for number, child in self._children.items():
             child.down.sock.set_inheritable(True)
             member = self._fleet.members[number]
-            children.append([number, child.pid, child.down.fileno(), member.stage.value])
+            own = places.dump(child.own)
+            children.append([number, child.pid, child.down.fileno(), member.stage.value, own])
         state = {
             "pid": os.getpid(),
+            "group": self._group,
             "wanted": self._fleet.wanted,
             "served": self._fleet.served,
             "places": places.dump(self._places),
@@ -375,10 +388,12 @@ class Supervisor:
 
     def _take_over(self, state: dict[str, Any]) -> None:
         self._places = places.load(state["places"])
-        for number, pid, fd, stage in state["children"]:
+        # A version without groups may have written it.
+        self._group = state.get("group", self._group)
+        for number, pid, fd, stage, *own in state["children"]:
             sock = socket.socket(fileno=fd)
             sock.set_inheritable(False)
-            self._adopt(number, _Child(pid, Control(sock)))
+            self._adopt(number, _Child(pid, Control(sock), places.load(own[0] if own else [])))
             self._fleet.adopt(number, stage, time.monotonic())
         self._fleet.wanted = state["wanted"]
         self._fleet.served = state["served"]

@@ -39,6 +39,7 @@ class Worker:
         self.settings = Settings.load(job.settings)
         self.number = job.number
         self._targets = job.targets
+        self._group = job.group
         self._up = up
         self._began = time.monotonic()
         self._is_ready = False
@@ -80,7 +81,10 @@ class Worker:
         return CANNOT_START
 
     def _arguments(self) -> dict[str, Any]:
-        return {"options": self.settings.options}
+        options = list(self.settings.options)
+        if self._group:
+            options.append(("localrpc.worker", f"{self._group}.{self.number}"))
+        return {"options": options}
 
     def _add_services(self, server: Any, is_async: bool) -> extras.Health | None:
         services = sorted(server._table.services())

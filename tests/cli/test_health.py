@@ -39,6 +39,13 @@ def test_a_target_without_a_server_is_unavailable(one_target: str) -> None:
     assert run("health", one_target).exit_code == 64 + 14
 
 
+@pytest.mark.parametrize("target", ["tcp:127.0.0.1:1", "grpc:127.0.0.1:1", "mq:x"])
+def test_a_worker_is_chosen_only_where_each_has_a_place(target: str) -> None:
+    done = run("health", target, "--worker", "1")
+    assert done.exit_code == 2
+    assert "has no place for each worker" in done.stderr
+
+
 @pytest.mark.parametrize("kind", ["shm-eventfd", "unix", "grpc"])
 def test_watch_prints_each_change_until_the_server_ends(kind: str, runtime_directory: str) -> None:
     target = fresh_target(kind, runtime_directory)

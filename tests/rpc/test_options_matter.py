@@ -185,6 +185,23 @@ def memory(target: str, options: Any) -> object:
         return client.connection.hello.ring_size
 
 
+# Groups of workers
+
+
+@shows("localrpc.worker", "group.2")
+def worker(target: str, options: Any) -> object:
+    with House(target, options=options), raw_client(target) as client:
+        return client.connection.hello.group, client.connection.hello.worker
+
+
+@shows("localrpc.spread", "off")
+def spread(target: str, options: Any) -> object:
+    server = [("localrpc.worker", "group.1")]
+    with House(target, options=server, channel_options=options) as house:
+        assert code_of(house.channel.unary_unary("/house/echo"), b"") == "OK"
+        return house.channel._connector.peek().load is None
+
+
 # Users
 
 

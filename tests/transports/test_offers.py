@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,16 @@ def test_the_command_prints_them_all_for_people_and_for_programs() -> None:
     for entry in listed:
         assert entry["target"] in table.output
         assert entry["scope"] in {scope.value for scope in Scope}
+
+
+def test_the_places_of_single_workers_are_not_listed_beside_their_groups() -> None:
+    servers = []
+    for name in ("group", "group.1", "group.12", "alone.1"):
+        server = localrpc.server(ThreadPoolExecutor(1))
+        server.add_insecure_port(f"shm:{name}")
+        servers.append(server)
+    listed = [name for each in localrpc.transports() for name in each.served]
+    assert {"shm:group", "shm:alone.1"} <= set(listed)
+    assert not {"shm:group.1", "shm:group.12"}.intersection(listed)
+    for server in servers:
+        server.stop(None)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from localrpc.address import Address
+from localrpc.address import Address, numbered
 from localrpc.errors import AddressError
 from localrpc.transports import REGISTERED, parse_target, scheme_for
 from localrpc.transports.rings import MEMORY, RING, SIGNO, WAKEUP
@@ -223,3 +223,12 @@ def test_any_text_gives_an_address_or_address_error(text: str) -> None:
         return
     assert isinstance(address, Address)
     assert address.body or scheme_for(address.scheme).nameless
+
+
+def test_a_worker_has_an_address_that_is_a_target_with_the_same_options() -> None:
+    for target in ("shm:x?ring=256k", "unix:/a%3Fb%25c", "unix-abstract:n"):
+        address = parse_target(target)
+        theirs = numbered(address, 12)
+        assert theirs.body == f"{address.body}.12"
+        again = parse_target(str(theirs))
+        assert (again.body, again.options) == (theirs.body, address.options)

@@ -19,7 +19,7 @@ class Connector:
         self.lost_ones: list[object] = []
         self.waited: list[bool] = []
 
-    def ready(self, deadline: int, *, wait_for_ready: bool, wanted: object) -> Any:
+    def ready(self, deadline: int, *, wait_for_ready: bool, wanted: object, streams: bool) -> Any:
         self.waited.append(wait_for_ready)
         self.given += 1
         return self.given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import grpc
@@ -173,3 +174,24 @@ def test_a_default_is_what_an_option_reads_where_it_is_not_given(option: Any) ->
     default = getattr(Options(), option.name)
     assert default == (16384 if option.name == "max_metadata" else option.default)
     assert option.side in ("channel", "server", "both")
+
+
+@pytest.mark.parametrize("value", ["calls", b"off"])
+def test_a_choice_is_one_of_its_words(value: object) -> None:
+    assert parse_options([("localrpc.spread", value)]).spread in ("calls", "off")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("localrpc.spread", "on", "'on' is not calls or off"),
+        ("localrpc.spread", 1, "1 is not calls or off"),
+        ("localrpc.worker", "g", "'g' is not a group's name"),
+        ("localrpc.worker", "g.0", "'g.0' is not a group's name"),
+        ("localrpc.worker", "g h.1", "'g h.1' is not a group's name"),
+        ("localrpc.worker", 3, "3 is not a group's name"),
+    ],
+)
+def test_what_is_no_choice_and_no_worker_is_refused(key: str, value: object, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        parse_options([(key, value)])

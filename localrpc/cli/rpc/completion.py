@@ -95,7 +95,7 @@ def _asked(target: str, options: dict[str, Any]) -> dict[str, Any]:
     timeout = options.get("timeout") or _PATIENCE
     headers = options.get("headers") or ()
     tls, ca = bool(options.get("tls")), options.get("ca")
-    with connected(target, headers, timeout, tls, ca) as connection:
+    with connected(target, headers, timeout, options.get("worker"), tls, ca) as connection:
         return _listed(target, from_server(connection))
 
 

@@ -35,17 +35,34 @@ class Connection:
 
 @contextmanager
 def connected(
-    target: str, headers: Iterable[str], timeout: float | None, tls: bool, ca: Path | None
+    target: str,
+    headers: Iterable[str],
+    timeout: float | None,
+    worker: int | None,
+    tls: bool,
+    ca: Path | None,
 ) -> Iterator[Connection]:
     """Open a channel; a failed call or a bad target ends the program with one line."""
     metadata = tuple(map(parse_header, headers))
     deadline = None if timeout is None else monotonic() + timeout
     try:
+        if worker is not None:
+            target = _place_of(target, worker)
         channel = _open(target, tls, ca)
     except (ValueError, OSError) as error:
         raise Misuse(str(error)) from error
     with failures_told(), channel:
         yield Connection(target, channel, metadata, deadline)
+
+
+def _place_of(target: str, worker: int) -> str:
+    """Return where this worker of a group listens alone. Raises AddressError."""
+    from localrpc.workers.places import target_of_worker
+
+    place = target_of_worker(target, worker)
+    if place is None:
+        raise Misuse(f"{target} has no place for each worker: omit --worker")
+    return place
 
 
 def _open(target: str, tls: bool, ca: Path | None) -> grpc.Channel:

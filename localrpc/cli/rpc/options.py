@@ -31,6 +31,12 @@ _CONNECTION = (
         metavar="SECONDS",
         help="Time limit for the whole command. Default: no limit.",
     ),
+    click.option(
+        "--worker",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Connect to this worker of `localrpc serve`, by its number, instead of any.",
+    ),
     click.option("--tls", is_flag=True, help="Use TLS; for grpc: targets."),
     click.option("--ca", type=_PATH, metavar="FILE", help="Trust these certificates; implies TLS."),
 )
@@ -76,7 +82,7 @@ def schema_options(command: F) -> F:
 
 def open_connection(options: dict[str, Any]) -> AbstractContextManager[Connection]:
     """Open the connection that connection_options describe."""
-    wanted = ("headers", "timeout", "tls", "ca")
+    wanted = ("headers", "timeout", "worker", "tls", "ca")
     return connected(options["target"], **{name: options[name] for name in wanted})
 
 

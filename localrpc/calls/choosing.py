@@ -1,0 +1,114 @@
+"""Which connection of a group of workers gets a call, and which workers are connected to.
+
+Knows no session, lock, thread or clock. Times are nanoseconds on one monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+_SMOOTHED_OVER = 8
+"""Completions."""
+_STALE = 50_000_000
+"""For so long no call had to be chosen for: what was measured before says nothing now."""
+
+
+class Load:
+    """What a channel has in progress on one of its connections: `calls` and `streams` have as many
+    items. Where several threads change them they are lists of nothing, because append() and pop()
+    are atomic and `+=` is not.
+    """
+
+    __slots__ = ("_since", "_smoothed", "calls", "streams")
+
+    def __init__(self, calls: Any = None, streams: Any = None) -> None:
+        self.calls: Any = [] if calls is None else calls
+        self.streams: Any = [] if streams is None else streams
+        self._smoothed = 0
+        self._since = 0
+        """When the last call was completed, or when it was last seen without a call."""
+
+    def completed(self, now: int, count: int = 1) -> None:
+        """Note that so many calls have ended. Others may be in progress."""
+        each = (now - self._since) // count
+        self._smoothed += (each - self._smoothed) * count // (_SMOOTHED_OVER + count - 1)
+        self._since = now
+
+    def was_idle(self, now: int) -> None:
+        """Note that it has answered all."""
+        self._since = now
+
+    def forget(self, now: int) -> None:
+        """Measure anew."""
+        self._smoothed = 0
+        self._since = now
+
+    def cost(self, now: int) -> int:
+        """Return about how long one more call would take here."""
+        return (len(self.calls) + 1) * max(self._smoothed, now - self._since, 1)
+
+
+class Chooser:
+    """Chooses among loads, by their positions. For several threads at a time: a choice may be
+    made of numbers that are no longer so, and is then not the best."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        """When a choice was last made."""
+
+    def for_call(self, loads: Sequence[Load], now: int) -> tuple[int, bool]:
+        """Return which one gets a call, and whether all of them were busy.
+
+        One without calls gets it at once, the first of several. Otherwise the one that will
+        answer first, by the time between its answers and the calls that it has.
+        """
+        if now - self._last > _STALE:
+            for load in loads:
+                load.forget(now)
+        self._last = now
+        for position, load in enumerate(loads):
+            if not load.calls:
+                load.was_idle(now)
+                return position, False
+        costs = [load.cost(now) for load in loads]
+        return costs.index(min(costs)), True
+
+    def for_stream(self, loads: Sequence[Load]) -> tuple[int, bool]:
+        """Return which one gets a stream, where it stays: the one with the fewest, and of those the
+        one with the fewest calls; and whether all of them had some."""
+        counts = [(len(load.streams), len(load.calls)) for load in loads]
+        fewest = min(counts)
+        return counts.index(fewest), fewest[0] > 0
+
+
+_MISSES = 2
+"""Numbers in a row without a worker: there are none above."""
+MOST = 32
+"""Workers of a group that one channel connects to."""
+
+
+class Search:
+    """A search for workers without a connection, by their numbers."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._missed = 0
+        self.has_found = False
+
+    def next(self, connected: Collection[int]) -> int | None:
+        """Return the number to try next; None if the search is over."""
+        if self._missed >= _MISSES or len(connected) >= MOST:
+            return None
+        self._number += 1
+        while self._number in connected:
+            self._number += 1
+        return self._number
+
+    def tried(self, connected: Collection[int], *, found: bool) -> None:
+        """Note the result for the last number."""
+        self.has_found |= found
+        if found or any(each > self._number for each in connected):
+            self._missed = 0
+        else:
+            self._missed += 1
