@@ -20,8 +20,11 @@ class RemoteSide:
     a running server, so each later target gets a server of its own.
     """
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], on_first: Callable[[], object]) -> None:
+        """`on_first` is called with the first target."""
         self._make = make
+        self._on_first = on_first
+        self._is_used = self._is_over = False
         self._waiting: Any = None
         self._running: list[Any] = []
         self._started = self._stopping = False
@@ -33,6 +36,9 @@ class RemoteSide:
             raise ListenError(str(address), "the server has been stopped")
         server = self._waiting or self._make()
         port = remote.listen(server, address, credentials)
+        if not self._is_used:
+            self._is_used = True
+            self._on_first()
         if self._started:
             self._running.append(server)
             task = asyncio.ensure_future(server.start())
@@ -49,10 +55,12 @@ class RemoteSide:
             self._running.append(server)
             await server.start()
 
-    async def stop(self, grace: float | None) -> None:
-        """Return when all calls have ended."""
+    async def stop(self, grace: float | None) -> bool:
+        """Return when all calls have ended: True the first time, if there was any target."""
         self._stopping = True
         self._waiting = None
         if self._starting:
             await asyncio.wait(self._starting)
         await asyncio.gather(*(server.stop(grace) for server in self._running))
+        first, self._is_over = self._is_used and not self._is_over, True
+        return first

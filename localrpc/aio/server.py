@@ -57,6 +57,7 @@ class Server(aio.Server):
             self._table, intercepted, self._options.max_send, migration_thread_pool
         )
         self._ending, self._stopped = asyncio.Event(), asyncio.Event()
+        self._local_ended = asyncio.Event()
         # Neither of these refers to this object.
         self._serving = LoopServing(
             self._options,
@@ -77,7 +78,7 @@ class Server(aio.Server):
                 compression,
             )
 
-        self._remote = RemoteSide(make_remote)
+        self._remote = RemoteSide(make_remote, self._life.add_side)
 
     def add_generic_rpc_handlers(
         self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
@@ -119,7 +120,7 @@ class Server(aio.Server):
             _stop_after(self._ending, self._serving, self._handling)
         )
         stopping._log_destroy_pending = False  # type: ignore[attr-defined]
-        stopping.add_done_callback(partial(_note_end, self._life, self._stopped))
+        stopping.add_done_callback(partial(_note_end, self._life, self._local_ended, self._stopped))
 
     async def stop(self, grace: float | None) -> None:
         """Refuse new calls, wait up to `grace` seconds for the others, and end those that are left.
@@ -129,22 +130,27 @@ class Server(aio.Server):
         before = self._life.stop()
         if before is Stage.NEW:
             self._serving.finish()
+            self._local_ended.set()
             if self._life.side_ended():
                 self._stopped.set()
-        if before in (Stage.NEW, Stage.STOPPED):
+        if before is Stage.STOPPED:
             return
         if before is Stage.STARTED:
             self._serving.drain_calls()
-        remote = asyncio.ensure_future(self._remote.stop(grace))
+        remote = asyncio.ensure_future(self._stop_remote(grace))
         try:
             if grace is not None:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._stopped.wait(), grace)
+                    await asyncio.wait_for(self._local_ended.wait(), grace)
             self._ending.set()
-            await self._stopped.wait()
+            await self._local_ended.wait()
         finally:
             self._ending.set()
             await remote
+
+    async def _stop_remote(self, grace: float | None) -> None:
+        if await self._remote.stop(grace) and self._life.side_ended():
+            self._stopped.set()
 
     async def wait_for_termination(self, timeout: float | None = None) -> bool:
         """Wait until the server has stopped. Return True if `timeout` (seconds) passed first."""
@@ -199,6 +205,9 @@ async def _end(serving: LoopServing, handling: Handling) -> None:
     serving.finish()
 
 
-def _note_end(life: Lifecycle, stopped: asyncio.Event, _: asyncio.Task[None]) -> None:
-    life.side_ended()
-    stopped.set()
+def _note_end(
+    life: Lifecycle, local: asyncio.Event, stopped: asyncio.Event, _: asyncio.Task[None]
+) -> None:
+    local.set()
+    if life.side_ended():
+        stopped.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic_ns
 from typing import Any
 
@@ -54,6 +54,7 @@ class LoopServed:
     _kept = 0
     _paused = False
     _waiter: asyncio.Future[None] | None = None
+    _others: Sequence[asyncio.Future[None]] = ()
 
     def __init__(
         self,
@@ -116,15 +117,22 @@ class LoopServed:
 
     def change(self) -> asyncio.Future[None]:
         """Return a future that is done once a request, room to send, or the end has come."""
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            waiter = self._waiter = self._serving.futures()
+        waiter = self._serving.futures()
+        if self._waiter is None or self._waiter.done():
+            self._waiter = waiter
+        else:  # of another task: if this one is cancelled, that one waits on
+            self._others = [*(each for each in self._others if not each.done()), waiter]
         return waiter
 
     def wake(self) -> None:
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+        if self._others:
+            others, self._others = self._others, ()
+            for each in others:
+                if not each.done():
+                    each.set_result(None)
 
     # Answering
 

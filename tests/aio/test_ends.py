@@ -15,6 +15,7 @@ from grpc import aio
 
 import localrpc.aio
 from localrpc.drive.loop_call import LoopCall
+from tests.conftest import fresh_target
 from tests.rpc.house import await_that
 
 from .house import PATIENCE, Handlers, house, serving
@@ -329,5 +330,76 @@ def test_connectivity_is_that_of_grpc_aio(one_target: str) -> None:
         await asyncio.wait_for(changed, PATIENCE)
         await channel.close()
         assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kinds", [("grpc",), ("grpc", "shm-eventfd")], ids="-".join)
+def test_termination_is_the_end_of_calls_at_grpc_targets_too(
+    runtime_directory: str, kinds: tuple[str, ...]
+) -> None:
+    async def run() -> None:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def held(request: bytes, context: Any) -> bytes:
+            begun.set()
+            await go.wait()
+            return request
+
+        handlers: Any = {"held": grpc.unary_unary_rpc_method_handler(held)}
+        server = localrpc.aio.server(
+            handlers=(grpc.method_handlers_generic_handler("s", handlers),)
+        )
+        targets = [fresh_target(kind, runtime_directory) for kind in kinds]
+        for target in targets:
+            server.add_insecure_port(target)
+        await server.start()
+        async with localrpc.aio.insecure_channel(targets[0]) as channel:
+            call = channel.unary_unary("/s/held")(b"x")
+            await begun.wait()
+            termination = asyncio.ensure_future(server.wait_for_termination())
+            stopping = asyncio.ensure_future(server.stop(PATIENCE))
+            assert await server.wait_for_termination(0.01)  # not yet
+            go.set()
+            assert await call == b"x"
+            await stopping
+            assert await termination is False
+        await server.stop(None)
+        assert await server.wait_for_termination(PATIENCE) is False
+
+    asyncio.run(run())
+
+
+def test_a_read_that_is_given_up_does_not_cancel_the_write_of_another_task(
+    distinct_target: str,
+) -> None:
+    async def run() -> None:
+        full, done = asyncio.Event(), asyncio.Event()
+
+        async def both(_: Any, context: Any) -> None:
+            async def write() -> None:
+                for _ in range(64):
+                    await context.write(bytes(1 << 17))
+
+            writing = asyncio.ensure_future(write())
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(context.read(), 0.05)
+            full.set()
+            await writing
+            done.set()
+
+        handlers: Any = {"both": grpc.stream_stream_rpc_method_handler(both)}
+        server = localrpc.aio.server(
+            handlers=(grpc.method_handlers_generic_handler("s", handlers),)
+        )
+        server.add_insecure_port(distinct_target)
+        await server.start()
+        async with localrpc.aio.insecure_channel(distinct_target) as channel:
+            call: Any = channel.stream_stream("/s/both")()
+            await full.wait()  # nothing is read before
+            for _ in range(64):
+                assert len(await call.read()) == 1 << 17
+            await done.wait()
+        await server.stop(None)
 
     asyncio.run(run())
