@@ -15,29 +15,40 @@ from .layout import Imports
 from .verify import NotPythonError, verify
 
 USAGE = """\
-usage: protoc -I protos --python_out=OUT --localrpc_out=[OPTION,...:]OUT protos/greeter.proto
+usage: protoc -I protos --python_out=OUT \\
+       --localrpc_out=[OPTION,...:]OUT protos/greeter.proto
 
-Writes OUT/greeter_localrpc.py beside protoc's greeter_pb2.py: for `service Greeter` the classes
-GreeterStub, GreeterAsyncStub, GreeterServicer and GreeterAsyncServicer, the function
-add_GreeterServicer_to_server, and the names of the service and its methods as constants.
+Writes OUT/greeter_localrpc.py beside protoc's
+greeter_pb2.py: for `service Greeter` the classes
+GreeterStub, GreeterAsyncStub, GreeterServicer and
+GreeterAsyncServicer, the function
+add_GreeterServicer_to_server, and the names of the service
+and its methods as constants.
 
-protoc finds this program on PATH; buf does with `local: protoc-gen-localrpc` in buf.gen.yaml.
+protoc finds this program on PATH; buf does with
+`local: protoc-gen-localrpc` in buf.gen.yaml.
 
 options:
-  imports=absolute   import other modules as protoc's own output does (the default)
-  imports=relative   import them relative to OUT, which is a package
-  python=3.13        the oldest Python version that has to run the output (default: 3.10)
+  imports=absolute  import other modules as protoc's own
+                    output does (the default)
+  imports=relative  import them relative to OUT, which is a
+                    package
+  python=3.13       the oldest Python version that runs the
+                    output (default: 3.10)
 
-`localrpc generate` runs protoc itself, and adapts greeter_pb2.py and its type stub. Coming from
-grpcio-tools, whose channels and servers also work with the new classes:
+`localrpc generate` runs protoc itself, and adapts
+greeter_pb2.py and its type stub. Coming from grpcio-tools,
+whose channels and servers also work with the new classes:
 
-  before  python -m grpc_tools.protoc -I protos --python_out=app --grpc_python_out=app greeter.proto
-          import greeter_pb2_grpc                    # app must be on sys.path
+  before  python -m grpc_tools.protoc -I protos \\
+              --python_out=app --grpc_python_out=app \\
+              greeter.proto
+          import greeter_pb2_grpc  # app is on sys.path
           stub = greeter_pb2_grpc.GreeterStub(channel)
 
   after   localrpc generate protos/greeter.proto --out app
           from app.greeter_localrpc import GreeterStub
-          stub = GreeterStub(channel)                # every call of it is typed
+          stub = GreeterStub(channel)  # every call is typed
 """
 
 # EDITION_2024; older descriptor modules do not have the name.

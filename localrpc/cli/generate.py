@@ -74,8 +74,8 @@ def generate(
     with grpcio's channels and servers and with localrpc's.
 
     \b
-        localrpc generate protos/greeter.proto --out app/protocol
-        localrpc generate -I protos protos/shop --out app/protocol
+        localrpc generate protos/greeter.proto --out app
+        localrpc generate -I protos protos/shop --out app
 
     Settings that are not given here are taken from [tool.localrpc.generate] in pyproject.toml, if
     it exists: protos, include, out, imports, python, init.

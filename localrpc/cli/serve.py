@@ -113,8 +113,9 @@ def serve(log_level: str, log_json: bool, **values: Any) -> None:
     NAME is a servicer's class, or a function, `async` or not, that is given the server:
 
     \b
-        localrpc serve greeter:Greeter --target shm:greeter --workers 4
-        localrpc serve app.main:setup --target unix:/run/app.sock --target tcp:localhost:5000
+        localrpc serve greeter:Greeter --target shm:greeter
+        localrpc serve app.main:setup --workers 4 \\
+            --target unix:/run/app.sock --target shm:app
 
     SIGTERM and SIGINT end it once the calls in progress have ended, a second one at once.
     SIGHUP replaces the workers by new ones, which load the code anew, and no call fails;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -23,7 +24,8 @@ def transports(*, as_json: bool) -> None:
     if as_json:
         click.echo(_json())
     else:
-        click.echo(_blocks(shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+        wraps = sys.stdout.isatty() or os.environ.get("COLUMNS")
+        click.echo(_blocks(shutil.get_terminal_size().columns if wraps else None))
 
 
 def _json() -> str:
@@ -57,7 +59,8 @@ def _blocks(width: int | None) -> str:
         for name, text in rows:
             lines += _row(name, text, width, color="red" if name == "not available" else None)
         blocks.append("\n".join(lines))
-    return "\n\n".join([*blocks, _NOTE])
+    note = textwrap.fill(_NOTE, max(width, _NARROWEST)) if width else _NOTE
+    return "\n\n".join([*blocks, note])
 
 
 def _together(text: str) -> str:

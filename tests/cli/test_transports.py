@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 import localrpc
 
 from .scene import on_terminal, run
@@ -18,7 +20,8 @@ def test_lines_fit_a_terminal_of_80_columns() -> None:
             assert text in words
 
 
-def test_a_pipe_gets_whole_lines_without_colours() -> None:
+def test_a_pipe_gets_whole_lines_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     shown = run("transports").stdout
     assert "\x1b" not in shown
     lines = [line.strip() for line in shown.splitlines()]

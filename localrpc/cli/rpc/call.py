@@ -50,9 +50,11 @@ def call(method: str, data: tuple[str, ...], template: bool, **options: Any) -> 
     --module is given. An answer is printed in one line; on a terminal it is indented.
 
     \b
-        localrpc call shm:greeter demo.Greeter/Greet -d '{"name": "Ada"}'
-        localrpc call unix:/run/shop.sock Shop/Upload -d @items.json
-        localrpc call grpc:localhost:50051 Chat/Talk -d - --proto chat.proto
+        localrpc call shm:greeter demo.Greeter/Greet \\
+            -d '{"name": "Ada"}'
+        localrpc call unix:/run/shop Shop/Upload -d @list.json
+        localrpc call grpc:localhost:50051 Chat/Talk \\
+            --proto chat.proto -d -
 
     The exit code is 0 for OK, 64 plus the status code for a failed call (UNAVAILABLE: 78), and
     2 for an error in the command or the request.
