@@ -9,6 +9,8 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
+from localrpc.workers import clashes
+
 Setup = Callable[[Any], "Awaitable[object] | object"]
 
 
@@ -28,7 +30,7 @@ def load(place: str, folder: str) -> Application:
 
     Raises BadApplication, and whatever the module raises.
     """
-    if folder not in sys.path:
+    if sys.path[:1] != [folder]:
         sys.path.insert(0, folder)
     return application_of(_named(place, folder), place)
 
@@ -49,13 +51,15 @@ def _named(place: str, folder: str) -> Any:
         raise BadApplication(
             f"{place!r}: there is no module {error.name!r} in {folder} or on Python's path; run"
             " the command where it is, or name the folder with --app-dir"
+            + clashes.advice(error, folder)
         ) from None
     for name in path.split("."):
         try:
             found = getattr(found, name)
-        except AttributeError:
+        except AttributeError as error:
             raise BadApplication(
                 f"{place!r}: {found!r} has no {name!r}{_near(name, found)}"
+                + clashes.advice(error, folder)
             ) from None
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -10,6 +12,17 @@ T = TypeVar("T")
 
 _logger = logging.getLogger("localrpc.serve")
 _NEEDS = "the server has no %s service: pip install 'localrpc[serve]', or say --no-%s"
+
+
+def import_early(*, health: bool, reflection: bool) -> None:
+    """Import what the rest of this module needs, where it is installed."""
+    for wanted, name in (
+        (health, "grpc_health.v1.health"),
+        (reflection, "grpc_reflection.v1alpha.reflection"),
+    ):
+        if wanted:
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(name)
 
 
 class Health:

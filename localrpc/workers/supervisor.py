@@ -34,6 +34,7 @@ _logger = logging.getLogger("localrpc.serve")
 KEPT = "LOCALRPC_SUPERVISOR"
 """What a supervisor leaves to the one that replaces it; in the environment."""
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2", "SIGCHLD")
+_WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run_worker.py")
 _LONGEST_WAIT = 3600.0
 _MEMORY_CHECK = 1.0
 """Seconds."""
@@ -250,7 +251,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process = subprocess.Popen(
-                [sys.executable, *flags, "-m", "localrpc.workers.worker", *shown],
+                [sys.executable, *flags, _WORKER, *shown],
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 env=environment | {control.ENVIRONMENT: str(theirs.fileno())},
@@ -402,7 +403,12 @@ class Supervisor:
 
 def _can_start() -> bool:
     """Try what a new supervisor imports: it could not be undone."""
-    command = [sys.executable, "-c", "import localrpc.workers.supervisor, localrpc.cli.serve"]
+    # Not from the current folder, where -c looks first.
+    program = (
+        "import sys; sys.path[:] = sys.argv[1:];"
+        " import localrpc.workers.supervisor, localrpc.cli.serve"
+    )
+    command = [sys.executable, "-c", program, *sys.path]
     try:
         done = subprocess.run(
             command,

@@ -1,7 +1,4 @@
-"""A worker process: one server, with the sockets and the settings that its supervisor has sent.
-
-`python -m localrpc.workers.worker APP TARGET...`: APP and targets are for those who read `ps`.
-"""
+"""A worker process: one server, with the sockets and the settings that its supervisor has sent."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import localrpc
-from localrpc.workers import application, control, extras, logs
+from localrpc.workers import application, clashes, control, extras, logs
 from localrpc.workers.application import Application, BadApplication
 from localrpc.workers.control import Control, Event, Order, Report
 from localrpc.workers.settings import Settings
@@ -40,6 +37,7 @@ class Worker:
         self.number = job.number
         self._targets = job.targets
         self._group = job.group
+        self._folder = os.path.abspath(self.settings.app_dir)
         self._up = up
         self._began = time.monotonic()
         self._is_ready = False
@@ -59,25 +57,30 @@ class Worker:
             target=self._watch_supervisor, name="localrpc-supervisor", daemon=True
         ).start()
         try:
-            app = application.load(self.settings.app, os.path.abspath(self.settings.app_dir))
-        except BadApplication as error:
-            return self._cannot_start(str(error))
-        except Exception:
-            return self._cannot_start(_traceback_of_the_app())
-        try:
+            self._import_early()
+            app = application.load(self.settings.app, self._folder)
             if app.is_async:
                 asyncio.run(self._serve_async(app))
             else:
                 self._serve(app)
-        except localrpc.ListenError as error:
+        except (BadApplication, localrpc.ListenError) as error:
             return self._cannot_start(str(error))
-        except _SetupFailed as failed:
-            return self._cannot_start(failed.text)
+        except Exception as error:
+            if self._is_ready:
+                raise
+            advice = clashes.advice(error, self._folder)
+            return self._cannot_start(f"{_traceback_of_the_app()}{advice}")
         return 0
 
+    def _import_early(self) -> None:
+        """Import what a server needs, before the folder of the application comes first."""
+        import grpc  # noqa: F401
+
+        extras.import_early(health=self.settings.health, reflection=self.settings.reflection)
+
     def _cannot_start(self, text: str) -> int:
-        _logger.error("worker %d cannot start: %s", self.number, text)
         self._up.send_report(Report(Event.CANNOT_START, text))
+        _logger.error("worker %d cannot start: %s", self.number, text)
         return CANNOT_START
 
     def _arguments(self) -> dict[str, Any]:
@@ -89,7 +92,7 @@ class Worker:
     def _add_services(self, server: Any, is_async: bool) -> extras.Health | None:
         services = sorted(server._table.services())
         if not services:
-            raise _SetupFailed(f"{self.settings.app} has added no service to the server")
+            raise BadApplication(f"{self.settings.app} has added no service to the server")
         health = None
         if self.settings.health and "grpc.health.v1.Health" not in services:
             health = extras.add_health(server, services, is_async=is_async)
@@ -111,8 +114,7 @@ class Worker:
     def _serve(self, app: Application) -> None:
         pool = ThreadPoolExecutor(self.settings.threads)
         server = localrpc.server(pool, **self._arguments())
-        with _setting_up():
-            app.setup(server)
+        app.setup(server)
         health = self._add_services(server, is_async=False)
         self._add_ports(server)
         with _Signals() as signals:
@@ -147,10 +149,9 @@ class Worker:
 
         pool = ThreadPoolExecutor(self.settings.threads)
         server = aio.server(pool, **self._arguments())
-        with _setting_up():
-            done: Any = app.setup(server)
-            if done is not None and hasattr(done, "__await__"):
-                await done
+        done: Any = app.setup(server)
+        if done is not None and hasattr(done, "__await__"):
+            await done
         health = self._add_services(server, is_async=True)
         self._add_ports(server)
         loop = asyncio.get_running_loop()
@@ -175,28 +176,17 @@ class Worker:
         await server.stop(self.settings.grace)
 
 
-class _SetupFailed(Exception):
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
-@contextlib.contextmanager
-def _setting_up() -> Any:
-    try:
-        yield
-    except localrpc.ListenError:
-        raise
-    except Exception:
-        raise _SetupFailed(_traceback_of_the_app()) from None
-
-
 def _traceback_of_the_app() -> str:
-    """Return the traceback of the exception that is handled, without this package's frames."""
+    """Return the traceback of the exception that is handled, from where this package calls what
+    failed."""
     kind, error, frames = sys.exc_info()
-    here = os.path.dirname(__file__)
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(here):
+    ours = {__file__, application.__file__}
+    begin = frames
+    while frames is not None:
+        if frames.tb_frame.f_code.co_filename in ours:
+            begin = frames.tb_next
         frames = frames.tb_next
-    return "".join(traceback.format_exception(kind, error, frames)).rstrip()
+    return "".join(traceback.format_exception(kind, error, begin)).rstrip()
 
 
 class _Signals:
@@ -238,7 +228,3 @@ def main() -> int:
         if worker.settings.log_level != "debug":
             logging.getLogger("localrpc.server").setLevel(logging.WARNING)
         return worker.run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

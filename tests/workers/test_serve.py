@@ -395,26 +395,23 @@ def test_a_worker_that_is_terminated_ends_its_calls_first(folder: Path) -> None:
 @pytest.fixture
 def quick(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A worker's program that is ready at once, and ends at once when it is to."""
-    package = folder / "quick" / "localrpc" / "workers"
-    package.mkdir(parents=True)
-    for name in ("localrpc", "localrpc/workers"):
-        (folder / "quick" / name / "__init__.py").touch()
-    (package / "worker.py").write_text(
+    program = folder / "quick.py"
+    program.write_text(
         "import os, socket\n"
         "up = socket.socket(fileno=int(os.environ['LOCALRPC_CONTROL']))\n"
         "up.recv(1 << 16)\n"
         'up.send(b\'["ready", "0 s"]\')\n'
         "up.recv(1 << 16)\n"
     )
-    return folder / "quick"
+    return program
 
 
 SUPERVISE = """
-import logging, os, sys
+import logging, sys
 import localrpc.workers.supervisor
 import localrpc
 logging.basicConfig(level="INFO", format="%(message)s")
-os.environ["PYTHONPATH"] = sys.argv[2]
+localrpc.workers.supervisor._WORKER = sys.argv[2]
 sys.exit(localrpc.serve("app:setup", sys.argv[1], workers=int(sys.argv[3])))
 """
 
