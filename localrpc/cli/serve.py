@@ -127,6 +127,7 @@ def serve(log_level: str, log_json: bool, **values: Any) -> None:
     """
     try:
         settings = Settings(log_level=log_level, log_json=log_json, **values)
+        settings.dump()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     logs.set_up(log_level, as_json=log_json)

@@ -17,7 +17,8 @@ of_a_worker = False
 """True in a worker's process."""
 ENVIRONMENT = "LOCALRPC_CONTROL"
 """Names the worker's descriptor of it."""
-_LARGEST = 1 << 16
+_LARGEST = 3 << 16
+"""Bytes of a packet: those of the settings, and at most twice as many for the targets."""
 _WORDS = 2000
 """Characters of a report's text."""
 
@@ -66,8 +67,8 @@ class Control:
 
     def send_job(self, job: Job) -> None:
         """Raises OSError."""
-        fields = (job.number, job.settings.decode(), job.targets, job.group)
-        self.sock.send(json.dumps(fields).encode())
+        head = json.dumps((job.number, job.targets, job.group)).encode()
+        self.sock.send(head + b"\n" + job.settings)
 
     def send_order(self, order: Order) -> None:
         """Do nothing if the worker has gone."""
@@ -97,9 +98,9 @@ class Control:
         data = self.sock.recv(_LARGEST)
         if not data:
             return None
-        # A supervisor that was started before localrpc was updated knows no groups.
-        number, settings, targets, *group = json.loads(data)
-        return Job(number, settings.encode(), tuple(targets), group[0] if group else "")
+        head, _, settings = data.partition(b"\n")
+        number, targets, *group = json.loads(head)
+        return Job(number, settings, tuple(targets), group[0] if group else "")
 
     def send_report(self, report: Report) -> None:
         """Do nothing if the supervisor has gone."""
@@ -119,6 +120,7 @@ class Control:
 
 def pair() -> tuple[Control, Control]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LARGEST)  # the kernel doubles it
     return Control(ours), Control(theirs)
 
 

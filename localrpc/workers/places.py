@@ -69,7 +69,10 @@ def open_places(
             transport = transport_for(address.scheme)
             if parsed.access.others and (reason := transport.closed_to_others(address)):
                 raise ListenError(target, reason)
-            bound = transport.bind(address, parsed)
+            try:
+                bound = transport.bind(address, parsed)
+            except OSError as error:  # not of the target: no descriptor or memory is left
+                raise ListenError(target, error.strerror or str(error)) from None
             if bound is None and address.scheme == "fd":
                 raise ListenError(target, _CONNECTED)
             if bound is None and workers > 1:

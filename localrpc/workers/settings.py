@@ -7,8 +7,8 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-_MOST = 32 << 10
-"""Bytes that travel in one packet, with room for the targets."""
+_MOST = 64 << 10
+"""Bytes of them all: they travel in one packet."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,21 @@ class Settings:
             raise ValueError("there has to be at least one worker, and one thread of each")
 
     def dump(self) -> bytes:
-        """Raises TypeError for options that JSON does not have, ValueError if it is too much."""
+        """Raises TypeError for an option that JSON does not have, ValueError if it is too much."""
+        for key, value in self.options:
+            try:
+                json.dumps(value)
+            except TypeError:
+                raise TypeError(
+                    f"option {key!r}: {value!r} cannot be passed to worker processes; give a"
+                    " number, a string, or a list of these"
+                ) from None
         data = json.dumps(asdict(self)).encode()
         if len(data) > _MOST:
-            raise ValueError(f"the settings have {len(data)} bytes; workers take {_MOST}")
+            raise ValueError(
+                f"the targets, the options and the other settings have {len(data)} bytes together,"
+                f" and worker processes are sent at most {_MOST}; leave some out, or shorten them"
+            )
         return data
 
     @classmethod

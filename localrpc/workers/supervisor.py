@@ -83,19 +83,34 @@ class Supervisor:
         self._said_ready = False
         self._memory_due = 0.0
         self._selector = selectors.DefaultSelector()
+        self._changes: Changes | None = None
+        self._signals, self._writer = socket.socketpair()
+        for sock in (self._signals, self._writer):
+            sock.setblocking(False)
         kept = os.environ.pop(KEPT, "")
         self._places: list[Place] = []
-        if kept and (state := json.loads(kept))["pid"] == os.getpid():
-            self._take_over(state)
-        else:
-            self._places = places.open_places(settings.targets, settings.options, settings.workers)
-        self._changes: Changes | None = None
-        if settings.reload:  # once the names are taken, because it starts a thread
-            try:
+        try:
+            if kept and (state := json.loads(kept))["pid"] == os.getpid():
+                self._take_over(state)
+            else:
+                self._places = places.open_places(
+                    settings.targets, settings.options, settings.workers
+                )
+            if settings.reload:  # once the names are taken, because it starts a thread
                 self._changes = Changes(os.path.abspath(settings.app_dir))
-            except BaseException:
-                places.close_places(self._places)
-                raise
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        self._selector.close()
+        if self._changes is not None:
+            self._changes.close()
+        self._signals.close()
+        self._writer.close()
+        for child in self._children.values():
+            places.close_own(child.own)
+        places.close_places(self._places)
 
     def run(self) -> int:
         """Supervise until the end; return the exit code."""
@@ -111,10 +126,7 @@ class Supervisor:
                         self._exec()
                     self._wait()
         finally:
-            self._selector.close()
-            for child in self._children.values():
-                places.close_own(child.own)
-            places.close_places(self._places)
+            self._close()
         _logger.info("stopped")
         return code
 
@@ -125,23 +137,17 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _receiving_signals(self) -> Any:
-        reader, writer = socket.socketpair()
-        reader.setblocking(False)
-        writer.setblocking(False)
         before = {name: signal.signal(getattr(signal, name), _ignore) for name in _SIGNALS}
-        old = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        self._selector.register(reader, selectors.EVENT_READ, self._receive_signals)
+        old = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._signals, selectors.EVENT_READ, self._receive_signals)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers())
-        self._signals = reader
         try:
             yield
         finally:
             signal.set_wakeup_fd(old)
             for name, handler in before.items():
                 signal.signal(getattr(signal, name), handler)
-            self._selector.unregister(reader)
-            reader.close()
-            writer.close()
+            self._selector.unregister(self._signals)
 
     def _receive_signals(self, reader: Any) -> None:
         for number in reader.recv(4096):
@@ -199,7 +205,6 @@ class Supervisor:
             yield
         finally:
             self._selector.unregister(changes)
-            changes.close()
 
     # Workers
 
