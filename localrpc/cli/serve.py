@@ -130,7 +130,7 @@ def serve(log_level: str, log_json: bool, **values: Any) -> None:
         settings.dump()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    logs.set_up(log_level, as_json=log_json)
+    logs.set_up(log_level, as_json=log_json, may_block=False)
     try:
         supervisor = Supervisor(settings)
     except ModuleNotFoundError as error:

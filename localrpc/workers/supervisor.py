@@ -385,6 +385,8 @@ class Supervisor:
             "children": children,
         }
         environment = os.environ | {KEPT: json.dumps(state)}
+        for handler in logging.getLogger().handlers:
+            handler.flush()
         arguments = [sys.executable, *sys.orig_argv[1:]]
         try:
             os.execve(sys.executable, arguments, environment)

@@ -7,6 +7,8 @@ import socket
 import threading
 from typing import Any
 
+from localrpc.workers.threads import start_thread
+
 
 class Changes:
     """Readable when a .py file below a folder has changed."""
@@ -21,10 +23,7 @@ class Changes:
         changes: Any = watch(
             folder, watch_filter=PythonFilter(), stop_event=self._end, raise_interrupt=False
         )
-        self._thread = threading.Thread(
-            target=self._run, args=(folder, changes), name="localrpc-changes", daemon=True
-        )
-        self._thread.start()
+        self._thread = start_thread(lambda: self._run(folder, changes), "localrpc-changes")
 
     def _run(self, folder: str, changes: Any) -> None:
         for several in changes:

@@ -223,7 +223,7 @@ def main() -> int:
         return 2
     with contextlib.closing(up):
         worker = Worker(up, job)
-        logs.set_up(worker.settings.log_level, as_json=worker.settings.log_json)
+        logs.set_up(worker.settings.log_level, as_json=worker.settings.log_json, may_block=True)
         # It would name the descriptors; the supervisor names the targets.
         if worker.settings.log_level != "debug":
             logging.getLogger("localrpc.server").setLevel(logging.WARNING)
