@@ -342,6 +342,8 @@ def serve(
     grace: float = 30.0,
     boot_timeout: float = 60.0,
     options: Sequence[tuple[str, Any]] = (),
+    uds_mode: int | None = None,
+    uds_group: str | int | None = None,
     app_dir: str = ".",
     health: bool = True,
     reflection: bool = True,
@@ -358,15 +360,19 @@ def serve(
 
     `workers` is the number of processes, `threads` that of each one's threads for synchronous
     handlers. `grace` and `boot_timeout` are in seconds, `max_memory` is in bytes of a worker's
-    own (0: no limit). `options` are those of the workers' servers, and `app_dir` is where
-    modules are looked up first. `health` and `reflection` add these two services, if their
-    packages are installed. With `reload` the workers are replaced when a .py file there
-    changes. `log_level` and `log_json` are for the workers; this process logs as its program
-    has set up, to "localrpc.serve".
+    own (0: no limit). `options` are those of the workers' servers. `uds_group`, a name or
+    number, is the group of the sockets' files, which the servers allow; `uds_mode` is the mode
+    of these files, such as 0o660, the default with a group. `app_dir` is where modules are
+    looked up first. `health` and `reflection` add these two services, if their packages are
+    installed. With `reload` the workers are replaced when a .py file there changes. `log_level`
+    and `log_json` are for the workers; this process logs as its program has set up, to
+    "localrpc.serve".
 
-    For the main thread, as it handles signals; ValueError on others. Raises ListenError for a
-    target that cannot be served, and AddressInUse if another server has it; AddressError for a
-    malformed one; and ModuleNotFoundError if `reload` is set without watchfiles.
+    For the main thread, as it handles signals; ValueError on others, and for settings that
+    contradict each other. Raises ListenError for a target that cannot be served, and
+    AddressInUse if another server has it; AddressError for a malformed one; TypeError for an
+    option that cannot be sent to another process; and ModuleNotFoundError if `reload` is set
+    without watchfiles.
     """
     from localrpc.workers.settings import Settings
     from localrpc.workers.supervisor import Supervisor
@@ -379,6 +385,8 @@ def serve(
         grace,
         boot_timeout,
         options=tuple(options),
+        uds_mode=uds_mode,
+        uds_group=uds_group,
         app_dir=app_dir,
         health=health,
         reflection=reflection,

@@ -30,6 +30,16 @@ class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 _SIZE = _Size()
 
 
+class _Mode(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    name = "mode"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        match = re.fullmatch("(?:0o)?0?([0-7]{3})", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a mode such as 0660", param, ctx)
+        return int(match[1], 8)
+
+
 @click.command(context_settings={"auto_envvar_prefix": "LOCALRPC_SERVE"})
 @click.argument("app", metavar="MODULE:NAME")
 @click.option(
@@ -93,6 +103,18 @@ _SIZE = _Size()
     help="An option of the servers, such as localrpc.allow_users=*. May be repeated.",
 )
 @click.option(
+    "--uds-mode",
+    type=_Mode(),
+    metavar="OCTAL",
+    help="The mode of the sockets' files. Default: 0600; 0660 with --uds-group; 0666 if the options"
+    " allow other users.",
+)
+@click.option(
+    "--uds-group",
+    metavar="NAME|GID",
+    help="The group of the sockets' files, which may then call the servers.",
+)
+@click.option(
     "--app-dir", default=".", metavar="DIR", help="Where modules are looked up. Default: here."
 )
 @click.option("--health/--no-health", default=True, help="Add the health service. Default: yes.")
@@ -127,10 +149,8 @@ def serve(log_level: str, log_json: bool, **values: Any) -> None:
     """
     try:
         settings = Settings(log_level=log_level, log_json=log_json, **values)
-        settings.dump()
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    logs.set_up(log_level, as_json=log_json, may_block=False)
     try:
         supervisor = Supervisor(settings)
     except ModuleNotFoundError as error:
@@ -144,4 +164,7 @@ def serve(log_level: str, log_json: bool, **values: Any) -> None:
         sys.exit(_IN_USE)
     except LocalrpcError as error:
         raise click.ClickException(str(error)) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    logs.set_up(log_level, as_json=log_json, may_block=False)
     sys.exit(supervisor.run())

@@ -14,7 +14,7 @@ from localrpc._core.links import Link
 from localrpc.address import Address
 from localrpc.options import Options
 from localrpc.transports.attempt import Attempt
-from localrpc.transports.names import BoundSocket
+from localrpc.transports.names import BoundSocket, Permissions
 from localrpc.transports.scheme import Scheme
 from localrpc.wire.codec import Hello
 
@@ -239,6 +239,10 @@ class Transport(Scheme, ABC):
     def worker_address(self, address: Address, number: int) -> Address | None:
         """Return where worker `number` of a group that serves `address` listens alone; None if
         workers have no places of their own there."""
+        return None
+
+    def bind_file(self, address: Address, permissions: Permissions) -> BoundSocket | None:
+        """As bind(), with the permissions of the socket's file; None if it is not a file."""
         return None
 
     @abstractmethod

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from localrpc._later import Later
 from localrpc.errors import AddressInUse, ListenError
+from localrpc.options import Options
 from localrpc.transports.targets import SUN_PATH_MAX
 
 if TYPE_CHECKING:
@@ -195,10 +196,28 @@ def locked(directory: str, *, patience: float | None = None) -> Iterator[None]:
         os.close(fd)
 
 
-def take(path: str, target: str, *, others: bool = False) -> tuple[socket.socket, Identity]:
+class Permissions(NamedTuple):
+    """Who may open the file of a socket."""
+
+    mode: int
+    """It lets the owner read and write."""
+    group: int | None = None
+    """None: the one that the system gives to new files."""
+
+
+PRIVATE = Permissions(0o600)
+OPEN_TO_ALL = Permissions(0o666)
+"""Every user may connect, and is to be asked who it is."""
+
+
+def permissions_for(options: Options) -> Permissions:
+    return OPEN_TO_ALL if options.access.others else PRIVATE
+
+
+def take(path: str, target: str, permissions: Permissions) -> tuple[socket.socket, Identity]:
     """Return a socket that listens under `path`, which was free or a dead server's.
 
-    With `others` every user may connect to it, and is to be asked who it is.
+    Before it listens its file has these permissions, whatever the umask, and never wider ones.
     Raises AddressInUse for a live server's, ListenError for everything else.
     """
     directory = os.path.dirname(path) or "."
@@ -210,28 +229,46 @@ def take(path: str, target: str, *, others: bool = False) -> tuple[socket.socket
             os.fchmod(sock.fileno(), 0o600)
             sock.bind(path)
             facts = os.lstat(path)
-            sock.listen(_BACKLOG)
-            if others:
-                _open_to_all(path, (facts.st_dev, facts.st_ino))
+            identity = facts.st_dev, facts.st_ino
+            try:
+                if Permissions(stat.S_IMODE(facts.st_mode)) != permissions:
+                    _set_permissions(path, identity, permissions, target)
+                sock.listen(_BACKLOG)
+            except BaseException:
+                _remove(path, identity)
+                raise
     except OSError as error:
         sock.close()
         raise ListenError(target, _bind_reason(path, directory, error)) from error
     except BaseException:
         sock.close()
         raise
-    return sock, (facts.st_dev, facts.st_ino)
+    return sock, identity
 
 
-def _open_to_all(path: str, identity: Identity) -> None:
-    """Set the mode despite the umask, but not of a file that has replaced the socket."""
+def _set_permissions(path: str, identity: Identity, permissions: Permissions, target: str) -> None:
+    """Set them despite the umask, but not of a file that has replaced the socket."""
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         facts = os.fstat(fd)
         if (facts.st_dev, facts.st_ino) != identity:
             raise OSError(errno.EBUSY, "another process has taken the name meanwhile")
-        os.chmod(f"/proc/self/fd/{fd}", 0o666)
+        if permissions.group is not None:
+            _set_group(fd, permissions.group, path, target)
+        os.chmod(f"/proc/self/fd/{fd}", permissions.mode)  # the wider mode after the group
     finally:
         os.close(fd)
+
+
+def _set_group(fd: int, group: int, path: str, target: str) -> None:
+    try:
+        os.chown(f"/proc/self/fd/{fd}", -1, group)
+    except OSError as error:
+        raise ListenError(
+            target,
+            f"{path} cannot be given to the group {group}: {error.strerror}; run the server as a"
+            " member of that group, or as root",
+        ) from None
 
 
 def _bind_reason(path: str, directory: str, error: OSError) -> str:
@@ -287,6 +324,11 @@ def _clear(path: str, target: str) -> None:
 def release_name(path: str, identity: Identity) -> None:
     """Remove the name if it is still the socket that take() made; never raises OSError."""
     with contextlib.suppress(OSError), locked(os.path.dirname(path) or "."):
+        _remove(path, identity)
+
+
+def _remove(path: str, identity: Identity) -> None:
+    with contextlib.suppress(OSError):
         facts = os.lstat(path)
         if (facts.st_dev, facts.st_ino) == identity:
             os.unlink(path)

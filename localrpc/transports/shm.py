@@ -105,12 +105,15 @@ class ShmTransport(Transport):
         return SocketListener(address, options, admission, bound, sides)
 
     def bind(self, address: Address, options: Options) -> BoundSocket:
+        return self.bind_file(address, names.permissions_for(options))
+
+    def bind_file(self, address: Address, permissions: names.Permissions) -> BoundSocket:
         try:
             rings.prepare_server(address)
             path = _path(address, create=True)
         except (OSError, ValueError) as error:
             raise ListenError(str(address), rings.reason_of(error)) from None
-        sock, identity = names.take(path, str(address), others=options.access.others)
+        sock, identity = names.take(path, str(address), permissions)
         return BoundSocket(sock, path, identity)
 
     def worker_address(self, address: Address, number: int) -> Address:

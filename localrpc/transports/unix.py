@@ -72,7 +72,10 @@ class UnixTransport(Transport):
         return SocketListener(address, options, admission, self.bind(address, options), unix_side)
 
     def bind(self, address: Address, options: Options) -> BoundSocket:
-        sock, identity = names.take(address.body, str(address), others=options.access.others)
+        return self.bind_file(address, names.permissions_for(options))
+
+    def bind_file(self, address: Address, permissions: names.Permissions) -> BoundSocket:
+        sock, identity = names.take(address.body, str(address), permissions)
         return BoundSocket(sock, address.body, identity)
 
     def worker_address(self, address: Address, number: int) -> Address:

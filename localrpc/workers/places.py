@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from localrpc.errors import ListenError
 from localrpc.options import parse_options
 from localrpc.transports import names, parse_target, transport_for
-from localrpc.transports.names import BoundSocket
+from localrpc.transports.names import BoundSocket, Permissions
 
 _logger = logging.getLogger("localrpc.serve")
 
@@ -24,6 +24,10 @@ _ALONE = (
 
 _CONNECTED = (
     "a connected socket is one connection, and cannot be served by workers; pass one that listens"
+)
+_NO_FILE = (
+    "a mode or group of sockets (--uds-mode, --uds-group) is for files, as unix: and shm: targets"
+    " have them, and {scheme}: targets have none; serve this one by a command of its own"
 )
 _NO_PORT = "each worker would choose another port; name one"
 
@@ -51,7 +55,10 @@ class Place(NamedTuple):
 
 
 def open_places(
-    targets: tuple[str, ...], options: tuple[tuple[str, Any], ...], workers: int
+    targets: tuple[str, ...],
+    options: tuple[tuple[str, Any], ...],
+    workers: int,
+    permissions: Permissions | None = None,
 ) -> list[Place]:
     """Take every name. Raises ListenError, or AddressInUse, with nothing taken."""
     if not targets:
@@ -62,6 +69,8 @@ def open_places(
         for target in targets:
             address = parse_target(target)
             if address.scheme == "grpc":  # grpcio's servers share a port
+                if permissions is not None:
+                    raise ListenError(target, _NO_FILE.format(scheme=address.scheme))
                 if workers > 1 and address.body.endswith(":0"):
                     raise ListenError(target, _NO_PORT)
                 places.append(Place(target))
@@ -70,9 +79,14 @@ def open_places(
             if parsed.access.others and (reason := transport.closed_to_others(address)):
                 raise ListenError(target, reason)
             try:
-                bound = transport.bind(address, parsed)
+                if permissions is None:
+                    bound = transport.bind(address, parsed)
+                else:
+                    bound = transport.bind_file(address, permissions)
             except OSError as error:  # not of the target: no descriptor or memory is left
                 raise ListenError(target, error.strerror or str(error)) from None
+            if bound is None and permissions is not None:
+                raise ListenError(target, _NO_FILE.format(scheme=address.scheme))
             if bound is None and address.scheme == "fd":
                 raise ListenError(target, _CONNECTED)
             if bound is None and workers > 1:
@@ -85,7 +99,10 @@ def open_places(
 
 
 def open_for_worker(
-    shared: list[Place], options: tuple[tuple[str, Any], ...], number: int
+    shared: list[Place],
+    options: tuple[tuple[str, Any], ...],
+    number: int,
+    permissions: Permissions | None = None,
 ) -> list[Place]:
     """Take the names at which clients find worker `number` alone, beside the shared places; none
     where there is no such name, or it is taken or too long."""
@@ -101,8 +118,12 @@ def open_for_worker(
             continue
         try:
             with names.patience_of(_PATIENCE):
-                own.append(Place(place.target, transport.bind(theirs, parsed)))
-        except ListenError as error:
+                if permissions is None:
+                    bound = transport.bind(theirs, parsed)
+                else:
+                    bound = transport.bind_file(theirs, permissions)
+            own.append(Place(place.target, bound))
+        except (ListenError, OSError) as error:
             _logger.warning("clients of %s do not choose worker %d: %s", place.shown, number, error)
     return own
 

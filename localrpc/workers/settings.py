@@ -29,6 +29,10 @@ class Settings:
     """Replace the workers when a .py file below app_dir changes."""
     options: tuple[tuple[str, Any], ...] = ()
     """Of the servers, as `localrpc.server(options=...)` takes them."""
+    uds_mode: int | None = None
+    """Of the files of Unix sockets; None: 0600, or 0666 if the options allow other users."""
+    uds_group: str | int | None = None
+    """Of these files, with mode 0660; the servers allow it."""
     app_dir: str = "."
     """Where modules are looked up first."""
     health: bool = True
@@ -42,6 +46,13 @@ class Settings:
                 raise ValueError(f"{name} has to be a number of seconds, not {getattr(self, name)}")
         if self.workers < 1 or self.threads < 1:
             raise ValueError("there has to be at least one worker, and one thread of each")
+        mode = self.uds_mode
+        if isinstance(mode, str):
+            raise TypeError(f"uds_mode has to be a number such as 0o660, not {mode!r}")
+        if mode is not None and (mode & 0o600 != 0o600 or mode > 0o777):
+            raise ValueError(
+                f"mode {mode:04o} has to include 0600, which is the owner's, and to be at most 0777"
+            )
 
     def dump(self) -> bytes:
         """Raises TypeError for an option that JSON does not have, ValueError if it is too much."""

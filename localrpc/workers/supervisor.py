@@ -22,7 +22,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from localrpc.workers import control, places
+from localrpc.workers import access, control, places
 from localrpc.workers.control import Control, Event, Job, Order
 from localrpc.workers.fleet import Drain, Exit, Fleet, Kill, Say, Start
 from localrpc.workers.notifying import Manager
@@ -59,8 +59,8 @@ class Supervisor:
     """Owns the sockets of the targets, and the workers."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the names. Raises ListenError, AddressInUse, AddressError, or ValueError if this is
-        not the main thread."""
+        """Take the names. Raises ListenError, AddressInUse, AddressError, and ValueError for
+        settings that contradict each other, or if this is not the main thread."""
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("a supervisor handles signals: start it in the main thread")
         if control.of_a_worker:
@@ -68,6 +68,7 @@ class Supervisor:
                 "this process is a worker, and has imported the program that starts workers: call"
                 " localrpc.serve() below `if __name__ == '__main__':`"
             )
+        settings, self._permissions = access.resolved(settings)
         self._dumped = settings.dump()
         self._settings = settings
         self._fleet = Fleet(
@@ -81,6 +82,7 @@ class Supervisor:
         self._execs = False
         self._reaps = True
         self._said_ready = False
+        self._has_taken_over = False
         self._memory_due = 0.0
         self._selector = selectors.DefaultSelector()
         self._changes: Changes | None = None
@@ -94,7 +96,7 @@ class Supervisor:
                 self._take_over(state)
             else:
                 self._places = places.open_places(
-                    settings.targets, settings.options, settings.workers
+                    settings.targets, settings.options, settings.workers, self._permissions
                 )
             if settings.reload:  # once the names are taken, because it starts a thread
                 self._changes = Changes(os.path.abspath(settings.app_dir))
@@ -116,6 +118,8 @@ class Supervisor:
         """Supervise until the end; return the exit code."""
         count = f"{self._fleet.wanted} worker{'s' if self._fleet.wanted > 1 else ''}"
         _logger.info("serving %s on %s, %s", self._settings.app, self._targets(), count)
+        if self._has_taken_over:
+            self._reload("taken over")
         try:
             with self._receiving_signals(), self._noticing_changes():
                 while True:
@@ -241,7 +245,9 @@ class Supervisor:
     def _start_process(self, number: int) -> None:
         """Raises OSError: no descriptors, processes or memory are left, or no interpreter."""
         ours, theirs = control.pair()
-        own = places.open_for_worker(self._places, self._settings.options, number)
+        own = places.open_for_worker(
+            self._places, self._settings.options, number, self._permissions
+        )
         # The same numbers as here: they are free there.
         bound = [place.bound for place in (*self._places, *own)]
         fds = [theirs.fileno(), *(each.sock.fileno() for each in bound if each is not None)]
@@ -405,7 +411,7 @@ class Supervisor:
             self._fleet.adopt(number, stage, time.monotonic())
         self._fleet.wanted = state["wanted"]
         self._fleet.served = state["served"]
-        self._reload("taken over")
+        self._has_taken_over = True
 
 
 def _can_start() -> bool:
