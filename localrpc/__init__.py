@@ -356,7 +356,9 @@ def serve(
 
     `app` is "MODULE:NAME" of a servicer, its class, or a function that is given the server. This
     process starts the workers and replaces them, and returns the command's exit code when a
-    signal has ended them all: localrpc/workers/README.md lists the signals and codes.
+    signal has ended them all: localrpc/workers/README.md lists the signals and codes. Settings
+    are the arguments alone: it reads no pyproject.toml and none of the command's environment
+    variables.
 
     `workers` is the number of processes, `threads` that of each one's threads for synchronous
     handlers. `grace` and `boot_timeout` are in seconds, `max_memory` is in bytes of a worker's

@@ -11,7 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import click
+
 from localrpc import options
+from localrpc.cli._serve_types import variables
+from localrpc.cli.serve import serve
 from localrpc.transports import schemes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,11 +53,28 @@ def target_options() -> Iterator[str]:
         yield f"| `?{option.key}=` | {of} | {option.values} | {option.shown} | {option.text} |"
 
 
+def serve_settings() -> Iterator[str]:
+    """Each option of `localrpc serve`, with its environment variables."""
+    yield "| on the command line | in the environment | what |"
+    yield "|---|---|---|"
+    context = click.Context(serve, auto_envvar_prefix="LOCALRPC_SERVE")
+    for each in serve.params:
+        names = "/".join((*each.opts, *each.secondary_opts)) if each.opts[0][0] == "-" else ""
+        shown = f"{names} {each.metavar or ''}".strip().strip("[]").replace("|", r"\|")
+        text = getattr(each, "help", None) or "What is served."
+        default = getattr(each, "show_default", None) and each.default
+        text += f" Default: {default:g}." if isinstance(default, (int, float)) else ""
+        text += f" Default: {default}." if isinstance(default, str) else ""
+        (variable, *_) = variables(context, each)
+        yield f"| `{shown}` | `{variable}` | {text} |"
+
+
 TABLES: dict[str, tuple[str, Callable[[], Iterable[str]]]] = {
     "options": ("localrpc/sync/README.md", options.table),
     "transports": ("localrpc/transports/README.md", transports),
     "targets": ("localrpc/transports/README.md", targets),
     "target options": ("localrpc/transports/README.md", target_options),
+    "settings": ("localrpc/workers/README.md", serve_settings),
 }
 """For each table its page, and what makes its lines."""
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Any
 
-tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+from localrpc.cli._pyproject import SettingsError, nearest, read_table, unknown_key
 
 # Each setting, its type, and its name on the command line.
 KINDS: dict[str, type] = {
@@ -20,34 +18,21 @@ KINDS: dict[str, type] = {
 }
 
 
-class SettingsError(Exception):
-    """The table has a mistake; the text is one line."""
-
-
 def load(start: Path) -> dict[str, Any]:
     """Return the table of the nearest pyproject.toml at or above `start`, with absolute paths.
 
     Raises SettingsError for a file that is not TOML, and for unknown keys or wrong types.
     """
-    for folder in (start, *start.parents):
-        path = folder / "pyproject.toml"
-        if path.is_file():
-            return _read(path)
-    return {}
+    path = nearest(start)
+    return {} if path is None else _read(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: {error}") from error
-    table = document.get("tool", {}).get("localrpc", {}).get("generate", {})
+    table = read_table(path, "generate") or {}
     for key, value in table.items():
         kind = KINDS.get(key)
         if kind is None:
-            known = ", ".join(KINDS)
-            raise SettingsError(f"{path}: [tool.localrpc.generate] has no {key!r}; it has {known}")
+            raise unknown_key(path, "generate", key, KINDS)
         strings = not isinstance(value, list) or all(isinstance(item, str) for item in value)
         if not isinstance(value, kind) or not strings:
             wanted = "a list of strings" if kind is list else kind.__name__

@@ -13,7 +13,8 @@ from localrpc_codegen import Imports, Settings
 from localrpc_codegen.driver import GenerateError, Job, find_protos, prepare
 from localrpc_codegen.plugin import parse_python
 
-from localrpc.cli._generate_settings import SettingsError, load
+from localrpc.cli._generate_settings import load
+from localrpc.cli._pyproject import SettingsError
 
 WATCH_INTERVAL = 0.3
 FOLDER = click.Path(path_type=Path)

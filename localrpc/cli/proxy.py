@@ -83,8 +83,9 @@ def proxy(
 
     \b
         localrpc proxy grpc:0.0.0.0:50051 shm:greeter
-        localrpc proxy grpc:0.0.0.0:443 shm:greeter --cert chain.pem --key key.pem
-        localrpc proxy shm:greeter grpc:greeter.example:443 --tls
+        localrpc proxy grpc:0.0.0.0:443 shm:greeter \\
+            --cert chain.pem --key key.pem
+        localrpc proxy shm:greeter grpc:example.org:443 --tls
 
     The server sees the proxy's user in place of its clients: what reaches LISTEN may do what
     that user may. SIGTERM and SIGINT end it once the calls in progress have ended, a second
@@ -103,7 +104,7 @@ def proxy(
         settings = process.Settings(listen, target, grace, options, server_credentials, credentials)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    logs.set_up(log_level, as_json=log_json)
+    logs.set_up(log_level, as_json=log_json, may_block=True)
     if log_level != "debug":  # the proxy says itself where it listens
         logging.getLogger("localrpc.server").setLevel(logging.WARNING)
     try:

@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import re
+import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from localrpc.cli._pairs import pairs
+from localrpc.cli._serve_settings import settings_of
+from localrpc.cli._serve_types import Command, Mode, Size
 from localrpc.errors import AddressInUse, LocalrpcError
-from localrpc.workers import logs
-from localrpc.workers.settings import Settings
+from localrpc.workers import access, logs
 from localrpc.workers.supervisor import Supervisor
 
+_logger = logging.getLogger("localrpc.serve")
 _IN_USE = 4
 
 
-class _Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    name = "size"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        match = re.fullmatch(r"([0-9]{1,12})(?:([kKmMgG])(?:i?[bB])?)?", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a size such as 500M or 2G", param, ctx)
-        return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[(match[2] or "").lower()]
-
-
-_SIZE = _Size()
-
-
-class _Mode(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    name = "mode"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        match = re.fullmatch("(?:0o)?0?([0-7]{3})", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a mode such as 0660", param, ctx)
-        return int(match[1], 8)
-
-
-@click.command(context_settings={"auto_envvar_prefix": "LOCALRPC_SERVE"})
-@click.argument("app", metavar="MODULE:NAME")
+@click.command(cls=Command, context_settings={"auto_envvar_prefix": "LOCALRPC_SERVE"})
+@click.argument("app", metavar="[MODULE:NAME]", required=False, envvar="LOCALRPC_SERVE_APP")
 @click.option(
     "--target",
     "targets",
     multiple=True,
-    required=True,
-    envvar=["LOCALRPC_SERVE_TARGET", "LOCALRPC_SERVE_TARGETS"],
+    envvar=["LOCALRPC_SERVE_TARGETS", "LOCALRPC_SERVE_TARGET"],
     metavar="TARGET",
     help="Where to serve, such as shm:greeter. May be repeated.",
 )
@@ -85,26 +64,28 @@ class _Mode(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 )
 @click.option(
     "--max-memory",
-    type=_SIZE,
+    type=Size(),
     default="0",
     metavar="SIZE",
     help="Replace a worker that uses more memory of its own than this, such as 500M.",
 )
 @click.option(
-    "--reload", is_flag=True, help="Replace the workers when a .py file changes: for development."
+    "--reload/--no-reload",
+    default=False,
+    help="Replace the workers when a .py file changes: for development. Default: no.",
 )
 @click.option(
     "--option",
     "options",
     multiple=True,
     callback=pairs,
-    envvar=["LOCALRPC_SERVE_OPTION", "LOCALRPC_SERVE_OPTIONS"],
+    envvar=["LOCALRPC_SERVE_OPTIONS", "LOCALRPC_SERVE_OPTION"],
     metavar="KEY=VALUE",
     help="An option of the servers, such as localrpc.allow_users=*. May be repeated.",
 )
 @click.option(
     "--uds-mode",
-    type=_Mode(),
+    type=Mode(),
     metavar="OCTAL",
     help="The mode of the sockets' files. Default: 0600; 0660 with --uds-group; 0666 if the options"
     " allow other users.",
@@ -128,8 +109,18 @@ class _Mode(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     show_default=True,
     help="What is logged, to stderr.",
 )
-@click.option("--log-json", is_flag=True, help="Log a JSON object a line.")
-def serve(log_level: str, log_json: bool, **values: Any) -> None:
+@click.option(
+    "--log-json/--no-log-json", default=False, help="Log a JSON object a line. Default: no."
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where settings are read that are not given. Default: the nearest pyproject.toml.",
+)
+@click.option("--no-config", is_flag=True, help="Read no file.")
+@click.pass_context
+def serve(context: click.Context, /, **_: Any) -> None:
     """Serve MODULE:NAME with worker processes.
 
     NAME is a servicer's class, or a function, `async` or not, that is given the server:
@@ -139,20 +130,21 @@ def serve(log_level: str, log_json: bool, **values: Any) -> None:
         localrpc serve app.main:setup --workers 4 \\
             --target unix:/run/app.sock --target shm:app
 
+    Settings that are not given here are taken from the environment, such as
+    LOCALRPC_SERVE_WORKERS=4, then from [tool.localrpc.serve] in the pyproject.toml of this folder
+    or the first above that has one: app, targets, workers and so on.
+
     SIGTERM and SIGINT end it once the calls in progress have ended, a second one at once.
     SIGHUP replaces the workers by new ones, which load the code anew, and no call fails;
     SIGTTIN and SIGTTOU add and remove one; SIGUSR2 replaces the supervisor itself.
 
     The exit code is 0 after SIGTERM or SIGINT, 128 and the signal's number after a second
-    one, 3 if a worker could not start, 4 if another server has a target, 2 for an error on
-    the command line, 1 for any other.
+    one, 3 if a worker could not start, 4 if another server has a target, 2 for an error in
+    the settings, 1 for any other.
     """
+    settings, path = settings_of(context)
     try:
-        settings = Settings(log_level=log_level, log_json=log_json, **values)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-    try:
-        supervisor = Supervisor(settings)
+        supervisor = Supervisor(settings, trial=_trial())
     except ModuleNotFoundError as error:
         if error.name != "watchfiles":
             raise
@@ -166,5 +158,23 @@ def serve(log_level: str, log_json: bool, **values: Any) -> None:
         raise click.ClickException(str(error)) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    logs.set_up(log_level, as_json=log_json, may_block=False)
+    logs.set_up(settings.log_level, as_json=settings.log_json, may_block=False)
+    if path is not None:
+        _logger.info("settings of %s", path)
     sys.exit(supervisor.run())
+
+
+def _trial() -> str:
+    """Return a program that ends with an error if this command could not be started again."""
+    arguments = sys.argv[sys.argv.index("serve") + 1 :] if "serve" in sys.argv else []
+    return f"from localrpc.cli.serve import check\ncheck({arguments!r})"
+
+
+def check(arguments: list[str]) -> None:
+    """Exit with an error on stderr if these arguments or what they refer to have a mistake."""
+    try:
+        with serve.make_context("localrpc serve", arguments) as context:
+            settings, _ = settings_of(context)
+        access.resolved(settings)[0].dump()
+    except (click.ClickException, ValueError) as error:
+        sys.exit(error.format_message() if isinstance(error, click.ClickException) else str(error))

@@ -17,8 +17,9 @@ of_a_worker = False
 """True in a worker's process."""
 ENVIRONMENT = "LOCALRPC_CONTROL"
 """Names the worker's descriptor of it."""
-_LARGEST = 3 << 16
-"""Bytes of a packet: those of the settings, and at most twice as many for the targets."""
+_LARGEST = 4 << 16
+"""Bytes of a packet: those of the settings, and at most three times as many for the targets, with
+those of the worker alone."""
 _WORDS = 2000
 """Characters of a report's text."""
 

@@ -58,9 +58,13 @@ class _Child:
 class Supervisor:
     """Owns the sockets of the targets, and the workers."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Take the names. Raises ListenError, AddressInUse, AddressError, and ValueError for
-        settings that contradict each other, or if this is not the main thread."""
+    def __init__(self, settings: Settings, *, trial: str = "") -> None:
+        """Take the names.
+
+        `trial` is a program that fails if this process could not begin anew: SIGUSR2 tries it
+        first. Raises ListenError, AddressInUse, AddressError, and ValueError for settings that
+        contradict each other, or if this is not the main thread.
+        """
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("a supervisor handles signals: start it in the main thread")
         if control.of_a_worker:
@@ -71,6 +75,7 @@ class Supervisor:
         settings, self._permissions = access.resolved(settings)
         self._dumped = settings.dump()
         self._settings = settings
+        self._trial = trial
         self._fleet = Fleet(
             settings.workers, settings.grace, settings.boot_timeout, patient=settings.reload
         )
@@ -365,7 +370,7 @@ class Supervisor:
     def _exec(self) -> None:
         """Become a new supervisor, which takes over the sockets and workers."""
         self._execs = False
-        if self._fleet.stopping or not _can_start():
+        if self._fleet.stopping or not _can_start(self._trial):
             return
         # Those that come before the new supervisor has handlers wait for it.
         signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
@@ -414,13 +419,10 @@ class Supervisor:
         self._has_taken_over = True
 
 
-def _can_start() -> bool:
-    """Try what a new supervisor imports: it could not be undone."""
+def _can_start(trial: str) -> bool:
+    """Try what a new supervisor does first: it could not be undone."""
     # Not from the current folder, where -c looks first.
-    program = (
-        "import sys; sys.path[:] = sys.argv[1:];"
-        " import localrpc.workers.supervisor, localrpc.cli.serve"
-    )
+    program = f"import sys; sys.path[:] = sys.argv[1:]; import {__name__}\n{trial}"
     command = [sys.executable, "-c", program, *sys.path]
     try:
         done = subprocess.run(

@@ -143,10 +143,16 @@ def test_an_import_that_is_not_generated_is_warned_of(folder: Path) -> None:
 
 def test_a_mistake_in_pyproject_names_the_file_and_the_key(folder: Path) -> None:
     (folder / "pyproject.toml").write_text('[tool.localrpc.generate]\noutput = "out"\n')
-    assert "has no 'output'; it has protos, include, out" in refused(generate("protos"))
+    assert "has no 'output'; did you mean 'out'?" in refused(generate("protos"))
+    (folder / "pyproject.toml").write_text("[tool.localrpc.generate]\ncheck = true\n")
+    assert "has no 'check'; it has protos, include, out" in refused(generate("protos"))
+    (folder / "pyproject.toml").write_text("tool.localrpc = 1\n")
+    assert "localrpc must be a table, as in [tool.localrpc.generate]" in refused(generate("protos"))
     (folder / "pyproject.toml").write_text("[tool.localrpc.generate]\nprotos = 'protos'\n")
     assert "protos in [tool.localrpc.generate] must be a list of strings" in refused(generate())
     (folder / "pyproject.toml").write_text("[tool\n")
+    assert "pyproject.toml: " in refused(generate("protos"))
+    (folder / "pyproject.toml").write_bytes(b'x = "\xff"\n')
     assert "pyproject.toml: " in refused(generate("protos"))
 
 

@@ -241,6 +241,22 @@ def test_a_group_of_users_calls_another_users_server(greeter: Folder, place: Pat
 
 
 @root_only
+def test_a_group_of_users_calls_workers_that_pyproject_describes(
+    greeter: Folder, place: Path
+) -> None:
+    path = f"{place}/socket"
+    greeter.write(PAGE, "service.py")
+    greeter.write(PAGE, "pyproject.toml", greeters=str(GROUP), **{"/run/greeter/socket": path})
+    greeter.write(
+        PAGE, "client_of_another_user.py", **{'"greeter"': '"root"', "/run/greeter/socket": path}
+    )
+    with greeter.serving("localrpc serve", path):
+        hello, refusal = hello_and_refusal(greeter, "client_of_another_user.py", place)
+    assert hello.startswith("Hello, Ada, from process ")
+    assert "Permission denied" in refusal
+
+
+@root_only
 def test_a_group_of_users_calls_at_the_socket_of_the_unit(greeter: Folder, place: Path) -> None:
     sockets = unit("greeter.socket")["Socket"]
     path = f"{place}/socket"

@@ -302,7 +302,8 @@ def test_without_a_server_calls_are_unavailable_until_there_is_one(
         house.server.stop(None).wait()
         call = bridge.unary("/house/echo")
         assert call.code() is grpc.StatusCode.UNAVAILABLE
-        assert house.target.removeprefix("grpc:") in call.details()
+        if pair[1] != "grpc":  # grpcio may have sent it before it sees the end
+            assert house.target in call.details()
         with House(house.target):
             await_that(
                 lambda: bridge.unary("/house/echo").code() is grpc.StatusCode.OK, "an answer"

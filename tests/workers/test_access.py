@@ -62,7 +62,7 @@ def test_a_group_is_allowed_by_the_servers_and_may_open_the_file(
         (["--uds-mode", "0660"], 2, "0660 opens the sockets to other users, and the servers serve"),
         (["--uds-mode", "0606"], 2, "set the option localrpc.allow_users"),
         (["--uds-mode", "0600", "--uds-group", "0"], 2, "0600 keeps the group out"),
-        (["--uds-mode", "0440"], 2, "mode 0440 has to include 0600"),
+        (["--uds-mode", "0440"], 2, "'0440' is not a mode such as 0660, with the owner's 0600"),
         (["--uds-mode", "660x"], 2, "'660x' is not a mode such as 0660"),
         (["--uds-mode", "1777"], 2, "'1777' is not a mode"),
         (["--uds-group", "no such group"], 2, "there is no group 'no such group' on this machine"),
@@ -99,9 +99,12 @@ def test_what_contradicts_itself_is_refused_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_mode_of_another_type_is_refused() -> None:
+def test_a_program_gives_a_mode_as_a_number_with_the_permissions_of_the_owner() -> None:
     with pytest.raises(TypeError, match="a number such as 0o660, not '0660'"):
         resolved(uds_mode="0660")
+    for mode in (0o440, 660, 0o1600):
+        with pytest.raises(ValueError, match=f"mode {mode:04o} has to include 0600"):
+            resolved(uds_mode=mode)
 
 
 @pytest.mark.parametrize("scheme", ["unix", "shm"])

@@ -478,7 +478,7 @@ def test_a_new_supervisor_that_hangs_replaces_no_other(
     hangs.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(hangs))
     monkeypatch.setattr(supervisor, "_TRIAL", 0.1)
-    assert not supervisor._can_start()
+    assert not supervisor._can_start("")
     assert "a new supervisor cannot start" in caplog.text
 
 

@@ -28,7 +28,8 @@ def test_a_job_of_the_largest_settings_reaches_its_worker() -> None:
         Settings("app:setup", targets, options=options).dump()
     options = ((AGENT, '"' * (((64 << 10) - len(settings.dump())) // 2 - 20)),)
     settings = Settings("app:setup", targets, options=options)
-    job = Job(1000, settings.dump(), tuple(f"fd:{1000000 + each}" for each in range(len(targets))))
+    fds = tuple(f"fd:{1000000 + each}" for each in range(2 * len(targets)))  # the worker's own, too
+    job = Job(1000, settings.dump(), fds, "0123456789abcdef")
     ours, theirs = control.pair()
     try:
         ours.send_job(job)

@@ -186,7 +186,7 @@ def test_a_locked_folder_costs_a_worker_its_name_and_no_time(folder: Path) -> No
 
 def test_a_worker_understands_a_supervisor_without_groups() -> None:
     ours, theirs = control.pair()
-    ours.sock.send(json.dumps((1, "{}", ["fd:3"])).encode())
+    ours.sock.send(json.dumps((1, ["fd:3"])).encode() + b"\n{}")
     assert theirs.receive_job() == control.Job(1, b"{}", ("fd:3",), "")
     ours.close()
     theirs.close()
