@@ -8,9 +8,9 @@ import logging
 import os
 import select
 import sys
-import threading
 import time
 
+from localrpc import _locks
 from localrpc.workers.threads import start_thread
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -49,7 +49,7 @@ class ThreadHandler(logging.Handler):
     def __init__(self, fd: int) -> None:
         super().__init__()
         self._fd = fd
-        self._changed = threading.Condition()
+        self._changed = _locks.Condition()
         self._lines: collections.deque[bytes] = collections.deque()
         self._dropped = 0
         self._writing = False
