@@ -153,7 +153,9 @@ class Fleet:
         self._say(f"{who} {how}; another is started{f' in {pause:g} s' if pause else ''}", True)
 
     def _failed_to_start(self, member: Member, text: str, now: float) -> None:
-        if not self.served and self.patient:
+        if not self.served and self.patient and member.generation != self.generation:
+            self._say(f"{text}; what has changed meanwhile is tried", True)
+        elif not self.served and self.patient:
             self._not_before = _NEVER
             self._say(f"{text}; waiting for a change", True)
         elif not self.served:

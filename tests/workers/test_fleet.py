@@ -257,6 +257,23 @@ def test_a_patient_fleet_waits_for_a_change() -> None:
     assert drill.fleet.settled
 
 
+def test_a_change_while_a_first_worker_starts_is_tried_once_that_has_failed() -> None:
+    drill = Drill(2)
+    drill.fleet.patient = True
+    drill.decide()
+    drill.fleet.cannot_start(1)
+    drill.ended(1)
+    assert drill.decide() == []
+    drill.fleet.reload()
+    assert drill.decide() == [Start(1)]
+    drill.fleet.cannot_start(2)  # with the code of before the change
+    drill.ended(2)
+    assert drill.decide() == [Start(2)]
+    assert "; what has changed meanwhile is tried" in drill.said[-1]
+    drill.ready(1, 2)
+    assert drill.fleet.settled
+
+
 def test_workers_are_added_and_removed() -> None:
     drill = Drill(1).serving()
     drill.fleet.more()
