@@ -1,8 +1,9 @@
 """The socket between a supervisor and one of its workers.
 
 Each message is one packet. The supervisor sends the worker's settings, then Order.DRAIN; the
-worker sends a Report when it is ready, when it cannot start, and when it begins to end. The end of
-the socket is the end of the process that had the other side: a worker without a supervisor ends.
+worker sends a Report before it takes calls, when it is ready, when it cannot start, and when it
+begins to end. The end of the socket is the end of the process that had the other side: a worker
+without a supervisor ends.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Order(enum.Enum):
 
 
 class Event(enum.Enum):
+    OPENS = "opens"
     READY = "ready"
     CANNOT_START = "cannot start"
     LEAVING = "leaving"

@@ -45,6 +45,8 @@ class Member:
     stage: Stage = Stage.STARTING
     failing: bool = False
     """It has said that it cannot start."""
+    may_have_calls: bool = False
+    """True before it is ready, too: clients may have been waiting for a worker."""
     order: int = 0
     """How many were started before it, and itself; 0: by another supervisor."""
 
@@ -118,6 +120,10 @@ class Fleet:
         return len(self._in(Stage.READY)) == self.wanted and not self._is_rolling()
 
     # What has happened
+
+    def opens(self, number: int) -> None:
+        """Note that a worker, which is not ready yet, begins to take calls."""
+        self.members[number].may_have_calls = True
 
     def ready(self, number: int, now: float) -> None:
         member = self.members[number]
@@ -229,9 +235,12 @@ class Fleet:
         if self._code is not None:
             for member in self._in(Stage.READY):
                 actions.append(self._drain(member, now))
-            for member in self._in(Stage.STARTING):  # they have no calls
-                member.stage = Stage.KILLED
-                actions.append(Kill(member.number, "it was still starting", False))
+            for member in self._in(Stage.STARTING):
+                if member.may_have_calls:
+                    actions.append(self._drain(member, now))
+                else:
+                    member.stage = Stage.KILLED
+                    actions.append(Kill(member.number, "it was still starting", False))
             if not self.members:
                 actions.append(Exit(self._code))
             return actions

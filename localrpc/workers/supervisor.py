@@ -299,7 +299,9 @@ class Supervisor:
         if report is None:
             self._forget(child)
             return
-        if report.event is Event.READY:
+        if report.event is Event.OPENS:
+            self._fleet.opens(number)
+        elif report.event is Event.READY:
             self._fleet.ready(number, time.monotonic())
             _logger.info("worker %d is ready (pid %d, %s)", number, child.pid, report.text)
         elif report.event is Event.CANNOT_START:

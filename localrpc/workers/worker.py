@@ -118,6 +118,7 @@ class Worker:
         health = self._add_services(server, is_async=False)
         self._add_ports(server)
         with _Signals() as signals:
+            self._up.send_report(Report(Event.OPENS))
             server.start()
             if health is not None:
                 health.begin()
@@ -163,6 +164,7 @@ class Worker:
             end.set()
 
         loop.add_signal_handler(signal.SIGTERM, leave)
+        self._up.send_report(Report(Event.OPENS))
         await server.start()
         if health is not None:
             for each in health.begin():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
-from tests.workers.served import APP, Served
+import localrpc
+from tests.workers.served import APP, PATIENCE, Served
 from tests.workers.test_serve import eventually
 
 
@@ -32,3 +34,32 @@ def test_a_change_is_not_lost_while_a_worker_starts(folder: Path) -> None:
         served.ready()
         assert served.stop() == 0
     assert "ValueError: not finished" in "\n".join(served.lines)
+
+
+def test_calls_that_a_new_worker_has_at_once_are_not_dropped_by_a_stop(folder: Path) -> None:
+    """benoitc/gunicorn#2529: requests in progress were dropped. Here before it says it is ready."""
+    target = f"shm:{folder}/s"
+    name = folder / "released"
+    add(
+        folder,
+        "def late(server):\n"
+        "    setup(server)\n"
+        "    start = server.start\n"
+        "    def start_late():\n"
+        "        start()\n"
+        "        while not os.path.exists('released'):\n"
+        "            time.sleep(0.005)\n"
+        "    server.start = start_late\n",
+    )
+    with (
+        Served(folder, "app:late", "--target", target) as served,
+        localrpc.insecure_channel(target) as channel,
+    ):
+        call = channel.unary_unary("/demo.App/until_released")
+        future = call.future(str(name).encode(), timeout=PATIENCE, wait_for_ready=True)
+        eventually(name.with_suffix(".begun").exists, "the call has begun")
+        served.signal(signal.SIGTERM)
+        served.until("SIGTERM: stopping")
+        name.touch()
+        assert int(future.result()) > 0
+        assert served.ended() == 0

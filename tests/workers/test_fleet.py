@@ -240,6 +240,20 @@ def test_who_is_still_starting_is_not_waited_for() -> None:
     assert drill.decide() == [Exit(0)]
 
 
+def test_calls_of_a_worker_that_is_not_ready_yet_have_the_grace() -> None:
+    drill = Drill(2, grace=2.0)
+    drill.decide()
+    drill.fleet.opens(2)
+    drill.fleet.stop()
+    assert drill.decide() == [Kill(1, "it was still starting", False), Drain(2)]
+    drill.ended(1, "was killed by SIGKILL")
+    assert drill.fleet.next_time(drill.now) == 7.0
+    drill.ready(2)  # too late
+    assert drill.decide() == []
+    drill.ended(2, "ended with exit code 0")
+    assert drill.decide() == [Exit(0)]
+
+
 def test_a_patient_fleet_waits_for_a_change() -> None:
     drill = Drill(1)
     drill.fleet.patient = True
