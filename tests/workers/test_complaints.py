@@ -5,8 +5,12 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+
 import localrpc
-from tests.workers.served import APP, PATIENCE, Served
+from tests.workers.served import APP, PATIENCE, Served, serving
 from tests.workers.test_serve import eventually
 
 
@@ -63,3 +67,19 @@ def test_calls_that_a_new_worker_has_at_once_are_not_dropped_by_a_stop(folder: P
         name.touch()
         assert int(future.result()) > 0
         assert served.ended() == 0
+
+
+@pytest.mark.parametrize("app", ["app:setup", "app:async_setup"])
+def test_a_client_that_watches_the_health_delays_no_stop(folder: Path, app: str) -> None:
+    """sysid/sse-starlette#128: what has no end of its own was waited for. This is the server's."""
+    target = f"shm:{folder}/s"
+    with serving(folder, app, target) as served, localrpc.insecure_channel(target) as channel:
+        request = health_pb2.HealthCheckRequest()
+        watch = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=PATIENCE)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        assert served.stop() == 0
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError):
+            next(watch)
+        assert watch.code() is grpc.StatusCode.UNAVAILABLE
+        assert watch.details() == "the server stops"
