@@ -300,6 +300,14 @@ def test_workers_are_added_and_removed() -> None:
     assert drill.decide() == []
 
 
+def test_a_ready_worker_that_says_nothing_is_left_alone() -> None:
+    """Kludex/uvicorn#2506: a worker that computes was taken for dead, and killed."""
+    drill = Drill(1).serving()
+    drill.now += 1e6
+    assert drill.decide() == []
+    assert drill.fleet.next_time(drill.now) is None
+
+
 def test_a_worker_that_leaves_by_itself_is_replaced_at_once() -> None:
     drill = Drill(2).serving()
     drill.fleet.leaving(1, drill.now)

@@ -52,6 +52,7 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 def test_workers_serve_a_target_and_leave_nothing(folder: Path, target: str) -> None:
+    """Kludex/uvicorn#852: SIGTERM to the process that starts the workers made it wait forever."""
     with serving(folder, "app:setup", target, workers=2) as served:
         pids = served.workers()
         assert len(pids) == 2
@@ -134,6 +135,7 @@ def test_one_worker_may_serve_what_processes_cannot_share(folder: Path) -> None:
 def test_what_cannot_start_ends_with_3_and_leaves_nothing(
     folder: Path, app: str, words: list[str]
 ) -> None:
+    """Kludex/uvicorn#1115: the parent of several workers stayed, without them."""
     (folder / "broken.py").write_text("def setup(:\n")
     with Served(folder, app, "--target", f"shm:{folder}/s", "--workers", "2") as served:
         assert served.ended() == 3
@@ -306,6 +308,7 @@ def test_new_code_is_loaded_and_broken_code_is_not(folder: Path) -> None:
 
 
 def test_a_change_of_the_code_reloads_it(folder: Path) -> None:
+    """emmett-framework/granian#538: after an error in the code no change was noticed any more."""
     target = f"shm:{folder}/s"
     module = folder / "app.py"
     text = module.read_text()
@@ -364,6 +367,7 @@ def test_calls_in_progress_end_before_their_worker(folder: Path) -> None:
 
 
 def test_a_worker_that_is_killed_fails_its_own_calls_and_is_replaced(folder: Path) -> None:
+    """emmett-framework/granian#148: it was not replaced, and nothing was logged."""
     target = f"shm:{folder}/s"
     name = str(folder / "never")
     with serving(folder, "app:setup", target, workers=2) as served:
@@ -650,6 +654,7 @@ def test_workers_ignore_the_terminals_interrupt(folder: Path) -> None:
 
 
 def test_a_supervisor_runs_no_grpc_and_no_application(folder: Path) -> None:
+    """Kludex/uvicorn#2984: it had a copy of the application in memory, for nothing."""
     with serving(folder, "app:setup", f"shm:{folder}/s") as served:
         assert "cygrpc" not in Path(f"/proc/{served.pid}/maps").read_text()
         assert "cygrpc" in Path(f"/proc/{served.workers()[0]}/maps").read_text()
@@ -687,6 +692,7 @@ def test_a_service_manager_that_watches_is_kept_informed(folder: Path) -> None:
 
 
 def test_sockets_of_a_service_manager_are_served_by_all_workers(folder: Path) -> None:
+    """benoitc/gunicorn#3430: with systemd's sockets `ps` did not show what a process serves."""
     script = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3, inheritable=True)
@@ -705,6 +711,9 @@ os.execv(sys.executable, [sys.executable, "-m", "localrpc", "serve", *sys.argv[2
             text=True,
         )
         pids = {who(f"shm:{folder}/s")[0] for _ in range(3)}
+        for pid in {process.pid, *pids}:
+            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            assert {"app:setup", "fd:3"}.issubset(words)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
