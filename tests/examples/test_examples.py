@@ -34,7 +34,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the examples with their generated code."""
     copy = tmp_path_factory.mktemp("examples") / "examples"
     shutil.copytree(EXAMPLES, copy, ignore=shutil.ignore_patterns("generated", "__pycache__"))
-    for name in ("greeter", "search", "gather"):
+    for name in ("greeter", "search", "gather", "pool"):
         folder = copy / name
         (folder / "generated").mkdir()
         generate = [*COMMAND, "generate", "-I", str(folder), str(folder / f"{name}.proto")]
@@ -76,6 +76,18 @@ def test_the_search_finds_the_same_over_every_transport(examples: Path, tmp_path
     assert {"shm", "unix", "tcp", "grpcio"} <= set(done.stdout.split())
 
 
+@pytest.mark.parametrize("scheme", ["shm", "unix"])
+def test_the_pool_paints_the_same_with_several_workers(
+    examples: Path, scheme: str, tmp_path: Path
+) -> None:
+    run = [sys.executable, str(examples / "pool/run.py"), "--target", f"{scheme}:{tmp_path}/s"]
+    run += ["--workers", "2", "--width", "78", "--height", "48", "--depth", "20"]
+    done = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)
+    assert "@@@@@@@@" in done.stdout
+    assert "2 workers, replaced while they painted" in done.stdout
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(
     "way",
     WAYS,
@@ -99,7 +111,7 @@ def test_every_way_to_gather_is_tested(examples: Path) -> None:
     assert listed[1].split(",") == WAYS
 
 
-@pytest.mark.parametrize("name", ["greeter", "search", "gather"])
+@pytest.mark.parametrize("name", ["greeter", "search", "gather", "pool"])
 def test_a_type_checker_accepts_the_examples(examples: Path, name: str) -> None:
     check = [sys.executable, "-m", "mypy", "--strict", "."]
     done = subprocess.run(check, cwd=examples / name, capture_output=True, text=True)
