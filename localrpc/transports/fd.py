@@ -174,3 +174,4 @@ class _OnlyServer(Once[SocketChannel]):
     def forget(self) -> None:
         """Close in a forked child; the handshake continues in the parent."""
         self._sock.close()
+        self.forget_untaken()

@@ -94,6 +94,12 @@ class Once(Dialer, Generic[C]):
             reason = self.reason()
         raise ConnectError(str(self.address), self.describe(reason), final=True)
 
+    def forget_untaken(self) -> None:
+        """Close, in a forked child, a connection that no channel of the parent has taken yet."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
     def close(self) -> None:
         if os.getpid() != self._owner:
             return

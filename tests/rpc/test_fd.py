@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from tests.peers.journal import Journal
 from tests.peers.station import Station
 from tests.transports.helpers import run_python
 
-from .house import House
+from .house import House, await_that
 
 Code = grpc.StatusCode
 PATIENCE = 40.0
@@ -438,6 +438,26 @@ def test_a_forked_child_cannot_use_its_parents_connection(
 
         Child(work).join()
         assert echo(b"x", timeout=PATIENCE) == b"x"
+    channel.close()
+
+
+def test_a_child_forked_before_the_first_call_holds_nothing_of_the_connection(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    inode = os.fstat(ours.fileno()).st_ino
+    channel: Any = localrpc.insecure_channel(f"fd:{ours.detach()}")
+    dialer = channel._connector._dialer
+
+    def work() -> None:
+        for number in map(int, os.listdir("/proc/self/fd")):
+            with suppress(OSError):  # the folder itself
+                assert os.fstat(number).st_ino != inode
+
+    with serving(f"fd:{theirs.detach()}"):
+        await_that(lambda: dialer._connection is not None, "the handshake")
+        Child(work).join()
+        assert channel.unary_unary("/station/echo")(b"x", timeout=PATIENCE) == b"x"
     channel.close()
 
 
