@@ -8,6 +8,7 @@ from typing import Any
 
 from localrpc.address import Address
 from localrpc.aio.interceptors import Interceptors
+from localrpc.drive.dialling import Dialling
 from localrpc.drive.loop_connector import LoopConnector
 from localrpc.drive.naming import MethodNumbers
 from localrpc.options import parse_options
@@ -38,7 +39,7 @@ class Binding:
         """The present connector, which may belong to another loop."""
         self.fronts: set[asyncio.Task[Any]] = set()
         """The tasks of interceptors."""
-        self._dialer = dialer
+        self._dialling = None if dialer is None else Dialling(dialer)
 
     def connector(self) -> LoopConnector:
         """Return the connector for the running loop.
@@ -58,7 +59,7 @@ class Binding:
                     f" in {loop!r}; open a channel for each loop"
                 )
             bound.forsake()
-        self.bound = LoopConnector(self.address, self.options, loop, self._dialer)
+        self.bound = LoopConnector(self.address, self.options, loop, self._dialling)
         self.bound.number = self.number
         self.bound.closed = self.closed
         return self.bound

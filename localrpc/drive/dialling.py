@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable
 
+from localrpc.drive.finalizers import run_later
 from localrpc.errors import ConnectError
 from localrpc.transports import Attempt, Connection, Dialer
 
@@ -15,6 +17,19 @@ _PASSING_PAUSES = (0.0, 0.001, 0.005, 0.02, 0.05)
 _REDIAL_LIMIT = 1.0
 """Seconds that these further attempts may take together: the next server may still be starting,
 or there may be none, and a call without wait_for_ready has to fail then."""
+
+
+class Dialling:
+    """Holds a channel's dialer for the channel and its connectors.
+
+    When the last of them has gone, a dialer that makes one connection only is closed: no call may
+    ever have used that connection.
+    """
+
+    def __init__(self, dialer: Dialer) -> None:
+        self.dialer = dialer
+        if dialer.single:
+            weakref.finalize(self, run_later, dialer.close).atexit = False
 
 
 def meet(dialer: Dialer, attempt: Attempt, pause: Callable[[float], bool]) -> Connection:

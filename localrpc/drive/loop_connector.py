@@ -12,7 +12,7 @@ from localrpc.address import Address
 from localrpc.calls.connectivity import Backoff, Connectivity, NotReady, State
 from localrpc.calls.texts import SOCKET_CLOSED, debug_text
 from localrpc.drive.core import NEVER, lib
-from localrpc.drive.dialling import TICK
+from localrpc.drive.dialling import TICK, Dialling
 from localrpc.drive.links import spreads
 from localrpc.drive.loop_dialling import Wake, dial_on_thread
 from localrpc.drive.loop_links import LoopLinks
@@ -33,13 +33,16 @@ class LoopConnector:
         address: Address,
         options: Options,
         loop: asyncio.AbstractEventLoop,
-        dialer: Dialer | None = None,
+        dialling: Dialling | None = None,
     ) -> None:
         self.address = address
         self.options = options
         self.loop = loop
         self.metadata_limits = SizeLimits(options.metadata_soft, options.max_metadata)
-        self._dialer = dialer or transport_for(address.scheme).dialer(address, options)
+        if dialling is None:
+            dialling = Dialling(transport_for(address.scheme).dialer(address, options))
+        self._dialling = dialling
+        self._dialer = dialling.dialer
         self.number = MethodNumbers().number
         self.session: LoopSession | None = None
         """The one for new calls, any one if there are several. It may have ended: see peek()."""

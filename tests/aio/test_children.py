@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,6 +14,8 @@ import pytest
 from grpc import aio
 
 import localrpc.aio
+from tests.gc.heap import uncollected
+from tests.rpc.house import await_that
 from tests.rpc.test_children import SERVE
 
 from .house import PATIENCE, Handlers
@@ -26,6 +29,22 @@ def test_a_child_is_started_called_and_ended() -> None:
         assert await channel.wait(PATIENCE) in (0, -signal.SIGTERM)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("called", [True, False], ids=["called", "uncalled"])
+def test_a_channel_without_references_ends_its_child(called: bool) -> None:
+    def setup(server: aio.Server) -> None:
+        server.add_generic_rpc_handlers((Handlers(),))
+
+    async def run() -> int:
+        channel = localrpc.aio.fork_channel(setup)
+        if called:
+            await channel.unary_unary("/house/echo")(b"", timeout=PATIENCE)
+        return channel.pid
+
+    with uncollected():
+        pid = asyncio.run(run())
+        await_that(lambda: not Path(f"/proc/{pid}").exists(), "the child to be waited for")
 
 
 def test_a_forked_child_serves_coroutines_until_its_channel_is_closed() -> None:
