@@ -225,24 +225,40 @@ def spawn_channel(
     *,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
+    target: str = "pipe:",
+    stderr: str = "inherit",
+    grace: float = 5.0,
 ) -> _children.ChildChannel:
     """Start a program whose server listens at "pipe:", and return a channel to it.
 
     `argv`, `env` and `cwd` are as in subprocess.Popen, `options` as in insecure_channel. The
-    two processes share a pair of pipes that no other process has. The program has to call
-    add_insecure_port("pipe:") on its server.
+    program has to call add_insecure_port("pipe:") on its server, whatever `target` is: "pipe:"
+    for a pair of pipes between the two processes, "unix:" for a pair of sockets, or "shm:" for
+    rings in shared memory. None of them has a name, so no other process can connect. Options of
+    the target, as in "shm:?ring=4M", apply to both sides. A program may print: the connection
+    is not on its standard streams.
 
-    The channel has the child's `pid` and wait(timeout), with a timeout in seconds. Its
-    close() lets the child end by itself for 5 seconds, then sends SIGTERM, after 5 more
-    SIGKILL, and waits until it has ended. A server that listens at pipe: alone stops when
-    its parent is gone.
+    With `stderr="inherit"` the child has this process's standard error. With "tail" its own is a
+    pipe, which a thread of this process copies to ours: the last 20 lines, 4 KiB at most, are
+    then part of the error of a call for which the child has ended. What is in the pipe when this
+    process ends is lost. A child that outlives this process writes to our standard error again,
+    as soon as its localrpc server has noticed.
 
-    Raises OSError if the program cannot be started, and what insecure_channel raises for
-    options and greenlets.
+    The channel has the child's `pid` and wait(timeout), with a timeout in seconds. Its close()
+    lets the child end by itself for `grace` seconds, then sends SIGTERM, after `grace` more
+    seconds SIGKILL, and waits until it has ended. A server that listens at pipe: alone stops when
+    its parent is gone. If the child ends during a call, the call's details name its exit status
+    or signal. The channel may be used by any number of threads. In a forked child it cannot be
+    used, and its close() does not end the process, which is the parent's child.
+
+    Raises OSError if the program cannot be started: FileNotFoundError if it does not exist;
+    AddressError for another `target`; ValueError or TypeError for other arguments that are
+    invalid; and what insecure_channel raises for options and greenlets.
     """
+    from localrpc.drive.children import manner
     from localrpc.sync.children import spawn_channel as spawn
 
-    return spawn(argv, options, env, cwd)
+    return spawn(argv, options, env, cwd, manner(target, grace, stderr))
 
 
 def fork_channel(
@@ -250,23 +266,27 @@ def fork_channel(
     *,
     thread_pool: Callable[[], futures.Executor] | None = None,
     options: Sequence[tuple[str, Any]] | None = None,
+    target: str = "pipe:",
+    stderr: str = "inherit",
+    grace: float = 5.0,
 ) -> _children.ChildChannel:
     """Fork, serve what `setup(server)` adds in the child, and return a channel to it.
 
     In the child, `setup` is called with a new server, which then listens at "pipe:" until
     the channel is closed or the parent is gone. `thread_pool`, called in the child, returns
-    the server's pool; the default is a ThreadPoolExecutor. `options` are for both sides.
+    the server's pool; the default is a ThreadPoolExecutor. `options` are for both sides;
+    `target`, `stderr` and `grace` (seconds) are as in spawn_channel.
 
     The child ignores SIGINT and ends without running the parent's exit handlers. As with
     every fork, locks that other threads hold at that moment stay locked in the child, so
     fork before you start threads. The channel is like that of spawn_channel.
 
-    Raises OSError if the process cannot fork, and what insecure_channel raises for options
-    and greenlets.
+    Raises OSError if the process cannot fork, and what spawn_channel raises for other arguments.
     """
+    from localrpc.drive.children import manner
     from localrpc.sync.children import fork_channel as fork
 
-    return fork(setup, thread_pool, options)
+    return fork(setup, thread_pool, options, manner(target, grace, stderr))
 
 
 def instrument(

@@ -138,20 +138,28 @@ def spawn_channel(
     *,
     env: Mapping[str, str] | None = None,
     cwd: str | None = None,
+    target: str = "pipe:",
+    stderr: str = "inherit",
+    grace: float = 5.0,
 ) -> _children.ChildChannel:
     """Start a program whose server, of either API, listens at "pipe:"; return a channel to it.
 
-    As localrpc.spawn_channel; wait() and close() of the channel are coroutines.
+    As localrpc.spawn_channel; wait() and close() of the channel are coroutines. The grace of its
+    close() is for the calls in progress, as in grpc.aio; then `grace` seconds are for the child.
     """
     from localrpc.aio.children import spawn_channel as spawn
+    from localrpc.drive.children import manner
 
-    return spawn(argv, options, env, cwd)
+    return spawn(argv, options, env, cwd, manner(target, grace, stderr))
 
 
 def fork_channel(
     setup: Callable[[aio.Server], Any],
     *,
     options: Sequence[tuple[str, Any]] | None = None,
+    target: str = "pipe:",
+    stderr: str = "inherit",
+    grace: float = 5.0,
 ) -> _children.ChildChannel:
     """Fork, serve what `setup(server)` adds in the child, and return a channel to it.
 
@@ -159,5 +167,6 @@ def fork_channel(
     with a new asyncio server, on a loop of its own.
     """
     from localrpc.aio.children import fork_channel as fork
+    from localrpc.drive.children import manner
 
-    return fork(setup, options)
+    return fork(setup, options, manner(target, grace, stderr))

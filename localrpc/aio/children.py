@@ -11,7 +11,7 @@ from localrpc.aio.channel import Channel
 from localrpc.aio.server import Server
 from localrpc.drive import children
 from localrpc.options import parse_options
-from localrpc.transports import inherited
+from localrpc.transports.to_child import ToChild
 
 _Options = Sequence[tuple[str, Any]] | None
 
@@ -22,8 +22,8 @@ class ChildChannel(Channel):
     close() lets the child end by itself, kills it if it does not, and waits for it.
     """
 
-    def __init__(self, dialer: inherited.ToChild, child: children.Child, options: _Options) -> None:
-        super().__init__(children.TARGET, options, None, dialer)
+    def __init__(self, dialer: ToChild, child: children.Child, options: _Options) -> None:
+        super().__init__(dialer.address, options, None, dialer)
         self._child = child
         self._to_child = dialer
 
@@ -49,14 +49,20 @@ class ChildChannel(Channel):
 
 
 def spawn_channel(
-    argv: Sequence[str], options: _Options, env: Mapping[str, str] | None, cwd: str | None
+    argv: Sequence[str],
+    options: _Options,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    how: children.Manner,
 ) -> ChildChannel:
     """See localrpc.aio.spawn_channel."""
     options = tuple(options or ())
-    return ChildChannel(*children.spawn(argv, parse_options(options), env, cwd), options)
+    return ChildChannel(*children.spawn(argv, parse_options(options), env, cwd, how), options)
 
 
-def fork_channel(setup: Callable[[Server], Any], options: _Options) -> ChildChannel:
+def fork_channel(
+    setup: Callable[[Server], Any], options: _Options, how: children.Manner
+) -> ChildChannel:
     """See localrpc.aio.fork_channel."""
     options = tuple(options or ())
 
@@ -72,4 +78,4 @@ def fork_channel(setup: Callable[[Server], Any], options: _Options) -> ChildChan
     def serve() -> None:
         asyncio.run(work())
 
-    return ChildChannel(*children.fork(serve, parse_options(options)), options)
+    return ChildChannel(*children.fork(serve, parse_options(options), how), options)

@@ -12,7 +12,7 @@ from localrpc.drive import children
 from localrpc.options import parse_options
 from localrpc.sync.channel import Channel
 from localrpc.sync.server import Server
-from localrpc.transports import inherited
+from localrpc.transports.to_child import ToChild
 
 _Options = Iterable[tuple[str, Any]] | None
 
@@ -23,8 +23,8 @@ class ChildChannel(Channel):
     close() lets the child end by itself, kills it if it does not, and waits for it.
     """
 
-    def __init__(self, dialer: inherited.ToChild, child: children.Child, options: _Options) -> None:
-        super().__init__(children.TARGET, options, dialer)
+    def __init__(self, dialer: ToChild, child: children.Child, options: _Options) -> None:
+        super().__init__(dialer.address, options, dialer)
         self._dialer = dialer
         self._child = child
 
@@ -53,17 +53,22 @@ class ChildChannel(Channel):
 
 
 def spawn_channel(
-    argv: Sequence[str], options: _Options, env: Mapping[str, str] | None, cwd: str | None
+    argv: Sequence[str],
+    options: _Options,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    how: children.Manner,
 ) -> ChildChannel:
     """See localrpc.spawn_channel."""
     options = tuple(options or ())
-    return ChildChannel(*children.spawn(argv, parse_options(options), env, cwd), options)
+    return ChildChannel(*children.spawn(argv, parse_options(options), env, cwd, how), options)
 
 
 def fork_channel(
     setup: Callable[[grpc.Server], object],
     thread_pool: Callable[[], Executor] | None,
     options: _Options,
+    how: children.Manner,
 ) -> ChildChannel:
     """See localrpc.fork_channel."""
     options = tuple(options or ())
@@ -76,4 +81,4 @@ def fork_channel(
         server.start()
         server.wait_for_termination()
 
-    return ChildChannel(*children.fork(serve, parse_options(options)), options)
+    return ChildChannel(*children.fork(serve, parse_options(options), how), options)

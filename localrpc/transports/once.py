@@ -60,10 +60,14 @@ class Once(Dialer, Generic[C]):
     def await_reason(self, patience: float) -> None:
         """Wait for a more specific reason. Called with the lock held."""
 
+    def _connect(self, side: ClientSide[C], options: Options) -> Connection:
+        """Greet, on a thread of its own. Raises ConnectError."""
+        return dial(side, self.address, options, Attempt())
+
     def _greet(self, side: ClientSide[C], options: Options) -> None:
         connection = failure = None
         try:
-            connection = dial(side, self.address, options, Attempt())
+            connection = self._connect(side, options)
         except ConnectError as error:
             failure = error.reason
         with self._changed:

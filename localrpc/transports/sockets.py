@@ -65,6 +65,10 @@ def _objection(channel: SocketChannel, peer: PeerCredentials, options: Options) 
     return refusal_of_client(peer, options, lambda: peer_groups(channel.sock))
 
 
+def _no_objection(channel: SocketChannel, peer: PeerCredentials, options: Options) -> None:
+    pass
+
+
 def dialled_as(channel: SocketChannel, address: Address) -> str:
     if address.scheme != "fd":
         return str(address)
@@ -75,13 +79,13 @@ def dialled_as(channel: SocketChannel, address: Address) -> str:
 
 
 def unix_side(
-    *, welcome: Welcome[SocketChannel] = stay, single: bool = False
+    *, welcome: Welcome[SocketChannel] = stay, single: bool = False, trusted: bool = False
 ) -> ServerSide[SocketChannel]:
-    """For clients at a Unix socket."""
+    """For clients at a Unix socket; one that is `trusted` may have any user."""
     return ServerSide(
         identify=_identify_client,
         watch=watch,
-        objection=_objection,
+        objection=_no_objection if trusted else _objection,
         welcome=welcome,
         dialled_as=dialled_as,
         answers_http2=True,

@@ -27,7 +27,7 @@ KINDS = ("threading.Lock", "threading.RLock", "threading.Condition")
 
 # Held by the thread that forks, which the child lets go of; another thread may hold it, too,
 # so the child makes a new one.
-HELD_BY_WHO_FORKS = {"localrpc/transports/inherited.py"}
+HELD_BY_WHO_FORKS = {"localrpc/transports/to_child.py"}
 # Of one call that a server has taken in: a child answers none of its parent's.
 OF_A_CALL = {"localrpc/drive/served.py", "localrpc/drive/call.py"}
 

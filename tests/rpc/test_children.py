@@ -1,4 +1,4 @@
-"""Channels to children over inherited pipes: which process gets them, and how each side ends."""
+"""Channels to children: which process gets their descriptors, and how each side ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -18,13 +19,15 @@ import grpc
 import pytest
 
 import localrpc
-from localrpc.drive import children
 from localrpc.errors import ListenError
 from localrpc.transports import inherited
+from tests.gc.heap import uncollected
 
 from .house import PATIENCE, await_that
 
 Code = grpc.StatusCode
+TARGETS = {"pipe": "pipe:", "unix": "unix:", "shm": "shm:"}
+over_each = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
@@ -38,6 +41,13 @@ def handler(answer):
 def run(request, context):
     return subprocess.run(request.decode(), shell=True, stdout=subprocess.PIPE).stdout
 
+def show(request, context):
+    words = request.decode()
+    print("print", words, flush=True)
+    os.write(1, b"write " + request + b"\\n")
+    subprocess.run(["echo", "echo", words])
+    return words.encode()
+
 server = localrpc.server(futures.ThreadPoolExecutor(4))
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s", {
     "pid": handler(lambda request, context: b"%d" % os.getpid()),
@@ -45,6 +55,7 @@ server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s", {
     "variable": handler(lambda request, context: os.environ.get(request.decode(), "").encode()),
     "folder": handler(lambda request, context: os.getcwd().encode()),
     "run": handler(run),
+    "show": handler(show),
     "exit": handler(lambda request, context: os._exit(int(request))),
 }),))
 server.add_insecure_port("pipe:")
@@ -71,23 +82,29 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def pipes_before() -> Iterator[set[str]]:
+def files_before() -> Iterator[Counter[str]]:
     """Of this process; at the end nothing more is left, and no child or zombie."""
-    before = pipes_of(os.getpid()), offspring()
+    before = files_of(os.getpid()), offspring()
     yield before[0]
     gc.collect()
     await_that(
-        lambda: pipes_of(os.getpid()) <= before[0] and offspring() <= before[1],
+        lambda: files_of(os.getpid()) <= before[0] and offspring() <= before[1],
         f"the end of everything but {before}",
     )
 
 
-def pipes_of(pid: int) -> set[str]:
-    found = set()
+def files_of(pid: int) -> Counter[str]:
+    """What its descriptors refer to."""
+    found: Counter[str] = Counter()
     for number in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):
-            found.add(os.readlink(f"/proc/{pid}/fd/{number}"))
-    return {link for link in found if link.startswith("pipe:")}
+            found[os.readlink(f"/proc/{pid}/fd/{number}")] += 1
+    return found
+
+
+def ways_of(pid: int) -> set[str]:
+    """Its pipes and sockets."""
+    return {link for link in files_of(pid) if link.startswith(("pipe:", "socket:"))}
 
 
 def offspring() -> set[str]:
@@ -147,13 +164,29 @@ def answers(server: grpc.Server) -> None:
 # ---- programs ----
 
 
-def test_a_program_serves_its_parent() -> None:
-    with localrpc.spawn_channel(program()) as channel:
+FACTS = {
+    "pipe:": localrpc.ConnectionFacts("pipe", "pipe"),
+    "unix:": localrpc.ConnectionFacts("unix", "socket"),
+    "shm:": localrpc.ConnectionFacts("shm", "eventfd", None, 1 << 20, "memfd"),
+}
+
+
+@over_each
+def test_a_program_serves_its_parent_and_prints(
+    target: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with localrpc.spawn_channel(program(), target=target) as channel:
         assert int(ask(channel, "pid")) == channel.pid
         assert int(ask(channel, "parent")) == os.getpid()
-        assert channel.facts is not None
-        assert channel.facts.wakeup == "pipe"
+        assert channel.facts == FACTS[target]
+        session = channel._connector.peek()
+        assert session is not None
+        assert session.connection.peer[:2] == (channel.pid, os.geteuid())
+        words = b"words " * 1000
+        assert ask(channel, "show", words) == words
     assert channel.wait(0) == 0
+    said = [f"{how} {words.decode()}" for how in ("print", "write", "echo")]
+    assert capfd.readouterr().out.splitlines() == said
 
 
 def test_a_missing_program_leaves_nothing() -> None:
@@ -183,7 +216,7 @@ def test_a_program_that_is_killed_is_unavailable_with_its_signal() -> None:
         assert channel.wait(PATIENCE) == -signal.SIGKILL
         error = refusal(lambda: ask(channel, "pid"))
         assert error.code() is Code.UNAVAILABLE
-        assert "it was killed by signal 9" in error.details()
+        assert "it was killed by SIGKILL" in error.details()
 
 
 def test_a_program_that_leaves_in_a_call_is_unavailable_then_and_later() -> None:
@@ -194,15 +227,14 @@ def test_a_program_that_leaves_in_a_call_is_unavailable_then_and_later() -> None
         assert "it ended with exit status 5" in error.details()
 
 
-def test_a_program_that_never_serves_is_given_up_by_the_deadline(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(children, "_GRACE", 0.1)
-    with localrpc.spawn_channel(["sleep", "60"]) as channel:
-        error = refusal(lambda: channel.unary_unary("/s/pid")(b"", timeout=0.1))
+@over_each
+def test_a_program_that_never_serves_is_given_up_by_the_deadline(target: str) -> None:
+    sleep = ["sleep", "60"]
+    with localrpc.spawn_channel(sleep, target=target, grace=0.05) as channel:
+        error = refusal(lambda: channel.unary_unary("/s/pid")(b"", timeout=0.05))
         assert error.code() is Code.DEADLINE_EXCEEDED
         options = (("localrpc.connect_timeout_ms", 50),)
-        with localrpc.spawn_channel(["sleep", "60"], options) as other:
+        with localrpc.spawn_channel(sleep, options, target=target, grace=0) as other:
             error = refusal(lambda: other.unary_unary("/s/pid")(b""))
             assert error.code() is Code.UNAVAILABLE
             assert f"the child {other.pid} has not answered yet" in error.details()
@@ -250,46 +282,53 @@ def test_environment_and_folder_are_the_callers_choice(tmp_path: Path) -> None:
     assert inherited.ENVIRONMENT not in environment
 
 
-def test_a_grandchild_gets_neither_the_pipes_nor_the_variable() -> None:
-    look = b"ls -l /proc/self/fd | grep -c 'pipe:'; echo ${LOCALRPC_PIPE-none}"
-    with localrpc.spawn_channel(program()) as channel:
+def test_a_grandchild_gets_neither_the_descriptors_nor_the_variables() -> None:
+    look = b"ls -l /proc/self/fd | grep -cE 'pipe:|socket:'; env | grep -c LOCALRPC_; true"
+    tail: Any = {"stderr": "tail", "grace": 20}
+    with localrpc.spawn_channel(program(), target="unix:", **tail) as channel:
         # ls has as its output the pipe to grep; sh's own is the one to its parent.
         alone = subprocess.run(look, shell=True, stdout=subprocess.PIPE).stdout.split()
-        assert ask(channel, "run", look).split() == alone
-        assert alone[1] == b"none"
+        pipe_for_stderr, variables = 1, len([name for name in os.environ if "LOCALRPC_" in name])
+        inside = list(map(int, ask(channel, "run", look).split()))
+        assert inside == [int(alone[0]) + pipe_for_stderr, variables]
 
 
-def test_siblings_do_not_hold_each_others_pipes(pipes_before: set[str]) -> None:
+def test_siblings_do_not_hold_each_others_ends(files_before: Counter[str]) -> None:
     with contextlib.ExitStack() as stack:
-        channels = [stack.enter_context(localrpc.spawn_channel(program())) for _ in range(3)]
+        channels = [stack.enter_context(localrpc.spawn_channel(program())) for _ in range(2)]
         pids = [int(ask(channel, "pid")) for channel in channels]
-        assert_two_each(pids, pipes_before)
+        assert_only_their_own(pids, files_before)
 
 
-def assert_two_each(pids: list[int], pipes_before: set[str]) -> None:
-    """Each has two of our pipes, and no process has another's."""
-    ours = pipes_of(os.getpid()) - pipes_before
-    held = [pipes_of(pid) & ours for pid in pids]
-    assert [len(each) for each in held] == [2] * len(pids)
-    assert len(set().union(*held)) == 2 * len(pids)
+def assert_only_their_own(pids: list[int], files_before: Counter[str]) -> None:
+    """Of our pipes each has two, and no process has another's; our sockets have other inodes."""
+    ours = ways_of(os.getpid()) - set(files_before)
+    held = [ways_of(pid) & ours for pid in pids]
+    pipes = any(way.startswith("pipe:") for way in ours)
+    assert ours
+    assert [len(each) for each in held] == [2 * pipes] * len(pids)
+    assert len(set().union(*held)) == 2 * pipes * len(pids)
 
 
-def test_children_started_on_many_threads_hold_only_their_own_pipes(
-    pipes_before: set[str],
+@over_each
+def test_children_started_on_many_threads_hold_only_their_own_ends(
+    target: str, files_before: Counter[str]
 ) -> None:
+    def start(_: int) -> localrpc.ChildChannel:
+        return localrpc.fork_channel(answers, target=target)
+
     with futures.ThreadPoolExecutor(4) as pool:
-        channels = list(pool.map(lambda _: localrpc.fork_channel(answers), range(6)))
+        channels = list(pool.map(start, range(6)))
         pids = list(pool.map(lambda channel: int(ask(channel, "pid")), channels))
     assert pids == [channel.pid for channel in channels]
-    assert_two_each(pids, pipes_before)
+    assert_only_their_own(pids, files_before)
     for channel in channels:
         channel.close()
         assert channel.wait(0) == 0
 
 
-def test_a_child_that_ignores_sigterm_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "_GRACE", 0.1)
-    channel = localrpc.spawn_channel(program(STUBBORN))
+def test_a_child_that_ignores_sigterm_is_killed() -> None:
+    channel = localrpc.spawn_channel(program(STUBBORN), grace=0.1)
     ask(channel, "pid")
     channel.close()
     assert channel.wait(0) == -signal.SIGKILL
@@ -316,15 +355,16 @@ def test_a_closed_channel_ends_a_child_that_has_just_begun() -> None:
     assert channel.wait(0) is not None
 
 
+@over_each
 @pytest.mark.parametrize("called", [True, False], ids=["called", "uncalled"])
-def test_a_channel_without_references_ends_its_child(called: bool) -> None:
-    channel = localrpc.fork_channel(answers)
-    pid = channel.pid
-    if called:
-        ask(channel, "pid")
-    del channel
-    gc.collect()
-    await_that(lambda: not Path(f"/proc/{pid}").exists(), "the child to be waited for")
+def test_a_channel_without_references_ends_its_child(target: str, called: bool) -> None:
+    with uncollected():
+        channel = localrpc.fork_channel(answers, target=target)
+        pid = channel.pid
+        if called:
+            ask(channel, "pid")
+        del channel
+        await_that(lambda: not Path(f"/proc/{pid}").exists(), "the child to be waited for")
 
 
 def test_a_stub_keeps_the_child_of_a_channel_without_other_references() -> None:
@@ -379,38 +419,43 @@ def test_a_child_forked_on_a_thread_serves() -> None:
         assert int(ask(channel, "pid")) == channel.pid
 
 
-def test_a_sibling_forked_during_a_call_holds_nothing_of_it(pipes_before: set[str]) -> None:
+@over_each
+def test_a_sibling_forked_during_a_call_holds_nothing_of_it(
+    target: str, files_before: Counter[str]
+) -> None:
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(localrpc.fork_channel(answers))
+        first = stack.enter_context(localrpc.fork_channel(answers, target=target))
         held: Any = first.unary_unary("/s/hold").future(b"")
         ask(first, "pid")
-        second = stack.enter_context(localrpc.fork_channel(answers))
+        second = stack.enter_context(localrpc.fork_channel(answers, target=target))
         # Forked while the one before it is being greeted.
-        third = stack.enter_context(localrpc.fork_channel(answers))
+        third = stack.enter_context(localrpc.fork_channel(answers, target=target))
         pids = [int(ask(channel, "pid")) for channel in (first, second, third)]
-        assert_two_each(pids, pipes_before)
+        assert_only_their_own(pids, files_before)
         first.close()
         assert first.wait(0) == 0
     assert held.code() is Code.CANCELLED
 
 
-def test_a_sibling_cannot_use_a_childs_channel() -> None:
+@over_each
+def test_a_sibling_cannot_use_a_childs_channel(target: str) -> None:
     def use(server: grpc.Server) -> None:
         error = refusal(lambda: ask(first, "pid"))
         assert "another process's child" in error.details()
         first.close()
         answers(server)
 
-    with localrpc.fork_channel(answers) as first:
+    with localrpc.fork_channel(answers, target=target) as first:
         ask(first, "pid")
-        with localrpc.fork_channel(use) as second:
+        with localrpc.fork_channel(use, target=target) as second:
             assert int(ask(second, "pid")) == second.pid
         assert int(ask(first, "pid")) == first.pid
 
 
-def test_a_child_may_fork_children() -> None:
+@over_each
+def test_a_child_may_fork_children(target: str) -> None:
     def nest(server: grpc.Server) -> None:
-        inner = localrpc.fork_channel(answers)
+        inner = localrpc.fork_channel(answers, target=target)
 
         def pids(request: bytes, context: Any) -> bytes:
             return b"%d %d %d" % (os.getpid(), int(ask(inner, "pid")), int(ask(inner, "parent")))
@@ -420,7 +465,7 @@ def test_a_child_may_fork_children() -> None:
             (grpc.method_handlers_generic_handler("s", {"pids": handler}),)
         )
 
-    with localrpc.fork_channel(nest) as channel:
+    with localrpc.fork_channel(nest, target=target) as channel:
         child, grandchild, parent = map(int, ask(channel, "pids").split())
         assert child == parent == channel.pid
         assert exists(grandchild)
@@ -433,11 +478,12 @@ def test_a_server_without_a_pipe_from_its_parent_gets_an_error() -> None:
         server.add_insecure_port("pipe:")
 
 
-@pytest.mark.parametrize("value", ["x", "1,2", "7,8,9,10", "1000,1001,1002"])
+@pytest.mark.parametrize("value", ["x", "1,2", "7,8,9,10", "1000,1001,1002", "1000", "1"])
 def test_an_invalid_pipe_variable_is_reported(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(inherited.ENVIRONMENT, value)
     server = localrpc.server(futures.ThreadPoolExecutor(1))
-    with pytest.raises(ListenError, match="does not name three pipes of this process"):
+    expected = "does not name three pipes of this process, or one connected Unix socket"
+    with pytest.raises(ListenError, match=expected):
         server.add_insecure_port("pipe:")
     assert inherited.ENVIRONMENT not in os.environ
 
@@ -464,7 +510,17 @@ def setup(server):
 atexit.register(say, "exit handler")
 """
 FORK = "channel = localrpc.fork_channel(setup)\n"
-SPAWN = "channel = localrpc.spawn_channel([sys.executable, '-c', sys.argv[1]])\n"
+FORKS = """
+channels = [localrpc.fork_channel(setup, target=each) for each in ("pipe:", "unix:", "shm:")]
+"""
+SPAWNS = """
+channels = [
+    localrpc.spawn_channel([sys.executable, "-c", sys.argv[1]], target=each, stderr="tail")
+    for each in ("pipe:", "unix:", "shm:")
+]
+"""
+CALLS = "pids = [each.unary_unary('/s/pid')(b'', timeout=20) for each in channels]\n"
+SAY_ALL = "say(*[each.pid for each in channels])\n"
 CALL = "channel.unary_unary('/s/pid')(b'', timeout=20)\n"
 SAY = "say(channel.pid)\n"
 
@@ -489,23 +545,30 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-@pytest.mark.parametrize("make", [FORK, SPAWN], ids=["fork", "spawn"])
-@pytest.mark.parametrize("call", [CALL, ""], ids=["called", "uncalled"])
+@pytest.mark.parametrize(
+    ("make", "call"),
+    [(FORKS, CALLS), (FORKS, ""), (SPAWNS, "")],
+    ids=["called-fork", "uncalled-fork", "uncalled-spawn"],
+)
 def test_the_children_of_a_killed_parent_end(make: str, call: str) -> None:
-    with parent(make * 2 + call + SAY + "sys.stdin.read()") as process:
+    with parent(make + call + SAY_ALL + "sys.stdin.read()") as process:
         assert process.stdout is not None
-        pid = int(process.stdout.readline())
+        pids = list(map(int, process.stdout.readline().split()))
         process.kill()
-        await_that(lambda: not exists(pid), "the child's end")
+        await_that(lambda: not any(map(exists, pids)), "the children's end")
+    assert len(pids) == 3
 
 
-@pytest.mark.parametrize("make", [FORK, SPAWN], ids=["fork", "spawn"])
-@pytest.mark.parametrize("call", [CALL, ""], ids=["called", "uncalled"])
+@pytest.mark.parametrize(
+    ("make", "call"),
+    [(FORKS, CALLS), (FORKS, ""), (SPAWNS, CALLS)],
+    ids=["called-fork", "uncalled-fork", "called-spawn"],
+)
 def test_a_parent_may_leave_its_children_open_at_its_exit(make: str, call: str) -> None:
-    code, out, err = finish(parent(make * 2 + call + SAY))
-    pid, *said = out.split("\n")
+    code, out, err = finish(parent(make + call + SAY_ALL))
+    pids, *said = out.split("\n")
     assert (code, err, said) == (0, "", ["exit handler", ""])
-    await_that(lambda: not exists(int(pid)), "the child's end")
+    await_that(lambda: not any(map(exists, map(int, pids.split()))), "the children's end")
 
 
 def test_a_forked_child_does_not_run_its_parents_exit_handlers() -> None:
