@@ -409,9 +409,9 @@ class ClientCall:
             return lib.LR_UNSENT if unseen else kind, (status.code_of(number), text)
         if kind >= 0 or kind == lib.LR_TIMEOUT or type(content) is tuple:
             return kind, content
-        connector = self.connector
+        connector, size = self.connector, content or 0
         # Without a connector the call has ended meanwhile, and this result is not used.
-        return kind, connector and connector.failure(kind, content or 0, live.session)
+        return kind, connector and connector.failure(kind, size, live.session, self.deadline)
 
     def _receive(self, live: Live, limit: int) -> tuple[int, Any]:
         """Read as receive(), completing a large message; a partial one is kept for the next try."""

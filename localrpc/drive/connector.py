@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import TYPE_CHECKING
 
 from localrpc import _locks
@@ -273,14 +274,21 @@ class Connector:
                 session.close()
 
     def failure(
-        self, result: int, size: int = 0, session: Session | None = None
+        self, result: int, size: int = 0, session: Session | None = None, deadline: int = NEVER
     ) -> tuple[grpc.StatusCode, str]:
-        """Return how a call ends for a negative `result` of the core, which `session` gave."""
+        """Return how a call ends for a negative `result` of the core, which `session` gave.
+
+        May wait a moment, until `deadline` at most, for a child's exit status. Takes no lock that
+        a call has.
+        """
         code, details = failure(result, size, self.options.max_receive, closed=self.closed)
         if session is not None and (
             result == lib.LR_PROTOCOL or (details == texts.SOCKET_CLOSED[1] and session.faulty())
         ):
             details = f"{self.address}: {session.reason()}"
+        elif session is not None and details == texts.SOCKET_CLOSED[1] and self._dialer.explains:
+            left = math.inf if deadline == NEVER else (deadline - monotonic_ns()) / 1e9
+            details = self._dialer.why_lost(left) or details
         return code, details
 
     # Connectivity

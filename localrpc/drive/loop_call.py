@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns
 from typing import Any
 
@@ -412,10 +413,18 @@ class LoopCall:
         """End the call for a negative result of the core."""
         if result == lib.LR_UNSENT and self._again():
             return
+        connector = self.connector
+        if connector is None:
+            return
+        code, details = connector.failure(result, size, self.session)
+        end = partial(self._end_with, code)
+        if not connector.explain(details, self.session, self.deadline, end):
+            self._end_with(code, details)
+
+    def _end_with(self, code: grpc.StatusCode, details: str) -> None:
         if self.deadline != NEVER and monotonic_ns() >= self.deadline:
-            result = lib.LR_TIMEOUT
-        if self.connector is not None:
-            code, details = self.connector.failure(result, size, self.session)
+            self.expire()
+        else:
             self.end(code, details, debug=debug_text(code, details))
 
     # Ending

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import os
-from time import monotonic
+import threading
+from collections.abc import Callable
+from functools import partial
+from time import monotonic, monotonic_ns
+from typing import Any
 
 import grpc
 
@@ -57,6 +63,8 @@ class LoopConnector:
         self.closed = False
         self.calls: set[Caller] = set()
         """Calls that have not begun yet."""
+        self._loss: asyncio.Future[str] | None = None
+        """Done when it is known why the connection has ended, as far as it will be."""
 
     # Sessions
 
@@ -252,6 +260,39 @@ class LoopConnector:
             details = f"{self.address}: {session.reason()}"
         return code, details
 
+    def explain(
+        self,
+        details: str,
+        session: LoopSession | None,
+        deadline: int,
+        then: Callable[[str], object],
+    ) -> bool:
+        """Return True if the exit status of a child may explain the end of a connection.
+
+        Then `then` is called in a moment, by `deadline`, with better details or the same; it may
+        be called twice. A thread waits meanwhile.
+        """
+        if session is None or details != SOCKET_CLOSED[1] or not self._dialer.explains:
+            return False
+        if self._loss is None:
+            self._loss = self.loop.create_future()
+            thread = threading.Thread(
+                target=_explain_on_thread,
+                args=(self._dialer, self.loop, partial(_settle, self._loss)),
+                name="localrpc-explain",
+                daemon=True,
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is exiting
+                self._loss.set_result("")
+        self._loss.add_done_callback(lambda loss: then(loss.result() or details))
+        if deadline != NEVER:
+            left = max((deadline - monotonic_ns()) / 1e9, 0)
+            timer = self.loop.call_later(left + TICK, then, details)
+            self._loss.add_done_callback(lambda loss: timer.cancel())
+        return True
+
     # Connectivity
 
     @property
@@ -273,3 +314,16 @@ class LoopConnector:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _settle(loss: asyncio.Future[str], why: str) -> None:
+    if not loss.done():
+        loss.set_result(why)
+
+
+def _explain_on_thread(
+    dialer: Dialer, loop: asyncio.AbstractEventLoop, then: Callable[[str], Any]
+) -> None:
+    why = dialer.why_lost(math.inf)
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(then, why)

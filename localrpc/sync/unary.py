@@ -346,7 +346,7 @@ class UnaryUnary(Method, _Base):
                 call.end(*texts.LOCALLY_CANCELLED, cancelled=True)
                 raise
         else:
-            code, details = self._connector.failure(length, 0, session)
+            code, details = self._connector.failure(length, 0, session, deadline)
             call.end(code, details, debug=texts.debug_text(code, details))
         return rendezvous.finished(call.state), call
 

@@ -187,6 +187,8 @@ class Dialer(ABC):
 
     single = False
     """True if it makes one connection only."""
+    explains = False
+    """True if it may know why a connection has ended: see why_lost()."""
 
     @abstractmethod
     def dial(self, attempt: Attempt) -> Connection:
@@ -197,6 +199,13 @@ class Dialer(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Note that the channel is closed. Idempotent."""
+
+    def why_lost(self, patience: float) -> str:
+        """Return why its connection has ended; empty if that does not become known soon.
+
+        Blocks, for `patience` seconds at most.
+        """
+        return ""
 
     def forget_taken(self) -> None:  # noqa: B027
         """Forget, in a forked child, a connection that dial() was giving to a parent thread."""

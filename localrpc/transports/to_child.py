@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import threading
+from time import monotonic
 
 from localrpc import _locks
 from localrpc.address import Address
@@ -155,6 +156,7 @@ class ToChild(Once[ByteChannel]):
     """A parent's only connection, to a child that may tell how it has ended."""
 
     foreign = "it is another process's child"
+    explains = True
 
     def __init__(
         self,
@@ -171,6 +173,7 @@ class ToChild(Once[ByteChannel]):
         super().__init__(address)
         self._pid = pid
         self._ending = ""
+        self._explain_until = 0.0
         # What this process has of the connection, until a channel takes it.
         self._ends = {fd: os.fstat(fd).st_ino for fd in ends}
         self._channel = channel = _channel(ends)
@@ -227,6 +230,15 @@ class ToChild(Once[ByteChannel]):
         if self._taken and not self._is_over():
             return super().reason()
         return self._ending or self._failure or "the channel is closed"
+
+    def why_lost(self, patience: float) -> str:
+        with self._changed:
+            now = monotonic()
+            # Once for all calls in progress, each of which asks.
+            self._explain_until = self._explain_until or now + _LAST_WORDS
+            patience = min(patience, self._explain_until - now)
+            self._changed.wait_for(self._is_over, max(patience, 0))
+            return self.describe(self._ending) if self._ending else ""
 
     def _is_over(self) -> bool:
         return bool(self._ending) or self._closed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+import localrpc
 from tests.conftest import fresh_target
 from tests.forks.children import Child
 from tests.guides.page import text_of
@@ -120,6 +123,24 @@ def _(target: str) -> Outcome:
         server.hear("entered", "hold")
         server.kill()
         return outcome(call)
+
+
+@scene("the server is a child of the caller, and dies during the call")
+def _(target: str) -> Outcome:
+    def die(request: bytes, context: Any) -> bytes:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    def setup(server: grpc.Server) -> None:
+        method: Any = grpc.unary_unary_rpc_method_handler(die)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("s", {"die": method}),)
+        )
+
+    channel: Any
+    with localrpc.fork_channel(setup, target="shm:") as channel:
+        code, details = outcome(channel.unary_unary("/s/die").future(b"", timeout=PATIENCE))
+        return code, details.replace(str(channel.pid), "4711")
 
 
 @scene("the server stops, and the call takes longer than the grace")
