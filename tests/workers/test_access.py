@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from localrpc.errors import ListenError
@@ -162,7 +163,10 @@ def test_one_option_lets_a_group_in_and_no_other_user(folder: Path, place: Path)
     def calls() -> str:
         return f"answered by {who(target, timeout=5)[1]}"
 
+    with pytest.raises(grpc.RpcError):  # imports what other users may not be able to read
+        who(target)
     with serving(folder, "app:setup", target, "--uds-group", str(GROUP)) as served:
+        assert calls() == "answered by one"
         for again in (False, True):
             assert stat.S_IMODE(path.stat().st_mode) == 0o660
             assert path.stat().st_gid == GROUP
