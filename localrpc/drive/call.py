@@ -234,7 +234,7 @@ class ClientCall:
         """Send what is kept on a new session, unless another thread does."""
         while self._is_behind() and (kept := self.kept) is not None:
             if not self._sending.acquire(blocking=False):
-                return  # who has it looks again afterwards
+                return  # the thread that holds it checks again after its release
             try:
                 live = self.live
                 if live is not None and not self._resend(kept, live):

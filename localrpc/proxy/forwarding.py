@@ -17,7 +17,7 @@ DOUBT = 0.005
 
 
 class Forwarder(grpc.GenericRpcHandler):
-    """Makes, for every call of an asyncio server, the same call on `channel`.
+    """Passes every call of an asyncio server on to `channel`.
 
     A call of any kind is a stream of messages each way. One message at a time is taken from a side
     and sent to the other before the next one is taken, so that a slow reader holds up its sender
