@@ -21,6 +21,7 @@ _logger = _log.logger("options")
 WINDOW_MIN = 64 * 1024
 WINDOW_MAX = 1 << 40
 _METADATA_HARD = 16 * 1024
+NAME_MAX = 512
 _AGENT_PART_MAX = 256  # characters; the whole HELLO has a few KiB
 _INT_MIN, _INT_MAX = -(1 << 31), (1 << 31) - 1
 _ID_MAX = (1 << 32) - 2
@@ -182,6 +183,21 @@ class WorkerOption(Option[Worker]):
                 " the number of a worker, such as a1b2.3"
             )
         return Worker(match[1], int(match[2]))
+
+
+class Name(Option[str]):
+    """A name for people: any printable text of at most 512 characters."""
+
+    value = "text"
+
+    def read(self, value: Any) -> str:
+        text = _text(value)
+        if not (isinstance(text, str) and text.isprintable() and 0 < len(text) <= NAME_MAX):
+            raise ValueError(
+                f"option {self.key!r}: {value!r} is not a text of 1 to {NAME_MAX} characters, each"
+                " of which can be printed"
+            )
+        return text
 
 
 class Identities(Option[frozenset[int]]):
@@ -397,6 +413,14 @@ class Options:
         "the server is worker `N` of a group of processes; `localrpc serve` says so to each",
         side=SERVER,
         shown="none",
+    )
+
+    name = Name(
+        "localrpc.name",
+        "",
+        "what `localrpc ps`, metrics and the log call the server",
+        side=SERVER,
+        shown="its targets",
     )
 
     def __init__(self, **given: Any) -> None:

@@ -188,7 +188,7 @@ class Connector:
                     raise ChannelClosed
             connection = meet(self._dialer, Attempt(limit, wake), self._pause)
             lost = partial(_lost, weakref.ref(self))
-            session = Session(connection, self.options, lost)
+            session = Session(connection, self.address, self.options, lost)
             hello = connection.hello
             if hello.group and linking.spreads(self.address, self.options, hello):
                 links = linking.Links(self.address, self.options, session, lost)

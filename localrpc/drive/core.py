@@ -26,6 +26,7 @@ __all__ = [
     "limit_of",
     "own_engine",
     "patience",
+    "publish",
 ]
 
 NEVER = 0
@@ -56,6 +57,16 @@ def own_engine(raw: Any) -> Any:
     """
     weakref.finalize(raw, lib.lr_engine_free, ffi.cast("struct lr_engine *", raw)).atexit = False
     return raw
+
+
+def publish(engine: Any, name: str, *, note: str = "") -> None:
+    """Have `engine` count in the process's page under `name`: a client's target, a server's all.
+
+    `note` is what the process says of itself there, unless it is empty.
+    """
+    lib.lr_publish(engine, os.fsencode(name))
+    if note:
+        lib.lr_page_note(note.encode())
 
 
 class WorkerIo(Io):

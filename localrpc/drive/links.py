@@ -180,7 +180,7 @@ class Links:
             if (hello.group, hello.worker) != (self._group, number):
                 connection.close()
                 return False
-            session = Session(connection, self._options, self._lost)
+            session = Session(connection, self._address, self._options, self._lost)
         except (ConnectError, OSError, MemoryError):
             return False
         finally:

@@ -11,7 +11,7 @@ from typing import Any
 from localrpc import _locks, _log
 from localrpc.address import Address
 from localrpc.drive.accept_loop import AcceptLoop, ConnectionQuota
-from localrpc.drive.core import ffi, lib
+from localrpc.drive.core import ffi, lib, publish
 from localrpc.drive.finalizers import settle
 from localrpc.drive.notify import notify
 from localrpc.errors import ListenError
@@ -80,7 +80,8 @@ class Listening:
         with self._lock:
             self._started = True
             targets = list(self.targets)
-        for target in targets:
+        self._publish(targets)
+        for target in [self._options.name] if self._options.name else targets:
             _logger.info("serving on %s", target)
         self._tell_manager("READY=1")
 
@@ -92,7 +93,17 @@ class Listening:
             self.targets.append(target)
             if not self._started:
                 return
+            targets = list(self.targets)
+        self._publish(targets)
         _logger.info("serving on %s", target)
+
+    def _publish(self, targets: list[str]) -> None:
+        group, number = self._options.worker
+        publish(
+            self._engine,
+            self._options.name or " ".join(targets),
+            note=f"worker {number} of group {group}" if group else "",
+        )
 
     def _tell_manager(self, state: str) -> None:
         """Notify a service manager that passed a socket: READY once, then STOPPING once."""

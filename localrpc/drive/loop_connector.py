@@ -164,7 +164,7 @@ class LoopConnector:
         self._changed()
 
     def _make(self, connection: Connection) -> LoopSession:
-        return LoopSession(connection, self.options, self.loop, self._forget)
+        return LoopSession(connection, self.address, self.options, self.loop, self._forget)
 
     def lost(self, session: LoopSession) -> None:
         """Stop using `session` for new calls; those in flight go on if they can."""

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import grpc
 
 from localrpc import status
+from localrpc.address import Address
 from localrpc.calls.request import with_name
 from localrpc.drive import naming
-from localrpc.drive.core import NEVER, NULL, Io, blank, ffi, lib
+from localrpc.drive.core import NEVER, NULL, Io, blank, ffi, lib, publish
 from localrpc.drive.event_loop import LoopEngine, News
 from localrpc.drive.reading import fill
 from localrpc.options import Options
@@ -91,6 +92,7 @@ class LoopSession(LoopEngine):
     def __init__(
         self,
         connection: Connection,
+        address: Address,
         options: Options,
         loop: asyncio.AbstractEventLoop,
         on_lost: Callable[[LoopSession], None],
@@ -114,6 +116,7 @@ class LoopSession(LoopEngine):
         except MemoryError:
             connection.close()
             raise
+        publish(self.engine, str(address))
         if lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window) < 0:
             raise MemoryError(f"the core refused the connection: {self.reason()}")
         self.attach(loop)

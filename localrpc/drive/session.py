@@ -9,7 +9,8 @@ from time import monotonic_ns
 from typing import Any
 
 from localrpc import _locks
-from localrpc.drive.core import Io, ffi, lib, own_engine
+from localrpc.address import Address
+from localrpc.drive.core import Io, ffi, lib, own_engine, publish
 from localrpc.options import Options
 from localrpc.transports.base import Connection
 
@@ -26,7 +27,11 @@ class Session:
     """
 
     def __init__(
-        self, connection: Connection, options: Options, on_lost: Callable[[Session], None]
+        self,
+        connection: Connection,
+        address: Address,
+        options: Options,
+        on_lost: Callable[[Session], None],
     ) -> None:
         self._on_lost = on_lost
         self.connection = connection
@@ -36,6 +41,7 @@ class Session:
             connection.close()
             raise MemoryError(f"no engine for a connection: {reason}")
         self.engine: Any = own_engine(raw)
+        publish(raw, str(address))
         result = lib.lr_engine_add(self.engine, connection.link.take(), connection.hello.window)
         if result < 0:
             raise MemoryError(f"the core refused the connection: {self.reason()}")

@@ -85,6 +85,10 @@ class Worker:
 
     def _arguments(self) -> dict[str, Any]:
         options = list(self.settings.options)
+        # Its ports are descriptors. A name that the user gives comes later, and so counts.
+        name = " ".join(self.settings.targets)
+        if name.isprintable() and len(name) <= 512:
+            options.insert(0, ("localrpc.name", name))
         if self._group:
             options.append(("localrpc.worker", f"{self._group}.{self.number}"))
         return {"options": options}

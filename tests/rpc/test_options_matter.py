@@ -17,6 +17,7 @@ from localrpc.drive import connector as connector_module
 from localrpc.drive.connector import Connector
 from localrpc.drive.core import NEVER
 from localrpc.errors import ConnectError
+from localrpc.observe import own
 from localrpc.options import DECLARED, parse_options
 from localrpc.transports import Attempt, Connection, Dialer, parse_target
 from tests.concurrency.engines import figures
@@ -200,6 +201,18 @@ def spread(target: str, options: Any) -> object:
     with House(target, options=server, channel_options=options) as house:
         assert code_of(house.channel.unary_unary("/house/echo"), b"") == "OK"
         return house.channel._connector.peek().load is None
+
+
+# What others see
+
+
+@shows("localrpc.name", "the greeter")
+def name(target: str, options: Any) -> object:
+    with House(target, options=options):
+        page = own()
+        assert page is not None
+        names = [each.target for each in page.endpoints if each.role == "server" and each.live]
+        return target in names, "the greeter" in names
 
 
 # Users

@@ -190,6 +190,10 @@ def test_a_choice_is_one_of_its_words(value: object) -> None:
         ("localrpc.worker", "g.0", "'g.0' is not a group's name"),
         ("localrpc.worker", "g h.1", "'g h.1' is not a group's name"),
         ("localrpc.worker", 3, "3 is not a group's name"),
+        ("localrpc.name", "", "'' is not a text of 1 to 512 characters"),
+        ("localrpc.name", "a\x1b[2J", "is not a text of 1 to 512 characters, each of which can"),
+        ("localrpc.name", "x" * 513, "is not a text of 1 to 512 characters"),
+        ("localrpc.name", 3, "3 is not a text of 1 to 512 characters"),
     ],
 )
 def test_what_is_no_choice_and_no_worker_is_refused(key: str, value: object, words: str) -> None:

@@ -144,6 +144,59 @@ struct lr_batch {
 	struct lr_news news[256];
 };
 
+/* What an engine counts for its users, in memory that other processes may read: lr_publish. Under
+ * the engine's mutex, but a reader takes no lock: it may see some numbers sooner than others. Those
+ * of the first group go down again, and are 0 while there is no engine; the others grow. A call
+ * lasts from its OPEN, read or written, until its owner has released it. */
+#define LR_CODES 18   /* gRPC's status codes, 0 to 16, and any other */
+#define LR_BUCKETS 240
+#define LR_BUCKET_BITS 3 /* 8 buckets for each power of two */
+#define LR_BUCKET_FIRST 8 /* the first one: less than 2^8 ns */
+struct lr_counts {
+	uint64_t conns;
+	uint64_t live;    /* calls */
+	uint64_t waiting; /* a server's, of these: no worker has taken them */
+	uint64_t streams; /* of these: one side has sent a message that was not the whole answer */
+
+	uint64_t connected; /* connections */
+	uint64_t begun;     /* calls */
+	uint64_t refused;   /* a server's: no handler saw them, and they are not in `begun` */
+	uint64_t frames_in;
+	uint64_t frames_out;
+	uint64_t bytes_in; /* of frames, with their headers */
+	uint64_t bytes_out;
+	uint64_t nanoseconds;         /* that the ended calls have lasted */
+	uint64_t ended[LR_CODES];     /* calls, by status code */
+	uint64_t lasted[LR_BUCKETS];  /* the ended calls, by how long they have lasted */
+};
+
+/* The page of a process, through which others see what it counts: a sealed memfd with the name
+ * "localrpc". A header of LR_ENTRY_SIZE bytes, and LR_ENTRIES entries of that size, of which `used`
+ * have been used. An entry whose engine has ended is FORMER, and continued by the next engine of
+ * that role and name, so that what grows goes on growing. */
+#define LR_PAGE_VERSION 1
+#define LR_ENTRY_SIZE 4096
+#define LR_ENTRIES 1023
+#define LR_ENTRY_LIVE 1
+#define LR_ENTRY_FORMER 2
+struct lr_page {
+	char magic[8];
+	uint32_t version;
+	uint32_t entry_size;
+	uint32_t entries;
+	uint32_t used;
+	uint32_t pid; /* in its own namespace */
+	uint32_t left_out; /* engines that found no entry */
+	char note[1024];   /* what the process says of itself */
+};
+struct lr_entry {
+	uint32_t state; /* 0: it was never used */
+	uint32_t role;
+	uint64_t since; /* of CLOCK_MONOTONIC */
+	char name[1024]; /* a client's target, a server's targets */
+	struct lr_counts counts;
+};
+
 /* Counters of an engine, since its start unless the comment says otherwise. */
 struct lr_stats {
 	uint64_t frames_in;
@@ -269,6 +322,16 @@ void lr_engine_free(struct lr_engine *engine);
 void lr_engine_disown(struct lr_engine *engine); /* in a forked child: close its descriptors */
 int lr_engine_alive(struct lr_engine *engine); /* a client's: 1 alive, 0 going away, LR_CLOSED */
 void lr_engine_stats(struct lr_engine *engine, struct lr_stats *stats);
+/* Count in an entry of the process's page from now on, under this name; again: rename it. 0 also
+ * if there is no entry: then only the engine has its counts. */
+int lr_publish(struct lr_engine *engine, const char *name);
+/* The process's page, for as long as the process lives; NULL if there is no memory for it. A forked
+ * child gets one of its own. */
+const struct lr_page *lr_own_page(void);
+void lr_page_note(const char *note);
+/* The bucket of a time, and the least time that is in a bucket; both in nanoseconds. */
+uint32_t lr_bucket(uint64_t time);
+uint64_t lr_bucket_from(uint32_t bucket);
 int64_t lr_live(struct lr_engine *engine); /* calls not yet released */
 int lr_engine_error(struct lr_engine *engine, char *text, int size); /* why the last connection ended */
 /* 1 if that was a failure of this system, 0 if it was the peer's end. */

@@ -147,6 +147,9 @@ static void reject_call(struct lr_engine *e, struct lr_conn *conn, struct lr_cal
 	uint32_t code, const char *text)
 {
 	post_reset(conn, call->wire, flags, code, text);
+	call->code = code;
+	if (!call->began)
+		e->counts->refused++;
 	lr_call_free(e, call);
 }
 
@@ -225,6 +228,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	if (!call) {
 		snprintf(text, sizeof text, "the server has %lld calls in progress, and no room for another",
 			(long long)e->live);
+		e->counts->refused++;
 		post_reset(conn, f->h.call, 0, 8, text);
 		return 0;
 	}
@@ -259,6 +263,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		return 0;
 	}
 	e->stats.calls++;
+	lr_count_begin(e, call, lr_now());
 	if (f->h.flags & LR_F_BIG) {
 		r = lr_message(e, call, f, at, why);
 		if (r == LR_NOMEM) {

@@ -10,6 +10,8 @@ static bool end_here(struct lr_engine *e, struct lr_call *call, enum lr_event ev
 	if (lr_call_step(call, event) != 1)
 		return true;
 	if (!over)
+		call->code = code;
+	if (!over)
 		lr_conn_post(call->conn, LR_T_RESET, 0, call->wire, iov, 2);
 	return lr_call_ended_here(e, call);
 }

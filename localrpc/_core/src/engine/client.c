@@ -108,6 +108,7 @@ static int open_call(struct lr_engine *e, struct lr_io *io, struct lr_call **out
 		return r;
 	}
 	e->stats.calls++;
+	lr_count_begin(e, call, lr_now());
 	*out = call;
 	if (e->looped && deadline && lr_call_watch(e, call, deadline) == 0)
 		lr_loop_set_timer(e);

@@ -67,6 +67,8 @@ static int send_frame(struct lr_conn *conn, struct lr_header *header, const stru
 	if (r > 0) {
 		lr_ring_later(conn);
 		conn->engine->stats.frames_out++;
+		conn->engine->counts->frames_out++;
+		conn->engine->counts->bytes_out += LR_HEADER_SIZE + header->length;
 	}
 	return r;
 }
@@ -242,6 +244,7 @@ static void end_with_link(struct lr_conn *conn, struct lr_call *call)
 {
 	if (!call->life || call->conn != conn || lr_call_step(call, LINK_DIED) != 1)
 		return;
+	call->code = conn->engine->role == LR_CLIENT ? 14 : 1;
 	/* Unlike an answer it may have come at any time: the clock decides. */
 	if (conn->engine->role == LR_CLIENT && lr_call_late(call))
 		lr_call_step(call, EXPIRE);

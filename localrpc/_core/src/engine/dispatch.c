@@ -81,6 +81,7 @@ static int on_status(struct lr_engine *e, struct lr_call *call, const struct lr_
 		r = on_event(call, f->h.flags & LR_F_BIG ? GOT_STATUS_BIG : GOT_STATUS, why);
 	if (r != 1)
 		return r;
+	lr_count_code(call, f->payload + 4, trailer);
 	if (deliver_answer(e, call, f, trailer))
 		return 0;
 	if (f->h.flags & (LR_F_MESSAGE | LR_F_BIG)) {
@@ -100,6 +101,7 @@ static void reset(struct lr_engine *e, struct lr_call *call, uint32_t code, cons
 {
 	struct lr_item *item;
 
+	call->code = code;
 	if (lr_call_missed(call))
 		lr_call_step(call, EXPIRE);
 	/* On a server a reset removes what was not taken yet; a client keeps its messages. */
@@ -203,6 +205,8 @@ static int on_message(struct lr_engine *e, struct lr_call *call, const struct lr
 				      flags & LR_F_END	  ? GOT_BIG_END :
 							    GOT_BIG;
 		r = on_event(call, event, why);
+		if (r == 1)
+			lr_count_stream(call);
 		if (r == 1 && (r = lr_check_window(e, call, f)) == 0 &&
 		    (r = lr_message(e, call, f, 0, why)) == 0)
 			r = 1;

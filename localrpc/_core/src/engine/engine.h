@@ -98,6 +98,7 @@ enum {
 	CALL_PAUSED = 1 << 10,      /* its messages stay in the core */
 	CALL_BIG_TOLD = 1 << 11,    /* lr_drain has reported that a large message is whole */
 	CALL_END_TOLD = 1 << 12,    /* and that nothing will follow */
+	CALL_STREAMS = 1 << 13, /* in counts->streams */
 };
 
 struct lr_call {
@@ -139,6 +140,8 @@ struct lr_call {
 	int64_t deadline; /* a server's: computed when OPEN came */
 	uint32_t watched_at; /* its index in e->watched, if CALL_WATCHED */
 	uint64_t refused_size;
+	int64_t began; /* when it was counted, or 0 */
+	uint32_t code; /* its status, once it has ended */
 };
 
 /* ---- connections (conn.c) ---- */
@@ -320,6 +323,9 @@ struct lr_engine {
 	int64_t last_swept;
 
 	struct lr_stats stats;
+	struct lr_entry *entry;   /* of the process's page, from lr_publish on */
+	struct lr_counts *counts; /* that entry's, or own_counts */
+	struct lr_counts own_counts;
 };
 
 /* state.c. An entry of 0 refuses; LR_LATE: no effect; otherwise the next state. */
@@ -369,6 +375,14 @@ static inline int lr_call_step(struct lr_call *call, enum lr_event event)
  * (tests/native/test_graph.py). Work for a file further down is returned, or left in the
  * engine for lr_leave(). The caller holds the mutex, unless the comment says otherwise.
  */
+
+/* count.c */
+void lr_count_begin(struct lr_engine *e, struct lr_call *call, int64_t now);
+void lr_count_end(struct lr_engine *e, const struct lr_call *call);
+void lr_count_stream(struct lr_call *call); /* it is more than a request and an answer */
+void lr_count_code(struct lr_call *call, const void *trailer, uint32_t len);
+void lr_count_in(struct lr_engine *e, struct lr_counts *counts);
+void lr_count_out(struct lr_engine *e);
 
 /* wake.c */
 void lr_wake(struct lr_engine *e, struct lr_waiter *w);

@@ -25,6 +25,7 @@ struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive, 
 	e->user_calls = e->user_waiting = -1;
 	e->user_bytes = UINT64_MAX;
 	e->fork_generation = lr_fork_generation();
+	e->counts = &e->own_counts;
 	e->queue_last = &e->queue;
 	e->ended_last = &e->ended;
 	e->ready_last = &e->ready;
@@ -164,6 +165,8 @@ static int64_t add(struct lr_engine *e, struct lr_link *link, uint64_t peer_wind
 	}
 	e->conns[slot] = conn;
 	e->stats.conns++;
+	e->counts->conns++;
+	e->counts->connected++;
 	if (link->signo)
 		atomic_store_explicit(&e->signo, link->signo, memory_order_relaxed);
 	lr_conn_ready(conn);
@@ -267,6 +270,7 @@ void lr_engine_free(struct lr_engine *e)
 			if (e->calls[i]->life)
 				lr_call_free(e, e->calls[i]);
 		lr_remove_dead(e);
+		lr_count_out(e);
 		pthread_mutex_unlock(&e->lock);
 		pthread_mutex_destroy(&e->lock);
 	}
@@ -278,6 +282,8 @@ void lr_engine_free(struct lr_engine *e)
 		e->users = user->next;
 		free(user);
 	}
+	if (e->entry && e->fork_generation == lr_fork_generation())
+		lr_page_leave(e->entry); /* nothing counts there any more */
 	free(e->interned);
 	free(e->conns);
 	free(e->watched);
@@ -324,6 +330,20 @@ void lr_engine_stats(struct lr_engine *e, struct lr_stats *stats)
 	stats->live_calls = (uint64_t)e->live;
 	stats->miscounted = lr_audit(e);
 	lr_leave(e);
+}
+
+int lr_publish(struct lr_engine *e, const char *name)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	if (e->entry)
+		lr_page_rename(e->entry, name);
+	else if ((e->entry = lr_page_enter(e->role, name)))
+		lr_count_in(e, &e->entry->counts);
+	lr_leave(e);
+	return 0;
 }
 
 int64_t lr_live(struct lr_engine *e)

@@ -34,6 +34,8 @@ static bool read_conn(struct lr_engine *e, struct lr_waiter *w, struct lr_conn *
 		r = 1;
 		ops->consume(conn->link);
 		e->stats.frames_in++;
+		e->counts->frames_in++;
+		e->counts->bytes_in += LR_HEADER_SIZE + frame.h.length;
 		if (!frames++)
 			conn->last_frame_at = lr_now_coarse();
 		bytes += frame.h.length;

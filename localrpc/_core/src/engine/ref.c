@@ -64,5 +64,6 @@ void lr_conn_unref(struct lr_conn *conn)
 	free(conn->by_slot);
 	e->conns[conn->slot] = NULL;
 	e->stats.conns--;
+	e->counts->conns--;
 	free(conn);
 }

@@ -163,6 +163,7 @@ static int send_message(struct lr_engine *e, struct lr_call *call, const char *m
 			r = lr_wait_room(e, call, (uint32_t)iov.iov_len, deadline, false);
 		else if (r == 1) {
 			call->outstanding += charge;
+			lr_count_stream(call);
 			lr_call_step(call, event);
 			if (!big && flags & LR_F_END)
 				lr_call_step(call, PUT_END);

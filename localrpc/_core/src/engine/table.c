@@ -96,6 +96,7 @@ void lr_call_free(struct lr_engine *e, struct lr_call *call)
 	free(call->after); /* this side's status, which the thread inside would have sent */
 	if (call->state & CALL_LEFT_OPEN)
 		e->open--;
+	lr_count_end(e, call);
 	call->life = 0;
 	call->state = 0;
 	call->opened = call->status = call->big = call->name = NULL;
@@ -203,6 +204,7 @@ void lr_item_drop_last(struct lr_call *call)
 
 static void count_waiting(struct lr_conn *conn, int64_t more)
 {
+	conn->engine->counts->waiting += (uint64_t)more;
 	if (conn->user)
 		conn->user->waiting += more;
 }

@@ -1,6 +1,7 @@
 /*
  * util.h - the base of links and engine: time, the CPU, a futex, forks, threads, signals
- * (util.c), several futexes at once (futex.c), epoll (epoll.c), the rest of an iovec (iov.c).
+ * (util.c), several futexes at once (futex.c), epoll (epoll.c), the rest of an iovec (iov.c), the
+ * process's page (page.c).
  * Nothing here depends on frames or calls.
  */
 #ifndef LR_UTIL_H
@@ -55,6 +56,13 @@ bool lr_exited(int pidfd); /* false if fd is -1 */
 void lr_close_if(int fd); /* unless it is -1 */
 void lr_fill_error(char *error, int size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* ---- page.c ---- */
+
+/* Any thread, without locks: an entry of the process's page, or NULL. */
+struct lr_entry *lr_page_enter(int role, const char *name);
+void lr_page_rename(struct lr_entry *entry, const char *name);
+void lr_page_leave(struct lr_entry *entry);
 
 static inline void lr_relax(void)
 {

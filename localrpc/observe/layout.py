@@ -1,0 +1,135 @@
+"""The bytes of a page, as _core/src/api.h lays them out (struct lr_page and what it holds)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from localrpc.observe.latency import BUCKETS, Latency
+
+MAGIC = b"localrpc"
+VERSION = 1
+ENTRY_SIZE = 4096
+ENTRIES = 1023
+CODES = 18
+"""gRPC's status codes, 0 to 16, and one place for any other."""
+LIVE, FORMER = 1, 2
+ROLES = ("channel", "server")
+
+HEADER = struct.Struct("=8s6I1024s")
+ENTRY = struct.Struct(f"=2IQ1024s12Q{CODES}Q{BUCKETS}Q")
+
+
+class Counts(NamedTuple):
+    """What the engine of a server, or of a channel's connection, has counted."""
+
+    connections: int
+    """Now."""
+    in_flight: int
+    """Calls now: from the request's first frame until the call's owner has let it go."""
+    waiting: int
+    """Of a server, calls of these that no thread has taken up."""
+    streams: int
+    """Calls of these in which one side has sent a message that was not its only one."""
+    connected: int
+    """Connections there have been."""
+    begun: int
+    """Calls there have been; a channel's further attempt at a call is one more."""
+    refused: int
+    """Of a server, calls that no handler saw, because of a limit or its end; not in `begun`."""
+    frames_in: int
+    frames_out: int
+    bytes_in: int
+    """Bytes of frames, with their headers."""
+    bytes_out: int
+    seconds: float
+    """How long all ended calls together have lasted."""
+    ended: tuple[int, ...]
+    """Ended calls by gRPC's status code, 0 to 16; the last number is for any other code."""
+    latency: Latency
+    """Ended calls by how long they have lasted."""
+
+    @property
+    def failed(self) -> int:
+        """Calls that have ended with another status than OK."""
+        return sum(self.ended[1:])
+
+    def since(self, earlier: Counts) -> Counts:
+        """Return what has been counted since an earlier reading; what goes up and down is as now.
+
+        Where less is counted now than then, another engine counts: it has counted all of it.
+        """
+        if self.begun < earlier.begun or self.connected < earlier.connected:
+            return self
+        return Counts(
+            *self[:4],
+            *(now - before for now, before in zip(self[4:11], earlier[4:11], strict=True)),
+            seconds=self.seconds - earlier.seconds,
+            ended=tuple(
+                max(0, now - before) for now, before in zip(self.ended, earlier.ended, strict=True)
+            ),
+            latency=self.latency.since(earlier.latency),
+        )
+
+
+class Endpoint(NamedTuple):
+    """A server, or a connection of a channel, of one process."""
+
+    role: str
+    """"server" or "channel"."""
+    target: str
+    """A channel's target; all of a server's, with spaces between them."""
+    live: bool
+    """False if its engine has ended; the next one of that role and target goes on counting."""
+    since: float
+    """When its engine began, on the clock of time.monotonic()."""
+    counts: Counts
+
+
+class Page(NamedTuple):
+    """What a process says of itself."""
+
+    pid: int
+    """In the process's own namespace."""
+    note: str
+    """What kind of process it is, such as a worker; empty for most."""
+    left_out: int
+    """Engines that are not among `endpoints`, because there were too many."""
+    endpoints: tuple[Endpoint, ...]
+
+
+def parse(read: Callable[[int, int], bytes]) -> Page | None:
+    """Return the page that `read(offset, size)` reads from; None if it is none, or of a version
+    that this module does not know.
+    """
+    head = read(0, HEADER.size)
+    if len(head) < HEADER.size:
+        return None
+    magic, version, size, entries, used, pid, left_out, note = HEADER.unpack(head)
+    if (magic, version, size, entries) != (MAGIC, VERSION, ENTRY_SIZE, ENTRIES):
+        return None
+    endpoints = []
+    data = read(ENTRY_SIZE, min(used, ENTRIES) * ENTRY_SIZE)
+    for at in range(0, len(data) - ENTRY.size + 1, ENTRY_SIZE):
+        state, role, since, name, *counted = ENTRY.unpack_from(data, at)
+        if state in (LIVE, FORMER):
+            role = ROLES[role] if role < len(ROLES) else str(role)
+            endpoints.append(
+                Endpoint(role, _text(name), state == LIVE, since / 1e9, _counts(counted))
+            )
+    return Page(pid, _text(note), left_out, tuple(endpoints))
+
+
+def _counts(numbers: list[Any]) -> Counts:
+    codes = 12 + CODES
+    return Counts(
+        *numbers[:11],
+        seconds=numbers[11] / 1e9,
+        ended=tuple(numbers[12:codes]),
+        latency=Latency(tuple(numbers[codes:])),
+    )
+
+
+def _text(name: bytes) -> str:
+    return name.partition(b"\0")[0].decode("utf-8", "replace")

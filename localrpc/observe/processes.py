@@ -1,0 +1,115 @@
+"""The processes of this machine that have a page, found through /proc."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from localrpc.observe.layout import ENTRIES, ENTRY_SIZE, Page, parse
+
+_LINK = "/memfd:localrpc (deleted)"
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+STATES = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "waiting for a disk",
+    "T": "stopped",
+    "t": "traced",
+    "Z": "ended, and not yet waited for",
+    "I": "idle",
+}
+"""What the letters of /proc/PID/stat mean (man 5 proc_pid_stat)."""
+
+
+class Process(NamedTuple):
+    """A process, what the kernel says of it, and what it says of itself."""
+
+    pid: int
+    uid: int
+    command: str
+    """Its arguments with spaces between them; its name in brackets if it has none."""
+    state: str
+    """The kernel's letter: one of STATES."""
+    threads: int
+    memory: int
+    """Bytes of memory of its own (RssAnon): not files, nor memory that it shares, as rings are."""
+    processor: float
+    """Seconds of processor time that it has used."""
+    page: Page
+
+
+def own() -> Page | None:
+    """Return the page of this process; None if it has neither a server nor a channel."""
+    from localrpc._core import ffi, lib
+
+    page = lib.lr_own_page()
+    if page == ffi.NULL:
+        return None
+    memory = ffi.buffer(page, (ENTRIES + 1) * ENTRY_SIZE)
+    return parse(lambda offset, size: bytes(memory[offset : offset + size]))
+
+
+def processes() -> Iterator[Process]:
+    """Yield the processes with a page that this user may look into, lowest pid first: all of its
+    own, or for root all. One that ends meanwhile is left out.
+    """
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            found = _look(pid)
+        except OSError:  # it has ended, or is another user's
+            continue
+        if found is not None:
+            yield found
+
+
+def _look(pid: int) -> Process | None:
+    folder = f"/proc/{pid}"
+    page = None
+    for name in os.listdir(f"{folder}/fd"):
+        try:
+            if os.readlink(f"{folder}/fd/{name}") == _LINK:
+                page = _read(f"{folder}/fd/{name}")
+        except OSError:  # closed meanwhile
+            continue
+        if page is not None:
+            break
+    else:
+        return None
+    status = _fields(f"{folder}/status")
+    # A process that was forked from one with a page may have its descriptor.
+    if page is None or page.pid != int(status.get("NSpid", str(pid)).split()[-1]):
+        return None
+    with open(f"{folder}/stat", errors="replace") as file:
+        stat = file.read().rpartition(")")[2].split()
+    return Process(
+        pid,
+        os.stat(folder).st_uid,
+        _command(folder, status),
+        state=stat[0],
+        threads=int(status.get("Threads", "0")),
+        memory=int(status.get("RssAnon", "0 kB").split()[0]) * 1024,
+        processor=(int(stat[11]) + int(stat[12])) / _TICKS,
+        page=page,
+    )
+
+
+def _read(path: str) -> Page | None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return parse(lambda offset, size: os.pread(descriptor, size, offset))
+    finally:
+        os.close(descriptor)
+
+
+def _fields(path: str) -> dict[str, str]:
+    with open(path, errors="replace") as file:
+        pairs = (line.partition(":") for line in file)
+        return {name: value.strip() for name, _, value in pairs}
+
+
+def _command(folder: str, status: dict[str, str]) -> str:
+    with open(f"{folder}/cmdline", errors="replace") as file:
+        arguments = file.read().rstrip("\0").replace("\0", " ")
+    return arguments or f"[{status.get('Name', '')}]"
