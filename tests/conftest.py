@@ -53,6 +53,9 @@ LIKE_ANOTHER = ("shm-spin", "shm-posix", "shm-sysv", "unix-abstract")
 deaths are tried with them, but not what depends on the engine alone."""
 DISTINCT = [kind for kind in TARGETS if kind not in LIKE_ANOTHER]
 
+FULL = os.environ.get("LOCALRPC_SOAK") == "full"
+"""True in `./tests/run --soak`, which takes hours and tries every combination."""
+
 SPREAD = 3
 
 
@@ -150,6 +153,12 @@ def two_process_target(request: pytest.FixtureRequest, runtime_directory: str) -
 
     Suites of such tests alone have it under the name `target`.
     """
+    return fresh_target(request.param, runtime_directory)
+
+
+@pytest.fixture(params=TWO_PROCESSES if FULL else [k for k in TWO_PROCESSES if k in DISTINCT])
+def soaked_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+    """Like `two_process_target`; an ordinary run leaves out those that are much like another."""
     return fresh_target(request.param, runtime_directory)
 
 

@@ -20,6 +20,7 @@ from localrpc.options import Options
 from localrpc.sync import unary
 from localrpc.transports.handshake import make_hello
 from localrpc.wire.greeting import hello_frame
+from tests.conftest import DISTINCT
 from tests.peers.journal import PATIENCE
 from tests.places import listen, occupy, place_of
 from tests.rpc.house import await_that, dial
@@ -29,6 +30,8 @@ FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 RESTARTS = 50 if FULL else 12
 NEWCOMERS = 200 if FULL else 20
 """At least so many clients make one call between two restarts."""
+NEWCOMERS_COME_TO = DISTINCT if FULL else ["shm-eventfd", "unix", "tcp", "mq", "file"]
+"""Each kind of place where a server meets its clients."""
 QUICK = (("grpc.initial_reconnect_backoff_ms", 10), ("grpc.max_reconnect_backoff_ms", 50))
 
 pytestmark = pytest.mark.timeout(1800 if FULL else 120)
@@ -105,10 +108,11 @@ def test_restarts_with_grace_cost_no_call(distinct_target: str) -> None:
     restart(distinct_target, Client, 5)
 
 
-def test_restarts_with_grace_cost_no_new_client(distinct_target: str) -> None:
+@pytest.mark.parametrize("target", NEWCOMERS_COME_TO, indirect=True)
+def test_restarts_with_grace_cost_no_new_client(target: str) -> None:
     """It may be in the backlog, or be greeted, or have been let in just now."""
     calls = NEWCOMERS // CLIENTS
-    assert restart(distinct_target, Newcomers, calls) >= RESTARTS * calls * CLIENTS
+    assert restart(target, Newcomers, calls) >= RESTARTS * calls * CLIENTS
 
 
 def hangs_up(client: socket.socket) -> None:

@@ -247,6 +247,7 @@ def test_large_messages_that_never_come_cost_nothing(
     await_that(lambda: queued_bytes(station.server) == before, "what was kept to go")
 
 
+@pytest.mark.parametrize("target", ["shm-eventfd", "unix", "sysvmq", "file"], indirect=True)
 def test_a_flood_of_calls_is_refused_before_it_hurts(
     target: str, station: Station, bystander: Stage, journal: Journal
 ) -> None:

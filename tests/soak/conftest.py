@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.conftest import two_process_target as target
+from tests.conftest import soaked_target as target
 
 __all__ = ["target"]

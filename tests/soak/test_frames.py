@@ -17,7 +17,7 @@ from tests.native.build import compile_native
 
 HERE = Path(__file__).resolve().parent
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
-FRAMES = 10_000_000 if FULL else 40_000
+FRAMES = 10_000_000 if FULL else 20_000
 SLOW = {"sysvmq": 5}
 """Times as long as the others take for a frame: in an ordinary run, so much fewer."""
 KINDS = ("eventfd", "signal", "futex", "spin", "socket", "pipe", "mq", "sysvmq")

@@ -12,7 +12,7 @@ from tests.native.build import HERE, compile_native
 from tests.native.test_native import KINDS
 
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
-ROUNDS = 3000 if FULL else 60
+ROUNDS = 3000 if FULL else 30
 SEEDS = range(1, 5) if FULL else range(1, 2)
 
 pytestmark = pytest.mark.timeout(3600 if FULL else 120)

@@ -262,6 +262,7 @@ class Load:
             thread.join()
 
 
+@pytest.mark.parametrize("target", ["shm", "tcp"], indirect=True)
 def test_no_call_fails_while_workers_are_replaced_added_and_removed(
     folder: Path, target: str
 ) -> None:

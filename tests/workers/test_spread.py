@@ -136,6 +136,7 @@ def test_a_killed_worker_fails_its_calls_and_no_others(folder: Path, target: str
         assert served.stop() == 0
 
 
+@pytest.mark.parametrize("target", ["shm", "unix"], indirect=True)
 def test_threads_of_one_channel_see_no_replacing(folder: Path, target: str) -> None:
     with serving(folder, "app:setup", target, workers=2) as served:
         client = Client(target, folder)

@@ -215,7 +215,9 @@ struct lr_stats {
 	uint64_t live_calls;
 	uint64_t waiting_calls; /* of users: calls that wait for a worker */
 	uint64_t held_calls;    /* of throttled connections */
-	uint64_t miscounted;    /* bytes kept and not charged, or charged and not kept: always 0 */
+	/* bytes kept and not charged, or charged and not kept, and what lr_counts has too many or
+	 * too few: always 0 */
+	uint64_t miscounted;
 };
 
 /* The owner of a System V queue, its last sender, and the bytes that it holds. */

@@ -1,6 +1,6 @@
 /*
  * audit.c - count again what an engine keeps, to check what its users and connections are
- * charged. With the mutex.
+ * charged, and what lr_counts says. With the mutex.
  */
 #include "engine.h"
 
@@ -43,6 +43,30 @@ static uint64_t difference(uint64_t one, uint64_t other)
 	return one > other ? one - other : other - one;
 }
 
+/* How far the counts are from what there is, and from each other. */
+static uint64_t wrong_counts(const struct lr_engine *e)
+{
+	const struct lr_counts *counts = e->counts;
+	uint64_t live = 0, streams = 0, waiting = 0, conns = 0, ended = 0, lasted = 0;
+
+	for (uint32_t i = 0; i < e->ncalls; i++)
+		if (e->calls[i]->life && e->calls[i]->began) {
+			live++;
+			streams += (e->calls[i]->state & CALL_STREAMS) != 0;
+		}
+	for (const struct lr_call *call = e->queue; call; call = call->next)
+		waiting++;
+	for (uint32_t i = 0; i < e->nconns; i++)
+		conns += e->conns[i] != NULL;
+	for (int i = 0; i < LR_CODES; i++)
+		ended += counts->ended[i];
+	for (int i = 0; i < LR_BUCKETS; i++)
+		lasted += counts->lasted[i];
+	return difference(live, counts->live) + difference(streams, counts->streams) +
+	       difference(waiting, counts->waiting) + difference(conns, counts->conns) +
+	       difference(counts->begun, live + ended) + difference(ended, lasted);
+}
+
 uint64_t lr_audit(const struct lr_engine *e)
 {
 	uint64_t queued = 0, charged = 0, kept = 0, users = 0, wrong = 0;
@@ -65,5 +89,5 @@ uint64_t lr_audit(const struct lr_engine *e)
 	}
 	for (const struct lr_user *user = e->users; user; user = user->next)
 		users += user->kept;
-	return wrong + difference(queued, charged) + difference(kept, users);
+	return wrong + wrong_counts(e) + difference(queued, charged) + difference(kept, users);
 }
