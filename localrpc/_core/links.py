@@ -55,6 +55,13 @@ class Link:
             raise ValueError("this link has been taken, or closed")
         return self._raw
 
+    def trust_begun(self) -> None:
+        """Note that the server on the other side counts the calls that it gives to handlers.
+
+        Has an effect on rings only.
+        """
+        lib.lr_link_trust_begun(self.raw)
+
     def close(self) -> None:
         """Close the link unless it has been taken."""
         raw, self._raw = self._raw, None

@@ -19,6 +19,7 @@ from localrpc.transports.base import Connection, ConnectionFacts, PeerCredential
 from localrpc.transports.byte_channels import ByteChannel, Descriptors, SocketChannel
 from localrpc.transports.credentials import refusal_of_server
 from localrpc.transports.handshake import C, Watch, make_hello, reachable_by_signal, stream_link
+from localrpc.wire import frames
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
 
@@ -152,6 +153,8 @@ def _greet(
         facts = ConnectionFacts(address.scheme, memory.wakeup, None, memory.ring_size, memory.kind)
         sock = channel.sock.detach()
         link = memory.open(sock, pidfd, reachable_by_signal(peer, theirs), fds.take()[0])
+        if theirs.features & frames.COUNTS_BEGUN:
+            link.trust_begun()
         return Connection(link=link, facts=facts, **fields)
 
 

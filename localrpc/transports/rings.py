@@ -23,6 +23,7 @@ from localrpc.transports.handshake_client import Memory
 from localrpc.transports.handshake_server import ServerGreeting, stay
 from localrpc.transports.memory import Segment
 from localrpc.transports.targets import SPIN, SPIN_ALWAYS, TargetOption, choice
+from localrpc.wire import frames
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import hello_frame
 
@@ -303,7 +304,7 @@ def _connect_ring(
         except (OSError, MemoryError) as error:
             raise MemoryRefused(f"on the server: {reason_of(error)}") from None
     try:
-        answer = make_hello(client.options, ring_size=hello.ring_size)
+        answer = make_hello(client.options, ring_size=hello.ring_size, features=frames.COUNTS_BEGUN)
         client.channel.send(hello_frame(answer), [bell])
     except BaseException:
         link.close()

@@ -59,6 +59,8 @@ class Hello(NamedTuple):
     page_size: int = 0
     group: str = ""
     worker: int = 0
+    features: int = 0
+    """The sum of those that this side has: frames.COUNTS_BEGUN."""
 
 
 class Trailer(NamedTuple):

@@ -28,6 +28,8 @@ NAME_MAX = 8192
 CHARGE_OVERHEAD = 64
 """What a message costs of its call's credit in addition to its bytes."""
 CPU_UNKNOWN = 0
+COUNTS_BEGUN = 1
+"""A feature in a HELLO: the server counts the calls that it gives to handlers in its ring."""
 
 
 class FrameType(IntEnum):

@@ -306,6 +306,9 @@ int lr_link_flush(struct lr_link *link); /* is everything sent? */
 void lr_link_hang_up(struct lr_link *link);
 /* is it certain that the peer has not read the last frame? */
 int lr_link_unseen(struct lr_link *link);
+/* A client's: its server counts the calls that it begins, where links of this kind have a place
+ * for that. */
+void lr_link_trust_begun(struct lr_link *link);
 
 /* Engines. An engine owns the links that it is given. */
 struct lr_engine *lr_engine_new(int role, uint64_t window, int64_t max_receive,

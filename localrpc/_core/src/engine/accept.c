@@ -85,6 +85,19 @@ static int store_by_slot(struct lr_conn *conn, struct lr_call *call, uint64_t wi
 	return 0;
 }
 
+/* Before its handler runs, have the client know that. Calls of one connection are given in the
+ * order in which they came; one that was deferred is given again. */
+static void note_given(const struct lr_call *call)
+{
+	struct lr_conn *conn = call->conn;
+
+	if (call->ordinal <= conn->given)
+		return;
+	conn->given = call->ordinal;
+	if (conn->link->begun)
+		atomic_store(conn->link->begun, conn->given);
+}
+
 /* Give a queued or just opened call to a worker. */
 static void give_to_worker(struct lr_call *call, struct lr_io *io, const uint8_t *data, uint32_t head,
 	uint64_t size)
@@ -103,6 +116,7 @@ static void give_to_worker(struct lr_call *call, struct lr_io *io, const uint8_t
 		io->size = (int64_t)call->refused_size;
 	}
 	io->kind = LR_K_CALL;
+	note_given(call);
 }
 
 int lr_take_call(struct lr_engine *e, struct lr_io *io)
@@ -224,6 +238,9 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 		*why = "an OPEN frame with a method number that is not defined";
 		return LR_PROTOCOL;
 	}
+	conn->opens++;
+	if (!e->refusing)
+		conn->begun = conn->opens;
 	call = lr_call_new(e, conn);
 	if (!call) {
 		snprintf(text, sizeof text, "the server has %lld calls in progress, and no room for another",
@@ -239,6 +256,7 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 			post_reset(conn, f->h.call, 0, 8, no_memory);
 		return r == LR_NOMEM ? 0 : r;
 	}
+	call->ordinal = conn->opens;
 	call->number = number;
 	if (number)
 		call->method = conn->names[number].id;
@@ -253,9 +271,6 @@ int lr_on_open(struct lr_engine *e, struct lr_conn *conn, const struct lr_frame 
 	call->open_flags = f->h.flags & (LR_F_MESSAGE | LR_F_END | LR_F_BIG);
 	if (e->max_calls >= 0 && e->live - e->open > e->max_calls)
 		call->open_flags |= LR_F_REFUSED;
-	conn->opens++;
-	if (!e->refusing)
-		conn->begun = conn->opens;
 	if (refuse(e, conn, call))
 		return 0;
 	if (lr_call_expired(e, call)) { /* it came after its deadline */

@@ -17,7 +17,8 @@ bool lr_call_unhold(struct lr_engine *e, struct lr_call *call)
 
 /*
  * Is it certain that no handler has seen the call? A server that stops in order says how many
- * calls it took up; for one that was killed, the link knows what was not read.
+ * calls it took up. One that was killed has left in a ring how many it gave to handlers; any link
+ * knows what was not read.
  */
 bool lr_call_unseen(const struct lr_call *call)
 {
@@ -29,6 +30,8 @@ bool lr_call_unseen(const struct lr_call *call)
 		return false;
 	if (conn->last_goaway_came)
 		return call->ordinal > conn->begun;
+	if (conn->link->trusts_begun && conn->why != LR_PROTOCOL) /* such a peer may lie */
+		return call->ordinal > atomic_load(conn->link->peer_begun);
 	return conn->link->ops->unseen(conn->link, call->mark);
 }
 

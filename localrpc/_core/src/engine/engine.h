@@ -181,6 +181,7 @@ struct lr_conn {
 	uint64_t named;     /* names of its methods */
 	uint64_t opens;     /* OPEN frames, sent or received */
 	uint64_t begun;     /* how many of these the server has accepted */
+	uint64_t given;     /* a server's: how many of these it has given to handlers */
 	bool last_goaway_came; /* a client's: `begun` is from the server's last GOAWAY */
 	struct lr_out *out, **out_last;
 	uint64_t posted; /* of the list `out` */

@@ -36,6 +36,11 @@ void lr_link_hang_up(struct lr_link *link)
 	link->ops->hang_up(link);
 }
 
+void lr_link_trust_begun(struct lr_link *link)
+{
+	link->trusts_begun = link->peer_begun != NULL;
+}
+
 int lr_link_unseen(struct lr_link *link)
 {
 	return link->ops->unseen(link, link->ops->sent(link));

@@ -92,6 +92,11 @@ struct lr_link {
 	 * has come. Clear: a peek may save a read that would find nothing. The reader clears it
 	 * before it reads: an edge taken meanwhile is of bytes that this read sees, or sets it. */
 	_Atomic bool edge;
+	/* How many of a client's calls its server has given to handlers: where this side writes it,
+	 * and where it reads the peer's, which counts only once trusts_begun is set. Or NULL. */
+	_Atomic uint64_t *begun;
+	const _Atomic uint64_t *peer_begun;
+	bool trusts_begun;
 	uint32_t piece; /* the most that one DATA frame of this side carries */
 	/* a thread that waits for room waits for this much, so that one wake-up serves many frames */
 	uint32_t stride;

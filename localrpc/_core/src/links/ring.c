@@ -6,7 +6,7 @@
  * ring also writes its control page, and the other maps both read-only, so
  * every shared word has one writer:
  *
- *	tail, room_epoch, cpu, room_at, bell   of the ring in the same memfd
+ *	tail, room_epoch, cpu, room_at, bell, begun   of the ring in the same memfd
  *	head, epoch, sleeper                   of the ring in the other memfd
  *
  * head and tail count bytes and only grow. A record is a frame, padded to 8 bytes. An odd
@@ -32,6 +32,7 @@ struct side {
 	_Atomic uint32_t cpu;
 	_Atomic uint64_t room_at;
 	_Atomic uint32_t bell; /* a futex: incremented each time this side rings */
+	_Atomic uint64_t begun; /* a server's: link->begun */
 	_Alignas(64) _Atomic uint64_t head;
 	_Alignas(64) _Atomic uint64_t epoch;
 	/* signo << 24 | tid; LR_WAKE_FUTEX << 24: the bell word; 0: the eventfd */
@@ -42,6 +43,7 @@ _Static_assert(offsetof(struct side, room_epoch) == 8, "layout");
 _Static_assert(offsetof(struct side, cpu) == 16, "layout");
 _Static_assert(offsetof(struct side, room_at) == 24, "layout");
 _Static_assert(offsetof(struct side, bell) == 32, "layout");
+_Static_assert(offsetof(struct side, begun) == 40, "layout");
 _Static_assert(offsetof(struct side, head) == 64, "layout");
 _Static_assert(offsetof(struct side, epoch) == 128, "layout");
 _Static_assert(offsetof(struct side, sleeper) == 136, "layout");
@@ -399,6 +401,8 @@ struct lr_link *lr_ring_open(int memory, int tx_fd, int rx_fd, uint64_t ring_siz
 	r->link.room_fd = -1;
 	r->link.signo = wake == LR_WAKE_FUTEX ? 0 : wake;
 	r->link.futex = wake == LR_WAKE_FUTEX && lr_futexes_work() ? &r->theirs->bell : NULL;
+	r->link.begun = &r->mine->begun;
+	r->link.peer_begun = &r->theirs->begun;
 	r->link.stride = (uint32_t)(ring_size / 4);
 	/* A quarter of the ring: the reader copies one frame while the next is written. */
 	r->link.piece = ring_size / 4 < LR_PIECE ? (uint32_t)(ring_size / 4) : LR_PIECE;
