@@ -38,10 +38,13 @@ blocking call reads its answer on the thread that made it; there is no reader th
 Forks. A channel that a forked child inherits connects again with the child's first
 call; calls in progress stay the parent's. A server stays with the process that started it.
 
+Numbers. stats() returns what this process's servers and channels count: connections, calls by
+status, and how long they lasted. localrpc.observe reads those of other processes.
+
 Types. insecure_channel returns a Channel, whose `facts` are ConnectionFacts; spawn_channel and
 fork_channel a ChildChannel; peer_credentials PeerCredentials; transports Offers, each with a
-Scope. A bad target is an AddressError, and a server that cannot listen a ListenError, which is
-an AddressInUse if another server does.
+Scope; stats Endpoints, each with Counts and these with a Latency. A bad target is an AddressError,
+and a server that cannot listen a ListenError, which is an AddressInUse if another server does.
 
 Testing. localrpc.testing.serving, and the pytest fixture localrpc_serve, serve servicers
 inside a test.
@@ -64,10 +67,15 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from localrpc import observe as _observe
+    from localrpc import observe as observe
     from localrpc import testing as testing
     from localrpc.errors import AddressError as AddressError
     from localrpc.errors import AddressInUse as AddressInUse
     from localrpc.errors import ListenError as ListenError
+    from localrpc.observe import Counts as Counts
+    from localrpc.observe import Endpoint as Endpoint
+    from localrpc.observe import Latency as Latency
     from localrpc.sync import channel as _channel
     from localrpc.sync import children as _children
     from localrpc.sync.channel import Channel as Channel
@@ -83,6 +91,7 @@ else:
     grpc = Later("grpc")
     _channel = Later("localrpc.sync.channel")
     _children = Later("localrpc.sync.children")
+    _observe = Later("localrpc.observe")
     _base = Later("localrpc.transports.base")
     _scheme = Later("localrpc.transports.scheme")
 
@@ -92,6 +101,9 @@ __all__ = [
     "Channel",
     "ChildChannel",
     "ConnectionFacts",
+    "Counts",
+    "Endpoint",
+    "Latency",
     "ListenError",
     "Offer",
     "PeerCredentials",
@@ -100,6 +112,7 @@ __all__ = [
     "fork_channel",
     "insecure_channel",
     "instrument",
+    "observe",
     "patch_grpc",
     "peer_credentials",
     "sd_notify",
@@ -107,6 +120,7 @@ __all__ = [
     "serve",
     "server",
     "spawn_channel",
+    "stats",
     "stop_on_signals",
     "testing",
     "transports",
@@ -119,6 +133,9 @@ _ELSEWHERE = {
     "Channel": "localrpc.sync.channel",
     "ChildChannel": "localrpc.sync.children",
     "ConnectionFacts": "localrpc.transports.base",
+    "Counts": "localrpc.observe",
+    "Endpoint": "localrpc.observe",
+    "Latency": "localrpc.observe",
     "ListenError": "localrpc.errors",
     "Offer": "localrpc.transports.scheme",
     "PeerCredentials": "localrpc.transports.base",
@@ -127,8 +144,8 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "testing":
-        return import_module("localrpc.testing")
+    if name in ("observe", "testing"):
+        return import_module(f"localrpc.{name}")
     if name in _ELSEWHERE:
         return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -418,6 +435,28 @@ def serve(
         log_json=log_json,
     )
     return Supervisor(settings).run()
+
+
+def stats() -> tuple[_observe.Endpoint, ...]:
+    """Return what this process's servers and channels have counted, one item for each target.
+
+    All channels to one target are one Endpoint of the `role` "channel", whose `target` is as the
+    channels have it; a server is one of the role "server", whose `target` has all of its targets,
+    with spaces between them. Those that have ended are there with what they counted: `live` is
+    False then. A server counts from its start on, and a channel from its first connection on: a
+    call for which there is none is not counted. grpcio's calls, at grpc:TARGET, are not counted.
+
+    `counts` has connections, calls in progress, and ended calls by status code; its `latency` has
+    percentile(99), in seconds. Two readings of an endpoint have the calls between them:
+    `now.counts.since(before.counts)`. localrpc.integrations publishes these numbers for Prometheus
+    and OpenTelemetry.
+
+    Any thread may call it. A forked child counts from 0, and not what its parent does. A process
+    has room for 1023 connections and servers at a time: what exceeds that is not counted, and a
+    new one takes the place, and with that the counts, of one that has ended. Never raises.
+    """
+    page = _observe.own()
+    return _observe.total(page.endpoints) if page else ()
 
 
 def stop_on_signals(server: grpc.Server, grace: float | None = None) -> None:

@@ -16,12 +16,13 @@ import pytest
 import localrpc
 import localrpc.errors
 import localrpc.testing
+from localrpc import observe
 from localrpc.sync import channel, children, context, server
 from localrpc.transports import base, scheme
 
 FUNCTIONS = {
     f"{module.__name__}.{name}": getattr(module, name)
-    for module in (localrpc, localrpc.testing)
+    for module in (localrpc, localrpc.observe, localrpc.testing)
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 }
@@ -33,7 +34,10 @@ CLASSES = (
     server.Server,
     context.ServicerContext,
 )
-RECORDS = (base.PeerCredentials, base.ConnectionFacts, scheme.Offer)
+RECORDS = (
+    *(base.PeerCredentials, base.ConnectionFacts, scheme.Offer),
+    *(observe.Counts, observe.Endpoint, observe.Latency, observe.Page, observe.Process),
+)
 # Functions whose results live on, and those with state of the process: from which threads, and
 # what after a fork?
 SHARED = ("insecure_channel", "server", "instrument", "patch_grpc", "spawn_channel", "fork_channel")

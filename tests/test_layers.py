@@ -15,7 +15,16 @@ ROOT = Path(__file__).resolve().parents[1]
 # Highest first. A module may import its own package and those of the rows below, but not the
 # others of its row. The APIs are twins, each without the other. What a call is does not depend on
 # how its frames travel, and a transport knows of no calls.
-FLOORS = (("sync", "aio"), ("drive",), ("calls", "transports"), ("wire",), ("_core",), ("base",))
+FLOORS = (
+    ("sync", "aio", "observe"),
+    ("drive",),
+    ("calls", "transports"),
+    ("wire",),
+    ("_core",),
+    ("base",),
+)
+# Reads what the core counts, and needs nothing that makes calls; nothing that does imports it.
+ONLY = {"observe": {"_core"}}
 COMING: set[str] = set()
 BASE = {
     "_grpc",
@@ -39,6 +48,7 @@ FOREIGN = {
     "transports": {"posix_ipc"},
     "wire": {"google"},
     "_core": {"cffi", "hatchling"},
+    "observe": set(),
     "base": {"grpc"},
 }
 
@@ -51,7 +61,11 @@ WAITING = {
 }
 
 # For other libraries: each imports the one that it is for.
-INTEGRATIONS = {"opentelemetry": {"opentelemetry"}, "sentry": {"sentry_sdk"}}
+INTEGRATIONS = {
+    "opentelemetry": {"opentelemetry"},
+    "sentry": {"sentry_sdk"},
+}
+PUBLIC = ("localrpc", "localrpc.aio", "localrpc.observe")
 
 # For tests of user code: the public API, and the schemes that exist.
 TESTING = {"testing": {"grpc"}, "_pytest": {"grpc", "pytest"}}
@@ -86,7 +100,7 @@ PACKAGES = [package for row in FLOORS for package in row]
 def below(floor: str) -> set[str]:
     """The floor itself, and all that it may import."""
     (row,) = (index for index, packages in enumerate(FLOORS) if floor in packages)
-    return {floor}.union(*FLOORS[row + 1 :])
+    return {floor}.union(ONLY.get(floor) or set().union(*FLOORS[row + 1 :]))
 
 
 def climbing(floor: str, files: Iterable[tuple[Path, str]]) -> Iterator[str]:
@@ -236,7 +250,7 @@ def test_every_module_has_a_floor() -> None:
     ("folder", "allowed"),
     # The benchmark looks below the API for its floors and for what a machine allows.
     [
-        ("cli", {"bench", "errors", "options", "proxy", "workers"}),
+        ("cli", {"bench", "errors", "observe", "options", "proxy", "workers"}),
         ("bench", {"_core", "address", "options", "transports"}),
     ],
 )
@@ -305,7 +319,9 @@ def test_an_integration_uses_the_public_api_and_its_library() -> None:
     assert {path.stem for path in files} == {"__init__", *INTEGRATIONS}
     for path, package in files.items():
         for name in imports_of(path, package):
-            assert name in ("localrpc", "localrpc.aio") or not name.startswith("localrpc."), name
+            assert name.startswith((*PUBLIC[1:], "localrpc.integrations._metrics")) or (
+                name in PUBLIC or not name.startswith("localrpc.")
+            ), name
             if is_foreign(name):
                 allowed = {"grpc", *INTEGRATIONS.get(path.stem, ())}
                 assert name.split(".")[0] in allowed, f"{path}: {name}"

@@ -26,7 +26,11 @@ def bound(bucket: int) -> float:
 
 
 class Latency(NamedTuple):
-    """The ended calls by how long they have lasted, from their first frame to their release."""
+    """The ended calls by how long they have lasted, from their first frame to their release.
+
+    A call is in one of BUCKETS buckets: of those below 256 ns in the first, above in one of eight
+    for each power of two.
+    """
 
     counted: tuple[int, ...]
     """Calls in each bucket."""
@@ -58,6 +62,11 @@ class Latency(NamedTuple):
         """Yield the end of each bucket but the last, in seconds, and how many calls lasted less."""
         for bucket, so_far in enumerate(accumulate(self.counted[:-1])):
             yield bound(bucket + 1), so_far
+
+    def plus(self, other: Latency) -> Latency:
+        """Return the calls of both."""
+        pairs = zip(self.counted, other.counted, strict=True)
+        return Latency(tuple(one + another for one, another in pairs))
 
     def since(self, earlier: Latency) -> Latency:
         """Return the calls that have ended since an earlier reading."""

@@ -22,7 +22,10 @@ ENTRY = struct.Struct(f"=2IQ1024s12Q{CODES}Q{BUCKETS}Q")
 
 
 class Counts(NamedTuple):
-    """What the engine of a server, or of a channel's connection, has counted."""
+    """What the engine of a server, or of a channel's connection, has counted.
+
+    What is now goes up and down; the rest grows.
+    """
 
     connections: int
     """Now."""
@@ -39,10 +42,13 @@ class Counts(NamedTuple):
     refused: int
     """Of a server, calls that no handler saw, because of a limit or its end; not in `begun`."""
     frames_in: int
+    """Frames received; a small call has one each way."""
     frames_out: int
+    """Frames sent."""
     bytes_in: int
-    """Bytes of frames, with their headers."""
+    """Bytes of the frames received, with their headers."""
     bytes_out: int
+    """Bytes of the frames sent, with their headers."""
     seconds: float
     """How long all ended calls together have lasted."""
     ended: tuple[int, ...]
@@ -55,6 +61,19 @@ class Counts(NamedTuple):
         """Calls that have ended with another status than OK."""
         return sum(self.ended[1:])
 
+    def plus(self, other: Counts) -> Counts:
+        """Return the counts of both together."""
+        numbers = [one + another for one, another in zip(self[:11], other[:11], strict=True)]
+        ended = zip(self.ended, other.ended, strict=True)
+        return Counts._make(
+            (
+                *numbers,
+                self.seconds + other.seconds,
+                tuple(one + another for one, another in ended),
+                self.latency.plus(other.latency),
+            )
+        )
+
     def since(self, earlier: Counts) -> Counts:
         """Return what has been counted since an earlier reading; what goes up and down is as now.
 
@@ -62,19 +81,23 @@ class Counts(NamedTuple):
         """
         if self.begun < earlier.begun or self.connected < earlier.connected:
             return self
-        return Counts(
-            *self[:4],
-            *(now - before for now, before in zip(self[4:11], earlier[4:11], strict=True)),
-            seconds=self.seconds - earlier.seconds,
-            ended=tuple(
-                max(0, now - before) for now, before in zip(self.ended, earlier.ended, strict=True)
-            ),
-            latency=self.latency.since(earlier.latency),
+        numbers = [now - before for now, before in zip(self[4:11], earlier[4:11], strict=True)]
+        ended = zip(self.ended, earlier.ended, strict=True)
+        return Counts._make(
+            (
+                *self[:4],
+                *numbers,
+                self.seconds - earlier.seconds,
+                tuple(max(0, now - before) for now, before in ended),
+                self.latency.since(earlier.latency),
+            )
         )
 
 
 class Endpoint(NamedTuple):
-    """A server, or a connection of a channel, of one process."""
+    """A server, or a connection of a channel, of one process; from total(), all that there have
+    been of one role and target.
+    """
 
     role: str
     """"server" or "channel"."""
@@ -85,6 +108,7 @@ class Endpoint(NamedTuple):
     since: float
     """When its engine began, on the clock of time.monotonic()."""
     counts: Counts
+    """Its own, and those of ended ones whose role and target it has."""
 
 
 class Page(NamedTuple):
@@ -97,6 +121,7 @@ class Page(NamedTuple):
     left_out: int
     """Engines that are not among `endpoints`, because there were too many."""
     endpoints: tuple[Endpoint, ...]
+    """Several may have one role and target: total() adds them up."""
 
 
 def parse(read: Callable[[int, int], bytes]) -> Page | None:
@@ -122,13 +147,9 @@ def parse(read: Callable[[int, int], bytes]) -> Page | None:
 
 
 def _counts(numbers: list[Any]) -> Counts:
-    codes = 12 + CODES
-    return Counts(
-        *numbers[:11],
-        seconds=numbers[11] / 1e9,
-        ended=tuple(numbers[12:codes]),
-        latency=Latency(tuple(numbers[codes:])),
-    )
+    seconds, codes = numbers[11] / 1e9, 12 + CODES
+    ended, latency = tuple(numbers[12:codes]), Latency(tuple(numbers[codes:]))
+    return Counts._make((*numbers[:11], seconds, ended, latency))
 
 
 def _text(name: bytes) -> str:

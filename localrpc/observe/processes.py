@@ -27,21 +27,25 @@ class Process(NamedTuple):
     """A process, what the kernel says of it, and what it says of itself."""
 
     pid: int
+    """In the namespace of the process that asks."""
     uid: int
+    """Its effective user."""
     command: str
     """Its arguments with spaces between them; its name in brackets if it has none."""
     state: str
     """The kernel's letter: one of STATES."""
     threads: int
+    """Of any kind, now."""
     memory: int
     """Bytes of memory of its own (RssAnon): not files, nor memory that it shares, as rings are."""
     processor: float
     """Seconds of processor time that it has used."""
     page: Page
+    """What it has counted."""
 
 
 def own() -> Page | None:
-    """Return the page of this process; None if it has neither a server nor a channel."""
+    """Return the page of this process; None if it has no memory for one. Never raises."""
     from localrpc._core import ffi, lib
 
     page = lib.lr_own_page()
@@ -52,8 +56,10 @@ def own() -> Page | None:
 
 
 def processes() -> Iterator[Process]:
-    """Yield the processes with a page that this user may look into, lowest pid first: all of its
-    own, or for root all. One that ends meanwhile is left out.
+    """Yield the processes with a page that this user may look into, lowest pid first.
+
+    They are all of its own, or for root all. One that ends meanwhile is left out. Raises OSError
+    only where there is no /proc.
     """
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
@@ -66,20 +72,20 @@ def processes() -> Iterator[Process]:
 
 def _look(pid: int) -> Process | None:
     folder = f"/proc/{pid}"
-    page = None
+    pages = []
     for name in os.listdir(f"{folder}/fd"):
         try:
             if os.readlink(f"{folder}/fd/{name}") == _LINK:
-                page = _read(f"{folder}/fd/{name}")
+                pages.append(_read(f"{folder}/fd/{name}"))
         except OSError:  # closed meanwhile
             continue
-        if page is not None:
-            break
-    else:
+    if not pages:
         return None
     status = _fields(f"{folder}/status")
-    # A process that was forked from one with a page may have its descriptor.
-    if page is None or page.pid != int(status.get("NSpid", str(pid)).split()[-1]):
+    own = int(status.get("NSpid", str(pid)).split()[-1])
+    # It may have descriptors of other processes' pages, and of files that only have the name.
+    page = next((page for page in pages if page is not None and page.pid == own), None)
+    if page is None:
         return None
     with open(f"{folder}/stat", errors="replace") as file:
         stat = file.read().rpartition(")")[2].split()

@@ -79,9 +79,11 @@ def test_the_site_has_the_pages_and_their_sources(site: Path) -> None:
 
 def test_the_reference_has_every_public_name_and_docstrings_are_markdown(site: Path) -> None:
     page = (site / "api.html").read_text()
-    hidden = ("__version__", "testing")
+    hidden = ("__version__", "observe", "testing")
     names = [f"localrpc.{name}" for name in localrpc.__all__ if name not in hidden]
     names += [f"localrpc.testing.{name}" for name in localrpc.testing.__all__]
+    of_observe = set(localrpc.observe.__all__) - set(localrpc.__all__)
+    names += [f"localrpc.observe.{name}" for name in sorted(of_observe)]
     assert [name for name in names if f'id="{name}"' not in page] == []
     assert "<code" in page
     text = re.sub(r"<[^>]+>", "", page)
