@@ -154,7 +154,7 @@ def test_generated_classes_and_functions_have_docstrings(path: Path) -> None:
     assert len(public) > len(overloads)
 
 
-@pytest.mark.parametrize("module", ["opentelemetry", "sentry"])
+@pytest.mark.parametrize("module", ["opentelemetry", "prometheus", "sentry"])
 def test_an_integration_has_a_guide(module: str) -> None:
     source = Path(localrpc.__file__).parent / "integrations" / f"{module}.py"
     tree = ast.parse(source.read_text())

@@ -62,10 +62,13 @@ WAITING = {
 
 # For other libraries: each imports the one that it is for.
 INTEGRATIONS = {
+    "_metrics": set(),
     "opentelemetry": {"opentelemetry"},
+    "prometheus": {"prometheus_client"},
     "sentry": {"sentry_sdk"},
 }
-PUBLIC = ("localrpc", "localrpc.aio", "localrpc.observe")
+# And locks that are free in a forked child.
+PUBLIC = ("localrpc", "localrpc._locks", "localrpc.aio", "localrpc.observe")
 
 # For tests of user code: the public API, and the schemes that exist.
 TESTING = {"testing": {"grpc"}, "_pytest": {"grpc", "pytest"}}

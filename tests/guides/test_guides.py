@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
 import urllib.request
+from collections.abc import Iterator
+from typing import Any
 
-from tests.guides.page import Folder, commands, text_of
+import pytest
+
+import localrpc
+from tests.guides.page import Folder, commands, files, text_of
 from tests.libraries.needed import need
 from tests.ports import free_port
 
@@ -82,23 +89,68 @@ def test_arrays_travel_in_one_message_in_a_stream_and_bare(folder: Folder) -> No
         assert folder.repeat(page) == 1
 
 
-def test_the_recipes_for_metrics_traces_and_health_work(greeter: Folder) -> None:
-    need(("py-grpc-prometheus", "grpcio-health-checking", "opentelemetry-distro"))
-    page = ".docs/guides/observability.md"
+OBSERVABILITY = ".docs/guides/observability.md"
+
+
+def counters(page: str) -> set[str]:
+    """Names and labels of the lines that `/metrics` has, in a text block."""
+    blocks = re.findall(r"```text\n(.*?)```", text_of(page), re.DOTALL)
+    return {line.rpartition(" ")[0] for block in blocks for line in block.splitlines()}
+
+
+def documents(text: str) -> Iterator[Any]:
+    """JSON values, one after the other."""
+    while text := text.lstrip():
+        value, end = json.JSONDecoder().raw_decode(text)
+        yield value
+        text = text[end:]
+
+
+def exported_by(program: str, pid: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the exporter shows of one process. It runs in this one, and has no port."""
+    import prometheus_client
+
+    from localrpc.integrations import prometheus
+
+    of_one = [each for each in localrpc.observe.processes() if each.pid == pid]
+    shown: list[str] = []
+
+    def start(port: int, addr: str, registry: Any) -> tuple[None, threading.Thread]:
+        text = prometheus_client.generate_latest(registry).decode()
+        thread = threading.Thread(target=shown.append, args=(text,))
+        thread.start()
+        return None, thread
+
+    monkeypatch.setattr(prometheus, "processes", lambda: of_one)
+    monkeypatch.setattr(prometheus_client, "start_http_server", start)
+    exec(program, {})
+    (text,) = shown
+    return text
+
+
+def test_the_recipes_for_metrics_traces_and_health_work(
+    greeter: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need(("prometheus-client", "py-grpc-prometheus", "grpcio-health-checking"))
+    need(("opentelemetry-distro",))
+    page = OBSERVABILITY
     port = str(free_port())
     greeter.write(page, "server.py", **{"9464": port})
-    greeter.write(page, "facts.py")
+    greeter.write(page, "facts.py", "counted.py")
     greeter.write("README.md", "client.py")
-    with greeter.serving("python server.py", "run/greeter.shm"):
-        assert greeter.repeat(page) == 2
+    with greeter.serving("python server.py", "run/greeter.shm") as server:
+        assert greeter.repeat(page) == 3
         # The server has counted the call when its client has the answer, or a moment later.
         (line,) = (line for line in commands(page) if line.startswith("opentelemetry"))
         traced = greeter.run(line)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page_of_metrics:
             metrics = page_of_metrics.read().decode()
-    said, _, spans = traced.partition("\n")
+        of_user = exported_by(files(page)["exporter.py"], server.pid, monkeypatch)
+    said, _, told = traced.partition("\n")
     assert said == "Hello, Ada!"
-    assert json.loads(spans)["name"] == "/Greeter/Greet"
-    (counted,) = (line for line in text_of(page).splitlines() if "_handled_total{" in line)
-    name = counted.rpartition(" ")[0]
-    assert any(line.startswith(name) for line in metrics.splitlines()), metrics
+    spans = [each for each in documents(told) if "resource_metrics" not in each]
+    assert [span["name"] for span in spans] == ["/Greeter/Greet"]
+    assert '"name": "grpc.client.attempt.started"' in told
+    assert len(counters(page)) == 5
+    assert counters(page) <= {line.rpartition(" ")[0] for line in metrics.splitlines()}
+    assert f'_started_total{{grpc_target="shm:greeter",pid="{server.pid}"}}' in of_user

@@ -1,5 +1,5 @@
 """`opentelemetry-instrument`, `LocalrpcInstrumentor().instrument()`, and OpenTelemetry's own
-interceptors: spans as with grpcio."""
+interceptors: spans as with grpcio, and metrics of what localrpc counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ import grpc
 import pytest
 
 import localrpc
+from localrpc.observe import Endpoint
 from localrpc.testing import serving
+from tests.observe.readings import expect
+from tests.observe.test_numbers import counts
+from tests.rpc.house import PATIENCE, House
 
 from .scene import (
     SERVICE,
@@ -236,3 +240,123 @@ def test_peer_credentials_are_those_of_a_traced_context() -> None:
     with instrumented(tracer_provider=provider), at("shm:")(Asking().handler()) as channel:
         channel.unary_unary(f"/{SERVICE}/Fail")(b"")
     assert pids == [os.getpid()]
+
+
+# Metrics.
+
+Points = dict[tuple[str, frozenset[tuple[str, Any]]], float]
+
+
+class Meters:
+    """A provider, and what a reader of it collects about one target: by name and attributes."""
+
+    def __init__(self, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+        self.reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self.reader])
+        stats = localrpc.stats
+        monkeypatch.setattr(
+            localrpc, "stats", lambda: tuple(each for each in stats() if each.target == target)
+        )
+
+    def collect(self) -> Points:
+        found: Points = {}
+        data = self.reader.get_metrics_data()
+        for of_resource in data.resource_metrics if data else ():
+            for of_scope in of_resource.scope_metrics:
+                assert of_scope.scope.name == "localrpc"
+                for metric in of_scope.metrics:
+                    for point in metric.data.data_points:
+                        key = metric.name, frozenset(point.attributes.items())
+                        assert key not in found
+                        found[key] = point.value
+        return found
+
+
+def point(points: Points, name: str, **attributes: Any) -> float:
+    named = {key.replace("grpc_", "grpc."): value for key, value in attributes.items()}
+    return points[name, frozenset(named.items())]
+
+
+def test_metrics_are_what_the_process_has_counted(
+    one_target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from localrpc.integrations.opentelemetry import observe_metrics
+
+    meters = Meters(one_target, monkeypatch)
+    undo = observe_metrics(meters.provider)
+    assert meters.collect() == {}
+    with House(one_target) as house:
+        for _ in range(3):
+            assert house.unary("echo")(b"x", timeout=PATIENCE) == b"x"
+        assert house.unary("abort").future(b"").exception(PATIENCE)
+        stream = house.stream("drip")(b"")
+        next(stream)
+        expect(one_target, "server", ended={"OK": 3, "NOT_FOUND": 1})
+        points = meters.collect()
+        for name, attributes, expected in (
+            ("grpc.server.call.started", {}, 5),
+            ("grpc.client.attempt.started", {}, 5),
+            ("localrpc.connections", {"role": "channel"}, 1),
+            ("localrpc.connections_opened", {"role": "server"}, 1),
+            ("localrpc.calls_in_flight", {"role": "server"}, 1),
+            ("localrpc.calls_waiting", {}, 0),
+            ("localrpc.calls_refused", {}, 0),
+            ("localrpc.streams", {"role": "channel"}, 1),
+            ("localrpc.calls_ended", {"role": "channel", "grpc_status": "OK"}, 3),
+            ("localrpc.calls_ended", {"role": "server", "grpc_status": "NOT_FOUND"}, 1),
+        ):
+            at = {"grpc_target": one_target, **attributes}
+            assert point(points, name, **at) == expected, (name, attributes)
+        for role in ("channel", "server"):
+            at = {"grpc_target": one_target, "role": role}
+            for name in ("sent", "received", "frames_sent", "frames_received"):
+                assert point(points, f"localrpc.{name}", **at) >= 5
+            times = [point(points, "localrpc.call_duration", quantile=q, **at) for q in (0.5, 0.99)]
+            assert 0 < times[0] <= times[1] <= PATIENCE * 4
+            assert 0 < point(points, "localrpc.time_in_calls", **at) <= 4 * times[1]
+        house.gate.set()
+        assert list(stream) == [b"second"]
+        undo()
+        undo()
+        assert meters.collect() == {}
+
+
+def test_metrics_of_a_provider_are_published_once(
+    one_target: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from localrpc.integrations.opentelemetry import observe_metrics
+
+    meters = Meters(one_target, monkeypatch)
+    for _ in range(2):
+        undo = observe_metrics(meters.provider)
+        with (
+            instrumented(meter_provider=meters.provider, tracer_provider=Traces().provider),
+            House(one_target) as house,
+        ):
+            undo()
+            assert house.unary("echo")(b"", timeout=PATIENCE) == b""
+            points = meters.collect()
+            assert point(points, "localrpc.connections", grpc_target=one_target, role="channel")
+        assert meters.collect() == {}, "published after uninstrument()"
+    assert caplog.records == []
+
+
+def test_durations_are_those_of_the_last_minute() -> None:
+    from localrpc.integrations.opentelemetry import _Recent
+
+    recent = _Recent()
+
+    def calls(now: float, total: int) -> int:
+        (found,) = recent.of((Endpoint("server", "shm:a", True, 0.0, counts(total)),), now)
+        return found.counts.begun
+
+    # The first reading has all; later ones what came after one that is a minute old.
+    assert [calls(1000, 7), calls(1030, 10), calls(1059, 11)] == [7, 3, 4]
+    assert [calls(1060, 12), calls(1089, 13), calls(1090, 14)] == [5, 6, 4]
+    assert [calls(1200, 20), calls(1300, 21)] == [6, 1]
+    # As in a forked child, or where an endpoint has given up its place.
+    assert calls(1310, 2) == 2
+    assert recent.of((), 1320) == []
