@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from time import monotonic
 from typing import Any
@@ -139,16 +138,17 @@ class _Recent:
     AGE = 60.0
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readings: deque[tuple[float, dict[tuple[str, str], Counts]]] = deque()
+        self._readings: tuple[tuple[float, dict[tuple[str, str], Counts]], ...] = ()
 
     def of(self, endpoints: tuple[Endpoint, ...], now: float) -> list[Endpoint]:
+        # No lock, which a forked child might find taken: of two readers at once, one's reading is
+        # lost, and that leaves others to compare with.
+        readings = self._readings
+        old = sum(at <= now - self.AGE for at, _ in readings)
+        readings = readings[max(0, old - 1) :]
+        earlier = readings[0][1] if readings else {}
         read = {(each.role, each.target): each.counts for each in endpoints}
-        with self._lock:
-            while len(self._readings) > 1 and self._readings[1][0] <= now - self.AGE:
-                self._readings.popleft()
-            earlier = self._readings[0][1] if self._readings else {}
-            self._readings.append((now, read))
+        self._readings = (*readings, (now, read))
         found = []
         for each in endpoints:
             before = earlier.get((each.role, each.target))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import localrpc
@@ -125,11 +125,13 @@ def test_this_process_s_page_is_what_others_read(one_target: str) -> None:
 # Any bytes give a page or None.
 
 
+@settings(max_examples=200)
 @given(st.binary(max_size=HEADER.size + 10))
 def test_bytes_are_a_page_or_none(data: bytes) -> None:
     assert parse(reader(data)) is None or data.startswith(MAGIC)
 
 
+@settings(max_examples=200)
 @given(
     st.integers(0, 2**32 - 1),
     st.lists(st.tuples(st.integers(0, ENTRY.size - 4), st.binary(max_size=64)), max_size=8),
