@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import localrpc
 from localrpc.drive.core import ffi, lib, publish
-from localrpc.observe import layout, own, processes
+from localrpc.observe import Process, layout, own, processes
 from localrpc.observe.layout import ENTRIES, ENTRY, ENTRY_SIZE, HEADER, MAGIC, VERSION, parse
+from localrpc.observe.processes import _look
 from tests.conftest import fresh_target
 from tests.forks.children import Child
 from tests.rpc.house import PATIENCE, House
@@ -66,8 +67,9 @@ def reader(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, size: data[offset : offset + size]
 
 
-def has_page() -> bool:
-    return any(process.pid == os.getpid() for process in processes())
+def found() -> Process | None:
+    """This process, as processes() finds it: of the other tests' processes there may be many."""
+    return _look(os.getpid())
 
 
 def named_like_a_page(data: bytes) -> int:
@@ -78,14 +80,14 @@ def named_like_a_page(data: bytes) -> int:
 
 def test_a_file_that_only_has_the_name_is_no_page() -> None:
     def work() -> None:
-        assert not has_page()
+        assert found() is None
         for name, data in NO_PAGES.items():
             descriptor = named_like_a_page(data)
-            assert not has_page(), name
+            assert found() is None, name
             os.close(descriptor)
         for name, data in almost_pages().items():
             descriptor = named_like_a_page(data)
-            assert has_page(), name
+            assert found() is not None, name
             os.close(descriptor)
 
     Child(work).join()
@@ -100,9 +102,10 @@ def test_a_page_is_found_beside_a_file_of_its_name(name: str, one_target: str) -
         os.close(free)
         descriptor = named_like_a_page(NO_PAGES[name])
         try:
-            (process,) = (each for each in processes() if each.pid == os.getpid())
+            process = found()
         finally:
             os.close(descriptor)
+    assert process is not None
     assert process.uid == os.geteuid()
     assert process.threads > 1
     assert process.memory > 0
@@ -117,8 +120,8 @@ def test_this_process_s_page_is_what_others_read(one_target: str) -> None:
         page = own()
         assert page is not None
         assert [
-            [each for each in found.endpoints if each.target == one_target]
-            for found in (page, process.page)
+            [each for each in shown.endpoints if each.target == one_target]
+            for shown in (page, process.page)
         ] == [[each for each in localrpc.stats() if each.target == one_target]] * 2
 
 
@@ -168,7 +171,8 @@ def test_a_forked_child_counts_on_a_page_of_its_own(one_target: str) -> None:
                 echo(b"", timeout=PATIENCE)
             assert statuses(counts(one_target, "channel")) == {"OK": 3}
             assert [each.role for each in localrpc.stats()] == ["channel"]
-            (process,) = (each for each in processes() if each.pid == os.getpid())
+            process = found()
+            assert process is not None
             assert process.page.pid == os.getpid()
             house.channel.close()
 
@@ -230,9 +234,9 @@ def test_more_endpoints_than_a_page_has_room_for_are_left_out(runtime_directory:
 def test_a_page_is_one_descriptor_however_often_it_is_read(one_target: str) -> None:
     with House(one_target) as house:
         house.unary("echo")(b"", timeout=PATIENCE)
-        found = []
+        numbers = []
         for _ in range(3):
-            assert sum(each.pid == os.getpid() for each in processes()) == 1
+            assert found() is not None
             localrpc.stats()
             links = []
             for path in Path("/proc/self/fd").iterdir():
@@ -240,5 +244,5 @@ def test_a_page_is_one_descriptor_however_often_it_is_read(one_target: str) -> N
                     links.append(os.readlink(path))
                 except FileNotFoundError:
                     continue
-            found.append(links.count("/memfd:localrpc (deleted)"))
-        assert found == [1, 1, 1]
+            numbers.append(links.count("/memfd:localrpc (deleted)"))
+        assert numbers == [1, 1, 1]
