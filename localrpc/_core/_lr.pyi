@@ -91,6 +91,7 @@ class _Lib:
     LR_ENTRIES: int
     LR_ENTRY_LIVE: int
     LR_ENTRY_FORMER: int
+    LR_ENTRY_CLOSED: int
     LR_SPOOL_OUR_BATCHES: int
     LR_SPOOL_THEIR_BATCHES: int
     LR_SPOOL_NEAR: int

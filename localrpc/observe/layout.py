@@ -14,7 +14,7 @@ ENTRY_SIZE = 4096
 ENTRIES = 1023
 CODES = 18
 """gRPC's status codes, 0 to 16, and one place for any other."""
-LIVE, FORMER = 1, 2
+LIVE, FORMER, CLOSED = 1, 2, 3
 ROLES = ("channel", "server")
 
 HEADER = struct.Struct("=8s6I1024s")
@@ -138,7 +138,7 @@ def parse(read: Callable[[int, int], bytes]) -> Page | None:
     data = read(ENTRY_SIZE, min(used, ENTRIES) * ENTRY_SIZE)
     for at in range(0, len(data) - ENTRY.size + 1, ENTRY_SIZE):
         state, role, since, name, *counted = ENTRY.unpack_from(data, at)
-        if state in (LIVE, FORMER):
+        if state in (LIVE, FORMER, CLOSED):
             role = ROLES[role] if role < len(ROLES) else str(role)
             endpoints.append(
                 Endpoint(role, _text(name), state == LIVE, since / 1e9, _counts(counted))

@@ -45,7 +45,7 @@ class Process(NamedTuple):
 
 
 def own() -> Page | None:
-    """Return the page of this process; None if it has no memory for one. Never raises."""
+    """Return the page of this process; None if it has no server and no channel. Never raises."""
     from localrpc._core import ffi, lib
 
     page = lib.lr_own_page()

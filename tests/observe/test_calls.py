@@ -94,6 +94,13 @@ def drop(house: House) -> None:
     leave(house)
 
 
+def close(house: House) -> None:
+    call = house.unary("watch").future(b"")
+    house.enter()
+    house.channel.close()
+    assert code(call) == "CANCELLED"
+
+
 def one_too_many(house: House) -> None:
     first = house.unary("wait").future(b"")
     house.enter()
@@ -108,6 +115,7 @@ class Scene:
     channel: dict[str, int]
     server: dict[str, int]
     refused: int = 0
+    connections: int = 1
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -125,6 +133,7 @@ SCENES = {
     "cancel": Scene(cancel, CANCELLED, CANCELLED),
     "cancelled stream": Scene(cancel_stream, CANCELLED, CANCELLED),
     "dropped stream": Scene(drop, CANCELLED, CANCELLED),
+    "close": Scene(close, CANCELLED, CANCELLED, connections=0),
     "maximum_concurrent_rpcs": Scene(
         one_too_many,
         {"OK": 1, "RESOURCE_EXHAUSTED": 1},
@@ -152,12 +161,25 @@ def test_both_sides_count_the_status_that_the_caller_sees(target: str, name: str
         channel = expect(target, "channel", ended=scene.channel, in_flight=0, streams=0)
         for side in (server, channel):
             assert side.begun == sum(side.ended) == side.latency.calls
-            assert (side.waiting, side.connections, side.connected) == (0, 1, 1)
+            assert (side.waiting, side.connected) == (0, 1)
+            await_that(
+                lambda: counts(target, "server").connections == scene.connections,
+                "the server to notice the end of the connection",
+            )
             assert 0 < side.seconds < PATIENCE * 4
             assert side.failed == sum(
                 calls for code, calls in statuses(side).items() if code != "OK"
             )
         assert (channel.refused, channel.begun) == (0, server.begun + server.refused)
+
+
+def test_an_answer_that_is_too_large_is_resource_exhausted(target: str) -> None:
+    """At the client, whatever its status was: the server may have sent all of it."""
+    with House(target, channel_options=[("grpc.max_receive_message_length", 100)]) as house:
+        for size in (200, 200_000):  # in one frame, and in several
+            call = house.unary("echo").future(bytes(size), timeout=PATIENCE)
+            assert code(call) == "RESOURCE_EXHAUSTED"
+        expect(target, "channel", ended={"RESOURCE_EXHAUSTED": 2}, in_flight=0)
 
 
 def test_what_one_side_sends_the_other_receives(target: str) -> None:

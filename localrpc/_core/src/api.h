@@ -172,13 +172,14 @@ struct lr_counts {
 
 /* The page of a process, through which others see what it counts: a sealed memfd with the name
  * "localrpc". A header of LR_ENTRY_SIZE bytes, and LR_ENTRIES entries of that size, of which `used`
- * have been used. An entry whose engine has ended is FORMER, and continued by the next engine of
- * that role and name, so that what grows goes on growing. */
+ * have been used. An entry whose engine is closed is CLOSED; once that is freed it is FORMER, and
+ * continued by the next engine of that role and name, so that what grows goes on growing. */
 #define LR_PAGE_VERSION 1
 #define LR_ENTRY_SIZE 4096
 #define LR_ENTRIES 1023
 #define LR_ENTRY_LIVE 1
 #define LR_ENTRY_FORMER 2
+#define LR_ENTRY_CLOSED 3
 struct lr_page {
 	char magic[8];
 	uint32_t version;
@@ -330,8 +331,8 @@ void lr_engine_stats(struct lr_engine *engine, struct lr_stats *stats);
 /* Count in an entry of the process's page from now on, under this name; again: rename it. 0 also
  * if there is no entry: then only the engine has its counts. */
 int lr_publish(struct lr_engine *engine, const char *name);
-/* The process's page, for as long as the process lives; NULL if there is no memory for it. A forked
- * child gets one of its own. */
+/* The process's page, for as long as the process lives; NULL before its first engine is published.
+ * A forked child gets one of its own. */
 const struct lr_page *lr_own_page(void);
 void lr_page_note(const char *note);
 /* The bucket of a time, and the least time that is in a bucket; both in nanoseconds. */

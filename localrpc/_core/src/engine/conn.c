@@ -244,7 +244,8 @@ static void end_with_link(struct lr_conn *conn, struct lr_call *call)
 {
 	if (!call->life || call->conn != conn || lr_call_step(call, LINK_DIED) != 1)
 		return;
-	call->code = conn->engine->role == LR_CLIENT ? 14 : 1;
+	/* CANCELLED where this side has closed, and at a server, whose client has gone. */
+	call->code = conn->engine->role == LR_CLIENT && !conn->engine->closed ? 14 : 1;
 	/* Unlike an answer it may have come at any time: the clock decides. */
 	if (conn->engine->role == LR_CLIENT && lr_call_late(call))
 		lr_call_step(call, EXPIRE);

@@ -46,6 +46,8 @@ void lr_count_end(struct lr_engine *e, const struct lr_call *call)
 		counts->streams--;
 	counts->nanoseconds += time;
 	code = call->life == EXPIRED ? 4 : call->code;
+	if (call->state & CALL_TOO_LARGE && call->life != EXPIRED)
+		code = 8; /* whatever the status that came with the message */
 	counts->ended[code < LR_CODES ? code : LR_CODES - 1]++;
 	counts->lasted[lr_bucket(time)]++;
 }

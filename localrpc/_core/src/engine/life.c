@@ -201,6 +201,8 @@ void lr_engine_close(struct lr_engine *e)
 	if (lr_enter(e) < 0)
 		return;
 	e->closed = e->no_more_waits = true;
+	if (e->entry)
+		lr_page_leave(e->entry, false);
 	for (uint32_t i = 0; i < e->nconns; i++)
 		if (e->conns[i]) {
 			lr_conn_flush(e->conns[i]); /* send what there is room for */
@@ -283,7 +285,7 @@ void lr_engine_free(struct lr_engine *e)
 		free(user);
 	}
 	if (e->entry && e->fork_generation == lr_fork_generation())
-		lr_page_leave(e->entry); /* nothing counts there any more */
+		lr_page_leave(e->entry, true); /* nothing counts there any more */
 	free(e->interned);
 	free(e->conns);
 	free(e->watched);

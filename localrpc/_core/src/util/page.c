@@ -153,17 +153,20 @@ void lr_page_rename(struct lr_entry *entry, const char *name)
 	pthread_mutex_unlock(&lock);
 }
 
-void lr_page_leave(struct lr_entry *entry)
+void lr_page_leave(struct lr_entry *entry, bool freed)
 {
 	if (lock_page())
-		entry->state = LR_ENTRY_FORMER;
+		entry->state = freed ? LR_ENTRY_FORMER : LR_ENTRY_CLOSED;
 	pthread_mutex_unlock(&lock);
 }
 
 const struct lr_page *lr_own_page(void)
 {
-	const struct lr_page *at = lock_page();
+	const struct lr_page *at;
 
+	pthread_once(&once, watch_forks);
+	pthread_mutex_lock(&lock);
+	at = page;
 	pthread_mutex_unlock(&lock);
 	return at;
 }

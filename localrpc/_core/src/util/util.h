@@ -62,7 +62,8 @@ void lr_fill_error(char *error, int size, const char *format, ...)
 /* Any thread, without locks: an entry of the process's page, or NULL. */
 struct lr_entry *lr_page_enter(int role, const char *name);
 void lr_page_rename(struct lr_entry *entry, const char *name);
-void lr_page_leave(struct lr_entry *entry);
+/* Its engine is closed, or freed: then another may get the entry. */
+void lr_page_leave(struct lr_entry *entry, bool freed);
 
 static inline void lr_relax(void)
 {
