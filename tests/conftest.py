@@ -14,6 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from localrpc._core import lib
 from localrpc.transports import mq, scheme_for, sysvmq
 from tests import own_ipc
 from tests.ports import free_port
@@ -119,6 +120,12 @@ def runtime_directory() -> Iterator[str]:
         del os.environ["LOCALRPC_RUNTIME_DIR"]
     else:
         os.environ["LOCALRPC_RUNTIME_DIR"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _page() -> None:
+    """The first server or channel of a process opens its page: before tests count descriptors."""
+    lib.lr_page_note(b"")
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ Knows no session, lock, thread or clock. Times are nanoseconds on one monotonic 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 _SMOOTHED_OVER = 8
 """Completions."""
@@ -14,17 +14,34 @@ _STALE = 50_000_000
 """For so long no call had to be chosen for: what was measured before says nothing now."""
 
 
+class Shown(NamedTuple):
+    """Where what is in the load that a worker shows to its clients: calls of all of them, the
+    smoothed time between completions, and when the last was or the first of its calls came."""
+
+    calls: int = 0
+    streams: int = 1
+    pace: int = 2
+    since: int = 3
+
+
+_AT = Shown()
+_UNSHOWN = (0, 0, 0, 0)
+
+
 class Load:
     """What a channel has in progress on one of its connections: `calls` and `streams` have as many
     items. Where several threads change them they are lists of nothing, because append() and pop()
-    are atomic and `+=` is not.
+    are atomic and `+=` is not. `shown` is what the worker says of the calls of all its clients.
     """
 
-    __slots__ = ("_since", "_smoothed", "calls", "streams")
+    __slots__ = ("_since", "_smoothed", "calls", "shown", "streams")
 
-    def __init__(self, calls: Any = None, streams: Any = None) -> None:
+    def __init__(
+        self, calls: Any = None, streams: Any = None, shown: Sequence[int] | None = None
+    ) -> None:
         self.calls: Any = [] if calls is None else calls
         self.streams: Any = [] if streams is None else streams
+        self.shown = _UNSHOWN if shown is None else shown
         self._smoothed = 0
         self._since = 0
         """When the last call was completed, or when it was last seen without a call."""
@@ -44,9 +61,26 @@ class Load:
         self._smoothed = 0
         self._since = now
 
+    def is_idle(self) -> bool:
+        """Return True if the worker has no call, as far as is known."""
+        return not self.calls and not self.shown[0]
+
+    def all_streams(self) -> int:
+        """Return how many streams the worker has, as far as is known."""
+        return max(len(self.streams), self.shown[_AT.streams])
+
+    def all_calls(self) -> int:
+        """Return how many calls the worker has, as far as is known."""
+        return max(len(self.calls), self.shown[_AT.calls])
+
     def cost(self, now: int) -> int:
         """Return about how long one more call would take here."""
-        return (len(self.calls) + 1) * max(self._smoothed, now - self._since, 1)
+        shown = self.shown
+        if shown[_AT.calls]:
+            pace, since = shown[_AT.pace], shown[_AT.since]
+        else:
+            pace, since = self._smoothed, self._since
+        return (self.all_calls() + 1) * max(pace, now - since, 1)
 
 
 class Chooser:
@@ -68,7 +102,7 @@ class Chooser:
                 load.forget(now)
         self._last = now
         for position, load in enumerate(loads):
-            if not load.calls:
+            if load.is_idle():
                 load.was_idle(now)
                 return position, False
         costs = [load.cost(now) for load in loads]
@@ -77,7 +111,7 @@ class Chooser:
     def for_stream(self, loads: Sequence[Load]) -> tuple[int, bool]:
         """Return which one gets a stream, where it stays: the one with the fewest, and of those the
         one with the fewest calls; and whether all of them had some."""
-        counts = [(len(load.streams), len(load.calls)) for load in loads]
+        counts = [(load.all_streams(), load.all_calls()) for load in loads]
         fewest = min(counts)
         return counts.index(fewest), fewest[0] > 0
 

@@ -88,7 +88,7 @@ class Links:
 
     def add(self, session: Session) -> bool:
         """Return False if it is too late: then the caller closes it."""
-        session.load = Load()
+        session.load = Load(shown=session.connection.load)
         with self._lock:
             while not self._closed:
                 before = self.sessions
@@ -152,6 +152,12 @@ class Links:
     def _numbers(self) -> set[int]:
         return {session.connection.hello.worker for session in self.sessions}
 
+    def _drop_dead(self) -> None:
+        """Notice the end of workers that get no call because of the load that they showed last."""
+        for session in self.sessions:
+            if not session.look():
+                self._lost(session)
+
     def _try(self, search: Search) -> bool:
         """Connect to one more worker, if there is one. Return False once the search is over."""
         goes_on = False
@@ -197,5 +203,8 @@ class Links:
 def _look(ref: weakref.ref[Links]) -> None:
     """Connect to each worker of the group that has no connection yet."""
     search = Search()
+    if (links := ref()) is not None:
+        links._drop_dead()
+        del links
     while (links := ref()) is not None and links._try(search):
         del links

@@ -64,7 +64,8 @@ class Listening:
         transport = transport_for(address.scheme)
         if self._options.access.others and (reason := transport.closed_to_others(address)):
             raise ListenError(str(address), reason)
-        admission = Admission(self._quota.enter, self._quota.leave, security)
+        load = lib.lr_load_page(self._engine) if self._options.worker.group else -1
+        admission = Admission(self._quota.enter, self._quota.leave, security, load)
         listener = transport.listen(address, self._options, admission)
         with self._lock:
             self._sources += 1

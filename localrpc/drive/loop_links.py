@@ -72,7 +72,9 @@ class LoopLinks:
             self.wake.give_up()
 
     def _add(self, session: LoopSession) -> None:
-        session.load = Load(_Calls(session.calls, session.streams), session.streams)
+        session.load = Load(
+            _Calls(session.calls, session.streams), session.streams, session.connection.load
+        )
         self.sessions = (*self.sessions, session)
 
     # Further workers

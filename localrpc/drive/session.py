@@ -61,6 +61,10 @@ class Session:
         """Return True if new calls may be made; False also while the peer stops gracefully."""
         return bool(lib.lr_engine_alive(self.engine) == 1)
 
+    def look(self) -> bool:
+        """Like alive(), after a look at the link, which no thread reads while there is no call."""
+        return bool(lib.lr_engine_look(self.engine) == 1)
+
     def declare(self, number: int, name: bytes) -> None:
         """Declare the name of method `number` to the engine, and so to the peer."""
         if number in self._declared:

@@ -160,7 +160,7 @@ class UnaryUnary(Method, _Base):
         busy."""
         busy = session.load
         calls = busy.calls
-        if calls:
+        if calls or busy.shown[0]:
             session = self._connector.session_now() or session
             self._bind(session)
             busy = session.load

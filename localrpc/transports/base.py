@@ -7,7 +7,7 @@ behind when anything fails.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from localrpc._core.links import Link
@@ -77,6 +77,7 @@ class Connection:
         single: bool = False,
         security: str = "insecure",
         leave: Callable[[], object] = _nothing,
+        load: Sequence[int] | None = None,
     ) -> None:
         self.link = link
         self.facts = facts
@@ -89,6 +90,8 @@ class Connection:
         """By grpcio's name for it; "local" if the server's port has local credentials."""
         self.leave = leave
         """Called once, when it is closed."""
+        self.load = load
+        """What the server says of its load, as it is when it is read; see transports/load.py."""
 
     def close(self) -> None:
         """Close the link, unless an engine has taken it over. Idempotent."""
@@ -114,6 +117,8 @@ class Admission(NamedTuple):
     """Called once for each admitted client: it has been refused, or its connection has ended."""
     security: str = "insecure"
     """The security of its connections, by grpcio's name."""
+    load_fd: int = -1
+    """The server's load, for clients that choose among workers; -1: it says nothing of it."""
 
 
 EVERYBODY = Admission()

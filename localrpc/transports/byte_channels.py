@@ -45,6 +45,10 @@ class Descriptors:
         fds, self._fds = self._fds, []
         return fds
 
+    def take_last(self) -> int:
+        """Return the one that came last, for the caller to own; -1 if there is none."""
+        return self._fds.pop() if self._fds else -1
+
     def close(self) -> None:
         for fd in self.take():
             if fd >= 0:

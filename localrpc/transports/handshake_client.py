@@ -41,6 +41,7 @@ class ClientSide(Generic[C]):
         objection: Callable[[PeerCredentials, Options], str | None] = refusal_of_server,
         identified_late: bool = False,
         alive: Callable[[], int | None] = lambda: None,
+        takes_load: bool = False,
     ) -> None:
         self.connect = connect
         """A connected channel before that time (monotonic), or ConnectError."""
@@ -55,6 +56,8 @@ class ClientSide(Generic[C]):
         self.alive = alive
         """A descriptor that is readable, or in error, once no answer will come; None if the
         end of the channel shows that."""
+        self.takes_load = takes_load
+        """True if the server may send a descriptor of its load."""
 
 
 class Memory(ABC):
@@ -122,7 +125,8 @@ def _greet(
         offer.update(ring_size=memory.ring_size, page_size=memory.page_size)
         if memory.names:
             offer.update(memory=memory.kind, memory_names=memory.names)
-    hello = make_hello(options, memory_refusal=memory_refusal, **offer)
+    features = frames.SHOWS_LOAD if side.takes_load and options.spread == "calls" else 0
+    hello = make_hello(options, memory_refusal=memory_refusal, features=features, **offer)
     try:
         channel.send(hello_frame(hello), memory.fds if memory else [])
     except (BrokenPipeError, ConnectionResetError):
@@ -135,6 +139,11 @@ def _greet(
         if memory is not None and not theirs.ring_size:
             memory_refusal = theirs.memory_refusal or "the server did not take it"
             memory = None
+        load = None
+        if theirs.features & features & frames.SHOWS_LOAD:
+            from localrpc.transports.load import read_load
+
+            load = read_load(fds.take_last())
         if memory is not None and (theirs.ring_size != memory.ring_size or len(fds) != 1):
             raise GreetingError("the server's HELLO does not match the memory offered")
         if memory is None and len(fds):
@@ -144,6 +153,7 @@ def _greet(
             "peer": peer,
             "peer_name": side.peer_name,
             "hello": theirs,
+            "load": load,
         }
         _wire.log(_log.TRACE, "%s: handshake with %s, %r", address, peer, theirs)
         if memory is None:

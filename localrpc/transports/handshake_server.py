@@ -24,6 +24,7 @@ from localrpc.transports.byte_channels import ByteChannel, Descriptors
 from localrpc.transports.credentials import refusal_of_client
 from localrpc.transports.forks import forget_after_fork
 from localrpc.transports.handshake import C, Watch, make_hello, stream_link
+from localrpc.wire import frames
 from localrpc.wire.codec import Hello
 from localrpc.wire.greeting import Greeter, Role, agree, hello_frame
 from localrpc.wire.http2 import Answerer
@@ -217,10 +218,18 @@ class ServerGreeting(Greeting, Generic[C]):
             except GreetingError as error:
                 raise self.refuse(str(error)) from None
             watched.add(pidfd)
-            self.channel.send(hello_frame(make_hello(self.options, memory_refusal=refusal)), [])
+            self.answer(hello, [], memory_refusal=refusal)
             watched.take()
         link, facts = stream_link(self.channel, pidfd, self.address, refusal)
         return self.connection(link, facts, peer, hello)
+
+    def answer(self, hello: Hello, fds: list[int], features: int = 0, **fields: Any) -> None:
+        """Send our HELLO, with these descriptors and that of our load, if the client takes it."""
+        if hello.features & frames.SHOWS_LOAD and self._admission.load_fd >= 0:
+            fds = [*fds, self._admission.load_fd]
+            features |= frames.SHOWS_LOAD
+        answer = make_hello(self.options, features=features, **fields)
+        self.channel.send(hello_frame(answer), fds)
 
     def connection(
         self, link: Link, facts: ConnectionFacts, peer: PeerCredentials, hello: Hello

@@ -18,14 +18,13 @@ from localrpc.transports import memory
 from localrpc.transports.base import Connection, ConnectionFacts, PeerCredentials
 from localrpc.transports.byte_channels import Descriptors, SocketChannel
 from localrpc.transports.credentials import open_peer_pidfd
-from localrpc.transports.handshake import MemoryRefused, make_hello, reachable_by_signal
+from localrpc.transports.handshake import MemoryRefused, reachable_by_signal
 from localrpc.transports.handshake_client import Memory
 from localrpc.transports.handshake_server import ServerGreeting, stay
 from localrpc.transports.memory import Segment
 from localrpc.transports.targets import SPIN, SPIN_ALWAYS, TargetOption, choice
 from localrpc.wire import frames
 from localrpc.wire.codec import Hello
-from localrpc.wire.greeting import hello_frame
 
 RING_MIN = 128 * 1024
 """The largest frame that cannot be cut, 64 KiB and its header, must fit."""
@@ -304,8 +303,7 @@ def _connect_ring(
         except (OSError, MemoryError) as error:
             raise MemoryRefused(f"on the server: {reason_of(error)}") from None
     try:
-        answer = make_hello(client.options, ring_size=hello.ring_size, features=frames.COUNTS_BEGUN)
-        client.channel.send(hello_frame(answer), [bell])
+        client.answer(hello, [bell], frames.COUNTS_BEGUN, ring_size=hello.ring_size)
     except BaseException:
         link.close()
         raise

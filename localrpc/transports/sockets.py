@@ -214,6 +214,7 @@ def dial_socket(
         identify=identify,
         peer_name=f"unix:{address.body}",
         watch=watch,
+        takes_load=True,
     )
     return handshake_client.dial(side, address, options, attempt, memory, memory_refusal)
 

@@ -60,7 +60,7 @@ class Hello(NamedTuple):
     group: str = ""
     worker: int = 0
     features: int = 0
-    """The sum of those that this side has: frames.COUNTS_BEGUN."""
+    """The sum of those that this side has: frames.COUNTS_BEGUN, frames.SHOWS_LOAD."""
 
 
 class Trailer(NamedTuple):

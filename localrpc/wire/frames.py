@@ -30,6 +30,9 @@ CHARGE_OVERHEAD = 64
 CPU_UNKNOWN = 0
 COUNTS_BEGUN = 1
 """A feature in a HELLO: the server counts the calls that it gives to handlers in its ring."""
+SHOWS_LOAD = 2
+"""A feature in a HELLO: the client takes a descriptor of the server's load, or the server sends
+one."""
 
 
 class FrameType(IntEnum):

@@ -50,7 +50,7 @@ localrpc.transports()
 target, options = f"shm:{folder}/{os.getpid()}", [("localrpc.allow_users", uid)]
 with serving(Warm(), target=target, options=options) as channel:
     greeter_localrpc.GreeterStub(channel).Greet(greeter_pb2.Name())
-import localrpc.drive.links, localrpc.drive.notify, localrpc.sync.signals
+import localrpc.drive.links, localrpc.drive.notify, localrpc.sync.signals, localrpc.transports.load
 with open(program) as file:
     code = compile(file.read(), program, "exec")
 os.setgroups([gid])

@@ -6,6 +6,7 @@ tests/workers has real ones.
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import threading
 import weakref
@@ -18,6 +19,7 @@ import grpc
 import pytest
 
 import localrpc
+from localrpc.drive.core import lib
 from localrpc.sync import unary
 from tests.conftest import fresh_target
 from tests.rpc.groups import KINDS, PATIENCE, Group, Worker, eventually
@@ -76,6 +78,70 @@ def test_a_busy_worker_gets_no_call_that_another_can_take(pair: Group) -> None:
     client.channel.close()
 
 
+def test_a_worker_that_another_client_keeps_busy_gets_no_call(pair: Group) -> None:
+    client, other = Client(pair.target), Client(pair.target)
+    assert client.name(b"") == other.name(b"") == b"1"
+    busy = other.hold.future(b"")
+    assert pair[1].holding.acquire(timeout=PATIENCE)
+    eventually(lambda: client.name(b"") == b"2", "the second is found")
+    for _ in range(20):
+        assert client.name(b"") == b"2"
+        assert client.name.future(b"").result() == b"2"
+    pair[1].release.set()
+    assert busy.result() == b"1"
+    client.channel.close()
+    other.channel.close()
+
+
+def test_streams_of_another_client_count(pair: Group) -> None:
+    client, other = Client(pair.target), Client(pair.target)
+    busy = client.reach(pair[1], pair[2])
+    pair[1].release.set()
+    assert busy.result() == b"1"
+    theirs = other.stream(b"")
+    assert next(theirs) == b"1"
+    shown = client.channel._connector._links.sessions[0].load
+    eventually(lambda: shown.all_streams() == 1, "it is shown")
+    ours = client.stream(b"")
+    assert next(ours) == b"2"
+    client.channel.close()
+    other.channel.close()
+
+
+def test_what_a_worker_shows_is_nothing_again_however_its_calls_end(target: str) -> None:
+    alone = Group(target, 1)
+    client, gone = Client(target), Client(target)
+    assert client.name(b"") == b"1"
+    shown = client.channel._connector.peek().connection.load
+    with pytest.raises(grpc.RpcError):
+        client.hold(b"", timeout=0.01)
+    cancelled = client.hold.future(b"")
+    streams = [client.stream(b"") for _ in range(2)]
+    streams += [gone.stream(b"") for _ in range(2)]
+    assert [next(stream) for stream in streams] == [b"1"] * 4
+    eventually(lambda: shown[1] == 4, "the streams are shown")
+    cancelled.cancel()
+    streams[0].cancel()
+    gone.channel.close()
+    alone[1].release.set()
+    streams[1].cancel()
+    eventually(lambda: list(shown[:2]) == [0, 0], "all have ended")
+    assert client.name(b"") == b"1"
+    assert shown[0] == 0  # before the answer
+    client.channel.close()
+    alone.stop()
+
+
+def test_a_client_cannot_write_what_a_worker_shows(target: str) -> None:
+    group = Group(target, 1)
+    descriptor = int(lib.lr_load_page(group[1].server._serving.engine))
+    with pytest.raises(PermissionError):
+        mmap.mmap(descriptor, 32)
+    with pytest.raises(PermissionError):
+        os.ftruncate(descriptor, 0)
+    group.stop()
+
+
 def test_threads_share_all_workers(pair: Group) -> None:
     client = Client(pair.target)
     busy = client.reach(pair[1], pair[2])
@@ -92,9 +158,13 @@ def test_streams_go_where_fewest_are(pair: Group) -> None:
     client = Client(pair.target)
     busy = client.reach(pair[1], pair[2])
     streams = [client.stream(b"") for _ in range(6)]
-    assert Counter(next(stream) for stream in streams) == {b"1": 3, b"2": 3}
-    for stream in streams[::2]:  # those of the second, the first of which was not for a busy one
-        stream.cancel()
+    answers = [(next(stream), stream) for stream in streams]
+    assert Counter(name for name, _ in answers) == {b"1": 3, b"2": 3}
+    for name, stream in answers:
+        if name == b"2":
+            stream.cancel()
+    second = client.channel._connector._links.sessions[1].load
+    eventually(lambda: second.all_streams() == 0, "the worker has noticed")
     more = [client.stream(b"") for _ in range(3)]
     assert [next(stream) for stream in more] == [b"2"] * 3
     pair[1].release.set()
@@ -239,12 +309,13 @@ def test_a_finalizer_may_close_the_channel_while_its_links_change(pair: Group) -
     client = Client(pair.target)
     busy = client.reach(pair[1], pair[2])
     links = client.channel._connector._links
+    first = links.sessions[0]
     done = threading.Event()
 
     def close_inside() -> None:
         with links._lock:
             client.channel.close()
-            assert not links.add(links)
+            assert not links.add(first)
         done.set()
 
     threading.Thread(target=close_inside, daemon=True).start()

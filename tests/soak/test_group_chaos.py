@@ -29,6 +29,7 @@ from tests.peers.journal import PATIENCE
 from tests.peers.processes import Peer
 from tests.peers.scenes import await_that
 from tests.peers.station import ANY_SIZE
+from tests.rpc.groups import eventually
 from tests.soak.test_chaos import CLIENTS, FULL, LIMITS, PROCESSES, call_at_random
 from tests.workers.served import Served
 
@@ -62,6 +63,8 @@ class Trouble:
         self._wanted = LEAST
 
     def _some_worker(self) -> int:
+        # One that ends anyway is not replaced.
+        eventually(lambda: len(self._served.workers()) == self._wanted, "the others have ended")
         return self._draw.choice(self._served.workers())
 
     def kill_one(self) -> None:

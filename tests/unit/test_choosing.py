@@ -101,3 +101,22 @@ def test_idle_streams_do_not_matter_to_calls() -> None:
     loads = [Load(), Load()]
     loads[0].streams += [None] * 30
     assert Chooser().for_call(loads, 1) == (0, False)
+
+
+def test_calls_of_other_clients_count() -> None:
+    now = 10_000 * MS
+    mine, theirs = Load(shown=[0, 0, MS, now]), Load(shown=[1, 0, MS, now])
+    assert Chooser().for_call([theirs, mine], now) == (1, False)
+    mine.shown = [2, 0, MS, now]
+    assert Chooser().for_call([theirs, mine], now) == (0, True)
+    slow = Load(shown=[1, 0, 10 * MS, now])
+    assert Chooser().for_call([slow, mine], now) == (1, True)
+    stopped = Load(shown=[1, 0, MS, now - 1000 * MS])
+    assert Chooser().for_call([stopped, slow], now) == (1, True)
+
+
+def test_streams_of_other_clients_count() -> None:
+    few, many = Load(shown=[9, 1, 0, 0]), Load(shown=[0, 2, 0, 0])
+    assert Chooser().for_stream([many, few]) == (1, True)
+    few.streams += [None, None]
+    assert Chooser().for_stream([many, few]) == (0, True)

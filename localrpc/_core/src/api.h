@@ -327,10 +327,26 @@ void lr_engine_close(struct lr_engine *engine);
 void lr_engine_free(struct lr_engine *engine);
 void lr_engine_disown(struct lr_engine *engine); /* in a forked child: close its descriptors */
 int lr_engine_alive(struct lr_engine *engine); /* a client's: 1 alive, 0 going away, LR_CLOSED */
+/* The same, after reading what has come, or the end, without waiting: no thread may be reading. */
+int lr_engine_look(struct lr_engine *engine);
 void lr_engine_stats(struct lr_engine *engine, struct lr_stats *stats);
 /* Count in an entry of the process's page from now on, under this name; again: rename it. 0 also
  * if there is no entry: then only the engine has its counts. */
 int lr_publish(struct lr_engine *engine, const char *name);
+/* What one process of a group says to clients, which choose among several: one page of memory that
+ * they can read and not write. Of unary calls, unless the comment says otherwise; `pace` is the
+ * smoothed time from one completion to the next, while there are calls, and `since` when the last
+ * was completed, or, if there was none in progress, when the first began: ns of CLOCK_MONOTONIC. */
+struct lr_load {
+	uint64_t calls;
+	uint64_t streams;
+	uint64_t pace;
+	uint64_t since;
+};
+/* Write it from now on. Returns a descriptor, which the engine owns, to be sent to clients; or -1
+ * where there is no memory that can be closed to their writing. */
+int lr_load_page(struct lr_engine *engine);
+
 /* The process's page, for as long as the process lives; NULL before its first engine is published.
  * A forked child gets one of its own. */
 const struct lr_page *lr_own_page(void);

@@ -4,6 +4,7 @@
  */
 #include "engine.h"
 
+#define PACE_OVER 8 /* completions */
 #define LINEAR (1u << LR_BUCKET_BITS)
 
 uint32_t lr_bucket(uint64_t time)
@@ -25,14 +26,50 @@ uint64_t lr_bucket_from(uint32_t bucket)
 	return bucket ? (uint64_t)(LINEAR + (bucket - 1) % LINEAR) << (power - LR_BUCKET_BITS) : 0;
 }
 
+/* Other processes read it without a lock, each number for itself. */
+static void put(uint64_t *at, uint64_t value)
+{
+	__atomic_store_n(at, value, __ATOMIC_RELEASE);
+}
+
 void lr_count_begin(struct lr_engine *e, struct lr_call *call, int64_t now)
 {
+	struct lr_load *load = e->load;
+
 	e->counts->begun++;
 	e->counts->live++;
 	call->began = now;
+	if (!load)
+		return;
+	call->state |= CALL_LOADS;
+	if (load->calls == 0)
+		put(&load->since, (uint64_t)now);
+	put(&load->calls, load->calls + 1);
 }
 
-void lr_count_end(struct lr_engine *e, const struct lr_call *call)
+static void completed(struct lr_load *load, int64_t now)
+{
+	int64_t took = now - (int64_t)load->since, pace = (int64_t)load->pace;
+
+	put(&load->pace, (uint64_t)(pace + (took - pace) / PACE_OVER));
+	put(&load->since, (uint64_t)now);
+	put(&load->calls, load->calls - 1);
+}
+
+void lr_count_done(struct lr_call *call)
+{
+	struct lr_load *load = call->conn->engine->load;
+
+	if (!(call->state & CALL_LOADS))
+		return;
+	call->state &= ~(uint32_t)CALL_LOADS;
+	if (call->state & CALL_STREAMS)
+		put(&load->streams, load->streams - 1);
+	else
+		completed(load, lr_now());
+}
+
+void lr_count_end(struct lr_engine *e, struct lr_call *call)
 {
 	struct lr_counts *counts = e->counts;
 	uint64_t time;
@@ -40,6 +77,7 @@ void lr_count_end(struct lr_engine *e, const struct lr_call *call)
 
 	if (!call->began)
 		return;
+	lr_count_done(call);
 	time = (uint64_t)(lr_now() - call->began);
 	counts->live--;
 	if (call->state & CALL_STREAMS)
@@ -54,10 +92,16 @@ void lr_count_end(struct lr_engine *e, const struct lr_call *call)
 
 void lr_count_stream(struct lr_call *call)
 {
+	struct lr_load *load = call->conn->engine->load;
+
 	if ((call->state & CALL_STREAMS) || !call->began)
 		return;
 	call->state |= CALL_STREAMS;
 	call->conn->engine->counts->streams++;
+	if (call->state & CALL_LOADS) {
+		put(&load->calls, load->calls - 1);
+		put(&load->streams, load->streams + 1);
+	}
 }
 
 void lr_count_code(struct lr_call *call, const void *trailer, uint32_t len)

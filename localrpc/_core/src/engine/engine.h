@@ -99,6 +99,7 @@ enum {
 	CALL_BIG_TOLD = 1 << 11,    /* lr_drain has reported that a large message is whole */
 	CALL_END_TOLD = 1 << 12,    /* and that nothing will follow */
 	CALL_STREAMS = 1 << 13, /* in counts->streams */
+	CALL_LOADS = 1 << 14,   /* in load->calls, or with CALL_STREAMS in load->streams */
 };
 
 struct lr_call {
@@ -327,6 +328,8 @@ struct lr_engine {
 	struct lr_entry *entry;   /* of the process's page, from lr_publish on */
 	struct lr_counts *counts; /* that entry's, or own_counts */
 	struct lr_counts own_counts;
+	struct lr_load *load; /* a server's, or NULL */
+	int load_fd;
 };
 
 /* state.c. An entry of 0 refuses; LR_LATE: no effect; otherwise the next state. */
@@ -379,8 +382,10 @@ static inline int lr_call_step(struct lr_call *call, enum lr_event event)
 
 /* count.c */
 void lr_count_begin(struct lr_engine *e, struct lr_call *call, int64_t now);
-void lr_count_end(struct lr_engine *e, const struct lr_call *call);
+void lr_count_end(struct lr_engine *e, struct lr_call *call);
 void lr_count_stream(struct lr_call *call); /* it is more than a request and an answer */
+/* The call takes no more of a worker's time: before its client can see that. */
+void lr_count_done(struct lr_call *call);
 void lr_count_code(struct lr_call *call, const void *trailer, uint32_t len);
 void lr_count_in(struct lr_engine *e, struct lr_counts *counts);
 void lr_count_out(struct lr_engine *e);

@@ -286,6 +286,8 @@ void lr_engine_free(struct lr_engine *e)
 	}
 	if (e->entry && e->fork_generation == lr_fork_generation())
 		lr_page_leave(e->entry, true); /* nothing counts there any more */
+	if (e->load)
+		lr_drop_page(e->load, e->load_fd);
 	free(e->interned);
 	free(e->conns);
 	free(e->watched);
@@ -295,18 +297,31 @@ void lr_engine_free(struct lr_engine *e)
 	free(e);
 }
 
-int lr_engine_alive(struct lr_engine *e)
+static int alive(struct lr_engine *e, bool look)
 {
+	struct lr_waiter w = {.wants = WANT_SERVICE};
 	int r = lr_enter(e);
 
 	if (r < 0)
 		return r;
+	if (look && !e->leader && !e->closed)
+		lr_wait(e, &w, 1);
 	if (!e->nconns || !e->conns[0] || e->conns[0]->dead || e->closed)
 		r = LR_CLOSED;
 	else
 		r = e->goaway_came ? 0 : 1;
 	lr_leave(e);
 	return r;
+}
+
+int lr_engine_alive(struct lr_engine *e)
+{
+	return alive(e, false);
+}
+
+int lr_engine_look(struct lr_engine *e)
+{
+	return alive(e, true);
 }
 
 void lr_engine_stats(struct lr_engine *e, struct lr_stats *stats)
@@ -346,6 +361,19 @@ int lr_publish(struct lr_engine *e, const char *name)
 		lr_count_in(e, &e->entry->counts);
 	lr_leave(e);
 	return 0;
+}
+
+int lr_load_page(struct lr_engine *e)
+{
+	int r = lr_enter(e);
+
+	if (r < 0)
+		return r;
+	if (!e->load)
+		e->load = lr_shared_page(&e->load_fd);
+	r = e->load ? e->load_fd : -1;
+	lr_leave(e);
+	return r;
 }
 
 int64_t lr_live(struct lr_engine *e)

@@ -87,8 +87,10 @@ static int finish(struct lr_engine *e, struct lr_call *call, const char *trailer
 		return LR_TIMEOUT;
 	if (trailer_len > LR_MAX_BLOCK)
 		return LR_INVALID;
-	if (call->life == LIVE)
+	if (call->life == LIVE) {
 		lr_count_code(call, trailer, trailer_len);
+		lr_count_done(call);
+	}
 	if (msg) {
 		bool big = len > LR_INLINE;
 		flags = big ? LR_F_BIG : LR_F_MESSAGE;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define NOEXEC_SEAL 8u /* MFD_NOEXEC_SEAL */
+#define SEAL_FUTURE_WRITE 16 /* F_SEAL_FUTURE_WRITE: from Linux 5.1 on */
 #define PAGE_SIZE (LR_ENTRY_SIZE * (LR_ENTRIES + 1ull))
 
 _Static_assert(sizeof(struct lr_page) <= LR_ENTRY_SIZE, "the header's place");
@@ -42,16 +43,21 @@ static void watch_forks(void)
 	pthread_atfork(NULL, NULL, in_child);
 }
 
+static int memory_file(const char *name)
+{
+	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	int fd = memfd_create(name, flags | NOEXEC_SEAL);
+
+	return fd < 0 && errno == EINVAL ? memfd_create(name, flags) : fd; /* before Linux 6.3 */
+}
+
 /* Where there is no memfd, in some sandboxes, only the process itself sees its page. */
 static struct lr_page *open_page(void)
 {
-	const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-	int fd = memfd_create("localrpc", flags | NOEXEC_SEAL);
+	int fd = memory_file("localrpc");
 	struct stat st;
 	void *at;
 
-	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-		fd = memfd_create("localrpc", flags);
 	if (fd >= 0 && (ftruncate(fd, (off_t)PAGE_SIZE) < 0 || fstat(fd, &st) < 0)) {
 		close(fd);
 		fd = -1;
@@ -74,6 +80,34 @@ static struct lr_page *open_page(void)
 	page->version = LR_PAGE_VERSION;
 	memcpy(page->magic, "localrpc", sizeof page->magic); /* last: a reader looks at it first */
 	return page;
+}
+
+/*
+ * One page of zeros that this process alone can write, also after it has sent the descriptor; or
+ * NULL. It cannot be made smaller under its readers.
+ */
+void *lr_shared_page(int *fd)
+{
+	const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | SEAL_FUTURE_WRITE;
+	long size = sysconf(_SC_PAGESIZE);
+	void *at = MAP_FAILED;
+
+	*fd = memory_file("localrpc-load");
+	if (*fd >= 0 && ftruncate(*fd, size) == 0)
+		at = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	if (at != MAP_FAILED && fcntl(*fd, F_ADD_SEALS, seals) == 0)
+		return at;
+	if (at != MAP_FAILED)
+		munmap(at, (size_t)size);
+	lr_close_if(*fd);
+	*fd = -1;
+	return NULL;
+}
+
+void lr_drop_page(void *at, int fd)
+{
+	munmap(at, (size_t)sysconf(_SC_PAGESIZE));
+	close(fd);
 }
 
 /* The page, with the lock; or NULL. */

@@ -64,6 +64,8 @@ struct lr_entry *lr_page_enter(int role, const char *name);
 void lr_page_rename(struct lr_entry *entry, const char *name);
 /* Its engine is closed, or freed: then another may get the entry. */
 void lr_page_leave(struct lr_entry *entry, bool freed);
+void *lr_shared_page(int *fd);
+void lr_drop_page(void *at, int fd);
 
 static inline void lr_relax(void)
 {
