@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -88,22 +89,25 @@ def _look(pid: int) -> Process | None:
     if page is None:
         return None
     with open(f"{folder}/stat", errors="replace") as file:
-        stat = file.read().rpartition(")")[2].split()
+        facts = file.read().rpartition(")")[2].split()
     return Process(
         pid,
         os.stat(folder).st_uid,
         _command(folder, status),
-        state=stat[0],
+        state=facts[0],
         threads=int(status.get("Threads", "0")),
         memory=int(status.get("RssAnon", "0 kB").split()[0]) * 1024,
-        processor=(int(stat[11]) + int(stat[12])) / _TICKS,
+        processor=(int(facts[11]) + int(facts[12])) / _TICKS,
         page=page,
     )
 
 
 def _read(path: str) -> Page | None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # Another user's process may call a FIFO of its own so: opening one must not wait.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
         return parse(lambda offset, size: os.pread(descriptor, size, offset))
     finally:
         os.close(descriptor)

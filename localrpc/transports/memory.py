@@ -58,7 +58,7 @@ class Segment:
         if name and self.kind == "sysv":
             sysv.remove(self.handle)
         elif name:
-            _unlink(name)
+            unlink(name)
 
     def close(self) -> None:
         """Release memory that was not used. Idempotent."""
@@ -97,10 +97,10 @@ def sweep(kind: str) -> None:
     """
     if kind == "posix":
         posix.load()
-        for name in _abandoned_names():
-            _unlink(name)
+        for name in abandoned_names():
+            unlink(name)
     elif kind == "sysv":
-        for segment in _abandoned_segments():
+        for segment in abandoned_segments():
             sysv.remove(segment)
 
 
@@ -140,7 +140,8 @@ def _open_posix(name: str, *, create: bool) -> int:
     raise OSError(number, os.strerror(number))
 
 
-def _unlink(name: str) -> None:
+def unlink(name: str) -> None:
+    """Remove the name of a POSIX segment. Raises OSError if posix_ipc is not installed."""
     posix_ipc = posix.load()
     with contextlib.suppress(posix_ipc.ExistentialError, posix_ipc.PermissionsError):
         posix_ipc.unlink_shared_memory(name)
@@ -159,7 +160,8 @@ def _create_posix(size: int) -> Segment:
     return segment
 
 
-def _abandoned_names() -> Iterator[str]:
+def abandoned_names() -> Iterator[str]:
+    """Yield names of POSIX segments of this user whose makers are dead."""
     ours = str(_pid_namespace())
     try:
         names = os.listdir(_POSIX_FOLDER)
@@ -186,7 +188,8 @@ def _create_sysv(size: int) -> Segment:
     raise OSError(errno.EEXIST, "no key is free for a System V segment (ipcs -m lists them)")
 
 
-def _abandoned_segments() -> Iterator[int]:
+def abandoned_segments() -> Iterator[int]:
+    """Yield ids of System V segments of this user whose makers are dead."""
     try:
         with open(_SYSV_TABLE) as table:
             heading = table.readline().split()

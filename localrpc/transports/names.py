@@ -341,19 +341,31 @@ def listening(suffix: str) -> list[str]:
     proc_net(5) lists the sockets of this network namespace; a flag of 0x10000 is SO_ACCEPTCON.
     """
     begin = os.path.join(runtime_directory(), "")
-    found = set()
-    with contextlib.suppress(OSError), open("/proc/net/unix", errors="surrogateescape") as table:
-        for line in table:
-            fields = line.rstrip("\n").split(" ", 7)
-            path = fields[-1]
-            if fields[3:4] == ["00010000"] and path.startswith(begin) and path.endswith(suffix):
-                found.add(path[len(begin) : -len(suffix)])
+    found = {
+        path[len(begin) : -len(suffix)]
+        for path, flags, _ in _unix_sockets()
+        if flags == "00010000" and path.startswith(begin) and path.endswith(suffix)
+    }
     return [
         name
         for name in found
         if "/" not in name
         and not (re.search(r"\.[1-9][0-9]*$", name) and name.rpartition(".")[0] in found)
     ]
+
+
+def bound() -> set[str]:
+    """Return the paths of sockets of this network namespace that listen, or may still come to."""
+    return {path for path, _, state in _unix_sockets() if state == "01"}  # SS_UNCONNECTED
+
+
+def _unix_sockets() -> Iterator[tuple[str, str, str]]:
+    """Yield path, flags and state of each Unix socket with a name."""
+    with contextlib.suppress(OSError), open("/proc/net/unix", errors="surrogateescape") as table:
+        for line in table:
+            fields = line.rstrip("\n").split(maxsplit=7)
+            if len(fields) == 8:
+                yield fields[7], fields[3], fields[5]
 
 
 class BoundSocket(NamedTuple):

@@ -143,6 +143,10 @@ class Registered:
         records.sweep(directory, f"*{self._suffix}", self._remove)
         records.sweep(directory, f"*{self._suffix}.*{records.SUFFIX}", self._remove)
 
+    def clear(self, path: str) -> None:
+        """As sweep(), for one record. Raises OSError."""
+        records.clear(path, self._remove)
+
     def sweep_clients(self, address: Address) -> bool:
         """As sweep(), for the clients of one place, without waiting. Raises OSError."""
         path = self._path(address, create=False)

@@ -84,14 +84,18 @@ def sweep(directory: str, pattern: str, remove: Callable[[list[str]], None]) -> 
     some_live = False
     with contextlib.suppress(OSError):
         for name in fnmatch.filter(os.listdir(directory), pattern):
-            path = os.path.join(directory, name)
             with contextlib.suppress(OSError):
-                lines, lives = read(path)
-                some_live |= lives
-                if not lives:
-                    remove(lines)
-                    os.unlink(path)
+                some_live |= not clear(os.path.join(directory, name), remove)
     return some_live
+
+
+def clear(path: str, remove: Callable[[list[str]], None]) -> bool:
+    """As sweep(), for one record. Return False if its process is alive. Raises OSError."""
+    lines, lives = read(path)
+    if not lives:
+        remove(lines)
+        os.unlink(path)
+    return not lives
 
 
 SUFFIX = ".made"
