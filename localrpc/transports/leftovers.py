@@ -87,7 +87,7 @@ def _in_directory(directory: str) -> Iterator[tuple[Leftover, Remove]]:
         path = os.path.join(directory, name)
         with contextlib.suppress(OSError):
             mode = os.lstat(path).st_mode
-            found = None
+            found: tuple[Leftover, Remove] | None = None
             if stat.S_ISSOCK(mode):
                 if path not in bound and _refuses(path):
                     found = _socket(name, path), partial(os.unlink, path)
