@@ -31,8 +31,12 @@ COMMANDS = {
     ),
     "health": Entry("rpc.health:health", "cli", "Print the health of a server."),
     "list": Entry("rpc.listing:list_services", "cli", "List a server's services and methods."),
+    "ps": Entry(
+        "processes.ps:ps", "cli", "List the servers and channels of this machine's processes."
+    ),
     "proxy": Entry("proxy:proxy", "cli", "Pass calls on, as from the network to a local server."),
     "serve": Entry("serve:serve", "serve", "Serve an application with worker processes."),
+    "top": Entry("processes.top:top", "cli", "Watch servers and channels at work."),
     "transports": Entry(
         "transports:transports", "cli", "List the transports and this machine's limits for them."
     ),

@@ -20,6 +20,8 @@ import click
 from click.shell_completion import CompletionItem
 
 import localrpc
+from localrpc.cli.processes.rows import callable_targets
+from localrpc.observe import processes
 
 _FRESH = 60.0
 """Seconds after which a server is asked again."""
@@ -31,6 +33,7 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     """Targets with a server, those that were completed before, and the beginnings of others."""
     offers = localrpc.transports()
     served = {target for offer in offers for target in offer.served}
+    served |= callable_targets(processes())
     known = sorted(served.union(names["target"] for names in _kept()))
     begins = dict.fromkeys(f"{offer.scheme}:" for offer in offers)
     return _items(text for text in [*known, *begins, "grpc:"] if text.startswith(incomplete))

@@ -1,0 +1,1 @@
+"""`localrpc ps` and `localrpc top`: the servers and channels of this machine's processes."""
