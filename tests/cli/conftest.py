@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from tests.conftest import fresh_target
 
 from .scene import served
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(params=["shm-eventfd", "unix", "grpc"])
@@ -24,6 +28,12 @@ def one_demo(one_target: str) -> Iterator[str]:
     """For what does not depend on the transport."""
     with served(one_target):
         yield one_target
+
+
+@pytest.fixture
+def unique_target() -> str:
+    """That no process of another run of the tests has: `ps` lists those, too."""
+    return f"shm:only-{os.getpid()}-{next(_numbers)}?wakeup=eventfd"
 
 
 @pytest.fixture

@@ -132,6 +132,24 @@ def test_targets_that_have_a_server_are_offered(scheme: str) -> None:
     assert offered("call", target[:-3]) == []
 
 
+def test_a_server_with_a_path_is_offered_while_it_lives(runtime_directory: str) -> None:
+    """Elsewhere than in the runtime directory: its process says where."""
+    target = f"unix:{runtime_directory}/completed.sock"
+    with testing.serving(target=f"{target}?spin=off"):
+        for command in ("call", "list", "describe", "health"):
+            assert offered(command, target[:-3]) == [target]
+    assert offered("call", target[:-3]) == []
+
+
+@pytest.mark.parametrize("command", ["ps", "top"])
+def test_live_targets_are_offered_where_processes_are_chosen(
+    command: str, unique_target: str
+) -> None:
+    plain = unique_target.partition("?")[0]
+    with testing.serving(target=unique_target):
+        assert plain in offered(command, "--target", plain[:-1])
+
+
 def test_a_folder_that_cannot_be_written_is_no_failure(
     one_demo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from localrpc_codegen.plugin import USAGE
 
 import localrpc
+from localrpc import testing
 from localrpc.cli._group import commands
 
 from .scene import run
@@ -61,6 +62,14 @@ def test_transports_fit(width: int) -> None:
 
 def test_findings_fit(width: int) -> None:
     assert wider_than(width, run("doctor").stdout) == []
+
+
+def test_processes_fit(width: int, unique_target: str) -> None:
+    with testing.serving(target=unique_target):
+        for command in (["ps"], ["top", "--interval", "0.1"]):
+            shown = run(*command, "--target", unique_target).stdout
+            assert unique_target[-12:] in shown
+            assert wider_than(width, shown) == []
 
 
 def test_a_line_that_is_too_wide_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

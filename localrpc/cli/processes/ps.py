@@ -66,9 +66,9 @@ def ps(
 
     \b
     FLIGHT    calls in progress
-    WAIT      those of them that no thread of the server has taken up
-    STREAMS   those of them in which messages are streamed
-    P50, P99  how long half of all calls have lasted at most, and 99 %
+    WAIT      those that no thread of the server has taken up
+    STREAMS   those in which messages are streamed
+    P50, P99  how long 50 % of all calls lasted, at most; 99 %
     MEMORY    of the process, without what it shares
 
     Names that are left over in the runtime directory follow: sockets, FIFOs and queues of

@@ -10,9 +10,6 @@ from typing import NamedTuple
 from localrpc.cli.processes import text
 from localrpc.cli.processes.rows import Row, schemes_of
 
-_NARROWEST = 12
-"""Columns of a terminal that a flexible column has at least."""
-
 
 class Column(NamedTuple):
     name: str
@@ -24,8 +21,9 @@ class Column(NamedTuple):
     """Adjusted to the right, as numbers are."""
     of_process: bool = False
     """The same for all rows of a process."""
-    flexible: bool = False
-    """Its cells are cut if there is no room for all of them."""
+    least: int | None = None
+    """If its cells are cut where there is no room for all of them: to at least so many columns of
+    a terminal, or half of a narrow one."""
     order: Callable[[Row], float | str | None] | None = None
     """What rows are sorted by, if not by the cell; None comes last."""
     exact: Callable[[Row], object] | None = None
@@ -77,9 +75,7 @@ _ROLE = Column(
     2,
     right=False,
 )
-_TARGET = Column(
-    "TARGET", lambda row: text.escaped(row.endpoint.target), 1, right=False, flexible=True
-)
+_TARGET = Column("TARGET", lambda row: text.escaped(row.endpoint.target), 1, right=False, least=20)
 _TRANSPORT = Column(
     "TRANSPORT", lambda row: text.escaped(schemes_of(row.endpoint)), 16, right=False
 )
@@ -131,7 +127,7 @@ _COMMAND = Column(
     19,
     right=False,
     of_process=True,
-    flexible=True,
+    least=12,
 )
 
 PS = (
@@ -184,19 +180,21 @@ def table_of(
         column.name: max(map(text.columns_of, [column.name, *cells[column.name]]))
         for column in left
     }
-    gap = "  " if _fits(left, widest, 2, width) else " "
-    while len(left) > 1 and not _fits(left, widest, len(gap), width):
-        left.remove(max(left, key=lambda column: column.rank))
-    room = width - len(gap) * (len(left) - 1)
+    needed = dict(widest)
     for column in left:
-        if not column.flexible:
-            room -= widest[column.name]
+        if column.least is not None:
+            least = min(column.least, max(8, width // 2))
+            needed[column.name] = min(widest[column.name], least)
+    gap = "  " if _room(left, needed, "  ", width) >= 0 else " "
+    while len(left) > 1 and _room(left, needed, gap, width) < 0:
+        left.remove(max(left, key=lambda column: column.rank))
+    room = max(0, _room(left, needed, gap, width))
     widths = {}
-    flexible = [column for column in left if column.flexible]
-    for at, column in enumerate(flexible):
-        kept = sum(min(widest[other.name], _NARROWEST) for other in flexible[at + 1 :])
-        widths[column.name] = max(1, min(widest[column.name], room - kept))
-        room -= widths[column.name]
+    for column in left:
+        if column.least is not None:
+            more = min(room, widest[column.name] - needed[column.name])
+            widths[column.name] = min(width, needed[column.name] + more)
+            room -= more
     return _drawn(left, cells, rows, widths, gap, grouped, width)
 
 
@@ -206,9 +204,10 @@ def _cells(column: Column, rows: Iterable[Row], exact: bool) -> list[str]:
     return [column.cell(row) for row in rows]
 
 
-def _fits(left: Iterable[Column], widest: dict[str, int], gap: int, width: int) -> bool:
-    needed = [min(widest[column.name], _NARROWEST if column.flexible else width) for column in left]
-    return sum(needed) + gap * (len(needed) - 1) <= width
+def _room(columns: Sequence[Column], needed: dict[str, int], gap: str, width: int) -> int:
+    """Return how many columns of the terminal are left; negative if there are too few."""
+    taken = sum(needed[column.name] for column in columns)
+    return width - taken - len(gap) * (len(columns) - 1)
 
 
 def _drawn(

@@ -59,7 +59,7 @@ def wrapped(text: str, columns: int) -> list[str]:
     lines = []
     while columns_of(text) > columns:
         line = _beginning(text, columns) or text[0]
-        space = line.rfind(" ") if text[len(line)] != " " else len(line)
+        space = len(line) if text[len(line) :].startswith(" ") else line.rfind(" ")
         if space > 0:
             line = line[:space]
         lines.append(line)

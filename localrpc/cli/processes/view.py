@@ -111,7 +111,7 @@ class View:
         step = self._step(key)
         if step:
             at = self._at()
-            self._select((0 if step > 0 else -1) if at is None else at + step)
+            self._select((-1 if at is None else at) + step)
 
     def _select(self, at: int) -> None:
         if self._rows:

@@ -33,10 +33,16 @@ def targets(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     """Targets with a server, those that were completed before, and the beginnings of others."""
     offers = localrpc.transports()
     served = {target for offer in offers for target in offer.served}
-    served |= callable_targets(processes())
+    served |= {target for target in callable_targets(processes()) if _is_there(target)}
     known = sorted(served.union(names["target"] for names in _kept()))
     begins = dict.fromkeys(f"{offer.scheme}:" for offer in offers)
     return _items(text for text in [*known, *begins, "grpc:"] if text.startswith(incomplete))
+
+
+def _is_there(target: str) -> bool:
+    """False for a path without a file: its server has stopped, and its process has not."""
+    _, _, place = target.partition(":")
+    return not place.startswith("/") or os.path.exists(place)
 
 
 def places(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
