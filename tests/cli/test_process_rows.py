@@ -225,7 +225,7 @@ def test_a_wider_terminal_shows_more_and_a_pipe_all() -> None:
     assert "1234567" in table_of(PS, made, None, grouped=True).lines[0]
 
 
-def test_what_is_the_same_for_all_rows_of_a_process_is_said_once() -> None:
+def test_what_is_the_same_for_all_rows_of_a_process_is_printed_once() -> None:
     made = rows(process(endpoint(), endpoint(target="shm:b")), process(endpoint(), pid=1001))
     grouped = table_of(PS, made, 200, grouped=True).lines
     assert [line[:4].strip() for line in grouped] == ["1000", "", "1001"]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,8 +20,10 @@ import pytest
 import localrpc
 from localrpc import testing
 from localrpc.cli.processes import document
+from localrpc.observe.processes import _read
 from localrpc.transports import leftovers, names, posix, records
 from tests.peers.processes import server
+from tests.peers.scenes import await_that
 
 from .scene import COMMAND, on_terminal, run
 
@@ -97,10 +100,14 @@ def test_servers_and_channels_are_listed(unique_target: str) -> None:
 def test_what_has_ended_is_listed_only_with_all(unique_target: str) -> None:
     with testing.serving(target=unique_target):
         pass
-    gc.collect()  # a server's engine ends with its last reference
     pid = str(os.getpid())
+
+    def has_ended() -> bool:
+        gc.collect()  # a server's engine ends with its last reference, which a thread may have
+        return run("ps", "--target", unique_target, "--pid", pid).exit_code == 1
+
+    await_that(has_ended, "the server's end")
     done = run("ps", "--target", unique_target, "--pid", pid)
-    assert done.exit_code == 1
     assert f"No server or channel of target {unique_target} and process {pid}." in done.output
     done = run("ps", "--target", unique_target, "--pid", pid, "--all")
     assert done.exit_code == 0, done.output
@@ -221,3 +228,10 @@ def test_all_that_is_left_over_is_removed_or_nothing(more: list[str]) -> None:
     done = run("ps", "--clean", *more)
     assert done.exit_code == 2
     assert "--clean removes all that is left over: give it alone, or with --json" in done.output
+
+
+def test_a_fifo_that_is_called_like_a_page_is_not_waited_for(tmp_path: Path) -> None:
+    """Another user's process may have one, in a mount namespace of its own."""
+    path = tmp_path / "memfd:localrpc (deleted)"
+    os.mkfifo(path)
+    assert _read(str(path)) is None

@@ -82,6 +82,19 @@ def test_a_socket_that_another_process_has_only_bound_is_kept(folder: str) -> No
     assert [each.kind for each in removed_from(folder)] == ["socket"]
 
 
+def test_a_live_server_of_another_network_namespace_is_kept(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's table does not list its socket, but a client can connect to it."""
+    monkeypatch.setattr(names, "bound", set)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{folder}/a.shm")
+        listening.listen(0)
+        # The first takes the only place in its queue, as if the server were stopped.
+        assert found_in(folder) == removed_from(folder) == found_in(folder) == []
+    assert [each.target for each in removed_from(folder)] == ["shm:a"]
+
+
 def test_a_socket_that_still_has_a_connection_is_left_over(folder: str) -> None:
     """An accepted socket has the listener's path, and no client can connect to it."""
     with socket.socket(socket.AF_UNIX) as client:
