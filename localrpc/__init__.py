@@ -385,6 +385,7 @@ def serve(
     health: bool = True,
     reflection: bool = True,
     max_memory: int = 0,
+    max_requests: int = 0,
     reload: bool = False,
     log_level: str = "info",
     log_json: bool = False,
@@ -399,7 +400,8 @@ def serve(
 
     `workers` is the number of processes, `threads` that of each one's threads for synchronous
     handlers. `grace` and `boot_timeout` are in seconds, `max_memory` is in bytes of a worker's
-    own (0: no limit). `options` are those of the workers' servers. `uds_group`, a name or
+    own (0: no limit). After `max_requests` calls, or up to a tenth more, a worker is replaced (0:
+    never). `options` are those of the workers' servers. `uds_group`, a name or
     number, is the group of the sockets' files, which the servers allow; `uds_mode` is the mode
     of these files, such as 0o660, the default with a group. `app_dir` is where modules are
     looked up first. `health` and `reflection` add these two services, if their packages are
@@ -430,6 +432,7 @@ def serve(
         health=health,
         reflection=reflection,
         max_memory=max_memory,
+        max_requests=max_requests,
         reload=reload,
         log_level=log_level,
         log_json=log_json,

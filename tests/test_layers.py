@@ -284,6 +284,7 @@ def test_a_supervisor_knows_no_calls_and_a_worker_the_public_api() -> None:
                 assert name.split(".")[1] in {
                     "_locks",
                     "errors",
+                    "observe",
                     "options",
                     "transports",
                     "workers",

@@ -70,6 +70,13 @@ _IN_USE = 4
     help="Replace a worker that uses more memory of its own than this, such as 500M.",
 )
 @click.option(
+    "--max-requests",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Replace a worker after so many calls, or up to a tenth more. Default: never.",
+)
+@click.option(
     "--reload/--no-reload",
     default=False,
     help="Replace the workers when a .py file changes: for development. Default: no.",

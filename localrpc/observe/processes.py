@@ -63,12 +63,19 @@ def processes() -> Iterator[Process]:
     only where there is no /proc.
     """
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-        try:
-            found = _look(pid)
-        except OSError:  # it has ended, or is another user's
-            continue
-        if found is not None:
+        if (found := process(pid)) is not None:
             yield found
+
+
+def process(pid: int) -> Process | None:
+    """Return what can be seen of one process.
+
+    `pid` is its number. None if it has no page, has ended, or is another user's. Raises nothing.
+    """
+    try:
+        return _look(pid)
+    except OSError:
+        return None
 
 
 def _look(pid: int) -> Process | None:

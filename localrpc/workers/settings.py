@@ -25,6 +25,8 @@ class Settings:
     """Seconds in which a worker has to be ready."""
     max_memory: int = 0
     """Bytes of a worker's own memory above which it is replaced; 0: any number."""
+    max_requests: int = 0
+    """Calls after which a worker is replaced, or up to a tenth more; 0: any number."""
     reload: bool = False
     """Replace the workers when a .py file below app_dir changes."""
     options: tuple[tuple[str, Any], ...] = ()
@@ -46,6 +48,8 @@ class Settings:
                 raise ValueError(f"{name} has to be a number of seconds, not {getattr(self, name)}")
         if self.workers < 1 or self.threads < 1:
             raise ValueError("there has to be at least one worker, and one thread of each")
+        if self.max_memory < 0 or self.max_requests < 0:
+            raise ValueError("a limit of a worker is 0, for none, or more")
         mode = self.uds_mode
         if isinstance(mode, str):
             raise TypeError(f"uds_mode has to be a number such as 0o660, not {mode!r}")

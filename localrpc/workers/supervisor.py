@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import random
 import selectors
 import signal
 import socket
@@ -28,7 +29,7 @@ from localrpc.workers.fleet import Drain, Exit, Fleet, Kill, Say, Start
 from localrpc.workers.notifying import Manager
 from localrpc.workers.places import Place
 from localrpc.workers.settings import Settings
-from localrpc.workers.watching import Changes, own_memory
+from localrpc.workers.watching import Changes, calls_of, own_memory
 
 _logger = logging.getLogger("localrpc.serve")
 KEPT = "LOCALRPC_SUPERVISOR"
@@ -36,8 +37,8 @@ KEPT = "LOCALRPC_SUPERVISOR"
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2", "SIGCHLD")
 _WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run_worker.py")
 _LONGEST_WAIT = 3600.0
-_MEMORY_CHECK = 1.0
-"""Seconds."""
+_CHECK = 1.0
+"""Seconds from one look at the workers' memory and calls to the next."""
 _TRIAL = 10.0
 """Seconds that a new supervisor's imports may take; meanwhile this one does nothing else."""
 _NOT_FOR_WORKERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", KEPT)
@@ -53,6 +54,8 @@ class _Child:
         """Where it listens alone, while it takes new clients."""
         self.heard = True
         """It may still send reports."""
+        self.spread = random.random()
+        """Which part of a tenth of its limit of calls it may have more: not all end at once."""
 
 
 class Supervisor:
@@ -88,7 +91,7 @@ class Supervisor:
         self._reaps = True
         self._said_ready = False
         self._has_taken_over = False
-        self._memory_due = 0.0
+        self._check_due = 0.0
         self._selector = selectors.DefaultSelector()
         self._changes: Changes | None = None
         self._signals, self._writer = socket.socketpair()
@@ -346,8 +349,8 @@ class Supervisor:
 
     def _wait(self) -> None:
         times = [self._fleet.next_time(time.monotonic()), self._manager.next_time()]
-        if self._settings.max_memory:
-            times.append(_MEMORY_CHECK)
+        if self._settings.max_memory or self._settings.max_requests:
+            times.append(_CHECK)
         timeout = min((each for each in times if each is not None), default=_LONGEST_WAIT)
         timeout = 0.0 if self._reaps else min(timeout, _LONGEST_WAIT)
         for key, _ in self._selector.select(timeout):
@@ -356,16 +359,19 @@ class Supervisor:
             self._reaps = False
             self._reap()
         self._manager.keep_alive()
-        self._check_memory()
+        self._check_workers()
 
-    def _check_memory(self) -> None:
-        most = self._settings.max_memory
-        if not most or time.monotonic() < self._memory_due:
+    def _check_workers(self) -> None:
+        """Replace those that have used up what they may; without asking them."""
+        memory, requests = self._settings.max_memory, self._settings.max_requests
+        if not (memory or requests) or time.monotonic() < self._check_due:
             return
-        self._memory_due = time.monotonic() + _MEMORY_CHECK
+        self._check_due = time.monotonic() + _CHECK
         for number, child in self._children.items():
-            if (used := own_memory(child.pid)) > most:
-                self._fleet.spent(number, f"it uses {used >> 20} MiB of {most >> 20}")
+            if memory and (used := own_memory(child.pid)) > memory:
+                self._fleet.spent(number, f"it uses {used >> 20} MiB of {memory >> 20}")
+            if requests and (begun := calls_of(child.pid)) >= requests * (1 + child.spread / 10):
+                self._fleet.spent(number, f"it has had {begun} calls")
 
     # A new supervisor
 

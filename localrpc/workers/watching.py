@@ -7,6 +7,7 @@ import socket
 import threading
 from typing import Any
 
+from localrpc.observe import process
 from localrpc.workers.threads import start_thread
 
 
@@ -59,3 +60,11 @@ def own_memory(pid: int) -> int:
     except OSError:
         pass
     return 0
+
+
+def calls_of(pid: int) -> int:
+    """Return how many calls the servers of a process have begun; 0 if it has ended."""
+    found = process(pid)
+    if found is None:
+        return 0
+    return sum(each.counts.begun for each in found.page.endpoints if each.role == "server")

@@ -349,6 +349,20 @@ def test_a_worker_that_grows_is_replaced(folder: Path) -> None:
         assert served.stop() == 0
 
 
+def test_a_worker_that_has_had_its_calls_is_replaced(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    with serving(folder, "app:setup", target, "--max-requests", "100", workers=2) as served:
+        old = served.workers()
+        with Load(target) as load:
+            said = served.until("is replaced: it has had ")
+            assert int(said.rpartition(" has had ")[2].split()[0]) >= 100
+            served.ready()
+            load.wait_for_more()
+        assert load.failures == []
+        assert served.workers() != old
+        assert served.stop() == 0
+
+
 def test_calls_in_progress_end_before_their_worker(folder: Path) -> None:
     target = f"shm:{folder}/s"
     name = str(folder / "released")

@@ -26,6 +26,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "grace": ("1.5", "1.5", 1.5),
     "boot_timeout": ("9", "9", 9.0),
     "max_memory": ("2M", '"2M"', 2 << 20),
+    "max_requests": ("1000", "1000", 1000),
     "reload": ("1", "true", True),
     "options": (
         "localrpc.window=100000 localrpc.allow_users=root,5",
