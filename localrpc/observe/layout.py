@@ -124,6 +124,11 @@ class Page(NamedTuple):
     """Several may have one role and target: total() adds them up."""
 
 
+def owner(head: bytes) -> int | None:
+    """Return the pid in a page's first HEADER.size bytes, None if they are too few."""
+    return HEADER.unpack(head)[5] if len(head) == HEADER.size else None
+
+
 def parse(read: Callable[[int, int], bytes]) -> Page | None:
     """Return the page that `read(offset, size)` reads from; None if it is none, or of a version
     that this module does not know.

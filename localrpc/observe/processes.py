@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
+import stat as modes
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from localrpc.observe.layout import ENTRIES, ENTRY_SIZE, Page, parse
+from localrpc.observe.layout import ENTRIES, ENTRY_SIZE, HEADER, Page, owner, parse
 
 _LINK = "/memfd:localrpc (deleted)"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -80,19 +80,18 @@ def process(pid: int) -> Process | None:
 
 def _look(pid: int) -> Process | None:
     folder = f"/proc/{pid}"
-    pages = []
+    status: dict[str, str] = {}
+    page = None
     for name in os.listdir(f"{folder}/fd"):
         try:
-            if os.readlink(f"{folder}/fd/{name}") == _LINK:
-                pages.append(_read(f"{folder}/fd/{name}"))
+            if os.readlink(f"{folder}/fd/{name}") != _LINK:
+                continue
+            status = status or _fields(f"{folder}/status")
+            page = _read(f"{folder}/fd/{name}", int(status.get("NSpid", str(pid)).split()[-1]))
         except OSError:  # closed meanwhile
             continue
-    if not pages:
-        return None
-    status = _fields(f"{folder}/status")
-    own = int(status.get("NSpid", str(pid)).split()[-1])
-    # It may have descriptors of other processes' pages, and of files that only have the name.
-    page = next((page for page in pages if page is not None and page.pid == own), None)
+        if page is not None:
+            break
     if page is None:
         return None
     with open(f"{folder}/stat", errors="replace") as file:
@@ -109,11 +108,16 @@ def _look(pid: int) -> Process | None:
     )
 
 
-def _read(path: str) -> Page | None:
-    # Another user's process may call a FIFO of its own so: opening one must not wait.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+def _read(path: str, pid: int) -> Page | None:
+    """Return the page of that process; None if it is another's, or a file that only has the name.
+
+    Such a file may be a FIFO, which would block, and there may be very many.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if not modes.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        if owner(os.pread(descriptor, HEADER.size, 0)) != pid:
             return None
         return parse(lambda offset, size: os.pread(descriptor, size, offset))
     finally:

@@ -17,7 +17,7 @@ import localrpc
 from localrpc.drive.core import ffi, lib, publish
 from localrpc.observe import Process, layout, own, processes
 from localrpc.observe.layout import ENTRIES, ENTRY, ENTRY_SIZE, HEADER, MAGIC, VERSION, parse
-from localrpc.observe.processes import _look
+from localrpc.observe.processes import _look, _read
 from tests.conftest import fresh_target
 from tests.forks.children import Child
 from tests.rpc.house import PATIENCE, House
@@ -110,6 +110,12 @@ def test_a_page_is_found_beside_a_file_of_its_name(name: str, one_target: str) -
     assert process.threads > 1
     assert process.memory > 0
     assert {each.target for each in process.page.endpoints} >= {one_target}
+
+
+def test_a_fifo_or_a_folder_with_the_name_is_no_page(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert _read(str(tmp_path / "fifo"), os.getpid()) is None  # without waiting for a writer
+    assert _read(str(tmp_path), os.getpid()) is None
 
 
 def test_this_process_s_page_is_what_others_read(one_target: str) -> None:
