@@ -12,11 +12,13 @@ _SMOOTHED_OVER = 8
 """Completions."""
 _STALE = 50_000_000
 """For so long no call had to be chosen for: what was measured before says nothing now."""
+_TRIED_AFTER = 100_000_000
+"""So long a worker is passed over for what it shows before it is tried with a call."""
 
 
 class Shown(NamedTuple):
     """Where what is in the load that a worker shows to its clients: calls of all of them, the
-    smoothed time between completions, and when the last was or the first of its calls came."""
+    smoothed time between completions, and when the first call came since the last; 0: none did."""
 
     calls: int = 0
     streams: int = 1
@@ -34,7 +36,7 @@ class Load:
     are atomic and `+=` is not. `shown` is what the worker says of the calls of all its clients.
     """
 
-    __slots__ = ("_since", "_smoothed", "calls", "shown", "streams")
+    __slots__ = ("_passed", "_passed_with", "_since", "_smoothed", "calls", "shown", "streams")
 
     def __init__(
         self, calls: Any = None, streams: Any = None, shown: Sequence[int] | None = None
@@ -45,6 +47,10 @@ class Load:
         self._smoothed = 0
         self._since = 0
         """When the last call was completed, or when it was last seen without a call."""
+        self._passed = 0
+        """Since when others have been chosen, without a call here, or 0."""
+        self._passed_with = 0
+        """The most calls that it has shown since."""
 
     def completed(self, now: int, count: int = 1) -> None:
         """Note that so many calls have ended. Others may be in progress."""
@@ -77,10 +83,29 @@ class Load:
         """Return about how long one more call would take here."""
         shown = self.shown
         if shown[_AT.calls]:
-            pace, since = shown[_AT.pace], shown[_AT.since]
+            pace, since = shown[_AT.pace], shown[_AT.since] or now
         else:
             pace, since = self._smoothed, self._since
         return (self.all_calls() + 1) * max(pace, now - since, 1)
+
+    def chosen(self) -> None:
+        """Note that it gets a call."""
+        self._passed = 0
+
+    def passed_over(self, now: int) -> bool:
+        """Note that another one costs less; return True if this one is to be tried all the same.
+
+        What it shows may be of calls that only wait for something. So a call finds out, of one
+        channel at a time: while it shows more calls, others have tried.
+        """
+        calls = self.shown[_AT.calls]
+        if self.calls or not calls:
+            self._passed = 0
+        elif not self._passed or calls > self._passed_with:
+            self._passed, self._passed_with = now, calls
+        else:
+            return now - self._passed >= _TRIED_AFTER
+        return False
 
 
 class Chooser:
@@ -106,7 +131,13 @@ class Chooser:
                 load.was_idle(now)
                 return position, False
         costs = [load.cost(now) for load in loads]
-        return costs.index(min(costs)), True
+        best = costs.index(min(costs))
+        for position, load in enumerate(loads):
+            if position != best and load.passed_over(now):
+                best = position
+                break
+        loads[best].chosen()
+        return best, True
 
     def for_stream(self, loads: Sequence[Load]) -> tuple[int, bool]:
         """Return which one gets a stream, where it stays: the one with the fewest, and of those the

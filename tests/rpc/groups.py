@@ -24,6 +24,14 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
         threading.Event().wait(0.002)
 
 
+def place_of(target: str, number: int) -> str:
+    """The target of one worker of the group at `target`."""
+    address = parse_target(target)
+    own = transport_for(address.scheme).worker_address(address, number)
+    assert own is not None
+    return str(own)
+
+
 class Worker:
     """A server; number 1 has the group's place, too."""
 
@@ -35,10 +43,8 @@ class Worker:
         self.server: Any = localrpc.server(
             ThreadPoolExecutor(12), (self.handlers(),), options=options
         )
-        address = parse_target(target)
-        own = transport_for(address.scheme).worker_address(address, number)
-        assert own is not None
-        self.server.add_insecure_port(str(own))
+        self.place = place_of(target, number)
+        self.server.add_insecure_port(self.place)
         if number == 1:
             self.server.add_insecure_port(target)
         self.server.start()
@@ -83,6 +89,10 @@ class Group:
 
     def __getitem__(self, number: int) -> Worker:
         return self.workers[number]
+
+    def places(self) -> list[str]:
+        """The target of each worker."""
+        return [worker.place for worker in self.workers.values()]
 
     def stop(self) -> None:
         for worker in self.workers.values():

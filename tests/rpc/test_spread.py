@@ -109,7 +109,7 @@ def test_streams_of_another_client_count(pair: Group) -> None:
 
 
 def test_what_a_worker_shows_is_nothing_again_however_its_calls_end(target: str) -> None:
-    alone = Group(target, 1)
+    group = Group(target, 1)  # so that no stream goes to another
     client, gone = Client(target), Client(target)
     assert client.name(b"") == b"1"
     shown = client.channel._connector.peek().connection.load
@@ -123,13 +123,35 @@ def test_what_a_worker_shows_is_nothing_again_however_its_calls_end(target: str)
     cancelled.cancel()
     streams[0].cancel()
     gone.channel.close()
-    alone[1].release.set()
+    group[1].release.set()
     streams[1].cancel()
     eventually(lambda: list(shown[:2]) == [0, 0], "all have ended")
     assert client.name(b"") == b"1"
     assert shown[0] == 0  # before the answer
     client.channel.close()
-    alone.stop()
+    group.stop()
+
+
+@pytest.mark.parametrize("target", ["shm-eventfd"], indirect=True)
+def test_calls_that_wait_for_long_do_not_keep_others_from_a_worker(pair: Group) -> None:
+    waiting = [Client(address, spread="off") for address in pair.places()]
+    held = [client.hold.future(b"") for client in waiting]
+    for number in (1, 2):
+        assert pair[number].holding.acquire(timeout=PATIENCE)
+    client = Client(pair.target)
+    assert client.name(b"") == b"1"
+    eventually(lambda: client.name(b"") == b"2", "a worker that has only answered no call yet")
+    shown = client.channel._connector._links.sessions[1].load.shown
+    assert (shown[0], shown[3]) == (1, 0), "no call has come since it answered one"
+    more = waiting[1].hold.future(b"")
+    assert pair[2].holding.acquire(timeout=PATIENCE)
+    assert shown[0] == 2
+    assert shown[3] > 0
+    for number in (1, 2):
+        pair[number].release.set()
+    assert [call.result() for call in (*held, more)] == [b"1", b"2", b"2"]
+    for each in (client, *waiting):
+        each.channel.close()
 
 
 def test_a_client_cannot_write_what_a_worker_shows(target: str) -> None:
@@ -158,9 +180,9 @@ def test_streams_go_where_fewest_are(pair: Group) -> None:
     client = Client(pair.target)
     busy = client.reach(pair[1], pair[2])
     streams = [client.stream(b"") for _ in range(6)]
-    answers = [(next(stream), stream) for stream in streams]
-    assert Counter(name for name, _ in answers) == {b"1": 3, b"2": 3}
-    for name, stream in answers:
+    names = [next(stream) for stream in streams]
+    assert Counter(names) == {b"1": 3, b"2": 3}
+    for stream, name in zip(streams, names, strict=True):
         if name == b"2":
             stream.cancel()
     second = client.channel._connector._links.sessions[1].load

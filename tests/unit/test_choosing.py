@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from localrpc.calls.choosing import Chooser, Load
+from localrpc.calls.choosing import _TRIED_AFTER, Chooser, Load
 
 MS = 1_000_000
 
@@ -120,3 +120,32 @@ def test_streams_of_other_clients_count() -> None:
     assert Chooser().for_stream([many, few]) == (1, True)
     few.streams += [None, None]
     assert Chooser().for_stream([many, few]) == (0, True)
+
+
+def choices(chooser: Chooser, loads: list[Load], begin: int, end: int) -> set[int]:
+    return {chooser.for_call(loads, now)[0] for now in range(begin, end, 10 * MS)}
+
+
+def test_one_that_shows_a_long_call_is_tried_because_it_may_only_wait() -> None:
+    now = 10_000_000 * MS
+    quick, waits = Load(shown=[2, 0, MS, 0]), Load(shown=[1, 0, 0, now - 3_600_000 * MS])
+    chooser, loads = Chooser(), [quick, waits]
+    assert choices(chooser, loads, now, now + _TRIED_AFTER) == {0}
+    now += _TRIED_AFTER
+    assert chooser.for_call(loads, now) == (1, True)
+    waits.calls.append(None)
+    assert choices(chooser, loads, now, now + 3 * _TRIED_AFTER) == {0}, "it has not answered"
+    waits.calls.pop()
+    waits.shown = [1, 0, MS, 0]
+    assert chooser.for_call(loads, now) == (1, True), "it has: its age says nothing now"
+
+
+def test_one_that_others_try_is_not_tried() -> None:
+    now = 10_000_000 * MS
+    quick, stuck = Load(shown=[2, 0, MS, 0]), Load(shown=[1, 0, 0, 1])
+    chooser, loads = Chooser(), [quick, stuck]
+    for calls in range(2, 6):
+        stuck.shown = [calls, 0, 0, 1]
+        assert choices(chooser, loads, now, now + _TRIED_AFTER) == {0}
+        now += _TRIED_AFTER
+    assert choices(chooser, loads, now, now + MS) == {1}

@@ -335,8 +335,9 @@ void lr_engine_stats(struct lr_engine *engine, struct lr_stats *stats);
 int lr_publish(struct lr_engine *engine, const char *name);
 /* What one process of a group says to clients, which choose among several: one page of memory that
  * they can read and not write. Of unary calls, unless the comment says otherwise; `pace` is the
- * smoothed time from one completion to the next, while there are calls, and `since` when the last
- * was completed, or, if there was none in progress, when the first began: ns of CLOCK_MONOTONIC. */
+ * smoothed time from one completion to the next, or from when the call began, if that was later;
+ * and `since` when the first call began since the last completion, or 0 if none did: ns of
+ * CLOCK_MONOTONIC. */
 struct lr_load {
 	uint64_t calls;
 	uint64_t streams;

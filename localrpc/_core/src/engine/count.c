@@ -42,17 +42,22 @@ void lr_count_begin(struct lr_engine *e, struct lr_call *call, int64_t now)
 	if (!load)
 		return;
 	call->state |= CALL_LOADS;
-	if (load->calls == 0)
+	if (load->calls == 0 || load->since == 0)
 		put(&load->since, (uint64_t)now);
 	put(&load->calls, load->calls + 1);
 }
 
-static void completed(struct lr_load *load, int64_t now)
+/* Calls that go on for long, while others come and end, say nothing of how long one more takes: the
+ * time before this one came does not count, nor do calls that came before it ended. */
+static void completed(struct lr_engine *e, const struct lr_call *call, int64_t now)
 {
-	int64_t took = now - (int64_t)load->since, pace = (int64_t)load->pace;
+	struct lr_load *load = e->load;
+	int64_t from = call->began > e->completed_at ? call->began : e->completed_at;
+	int64_t pace = (int64_t)load->pace;
 
-	put(&load->pace, (uint64_t)(pace + (took - pace) / PACE_OVER));
-	put(&load->since, (uint64_t)now);
+	e->completed_at = now;
+	put(&load->pace, (uint64_t)(pace + (now - from - pace) / PACE_OVER));
+	put(&load->since, 0);
 	put(&load->calls, load->calls - 1);
 }
 
@@ -66,7 +71,7 @@ void lr_count_done(struct lr_call *call)
 	if (call->state & CALL_STREAMS)
 		put(&load->streams, load->streams - 1);
 	else
-		completed(load, lr_now());
+		completed(call->conn->engine, call, lr_now());
 }
 
 void lr_count_end(struct lr_engine *e, struct lr_call *call)

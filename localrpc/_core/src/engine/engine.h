@@ -330,6 +330,7 @@ struct lr_engine {
 	struct lr_counts own_counts;
 	struct lr_load *load; /* a server's, or NULL */
 	int load_fd;
+	int64_t completed_at; /* when the last call of `load` was completed */
 };
 
 /* state.c. An entry of 0 refuses; LR_LATE: no effect; otherwise the next state. */
