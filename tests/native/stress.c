@@ -7,7 +7,8 @@
  * Invariant: every call ends, with the bytes it sent or with the status that its end
  * requires. Busy rounds mix unary calls small and large, deadlines, streams both ways,
  * cancels from other threads and calls that are dropped. In quiet rounds all threads go
- * idle, then two threads call once: steady traffic hides a lead that no thread took over.
+ * idle, then two threads call once: steady traffic hides a lead that no thread took over. So
+ * the thread that only looks whether the server is there does that in busy rounds.
  * Nothing here has a timeout: a lost wake-up stops the program, and the watchdog reports it.
  */
 #include "links.h"
@@ -23,6 +24,7 @@ static struct lr_engine *server, *client;
 static const char *kind;
 static _Atomic uint64_t done;
 static pthread_barrier_t gate;
+static _Atomic bool busy_round, over;
 static int rounds;
 static unsigned base_seed;
 
@@ -338,6 +340,7 @@ static void *caller(void *arg)
 	io_init(&io);
 	for (int round = 0; round < rounds; round++) {
 		bool quiet = round % 3 == 0;
+		atomic_store(&busy_round, !quiet);
 		pthread_barrier_wait(&gate);
 		if (quiet) {
 			if (me < 2)
@@ -368,6 +371,19 @@ static void *caller(void *arg)
 	return NULL;
 }
 
+static void *looker(void *arg)
+{
+	unsigned seed = base_seed;
+
+	(void)arg;
+	while (!atomic_load(&over)) {
+		if (atomic_load(&busy_round))
+			CHECK(lr_engine_look(client) == 1);
+		nap((unsigned)rand_r(&seed) % 300);
+	}
+	return NULL;
+}
+
 static void *watchdog(void *arg)
 {
 	uint64_t last = 0;
@@ -385,7 +401,7 @@ static void *watchdog(void *arg)
 
 int main(int argc, char **argv)
 {
-	pthread_t threads[CLIENTS + WORKERS + 2];
+	pthread_t threads[CLIENTS + WORKERS + 2], looks;
 	struct lr_stats stats;
 	int n = 0;
 
@@ -397,6 +413,8 @@ int main(int argc, char **argv)
 	server = lr_engine_new(LR_SERVER, WINDOW, 4 << 20, -1);
 	client = lr_engine_new(LR_CLIENT, WINDOW, 4 << 20, -1);
 	CHECK(server && client);
+	CHECK(lr_publish(server, "server") == 0 && lr_publish(client, "client") == 0);
+	CHECK(lr_load_page(server) >= 0);
 	connect_pair();
 	for (uint32_t i = 0; i < KINDS; i++) {
 		char name[2] = {'/', (char)('0' + i)};
@@ -407,10 +425,13 @@ int main(int argc, char **argv)
 	pthread_create(&threads[n++], NULL, service, NULL);
 	pthread_create(&threads[n], NULL, watchdog, NULL);
 	pthread_detach(threads[n]);
+	CHECK(pthread_create(&looks, NULL, looker, NULL) == 0);
 	for (int i = 0; i < CLIENTS; i++)
 		pthread_create(&threads[n + i], NULL, caller, (void *)(uintptr_t)i);
 	for (int i = 0; i < CLIENTS; i++)
 		pthread_join(threads[n + i], NULL);
+	atomic_store(&over, true);
+	pthread_join(looks, NULL);
 	CHECK(lr_live(client) == 0);
 	lr_engine_stats(client, &stats);
 	lr_engine_close(client);
