@@ -30,7 +30,9 @@ FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 RESTARTS = 50 if FULL else 12
 NEWCOMERS = 200 if FULL else 20
 """At least so many clients make one call between two restarts."""
-NEWCOMERS_COME_TO = DISTINCT if FULL else ["shm-eventfd", "unix", "tcp", "mq", "file"]
+NEWCOMERS_COME_TO = (
+    DISTINCT if FULL else ["shm-eventfd", "unix", "pipe", "tcp", "mq", "sysvmq", "file"]
+)
 """Each kind of place where a server meets its clients."""
 QUICK = (("grpc.initial_reconnect_backoff_ms", 10), ("grpc.max_reconnect_backoff_ms", 50))
 
