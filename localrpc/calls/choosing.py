@@ -13,7 +13,9 @@ _SMOOTHED_OVER = 8
 _STALE = 50_000_000
 """For so long no call had to be chosen for: what was measured before says nothing now."""
 _TRIED_AFTER = 100_000_000
-"""So long a worker is passed over for what it shows before it is tried with a call."""
+_TRIED_AGAIN_AFTER = 10_000_000_000
+"""So long a worker is passed over for what it shows before it is tried with a call; and at most,
+after twice the time each time that it has not answered any."""
 
 
 class Shown(NamedTuple):
@@ -36,7 +38,17 @@ class Load:
     are atomic and `+=` is not. `shown` is what the worker says of the calls of all its clients.
     """
 
-    __slots__ = ("_passed", "_passed_with", "_since", "_smoothed", "calls", "shown", "streams")
+    __slots__ = (
+        "_pace",
+        "_passed",
+        "_passed_with",
+        "_patience",
+        "_since",
+        "_smoothed",
+        "calls",
+        "shown",
+        "streams",
+    )
 
     def __init__(
         self, calls: Any = None, streams: Any = None, shown: Sequence[int] | None = None
@@ -51,6 +63,9 @@ class Load:
         """Since when others have been chosen, without a call here, or 0."""
         self._passed_with = 0
         """The most calls that it has shown since."""
+        self._patience = _TRIED_AFTER
+        self._pace = 0
+        """That it showed when it was last tried: it has another once it has answered."""
 
     def completed(self, now: int, count: int = 1) -> None:
         """Note that so many calls have ended. Others may be in progress."""
@@ -91,6 +106,7 @@ class Load:
     def chosen(self) -> None:
         """Note that it gets a call."""
         self._passed = 0
+        self._pace = self.shown[_AT.pace]
 
     def passed_over(self, now: int) -> bool:
         """Note that another one costs less; return True if this one is to be tried all the same.
@@ -99,12 +115,15 @@ class Load:
         channel at a time: while it shows more calls, others have tried.
         """
         calls = self.shown[_AT.calls]
+        if self.shown[_AT.pace] != self._pace:
+            self._patience = _TRIED_AFTER
         if self.calls or not calls:
             self._passed = 0
         elif not self._passed or calls > self._passed_with:
             self._passed, self._passed_with = now, calls
-        else:
-            return now - self._passed >= _TRIED_AFTER
+        elif now - self._passed >= self._patience:
+            self._patience = min(2 * self._patience, _TRIED_AGAIN_AFTER)
+            return True
         return False
 
 

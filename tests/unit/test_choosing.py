@@ -149,3 +149,18 @@ def test_one_that_others_try_is_not_tried() -> None:
         assert choices(chooser, loads, now, now + _TRIED_AFTER) == {0}
         now += _TRIED_AFTER
     assert choices(chooser, loads, now, now + MS) == {1}
+
+
+def test_one_that_does_not_answer_is_tried_less_and_less_often() -> None:
+    begin = 10_000_000 * MS
+    quick, stopped = Load(shown=[2, 0, MS, 0]), Load(shown=[1, 0, MS, 1])
+    chooser, loads = Chooser(), [quick, stopped]
+    tries = [
+        now - begin
+        for now in range(begin, begin + 100 * _TRIED_AFTER, 10 * MS)
+        if chooser.for_call(loads, now)[0] == 1
+    ]
+    assert 5 <= len(tries) <= 7
+    stopped.shown = [1, 0, 2 * MS, 1]
+    now = begin + 100 * _TRIED_AFTER
+    assert 1 in choices(chooser, loads, now, now + 3 * _TRIED_AFTER), "it has answered one"
