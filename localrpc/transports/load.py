@@ -4,10 +4,10 @@ struct lr_load of _core/src/api.h."""
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 from collections.abc import Sequence
 
+from localrpc._core import ffi, lib
 from localrpc.errors import GreetingError
 
 _SIZE = 32
@@ -25,10 +25,14 @@ def read_load(descriptor: int) -> Sequence[int]:
             raise GreetingError("the server's load is memory without seals")
         if os.fstat(descriptor).st_size < _SIZE:
             raise GreetingError("the server's load is too small")
-        page = mmap.mmap(descriptor, _SIZE, prot=mmap.PROT_READ)
+        # Not mmap.mmap(), which keeps a descriptor for each.
+        page = lib.lr_load_open(descriptor)
+        if page == ffi.NULL:
+            raise GreetingError("the server's load cannot be mapped")
     except (OSError, ValueError) as error:
         raise GreetingError(f"the server's load cannot be read: {error}") from None
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-    return memoryview(page).cast("Q")
+    page = ffi.gc(page, lib.lr_load_close)
+    return memoryview(ffi.buffer(page)).cast("Q")

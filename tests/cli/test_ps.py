@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,7 +19,6 @@ import pytest
 import localrpc
 from localrpc import testing
 from localrpc.cli.processes import document
-from localrpc.observe.processes import _read
 from localrpc.transports import leftovers, names, posix, records
 from tests.peers.processes import server
 from tests.peers.scenes import await_that
@@ -228,10 +226,3 @@ def test_all_that_is_left_over_is_removed_or_nothing(more: list[str]) -> None:
     done = run("ps", "--clean", *more)
     assert done.exit_code == 2
     assert "--clean removes all that is left over: give it alone, or with --json" in done.output
-
-
-def test_a_fifo_that_is_called_like_a_page_is_not_waited_for(tmp_path: Path) -> None:
-    """Another user's process may have one, in a mount namespace of its own."""
-    path = tmp_path / "memfd:localrpc (deleted)"
-    os.mkfifo(path)
-    assert _read(str(path)) is None

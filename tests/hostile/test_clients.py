@@ -14,7 +14,7 @@ import pytest
 
 from localrpc._core import lib
 from tests.concurrency.engines import figures, live_calls, queued_bytes
-from tests.conftest import DISTINCT
+from tests.conftest import DISTINCT, FULL
 from tests.hostile.raw import SLOT, RawClient, header, opening, raw_client, raw_socket
 from tests.peers.aio_station import AioStation
 from tests.peers.journal import Journal
@@ -26,6 +26,7 @@ MOST_WAITING = 10_000
 """The default of localrpc.max_waiting_calls_per_user."""
 MOST_CALLS = 16_384
 """The default of localrpc.max_calls_per_user, which counts for a server whose calls never wait."""
+FLOODED = DISTINCT if FULL else ["shm-eventfd", "unix", "sysvmq", "file"]
 RINGS = [kind for kind in DISTINCT if kind.startswith("shm")]
 MESSAGE, END, BIG = lib.LR_F_MESSAGE, lib.LR_F_END, lib.LR_F_BIG
 OPEN, DATA, METHOD = lib.LR_T_OPEN, lib.LR_T_DATA, lib.LR_T_METHOD
@@ -247,7 +248,7 @@ def test_large_messages_that_never_come_cost_nothing(
     await_that(lambda: queued_bytes(station.server) == before, "what was kept to go")
 
 
-@pytest.mark.parametrize("target", ["shm-eventfd", "unix", "sysvmq", "file"], indirect=True)
+@pytest.mark.parametrize("target", FLOODED, indirect=True)
 def test_a_flood_of_calls_is_refused_before_it_hurts(
     target: str, station: Station, bystander: Stage, journal: Journal
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,8 @@ def test_numbers_are_read_as_they_are_then() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
     assert list(load) == [0, 0, 0, 0]
+    links = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert sum("/memfd:load" in link for link in links) == 1  # the writer's
     os.pwrite(writer, (7).to_bytes(8, "little"), 8)
     assert list(load) == [0, 7, 0, 0]
     os.close(writer)

@@ -22,11 +22,14 @@ import localrpc
 from localrpc.workers import supervisor
 from localrpc.workers.settings import Settings
 from tests.cli.scene import run
+from tests.conftest import FULL
 from tests.ports import free_port
 from tests.workers.served import PATIENCE, Served, ask, children_of, serving, who
 
+SCHEMES = ["shm", "unix", "unix-abstract", "tcp"]
 
-@pytest.fixture(params=["shm", "unix", "unix-abstract", "tcp"])
+
+@pytest.fixture(params=SCHEMES)
 def target(request: pytest.FixtureRequest, folder: Path) -> str:
     if request.param == "tcp":
         return f"tcp:127.0.0.1:{free_port()}"
@@ -262,7 +265,7 @@ class Load:
             thread.join()
 
 
-@pytest.mark.parametrize("target", ["shm", "tcp"], indirect=True)
+@pytest.mark.parametrize("target", SCHEMES if FULL else ["shm", "tcp"], indirect=True)
 def test_no_call_fails_while_workers_are_replaced_added_and_removed(
     folder: Path, target: str
 ) -> None:

@@ -17,11 +17,14 @@ import pytest
 import localrpc
 from localrpc.workers import control, places
 from tests.cli.scene import run
+from tests.conftest import FULL
 from tests.workers.served import PATIENCE, serving
 from tests.workers.test_serve import eventually
 
+SCHEMES = ["shm", "unix", "unix-abstract"]
 
-@pytest.fixture(params=["shm", "unix", "unix-abstract"])
+
+@pytest.fixture(params=SCHEMES)
 def target(request: pytest.FixtureRequest, folder: Path) -> str:
     return f"{request.param}:{folder}/s"
 
@@ -136,7 +139,7 @@ def test_a_killed_worker_fails_its_calls_and_no_others(folder: Path, target: str
         assert served.stop() == 0
 
 
-@pytest.mark.parametrize("target", ["shm", "unix"], indirect=True)
+@pytest.mark.parametrize("target", SCHEMES if FULL else ["shm", "unix"], indirect=True)
 def test_threads_of_one_channel_see_no_replacing(folder: Path, target: str) -> None:
     with serving(folder, "app:setup", target, workers=2) as served:
         client = Client(target, folder)

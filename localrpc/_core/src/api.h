@@ -347,6 +347,9 @@ struct lr_load {
 /* Write it from now on. Returns a descriptor, which the engine owns, to be sent to clients; or -1
  * where there is no memory that can be closed to their writing. */
 int lr_load_page(struct lr_engine *engine);
+/* A client's: such a page that it has got; or NULL. The descriptor stays the caller's. */
+struct lr_load *lr_load_open(int fd);
+void lr_load_close(struct lr_load *load);
 
 /* The process's page, for as long as the process lives; NULL before its first engine is published.
  * A forked child gets one of its own. */

@@ -95,7 +95,7 @@ static void note_given(const struct lr_call *call)
 		return;
 	conn->given = call->ordinal;
 	if (conn->link->begun)
-		atomic_store(conn->link->begun, conn->given);
+		atomic_store_explicit(conn->link->begun, conn->given, memory_order_release);
 }
 
 /* Give a queued or just opened call to a worker. */

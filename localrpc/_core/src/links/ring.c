@@ -6,8 +6,8 @@
  * ring also writes its control page, and the other maps both read-only, so
  * every shared word has one writer:
  *
- *	tail, room_epoch, cpu, room_at, bell, begun   of the ring in the same memfd
- *	head, epoch, sleeper                   of the ring in the other memfd
+ *	tail, room_epoch, cpu, room_at, bell   of the ring in the same memfd
+ *	head, begun, epoch, sleeper            of the ring in the other memfd
  *
  * head and tail count bytes and only grow. A record is a frame, padded to 8 bytes. An odd
  * epoch: the reader sleeps, and has to be rung. An odd room_epoch: the writer waits until
@@ -32,8 +32,8 @@ struct side {
 	_Atomic uint32_t cpu;
 	_Atomic uint64_t room_at;
 	_Atomic uint32_t bell; /* a futex: incremented each time this side rings */
-	_Atomic uint64_t begun; /* a server's: link->begun */
 	_Alignas(64) _Atomic uint64_t head;
+	_Atomic uint64_t begun; /* a server's: link->begun; not beside tail, where its client spins */
 	_Alignas(64) _Atomic uint64_t epoch;
 	/* signo << 24 | tid; LR_WAKE_FUTEX << 24: the bell word; 0: the eventfd */
 	_Atomic uint32_t sleeper;
@@ -43,8 +43,8 @@ _Static_assert(offsetof(struct side, room_epoch) == 8, "layout");
 _Static_assert(offsetof(struct side, cpu) == 16, "layout");
 _Static_assert(offsetof(struct side, room_at) == 24, "layout");
 _Static_assert(offsetof(struct side, bell) == 32, "layout");
-_Static_assert(offsetof(struct side, begun) == 40, "layout");
 _Static_assert(offsetof(struct side, head) == 64, "layout");
+_Static_assert(offsetof(struct side, begun) == 72, "layout");
 _Static_assert(offsetof(struct side, epoch) == 128, "layout");
 _Static_assert(offsetof(struct side, sleeper) == 136, "layout");
 _Static_assert(sizeof(struct side) <= 4096, "layout: the smallest page");

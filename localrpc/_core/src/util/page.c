@@ -104,6 +104,18 @@ void *lr_shared_page(int *fd)
 	return NULL;
 }
 
+struct lr_load *lr_load_open(int fd)
+{
+	void *at = mmap(NULL, sizeof(struct lr_load), PROT_READ, MAP_SHARED, fd, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+void lr_load_close(struct lr_load *load)
+{
+	munmap(load, sizeof *load);
+}
+
 void lr_drop_page(void *at, int fd)
 {
 	munmap(at, (size_t)sysconf(_SC_PAGESIZE));
