@@ -378,7 +378,7 @@ def greeted(unique_target: str) -> Iterator[str]:
 def test_a_session(greeted: str) -> None:
     """One for all that needs the program itself, because each costs its start."""
     name = greeted.partition("?")[0]
-    with Screen("--target", name, "--interval", "0.1", columns=160) as screen:
+    with Screen("--target", name, "--interval", "0.1", columns=240) as screen:
         shown = screen.await_that(lambda lines: any(name in line for line in lines), "a row")
         assert "1 process  1 server  1 channel" in shown[0]
         assert len(shown) == 24

@@ -237,6 +237,27 @@ def test_more_endpoints_than_a_page_has_room_for_are_left_out(runtime_directory:
     Child(work).join()
 
 
+def test_in_a_full_page_what_ended_last_is_kept() -> None:
+    def ended(name: str) -> None:
+        made = lib.lr_engine_new(lib.LR_CLIENT, 1 << 20, 1 << 20, -1)
+        assert made != ffi.NULL
+        publish(made, name)
+        lib.lr_engine_free(made)
+
+    def work() -> None:
+        for number in range(ENTRIES):
+            ended(f"unix:/{number}")
+        ended("unix:/mine")
+        ended("unix:/other")
+        page = own()
+        assert page is not None
+        names = {each.target for each in page.endpoints}
+        assert {"unix:/mine", "unix:/other", "unix:/2"} <= names
+        assert not {"unix:/0", "unix:/1"} & names
+
+    Child(work).join()
+
+
 def test_a_page_is_one_descriptor_however_often_it_is_read(one_target: str) -> None:
     with House(one_target) as house:
         house.unary("echo")(b"", timeout=PATIENCE)

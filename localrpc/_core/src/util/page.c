@@ -23,6 +23,8 @@ static struct lr_page *page;
 static int page_fd = -1;
 static ino_t page_inode;
 static uint64_t keys[LR_ENTRIES]; /* of each entry's role and name: 0, it has never been used */
+static uint64_t left[LR_ENTRIES]; /* in which order engines have left those that are FORMER */
+static uint64_t leaves;
 
 /* The page is the parent's. Its descriptor is here, too, unless the program has closed them all and
  * another file has the number. */
@@ -150,7 +152,13 @@ static void set_name(struct lr_entry *entry, const char *name)
 	snprintf(entry->name, sizeof entry->name, "%s", name);
 }
 
-/* An entry that an engine of that name had; otherwise a new one; otherwise any that is free. */
+static uint32_t index_of(const struct lr_entry *entry)
+{
+	return (uint32_t)(((const char *)entry - (const char *)page) / LR_ENTRY_SIZE - 1);
+}
+
+/* An entry that an engine of that name had; otherwise a new one; otherwise the one that has been
+ * free for the longest time. */
 static struct lr_entry *find_free(uint64_t key)
 {
 	struct lr_entry *entry, *any = NULL;
@@ -159,7 +167,8 @@ static struct lr_entry *find_free(uint64_t key)
 		if (entry_at(i)->state == LR_ENTRY_FORMER) {
 			if (keys[i] == key)
 				return entry_at(i);
-			any = any ? any : entry_at(i);
+			if (!any || left[i] < left[index_of(any)])
+				any = entry_at(i);
 		}
 	if (page->used < LR_ENTRIES) {
 		entry = entry_at(page->used);
@@ -180,7 +189,7 @@ struct lr_entry *lr_page_enter(int role, const char *name)
 		entry->role = (uint32_t)role;
 		entry->since = (uint64_t)lr_now();
 		set_name(entry, name);
-		keys[((char *)entry - (char *)page) / LR_ENTRY_SIZE - 1] = key;
+		keys[index_of(entry)] = key;
 		entry->state = LR_ENTRY_LIVE;
 	} else if (page) {
 		page->left_out++;
@@ -192,8 +201,7 @@ struct lr_entry *lr_page_enter(int role, const char *name)
 void lr_page_rename(struct lr_entry *entry, const char *name)
 {
 	if (lock_page()) {
-		keys[((char *)entry - (char *)page) / LR_ENTRY_SIZE - 1] =
-			key_of((int)entry->role, name);
+		keys[index_of(entry)] = key_of((int)entry->role, name);
 		set_name(entry, name);
 	}
 	pthread_mutex_unlock(&lock);
@@ -201,8 +209,10 @@ void lr_page_rename(struct lr_entry *entry, const char *name)
 
 void lr_page_leave(struct lr_entry *entry, bool freed)
 {
-	if (lock_page())
+	if (lock_page()) {
+		left[index_of(entry)] = ++leaves;
 		entry->state = freed ? LR_ENTRY_FORMER : LR_ENTRY_CLOSED;
+	}
 	pthread_mutex_unlock(&lock);
 }
 
