@@ -75,6 +75,9 @@ def test_calls_and_streams_are_spread(pair: Group) -> None:
         assert Counter([await each.read() for each in streams]) == {b"1": 3, b"2": 3}
         for each in streams[::2]:  # those of the second, which had no call
             each.cancel()
+        second = client.channel._binding.bound.links.sessions[1].load
+        while second.all_streams():  # until the worker has noticed
+            await asyncio.sleep(0.001)
         more = [client.stream(b"") for _ in range(3)]
         assert [await each.read() for each in more] == [b"2"] * 3
         # Streams that are idle do not keep calls away.
