@@ -100,8 +100,7 @@ class Preparation:
     def file_of_child(self) -> tuple[int, int]:
         """Return device and inode of a file by which the child is known: only it and this process
         have it."""
-        facts = os.fstat(self.given.fds[0])
-        return facts.st_dev, facts.st_ino
+        return _file_of(self.given.fds[0])
 
     def fork(self) -> int:
         """Fork as os.fork(); this process's descriptors are closed in the child, no others."""
@@ -175,7 +174,7 @@ class ToChild(Once[ByteChannel]):
         self._ending = ""
         self._explain_until = 0.0
         # What this process has of the connection, until a channel takes it.
-        self._ends = {fd: os.fstat(fd).st_ino for fd in ends}
+        self._files = frozenset(map(_file_of, ends))
         self._channel = channel = _channel(ends)
         self._stop = -1
         forget_after_fork(self)
@@ -276,11 +275,18 @@ class ToChild(Once[ByteChannel]):
         self._taken = False
 
     def forget_taken(self) -> None:
+        """Close the ends, whatever had them at the fork: a link that is being opened has others."""
         self._channel.close()
-        for fd, inode in self._ends.items():
-            with contextlib.suppress(OSError):
-                if os.fstat(fd).st_ino == inode:
-                    os.close(fd)
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # the listing's own
+                if _file_of(int(name)) in self._files:
+                    os.close(int(name))
+
+
+def _file_of(fd: int) -> tuple[int, int]:
+    """Return device and inode of what a descriptor refers to."""
+    facts = os.fstat(fd)
+    return facts.st_dev, facts.st_ino
 
 
 def _channel(ends: list[int]) -> ByteChannel:

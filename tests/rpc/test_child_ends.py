@@ -165,7 +165,11 @@ def stop_and_hang_up(pid: int, dialer: Any) -> None:
     """End the connection, but not the process."""
     os.kill(pid, signal.SIGSTOP)
     os.waitid(os.P_PID, pid, os.WSTOPPED)
-    (number,) = dialer._ends
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            facts = os.fstat(int(name))
+            if (facts.st_dev, facts.st_ino) in dialer._files:
+                number = int(name)
     with socket.socket(fileno=os.dup(number)) as sock:
         sock.shutdown(socket.SHUT_RDWR)
 

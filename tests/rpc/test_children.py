@@ -19,6 +19,7 @@ import grpc
 import pytest
 
 import localrpc
+from localrpc._core import links
 from localrpc.errors import ListenError
 from localrpc.transports import inherited
 from tests.gc.heap import uncollected
@@ -325,6 +326,37 @@ def test_children_started_on_many_threads_hold_only_their_own_ends(
     for channel in channels:
         channel.close()
         assert channel.wait(0) == 0
+
+
+@over_each
+def test_a_child_holds_no_end_of_a_link_that_is_opened_meanwhile(
+    target: str, files_before: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link on a socket has two descriptors of it, one of which is new."""
+    parent, opened, go_on = os.getpid(), threading.Event(), threading.Event()
+    open_stream, open_ring, open_pipe = links.open_stream, links.open_ring, links.open_pipe
+
+    def then_wait(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(**named: Any) -> Any:
+            link = make(**named)
+            if os.getpid() == parent and not opened.is_set():
+                opened.set()
+                assert go_on.wait(PATIENCE)
+            return link
+
+        return made
+
+    for make in (open_stream, open_ring, open_pipe):
+        monkeypatch.setattr(links, make.__name__, then_wait(make))
+    with localrpc.fork_channel(answers, target=target) as first:
+        assert opened.wait(PATIENCE)
+        ours = ways_of(os.getpid()) - set(files_before)
+        assert ours
+        with localrpc.fork_channel(answers, target=target) as second:
+            assert int(ask(second, "pid")) == second.pid
+            assert ways_of(second.pid) & ours == set()
+            go_on.set()
+        assert int(ask(first, "pid")) == first.pid
 
 
 def test_a_child_that_ignores_sigterm_is_killed() -> None:
