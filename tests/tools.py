@@ -88,6 +88,7 @@ TOOLS = {
     "clang": _debian(_clang, "clang", "libclang-rt-dev", "llvm"),
     "gcc": _debian(_program("gcc", "cc"), "gcc", "libc6-dev"),
     "perf": _debian(_program("perf"), "linux-perf"),
+    "tcc": _debian(_program("tcc"), "tcc", "libc6-dev"),
     "spin": _debian(_program("spin"), "spin"),
     "unshare": _debian(_program("unshare"), "util-linux"),
     "pyright": Tool(_program("pyright"), "pip install 'pyright[nodejs]'"),

@@ -200,6 +200,18 @@ def test_every_drawing_fits(keys: list[str], width: int, height: int) -> None:
 
 
 @pytest.fixture
+def _heeding_signals() -> Iterator[None]:
+    """nohup and shells have programs ignore some, which this one then does, too."""
+    before = {number: signal.getsignal(number) for number in terminals._ENDS}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
 def pair() -> Iterator[tuple[int, int]]:
     """The end of a terminal's user, and that of its programs."""
     leader, follower = pty.openpty()
@@ -216,6 +228,7 @@ def written(leader: int) -> str:
     return found.decode()
 
 
+@pytest.mark.usefixtures("_heeding_signals")
 @pytest.mark.parametrize("end", [*terminals._ENDS, None])
 def test_a_terminal_is_as_it_was_whatever_ends_the_program(
     pair: tuple[int, int], end: signal.Signals | None
