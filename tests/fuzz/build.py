@@ -53,8 +53,17 @@ def compiler(names: Sequence[str]) -> str:
     raise LookupError(f"{' or '.join(names)} is needed: `apt-get install {names[0]}`")
 
 
-def _build(folder: Path, command: list[str], targets: Sequence[str], *more: str) -> dict[str, Path]:
-    """Each target's program in `folder`; only what has changed since is compiled again."""
+def _build(
+    folder: Path,
+    command: list[str],
+    targets: Sequence[str],
+    *more: str,
+    core: Sequence[Path] | None = None,
+) -> dict[str, Path]:
+    """Each target's program in `folder`; only what has changed since is compiled again.
+
+    `core` has the core's object files, if they are compiled already.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     newest = max(path.stat().st_mtime for path in [*CORE.rglob("*.h"), *HERE.glob("*.h")])
 
@@ -72,9 +81,11 @@ def _build(folder: Path, command: list[str], targets: Sequence[str], *more: str)
         subprocess.run([*command, "-pthread", *objects, *wraps, "-o", program], check=True)
         return program
 
-    shared = [*sorted(CORE.rglob("*.c")), *(HERE / name for name in (*HARNESS, *more))]
+    shared = [HERE / name for name in (*HARNESS, *more)]
+    if core is None:
+        shared += sorted(CORE.rglob("*.c"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compile_one, shared))
+        objects = [*pool.map(compile_one, shared), *(core or ())]
         mains = pool.map(compile_one, [HERE / f"fuzz_{target}.c" for target in targets])
         programs = pool.map(
             lambda pair: link_one(pair[0], [pair[1], *objects]), zip(targets, mains, strict=True)
@@ -82,9 +93,11 @@ def _build(folder: Path, command: list[str], targets: Sequence[str], *more: str)
         return dict(zip(targets, programs, strict=True))
 
 
-def build_replays(folder: Path, targets: Sequence[str] = TARGETS) -> dict[str, Path]:
+def build_replays(
+    folder: Path, targets: Sequence[str] = TARGETS, *, core: Sequence[Path] | None = None
+) -> dict[str, Path]:
     """Programs that run the inputs they are given, under AddressSanitizer and UBSan."""
-    return _build(folder, [compiler(GCC), "-O1", *_CHECKS], targets, "main.c")
+    return _build(folder, [compiler(GCC), "-O1", *_CHECKS], targets, "main.c", core=core)
 
 
 def build_fuzzers(folder: Path, targets: Sequence[str] = TARGETS) -> dict[str, Path]:

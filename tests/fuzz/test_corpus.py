@@ -13,7 +13,7 @@ import pytest
 
 from tests.fuzz import build, corpus
 from tests.fuzz.greeting import one_input
-from tests.native.build import shared
+from tests.native.build import SANITIZERS, core_objects, shared
 
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "allocator_may_return_null=1:handle_abort=1"}
 
@@ -23,8 +23,9 @@ FAILED = [path.name for path in corpus.FOUND.iterdir()]
 @pytest.fixture(scope="module")
 def replays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Compiled once, whichever of pytest's processes comes first."""
+    core = core_objects(tmp_path_factory, SANITIZERS["address"])
     with shared(tmp_path_factory, "fuzz") as folder:
-        return build.build_replays(folder)
+        return build.build_replays(folder, core=core)
 
 
 def replay(program: Path, inputs: Path) -> None:

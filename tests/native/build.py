@@ -20,7 +20,7 @@ SANITIZERS = {
     "address": ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
     "thread": ("-O1", "-fsanitize=thread"),
 }
-_ALWAYS = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
+_ALWAYS = ("-std=gnu11", "-g1", "-Wall", "-Wextra", "-Werror", "-pthread")
 
 
 @contextlib.contextmanager

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FULL
+
 from .build import HERE, SANITIZERS, compile_native
 
 KINDS = ("ring", "signal", "futex", "spin", "stream", "pipe", "mq", "sysvmq")
-ROUNDS = 16
+ROUNDS = 64 if FULL else 6
 
 
 @pytest.fixture(scope="module", params=SANITIZERS)
