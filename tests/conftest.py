@@ -54,6 +54,9 @@ LIKE_ANOTHER = ("shm-spin", "shm-posix", "shm-sysv", "unix-abstract")
 deaths are tried with them, but not what depends on the engine alone."""
 DISTINCT = [kind for kind in TARGETS if kind not in LIKE_ANOTHER]
 
+SOAKED = ("shm-eventfd", "shm-futex", "unix", "mq", "file")
+"""Where an ordinary run does in short what tests/soak does for long: one of each technique."""
+
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
 """True in `./tests/run --soak`, which takes hours and tries every combination."""
 
@@ -163,9 +166,9 @@ def two_process_target(request: pytest.FixtureRequest, runtime_directory: str) -
     return fresh_target(request.param, runtime_directory)
 
 
-@pytest.fixture(params=TWO_PROCESSES if FULL else [k for k in TWO_PROCESSES if k in DISTINCT])
+@pytest.fixture(params=TWO_PROCESSES if FULL else SOAKED)
 def soaked_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
-    """Like `two_process_target`; an ordinary run leaves out those that are much like another."""
+    """Like `two_process_target`; an ordinary run has a few."""
     return fresh_target(request.param, runtime_directory)
 
 
@@ -178,6 +181,12 @@ def distinct_target(request: pytest.FixtureRequest, runtime_directory: str) -> s
 @pytest.fixture(params=[kind for kind in TWO_PROCESSES if kind in DISTINCT])
 def distinct_two_process_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     """Like `two_process_target`, without the kinds that are much like another."""
+    return fresh_target(request.param, runtime_directory)
+
+
+@pytest.fixture(params=[*(TARGETS if FULL else DISTINCT), *FOREIGN_TARGETS])
+def distinct_or_foreign_target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
+    """Like `distinct_target`, and over grpcio too."""
     return fresh_target(request.param, runtime_directory)
 
 

@@ -131,8 +131,8 @@ class LateHouse(House):
 
 
 @pytest.fixture
-def late_house(any_target: str) -> Iterator[LateHouse]:
-    house = LateHouse(any_target, workers=CALLERS)
+def late_house(distinct_or_foreign_target: str) -> Iterator[LateHouse]:
+    house = LateHouse(distinct_or_foreign_target, workers=CALLERS)
     with house:
         yield house
 

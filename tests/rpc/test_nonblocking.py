@@ -153,7 +153,9 @@ def test_health_with_a_pool_of_its_own_answers_while_the_server_is_busy(
         assert [echo(b"", timeout=PATIENCE) for _ in range(50)] == [b"held"] * 50
 
 
-def _open_call(target: str, **named: Any) -> tuple[Any, Any, Any, Any]:
+def _open_call(
+    target: str, window: int = Options().window, **named: Any
+) -> tuple[Any, Any, Any, Any]:
     """Server, channel, and both ends of a call that is open: on_next, and the client's."""
     came = threading.Event()
     opened: list[Any] = []
@@ -170,7 +172,7 @@ def _open_call(target: str, **named: Any) -> tuple[Any, Any, Any, Any]:
     )
     server.add_insecure_port(target)
     server.start()
-    channel = dial(target, ANY_SIZE)
+    channel = dial(target, [*ANY_SIZE, ("localrpc.window", window)])
     call = channel.unary_stream("/open/do")(b"", **named)
     assert came.wait(PATIENCE)
     return server, channel, opened[0], call
@@ -202,13 +204,14 @@ class _Sender(threading.Thread):
 def test_ending_a_call_does_not_wait_for_a_message_without_credit(
     distinct_target: str, size: int
 ) -> None:
-    server, channel, on_next, call = _open_call(distinct_target)
+    window = 1 << 18
+    server, channel, on_next, call = _open_call(distinct_target, window)
     # A thread reads the connection for another call, so that the window of this one fills.
     other = channel.unary_stream("/open/do")(b"")
     reader = threading.Thread(target=other.code)
     reader.start()
     sender = _Sender(on_next, size)
-    whole = Options().window // (size + lib.LR_OVERHEAD)
+    whole = window // (size + lib.LR_OVERHEAD)
     await_that(lambda: sender.sent == whole, "a full window")
     sender.end_call(call)
     other.cancel()

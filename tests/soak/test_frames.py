@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.build import compile_native
+from tests.native.build import SANITIZERS, compile_native
 
 HERE = Path(__file__).resolve().parent
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
-FRAMES = 10_000_000 if FULL else 20_000
+FLAGS = ("-O2",) if FULL else SANITIZERS["address"]  # which is compiled for tests/native, too
+FRAMES = 10_000_000 if FULL else 5_000
 SLOW = {"sysvmq": 5}
 """Times as long as the others take for a frame: in an ordinary run, so much fewer."""
 KINDS = ("eventfd", "signal", "futex", "spin", "socket", "pipe", "mq", "sysvmq")
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.timeout(7200 if FULL else 240)
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_native(HERE / "frames.c", tmp_path_factory, ["-O2"])
+    return compile_native(HERE / "frames.c", tmp_path_factory, FLAGS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -33,7 +33,7 @@ from tests.rpc.groups import eventually
 from tests.soak.test_chaos import CLIENTS, FULL, LIMITS, PROCESSES, call_at_random
 from tests.workers.served import Served
 
-SECONDS = 1800.0 if FULL else 3.0
+SECONDS = 1800.0 if FULL else 2.0
 LEAST, MOST = 2, 4
 """Workers."""
 APP = """

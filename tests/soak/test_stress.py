@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.build import HERE, compile_native
+from tests.native.build import HERE, SANITIZERS, compile_native
 from tests.native.test_native import KINDS
 
 FULL = os.environ.get("LOCALRPC_SOAK") == "full"
-ROUNDS = 3000 if FULL else 30
+FLAGS = ("-O2",) if FULL else SANITIZERS["address"]  # which is compiled for tests/native, too
+ROUNDS = 3000 if FULL else 8
 SEEDS = range(1, 5) if FULL else range(1, 2)
 
 pytestmark = pytest.mark.timeout(3600 if FULL else 120)
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.timeout(3600 if FULL else 120)
 
 @pytest.fixture(scope="module")
 def stress(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_native(HERE / "stress.c", tmp_path_factory, ["-O2"])
+    return compile_native(HERE / "stress.c", tmp_path_factory, FLAGS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
