@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from localrpc.observe.latency import BUCKETS, Latency
 
@@ -19,6 +19,12 @@ ROLES = ("channel", "server")
 
 HEADER = struct.Struct("=8s6I1024s")
 ENTRY = struct.Struct(f"=2IQ1024s12Q{CODES}Q{BUCKETS}Q")
+_PRESENT = (LIVE, FORMER, CLOSED)
+_HEAD = 4
+_SECONDS = _HEAD + 11
+_ENDED = _SECONDS + 1
+_LATENCY = _ENDED + CODES
+"""Where what is among an entry's fields."""
 
 
 class Counts(NamedTuple):
@@ -142,19 +148,16 @@ def parse(read: Callable[[int, int], bytes]) -> Page | None:
     endpoints = []
     data = read(ENTRY_SIZE, min(used, ENTRIES) * ENTRY_SIZE)
     for at in range(0, len(data) - ENTRY.size + 1, ENTRY_SIZE):
-        state, role, since, name, *counted = ENTRY.unpack_from(data, at)
-        if state in (LIVE, FORMER, CLOSED):
+        # There may be thousands of former ones, so what each costs counts.
+        fields = ENTRY.unpack_from(data, at)
+        state, role, since, name = fields[:_HEAD]
+        if state in _PRESENT:
+            seconds, ended = fields[_SECONDS] / 1e9, fields[_ENDED:_LATENCY]
+            latency = Latency(fields[_LATENCY:])
+            counts = Counts._make((*fields[_HEAD:_SECONDS], seconds, ended, latency))
             role = ROLES[role] if role < len(ROLES) else str(role)
-            endpoints.append(
-                Endpoint(role, _text(name), state == LIVE, since / 1e9, _counts(counted))
-            )
+            endpoints.append(Endpoint(role, _text(name), state == LIVE, since / 1e9, counts))
     return Page(pid, _text(note), left_out, tuple(endpoints))
-
-
-def _counts(numbers: list[Any]) -> Counts:
-    seconds, codes = numbers[11] / 1e9, 12 + CODES
-    ended, latency = tuple(numbers[12:codes]), Latency(tuple(numbers[codes:]))
-    return Counts._make((*numbers[:11], seconds, ended, latency))
 
 
 def _text(name: bytes) -> str:
