@@ -386,6 +386,7 @@ def serve(
     reflection: bool = True,
     max_memory: int = 0,
     max_requests: int = 0,
+    watchdog: float = 0.0,
     reload: bool = False,
     log_level: str = "info",
     log_json: bool = False,
@@ -400,14 +401,15 @@ def serve(
 
     `workers` is the number of processes, `threads` that of each one's threads for synchronous
     handlers. `grace` and `boot_timeout` are in seconds, `max_memory` is in bytes of a worker's
-    own (0: no limit). After `max_requests` calls, or up to a tenth more, a worker is replaced (0:
-    never). `options` are those of the workers' servers. `uds_group`, a name or
-    number, is the group of the sockets' files, which the servers allow; `uds_mode` is the mode
-    of these files, such as 0o660, the default with a group. `app_dir` is where modules are
-    looked up first. `health` and `reflection` add these two services, if their packages are
-    installed. With `reload` the workers are replaced when a .py file there changes. `log_level`
-    and `log_json` are for the workers; this process logs as its program has set up, to
-    "localrpc.serve".
+    own (0: no limit). After `max_requests` calls, or up to a tenth more, a worker is replaced
+    (0: never). One that for `watchdog` seconds (0: any time) runs no Python code, or not its
+    event loop, writes where its threads are to stderr, is killed, and replaced. `options` are
+    those of the workers' servers. `uds_group`, a name or number, is the group of the sockets'
+    files, which the servers allow; `uds_mode` is the mode of these files, such as 0o660, the
+    default with a group. `app_dir` is where modules are looked up first. `health` and
+    `reflection` add these two services, if their packages are installed. With `reload` the
+    workers are replaced when a .py file there changes. `log_level` and `log_json` are for the
+    workers; this process logs as its program has set up, to "localrpc.serve".
 
     For the main thread, as it handles signals; ValueError on others, and for settings that
     contradict each other. Raises ListenError for a target that cannot be served, and
@@ -433,6 +435,7 @@ def serve(
         reflection=reflection,
         max_memory=max_memory,
         max_requests=max_requests,
+        watchdog=watchdog,
         reload=reload,
         log_level=log_level,
         log_json=log_json,

@@ -77,6 +77,14 @@ _IN_USE = 4
     help="Replace a worker after so many calls, or up to a tenth more. Default: never.",
 )
 @click.option(
+    "--watchdog",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Kill and replace a worker that runs no Python code, or not its event loop, for so long."
+    " Default: never.",
+)
+@click.option(
     "--reload/--no-reload",
     default=False,
     help="Replace the workers when a .py file changes: for development. Default: no.",

@@ -1,9 +1,9 @@
 """The socket between a supervisor and one of its workers.
 
-Each message is one packet. The supervisor sends the worker's settings, then Order.DRAIN; the
-worker sends a Report before it takes calls, when it is ready, when it cannot start, and when it
-begins to end. The end of the socket is the end of the process that had the other side: a worker
-without a supervisor ends.
+Each message is one packet. The supervisor sends the worker's settings, then Order.DRAIN; the worker
+sends a Report before it takes calls, when it is ready, when it cannot start, when it begins to end
+and, with a watchdog, as long as its interpreter runs. The end of the socket is the end of the
+process that had the other side: a worker without a supervisor ends.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Order(enum.Enum):
 class Event(enum.Enum):
     OPENS = "opens"
     READY = "ready"
+    RUNS = "runs"
     CANNOT_START = "cannot start"
     LEAVING = "leaving"
 
@@ -109,6 +110,13 @@ class Control:
         """Do nothing if the supervisor has gone."""
         try:
             self.sock.send(json.dumps((report.event.value, report.text[:_WORDS])).encode())
+        except OSError:
+            pass
+
+    def send_beat(self) -> None:
+        """Report that the interpreter runs; never wait."""
+        try:
+            self.sock.send(json.dumps((Event.RUNS.value, "")).encode(), socket.MSG_DONTWAIT)
         except OSError:
             pass
 

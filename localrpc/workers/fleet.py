@@ -20,11 +20,16 @@ _SPENT = -1
 """The generation of a worker that has served for long enough."""
 _MARGIN = 5.0
 """Seconds that a worker has to end, after the grace of its calls."""
+_DUMP = 2.0
+"""Seconds that a worker that hangs has for its tracebacks."""
+BEATS = 4
+"""How often a worker reports that it runs, in the time after which it is taken for hung."""
 
 
 class Stage(enum.Enum):
     STARTING = "starting"
     READY = "ready"
+    HUNG = "hung"
     DRAINING = "draining"
     KILLED = "killed"
 
@@ -49,6 +54,8 @@ class Member:
     """True before it is ready, too: clients may have been waiting for a worker."""
     order: int = 0
     """How many were started before it, and itself; 0: by another supervisor."""
+    heard: float | None = None
+    """When it last reported that it runs; None: it has not, and is not watched."""
 
 
 class Start(NamedTuple):
@@ -69,6 +76,13 @@ class Kill(NamedTuple):
     is_error: bool = True
 
 
+class Dump(NamedTuple):
+    """Have a worker write its tracebacks to stderr, and end; it gets no more clients."""
+
+    number: int
+    why: str
+
+
 class Exit(NamedTuple):
     """Nothing is left to supervise."""
 
@@ -82,7 +96,7 @@ class Say(NamedTuple):
     is_error: bool = False
 
 
-Action: TypeAlias = Start | Drain | Kill | Exit | Say
+Action: TypeAlias = Start | Drain | Dump | Kill | Exit | Say
 
 
 @dataclass
@@ -94,6 +108,8 @@ class Fleet:
     boot_timeout: float
     patient: bool = False
     """If the first workers cannot start, wait for reload() instead of giving up."""
+    watchdog: float = 0.0
+    """Seconds without a report after which a worker that is ready is taken for hung; 0: never."""
     members: dict[int, Member] = field(default_factory=dict)
     generation: int = 0
     served: bool = False
@@ -106,6 +122,8 @@ class Fleet:
     """How many there had been at the last of the failures."""
     _not_before: float = 0.0
     """When the next worker may be started."""
+    _looked: float | None = None
+    """When decide() was last called."""
     _code: int | None = None
     """Stopping, with this exit code."""
     _said: list[Say] = field(default_factory=list)
@@ -132,6 +150,10 @@ class Fleet:
             if len(self._in(Stage.READY)) >= self.wanted:
                 self.served = True
 
+    def runs(self, number: int, now: float) -> None:
+        """Note that a worker's interpreter runs."""
+        self.members[number].heard = now
+
     def cannot_start(self, number: int) -> None:
         """Note that a worker has given up, and will end."""
         self.members[number].failing = True
@@ -145,7 +167,7 @@ class Fleet:
     def ended(self, number: int, how: str, now: float) -> None:
         """Note that its process has ended; `how` is for the log, as in "was killed by SIGKILL"."""
         member = self.members.pop(number)
-        if member.stage in (Stage.DRAINING, Stage.KILLED) and not member.failing:
+        if member.stage in (Stage.DRAINING, Stage.KILLED, Stage.HUNG) and not member.failing:
             return
         if self.stopping:
             return
@@ -231,6 +253,7 @@ class Fleet:
         """Return what is to be done now, and note it as done."""
         actions: list[Action] = list(self._said)
         self._said.clear()
+        self._forgive(now)
         actions += self._overdue(now)
         if self._code is not None:
             for member in self._in(Stage.READY):
@@ -251,17 +274,41 @@ class Fleet:
     def next_time(self, now: float) -> float | None:
         """Return the seconds until decide() may have something to do; None if only an event can."""
         times = [self._deadline(member) for member in self.members.values()]
+        if any(time != _NEVER for time in map(self._hangs_at, self.members.values())):
+            times.append(now + self.watchdog / BEATS)  # to know whether this process runs itself
         if self._due_to_start() and not self.stopping:
             times.append(self._not_before)
         times = [time for time in times if time != _NEVER]
         return max(0.0, min(times) - now) if times else None
+
+    def _forgive(self, now: float) -> None:
+        """Begin to watch anew if this process has not run itself: it was stopped, perhaps with its
+        workers, or the machine was."""
+        if self.watchdog and self._looked is not None and now - self._looked > self.watchdog / 2:
+            for member in self.members.values():
+                if member.heard is not None:
+                    member.heard = now
+        self._looked = now
+
+    def _hangs_at(self, member: Member) -> float:
+        """Return when a worker is taken for hung."""
+        if not self.watchdog or member.heard is None or member.stage is not Stage.READY:
+            return _NEVER
+        return member.heard + self.watchdog
 
     def _overdue(self, now: float) -> list[Action]:
         kills: list[Action] = []
         for member in self.members.values():
             if now < self._deadline(member):
                 continue
-            if member.stage is Stage.STARTING:
+            if member.stage is Stage.READY:
+                member.stage, member.since = Stage.HUNG, now
+                why = f"it has run no Python code for {self.watchdog:g} s"
+                kills.append(Dump(member.number, why))
+                continue
+            if member.stage is Stage.HUNG:
+                why = "it has not written its tracebacks and ended"
+            elif member.stage is Stage.STARTING:
                 why = f"it was not ready within {self.boot_timeout:g} s"
                 member.failing = True
             else:
@@ -275,7 +322,9 @@ class Fleet:
             return member.since + self.boot_timeout
         if member.stage is Stage.DRAINING:
             return member.since + self.grace + _MARGIN
-        return _NEVER
+        if member.stage is Stage.HUNG:
+            return member.since + _DUMP
+        return self._hangs_at(member)
 
     def _retire(self, now: float) -> list[Action]:
         """Drain one worker too many; of an older generation if there is one."""

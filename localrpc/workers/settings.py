@@ -27,6 +27,9 @@ class Settings:
     """Bytes of a worker's own memory above which it is replaced; 0: any number."""
     max_requests: int = 0
     """Calls after which a worker is replaced, or up to a tenth more; 0: any number."""
+    watchdog: float = 0.0
+    """Seconds in which a worker has to run Python code, or its event loop, or it is killed and
+    replaced; 0: it is not watched."""
     reload: bool = False
     """Replace the workers when a .py file below app_dir changes."""
     options: tuple[tuple[str, Any], ...] = ()
@@ -46,6 +49,8 @@ class Settings:
         for name in ("grace", "boot_timeout"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} has to be a number of seconds, not {getattr(self, name)}")
+        if not (self.watchdog == 0 or 1 <= self.watchdog < math.inf):
+            raise ValueError(f"watchdog has to be 0, or 1 s or more, not {self.watchdog}")
         if self.workers < 1 or self.threads < 1:
             raise ValueError("there has to be at least one worker, and one thread of each")
         if self.max_memory < 0 or self.max_requests < 0:

@@ -12,50 +12,29 @@ import contextlib
 import json
 import logging
 import os
-import random
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from types import FrameType
 from typing import Any
 
-from localrpc.workers import access, control, places
+from localrpc.workers import access, control, places, processes
 from localrpc.workers.control import Control, Event, Job, Order
-from localrpc.workers.fleet import Drain, Exit, Fleet, Kill, Say, Start
+from localrpc.workers.fleet import Drain, Dump, Exit, Fleet, Kill, Say, Start
 from localrpc.workers.notifying import Manager
 from localrpc.workers.places import Place
+from localrpc.workers.processes import KEPT, Child
 from localrpc.workers.settings import Settings
 from localrpc.workers.watching import Changes, calls_of, own_memory
 
 _logger = logging.getLogger("localrpc.serve")
-KEPT = "LOCALRPC_SUPERVISOR"
-"""What a supervisor leaves to the one that replaces it; in the environment."""
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGTTIN", "SIGTTOU", "SIGUSR2", "SIGCHLD")
-_WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run_worker.py")
 _LONGEST_WAIT = 3600.0
 _CHECK = 1.0
 """Seconds from one look at the workers' memory and calls to the next."""
-_TRIAL = 10.0
-"""Seconds that a new supervisor's imports may take; meanwhile this one does nothing else."""
-_NOT_FOR_WORKERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", KEPT)
-
-
-class _Child:
-    """A worker's process, and the way to it."""
-
-    def __init__(self, pid: int, down: Control, own: list[Place]) -> None:
-        self.pid = pid
-        self.down = down
-        self.own = own
-        """Where it listens alone, while it takes new clients."""
-        self.heard = True
-        """It may still send reports."""
-        self.spread = random.random()
-        """Which part of a tenth of its limit of calls it may have more: not all end at once."""
 
 
 class Supervisor:
@@ -80,10 +59,14 @@ class Supervisor:
         self._settings = settings
         self._trial = trial
         self._fleet = Fleet(
-            settings.workers, settings.grace, settings.boot_timeout, patient=settings.reload
+            settings.workers,
+            settings.grace,
+            settings.boot_timeout,
+            patient=settings.reload,
+            watchdog=settings.watchdog,
         )
         self._group = os.urandom(8).hex()
-        self._children: dict[int, _Child] = {}
+        self._children: dict[int, Child] = {}
         """By worker number."""
         self._manager = Manager()
         self._stops = 0
@@ -191,7 +174,7 @@ class Supervisor:
             return
         _logger.warning("%s: stopping at once", signal.Signals(number).name)
         for child in self._children.values():
-            _kill(child.pid)
+            processes.kill(child.pid)
         self._fleet.stop_at_once(128 + number)
 
     def _reload(self, why: str) -> None:
@@ -229,10 +212,21 @@ class Supervisor:
                 child = self._children[action.number]
                 child.down.send_order(Order.DRAIN)
                 places.close_own(child.own)
+            elif isinstance(action, Dump):
+                child = self._children[action.number]
+                _logger.error(
+                    "worker %d (pid %d) hangs: %s; another is started, and this one is killed after"
+                    " its tracebacks",
+                    action.number,
+                    child.pid,
+                    action.why,
+                )
+                places.close_own(child.own)
+                processes.dump(child.pid)
             elif isinstance(action, Kill):
                 level = logging.ERROR if action.is_error else logging.INFO
                 _logger.log(level, "worker %d is killed: %s", action.number, action.why)
-                _kill(self._children[action.number].pid)
+                processes.kill(self._children[action.number].pid)
             elif isinstance(action, Say):
                 _logger.log(logging.ERROR if action.is_error else logging.INFO, "%s", action.text)
             elif isinstance(action, Exit):
@@ -256,39 +250,25 @@ class Supervisor:
         own = places.open_for_worker(
             self._places, self._settings.options, number, self._permissions
         )
-        # The same numbers as here: they are free there.
-        bound = [place.bound for place in (*self._places, *own)]
-        fds = [theirs.fileno(), *(each.sock.fileno() for each in bound if each is not None)]
         targets = tuple(
             place.target if place.bound is None else place.for_worker(place.bound.sock.fileno())
             for place in (*self._places, *own)
         )
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         shown = [self._settings.app, *(place.shown for place in self._places)]
-        environment = {k: v for k, v in os.environ.items() if k not in _NOT_FOR_WORKERS}
-        # A terminal sends SIGINT to all of them: a worker ignores it from the beginning.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            process = subprocess.Popen(
-                [sys.executable, *flags, _WORKER, *shown],
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                env=environment | {control.ENVIRONMENT: str(theirs.fileno())},
-            )
+            pid = processes.start(shown, theirs, (*self._places, *own))
         except OSError:
             ours.close()
             places.close_own(own)
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             theirs.close()
-        process.returncode = 0  # waited for in _reap()
-        child = _Child(process.pid, ours, own)
+        child = Child(pid, ours, own)
         with contextlib.suppress(OSError):  # it may have ended; then _reap() sees it
             ours.send_job(Job(number, self._dumped, targets, self._group if own else ""))
         self._adopt(number, child)
 
-    def _adopt(self, number: int, child: _Child) -> None:
+    def _adopt(self, number: int, child: Child) -> None:
         self._children[number] = child
 
         def receive(_: Any) -> None:
@@ -297,7 +277,7 @@ class Supervisor:
 
         self._selector.register(child.down, selectors.EVENT_READ, receive)
 
-    def _receive(self, number: int, child: _Child) -> None:
+    def _receive(self, number: int, child: Child) -> None:
         report = child.down.receive_report()
         if report is None:
             self._forget(child)
@@ -307,6 +287,8 @@ class Supervisor:
         elif report.event is Event.READY:
             self._fleet.ready(number, time.monotonic())
             _logger.info("worker %d is ready (pid %d, %s)", number, child.pid, report.text)
+        elif report.event is Event.RUNS:
+            self._fleet.runs(number, time.monotonic())
         elif report.event is Event.CANNOT_START:
             self._fleet.cannot_start(number)
         elif report.event is Event.LEAVING:
@@ -331,7 +313,7 @@ class Supervisor:
                         break
                     os.waitpid(seen.si_pid, os.WNOHANG)
 
-    def _take_leave(self, number: int, child: _Child, code: int) -> None:
+    def _take_leave(self, number: int, child: Child, code: int) -> None:
         with contextlib.suppress(BlockingIOError):
             while child.heard:  # its last words
                 self._receive(number, child)
@@ -339,10 +321,10 @@ class Supervisor:
         child.down.close()
         places.close_own(child.own)
         del self._children[number]
-        how = f"(pid {child.pid}) {_ending(code)}"
+        how = f"(pid {child.pid}) {processes.ending(code)}"
         self._fleet.ended(number, how, time.monotonic())
 
-    def _forget(self, child: _Child) -> None:
+    def _forget(self, child: Child) -> None:
         if child.heard:
             child.heard = False
             self._selector.unregister(child.down)
@@ -378,7 +360,7 @@ class Supervisor:
     def _exec(self) -> None:
         """Become a new supervisor, which takes over the sockets and workers."""
         self._execs = False
-        if self._fleet.stopping or not _can_start(self._trial):
+        if self._fleet.stopping or not processes.can_start(self._trial):
             return
         # Those that come before the new supervisor has handlers wait for it.
         signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
@@ -420,33 +402,11 @@ class Supervisor:
         for number, pid, fd, stage, *own in state["children"]:
             sock = socket.socket(fileno=fd)
             sock.set_inheritable(False)
-            self._adopt(number, _Child(pid, Control(sock), places.load(own[0] if own else [])))
+            self._adopt(number, Child(pid, Control(sock), places.load(own[0] if own else [])))
             self._fleet.adopt(number, stage, time.monotonic())
         self._fleet.wanted = state["wanted"]
         self._fleet.served = state["served"]
         self._has_taken_over = True
-
-
-def _can_start(trial: str) -> bool:
-    """Try what a new supervisor does first: it could not be undone."""
-    # Not from the current folder, where -c looks first.
-    program = f"import sys; sys.path[:] = sys.argv[1:]; import {__name__}\n{trial}"
-    command = [sys.executable, "-c", program, *sys.path]
-    try:
-        done = subprocess.run(
-            command,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            timeout=_TRIAL,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        _logger.error("SIGUSR2: a new supervisor cannot start: %s", error)
-        return False
-    if done.returncode:
-        _logger.error("SIGUSR2: a new supervisor cannot start: %s", done.stderr.rstrip())
-    return done.returncode == 0
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
@@ -455,17 +415,3 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 def _numbers() -> set[int]:
     return {getattr(signal, name) for name in _SIGNALS}
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"

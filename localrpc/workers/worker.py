@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import select
@@ -20,6 +21,7 @@ import localrpc
 from localrpc.workers import application, clashes, control, extras, logs
 from localrpc.workers.application import Application, BadApplication
 from localrpc.workers.control import Control, Event, Order, Report
+from localrpc.workers.fleet import BEATS
 from localrpc.workers.settings import Settings
 
 _logger = logging.getLogger("localrpc.serve")
@@ -41,6 +43,8 @@ class Worker:
         self._up = up
         self._began = time.monotonic()
         self._is_ready = False
+        self._pause = self.settings.watchdog / BEATS
+        """Seconds from one report that the interpreter runs to the next; 0: none."""
 
     def _watch_supervisor(self) -> None:
         """End this process, whatever it does, some time after its supervisor."""
@@ -136,11 +140,14 @@ class Worker:
         poller = select.poll()
         for source in (self._up, signals):
             poller.register(source, select.POLLIN)
+        pause = self._pause * 1000 if self._pause else None
         while True:
-            readable = [fd for fd, _ in poller.poll()]
+            if pause is not None:
+                self._up.send_beat()
+            readable = [fd for fd, _ in poller.poll(pause)]
             if self._up.fileno() in readable:
                 break
-            if signals.came(signal.SIGTERM):
+            if signals.fileno() in readable and signals.came(signal.SIGTERM):
                 self._up.send_report(Report(Event.LEAVING))
                 return
         order = self._up.receive_order()
@@ -175,11 +182,19 @@ class Worker:
                 if each is not None:
                     await each
         self._say_ready()
+        beats = asyncio.create_task(self._beat()) if self._pause else None
         await end.wait()
+        if beats is not None:
+            beats.cancel()
         loop.remove_reader(self._up.fileno())
         if health is not None and (left := health.leave()) is not None:
             await left
         await server.stop(self.settings.grace)
+
+    async def _beat(self) -> None:
+        while True:
+            self._up.send_beat()
+            await asyncio.sleep(self._pause)
 
 
 def _traceback_of_the_app() -> str:
@@ -233,4 +248,6 @@ def main() -> int:
         # It would name the descriptors; the supervisor names the targets.
         if worker.settings.log_level != "debug":
             logging.getLogger("localrpc.server").setLevel(logging.WARNING)
+        if worker.settings.watchdog:
+            faulthandler.enable(2)  # SIGABRT writes where each thread is, even if the GIL is held
         return worker.run()

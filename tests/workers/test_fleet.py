@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from localrpc.workers.fleet import BOOT_FAILED, Action, Drain, Exit, Fleet, Kill, Say, Start
+from localrpc.workers.fleet import BOOT_FAILED, Action, Drain, Dump, Exit, Fleet, Kill, Say, Start
 
 
 class Drill:
@@ -14,7 +14,12 @@ class Drill:
 
     def __init__(self, wanted: int, **named: float) -> None:
         self.now = 1000.0
-        self.fleet = Fleet(wanted, named.get("grace", 30.0), named.get("boot_timeout", 60.0))
+        self.fleet = Fleet(
+            wanted,
+            named.get("grace", 30.0),
+            named.get("boot_timeout", 60.0),
+            watchdog=named.get("watchdog", 0.0),
+        )
         self.alive: set[int] = set()
         self.draining: set[int] = set()
         self.said: list[str] = []
@@ -29,7 +34,7 @@ class Drill:
             elif isinstance(action, Drain):
                 assert action.number in self.alive
                 self.draining.add(action.number)
-            elif isinstance(action, Kill):
+            elif isinstance(action, Kill | Dump):
                 assert action.number in self.alive
             elif isinstance(action, Say):
                 self.said.append(action.text)
@@ -306,6 +311,56 @@ def test_a_ready_worker_that_says_nothing_is_left_alone() -> None:
     drill.now += 1e6
     assert drill.decide() == []
     assert drill.fleet.next_time(drill.now) is None
+
+
+def beat(drill: Drill, seconds: int, *numbers: int) -> list[Action]:
+    """Let time pass in which these workers report."""
+    actions = []
+    for _ in range(seconds):
+        drill.now += 1
+        for number in numbers:
+            drill.fleet.runs(number, drill.now)
+        actions += drill.decide()
+    return actions
+
+
+def test_a_watched_worker_that_no_longer_reports_is_killed_and_replaced() -> None:
+    drill = Drill(2, watchdog=8.0).serving()
+    assert drill.fleet.next_time(drill.now) is None  # none has reported yet
+    assert beat(drill, 20, 1, 2) == []
+    assert drill.fleet.next_time(drill.now) == 2.0
+    assert beat(drill, 7, 2) == []
+    assert beat(drill, 1, 2) == [Dump(1, "it has run no Python code for 8 s"), Start(3)]
+    drill.ready(3)
+    assert beat(drill, 1, 2, 3) == []
+    assert beat(drill, 1, 2, 3) == [Kill(1, "it has not written its tracebacks and ended")]
+    drill.ended(1, "was killed by SIGKILL")
+    assert beat(drill, 20, 2, 3) == []
+    assert drill.said == []
+    assert drill.fleet.settled
+
+
+def test_a_worker_that_has_never_reported_is_not_watched() -> None:
+    """As one of a supervisor without a watchdog, which this one has replaced."""
+    drill = Drill(1, watchdog=8.0).serving()
+    assert beat(drill, 100) == []
+
+
+def test_a_supervisor_that_was_stopped_itself_kills_no_worker() -> None:
+    drill = Drill(2, watchdog=8.0).serving()
+    assert beat(drill, 3, 1, 2) == []
+    drill.now += 3600
+    assert drill.decide() == []
+    assert beat(drill, 7, 1) == []
+    assert [type(action) for action in beat(drill, 1, 1)] == [Dump, Start]
+
+
+def test_a_worker_that_ends_is_not_watched() -> None:
+    drill = Drill(1, watchdog=8.0, grace=60.0).serving()
+    assert beat(drill, 1, 1) == []
+    drill.fleet.stop()
+    assert drill.decide() == [Drain(1)]
+    assert beat(drill, 60) == []
 
 
 def test_a_worker_that_leaves_by_itself_is_replaced_at_once() -> None:

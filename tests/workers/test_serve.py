@@ -19,7 +19,7 @@ import grpc
 import pytest
 
 import localrpc
-from localrpc.workers import supervisor
+from localrpc.workers import processes, supervisor
 from localrpc.workers.settings import Settings
 from tests.cli.scene import run
 from tests.conftest import FULL
@@ -366,6 +366,61 @@ def test_a_worker_that_has_had_its_calls_is_replaced(folder: Path) -> None:
         assert served.stop() == 0
 
 
+HANGS = """
+import ctypes
+
+def hang(request, context):
+    if request == b"a native function":
+        ctypes.PyDLL(None).sleep(1000)  # and keep the GIL
+    os.kill(os.getpid(), 19)  # SIGSTOP
+    time.sleep(1000)
+
+async def async_hang(request, context):
+    time.sleep(1000)
+
+def hangs(server):
+    setup(server)
+    handlers = {"hang": grpc.unary_unary_rpc_method_handler(hang)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("demo.Bad", handlers)])
+
+async def async_hangs(server):
+    await async_setup(server)
+    handlers = {"hang": grpc.unary_unary_rpc_method_handler(async_hang)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("demo.Bad", handlers)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("app", "how"),
+    [
+        ("hangs", "a native function"),
+        ("hangs", "SIGSTOP"),
+        ("async_hangs", "an event loop"),
+    ],
+)
+def test_a_watchdog_replaces_a_worker_that_hangs(folder: Path, app: str, how: str) -> None:
+    target = f"shm:{folder}/s"
+    with (folder / "app.py").open("a") as module:
+        module.write(HANGS)
+    with serving(folder, f"app:{app}", target, "--watchdog", "1") as served:
+        (old,) = served.workers()
+        with localrpc.insecure_channel(target) as channel:
+            hang = channel.unary_unary("/demo.Bad/hang").future(how.encode(), timeout=PATIENCE)
+            # The supervisor's lines and the worker's come in any order.
+            wanted = [f"worker 1 (pid {old}) hangs: it has run no Python code for 1 s; another"]
+            if how == "SIGSTOP":
+                wanted.append("worker 1 is killed: it has not written")
+            else:
+                wanted += ["Fatal Python error: Aborted", f"in {app.removesuffix('s')}"]
+            for text in wanted:
+                if not any(text in line for line in served.lines):
+                    served.until(text)
+            assert hang.code() is grpc.StatusCode.UNAVAILABLE
+            assert int(ask(channel, wait_for_ready=True).split()[0]) != old
+        eventually(lambda: gone(old), "it ends")
+        assert served.stop() == 0
+
+
 def test_calls_in_progress_end_before_their_worker(folder: Path) -> None:
     target = f"shm:{folder}/s"
     name = str(folder / "released")
@@ -430,10 +485,10 @@ def quick(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 SUPERVISE = """
 import logging, sys
-import localrpc.workers.supervisor
+import localrpc.workers.processes
 import localrpc
 logging.basicConfig(level="INFO", format="%(message)s")
-localrpc.workers.supervisor._WORKER = sys.argv[2]
+localrpc.workers.processes._WORKER = sys.argv[2]
 sys.exit(localrpc.serve("app:setup", sys.argv[1], workers=int(sys.argv[3])))
 """
 
@@ -499,8 +554,8 @@ def test_a_new_supervisor_that_hangs_replaces_no_other(
     hangs.write_text("#!/bin/sh\nexec sleep 600\n")
     hangs.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(hangs))
-    monkeypatch.setattr(supervisor, "_TRIAL", 0.1)
-    assert not supervisor._can_start("")
+    monkeypatch.setattr(processes, "_TRIAL", 0.1)
+    assert not processes.can_start("")
     assert "a new supervisor cannot start" in caplog.text
 
 

@@ -27,6 +27,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "boot_timeout": ("9", "9", 9.0),
     "max_memory": ("2M", '"2M"', 2 << 20),
     "max_requests": ("1000", "1000", 1000),
+    "watchdog": ("20", "20", 20.0),
     "reload": ("1", "true", True),
     "options": (
         "localrpc.window=100000 localrpc.allow_users=root,5",
