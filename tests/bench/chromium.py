@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -32,34 +33,15 @@ os.execv(command[0], command)
 """
 
 
-class Page:
-    """One page of a separate Chromium. Everything that it logs or requests is kept."""
+class Browser:
+    """A separate Chromium, which takes questions and sends events of all its pages."""
 
-    def __init__(self, directory: Path, width: int, height: int, *, dark: bool = False) -> None:
+    def __init__(self, directory: Path) -> None:
         program = need("chromium")
         self._number = 0
-        self._session: str | None = None
-        self._events: list[str] = []
-        self.errors: list[str] = []
-        self.requests: list[str] = []
-        self._start(program, directory)
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)[
-            "sessionId"
-        ]
-        for domain in ("Page", "Network", "Runtime", "Log"):
-            self.ask(f"{domain}.enable")
-        self.ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
-
-    def _start(self, program: str, directory: Path) -> None:
+        self._buffer = b""
+        self.take: Callable[[dict[str, Any]], None] = lambda event: None
+        """Called with each event while an answer is awaited."""
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 20) for fd in (theirs_in, theirs_out)]
@@ -75,26 +57,81 @@ class Page:
         )
         for fd in (theirs_in, theirs_out, *high):
             os.close(fd)
-        self._buffer = b""
 
-    def open(self, file: Path) -> None:
-        self.ask("Page.navigate", url=file.absolute().as_uri())
-        while "Page.loadEventFired" not in self._events:
-            self._take(self._receive())
-
-    def ask(self, method: str, **parameters: Any) -> Any:
+    def ask(self, method: str, session: str | None = None, **parameters: Any) -> Any:
         self._number += 1
         question = {"id": self._number, "method": method, "params": parameters}
-        if self._session is not None:
-            question["sessionId"] = self._session
+        if session is not None:
+            question["sessionId"] = session
         os.write(self._out, json.dumps(question).encode() + b"\0")
         while True:
-            answer = self._receive()
+            answer = self.receive()
             if answer.get("id") == self._number:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
                 return answer["result"]
-            self._take(answer)
+            self.take(answer)
+
+    def receive(self) -> dict[str, Any]:
+        deadline = time.monotonic() + _PATIENCE
+        while b"\0" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0 or not wait([self._in], left):
+                raise RuntimeError("Chromium gives no answer")
+            chunk = os.read(self._in, 1 << 20)
+            if not chunk:
+                raise EOFError("Chromium has ended")
+            self._buffer += chunk
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        message: dict[str, Any] = json.loads(text)
+        return message
+
+    def close(self) -> None:
+        try:
+            self.ask("Browser.close")
+        except (OSError, RuntimeError, EOFError):
+            self._process.kill()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._in)
+        os.close(self._out)
+
+
+class Page:
+    """A new page of a browser, which has one at a time. All that it logs or requests is kept."""
+
+    def __init__(self, browser: Browser, width: int, height: int, *, dark: bool = False) -> None:
+        self._browser = browser
+        self._events: list[str] = []
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self._session: str | None = None
+        browser.take = self._take
+        self._target = browser.ask("Target.createTarget", url="about:blank")["targetId"]
+        attached = browser.ask("Target.attachToTarget", targetId=self._target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.ask(f"{domain}.enable")
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+
+    def open(self, file: Path) -> None:
+        self.ask("Page.navigate", url=file.absolute().as_uri())
+        while "Page.loadEventFired" not in self._events:
+            self._take(self._browser.receive())
+
+    def ask(self, method: str, **parameters: Any) -> Any:
+        return self._browser.ask(method, self._session, **parameters)
 
     def run(self, script: str) -> Any:
         """What an expression is worth."""
@@ -138,34 +175,11 @@ class Page:
         file.write_bytes(base64.b64decode(shot["data"]))
 
     def close(self) -> None:
-        try:
-            self._session = None
-            self.ask("Browser.close")
-        except (OSError, RuntimeError, EOFError):
-            self._process.kill()
-        try:
-            self._process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        os.close(self._in)
-        os.close(self._out)
-
-    def _receive(self) -> dict[str, Any]:
-        deadline = time.monotonic() + _PATIENCE
-        while b"\0" not in self._buffer:
-            left = deadline - time.monotonic()
-            if left <= 0 or not wait([self._in], left):
-                raise RuntimeError("Chromium gives no answer")
-            chunk = os.read(self._in, 1 << 20)
-            if not chunk:
-                raise EOFError("Chromium has ended")
-            self._buffer += chunk
-        text, _, self._buffer = self._buffer.partition(b"\0")
-        message: dict[str, Any] = json.loads(text)
-        return message
+        self._browser.ask("Target.closeTarget", targetId=self._target)
 
     def _take(self, event: dict[str, Any]) -> None:
+        if event.get("sessionId") != self._session:
+            return
         method, about = event.get("method", ""), event.get("params", {})
         self._events.append(method)
         if method == "Network.requestWillBeSent":
