@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.running import folder_for_halves
+
 
 @pytest.fixture
 def directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("b")
-    folder.chmod(0o700)
+    folder = folder_for_halves(tmp_path_factory)
     monkeypatch.setenv("LOCALRPC_RUNTIME_DIR", str(folder))
     return folder

@@ -7,11 +7,20 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pytest
+
 from localrpc.bench.halves import Worker
 from localrpc.bench.peer import Client
 from localrpc.bench.peers import find_peer
 
 CORES = os.sched_getaffinity(0)
+
+
+def folder_for_halves(factory: pytest.TempPathFactory) -> Path:
+    """A short path, for a socket's has 107 bytes, that no other user can enter."""
+    folder = factory.mktemp("b")
+    folder.chmod(0o700)
+    return folder
 
 
 @contextmanager
