@@ -17,13 +17,13 @@ PEERS = ("shm", "shm?wakeup=futex", "multiprocessing", "grpcio")
 
 @cache
 def a_run() -> RenderableType:
-    run = results(peers=PEERS, slower={"grpcio": 50.0})
+    run = results(peers=PEERS, slower={"grpcio": 50.0}, calls=200)
     return report.render(run, MACHINE)
 
 
 @cache
 def a_comparison() -> RenderableType:
-    runs = [parse(document(peers=PEERS, seed=seed)) for seed in (1, 2)]
+    runs = [parse(document(peers=PEERS, seed=seed, calls=200)) for seed in (1, 2)]
     return compare.render(compare.compare(*runs))
 
 
@@ -49,7 +49,7 @@ def test_nothing_is_wider_than_the_terminal_or_left_out(what: object, width: int
 
 
 def test_a_narrow_terminal_has_each_figure_above_its_spread() -> None:
-    run = report.render(results(peers=PEERS, scenarios=EVERY_KIND[:1]), MACHINE)
+    run = report.render(results(peers=PEERS, scenarios=EVERY_KIND[:1], calls=200), MACHINE)
     wide, narrow = (printed(run, width) for width in (200, 80))
     words = [" ".join(lines).replace("│", " ").split() for lines in (wide, narrow)]
     spreads = [{word for word in each if word.startswith("(")} for each in words]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import pytest
 
 from localrpc.bench.halves import Worker, WorkerFailed
+from localrpc.bench.machine import Usage
 from localrpc.bench.peer import Client
 from localrpc.bench.peers import find_peer
-from localrpc.bench.plan import Plan, Progress
+from localrpc.bench.plan import REPEATS, Plan, Progress
 from localrpc.bench.results import Results
 from localrpc.bench.runner import Runner
 from localrpc.bench.sample import Sample, Slice
@@ -48,10 +49,18 @@ def run(*scenarios: Scenario, peers: tuple[str, ...] = ("grpcio",), rounds: int 
 
 def test_every_round_has_a_slice_of_every_peer() -> None:
     results = run(UNARY, peers=("grpcio",), rounds=2)
-    assert len(results.rounds["unary"]) >= 2
+    assert len(results.rounds["unary"]) == 2
     for round_ in results.rounds["unary"]:
         assert round_.samples["grpcio"].calls > 0
         assert round_.samples["grpcio"].server_cpu > 0
+
+
+def test_disturbed_rounds_are_repeated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localrpc.bench.runner.REPEATS", REPEATS)
+    monkeypatch.setattr(Usage, "disturbed", lambda self: True)
+    results = run(UNARY, peers=("socket",), rounds=2)
+    assert len(results.rounds["unary"]) == 4
+    assert len(results.kept("unary")) == 2
 
 
 def test_a_budget_ends_the_rounds_but_every_scenario_has_one() -> None:
@@ -91,6 +100,7 @@ def test_a_scenario_that_fails_leaves_the_others_alone(
     monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__), prepend=os.pathsep)
     results = run(Broken("broken", "broken"), UNARY)
     assert results.failures == {("grpcio", "broken"): "RuntimeError: out of order"}
+    assert results.failed
     assert results.rounds["unary"][0].samples["grpcio"].calls > 0
 
 
@@ -101,7 +111,6 @@ def test_a_limit_of_the_machine_is_not_a_failure_of_the_run(
     results = run(Full("full", "full"))
     assert "no room for more queues" in results.failures["grpcio", "full"]
     assert not results.failed
-    assert run(Broken("broken", "broken")).failed
 
 
 def test_a_process_that_dies_is_a_failure_with_its_signal(
