@@ -24,6 +24,8 @@ from localrpc_codegen.driver import GenerateError, Job, prepare
 from localrpc_codegen.layout import Layout
 from localrpc_codegen.stub_types import Schema
 
+from tests.checkers import strict_mypy
+
 from .exercise import program
 from .schemas import schema
 
@@ -85,8 +87,13 @@ def run_batch(
     *,
     imports: Imports = Imports.RELATIVE,
     pyright: bool = False,
+    only: str | None = None,
+    cache: Path | None = None,
 ) -> dict[str, str]:
-    """What each step said that failed, by its name; empty if the whole batch is right."""
+    """What each step said that failed, by its name; empty if the whole batch is right.
+
+    With `only` a single step is made. `cache` is mypy's; usually batches in one folder share one.
+    """
     batch = Batch(folder, tuple(seeds), imports)
     try:
         _generate(batch)
@@ -97,8 +104,7 @@ def run_batch(
     roundtrip = ("-m", "tests.codegen.roundtrip")
     where = () if batch.relative else (batch.modules,)
     mypy: tuple[str | Path, ...] = (
-        *("-m", "mypy", "--strict", "--no-error-summary", "--config-file", os.devnull),
-        *("--cache-dir", folder.parent / "mypy-cache", "--python-version", "3.10"),
+        *(*strict_mypy(cache or folder.parent / "mypy-cache"), "--no-error-summary"),
         *(f"--module={name}" for name in names),
         *(f"--package={name}" for name in packages),
     )
@@ -112,6 +118,8 @@ def run_batch(
     if pyright:
         programs = [f"{name}.py" for name in names]
         steps["pyright"] = ("-m", "pyright", "--pythonpath", sys.executable, "protocol", *programs)
+    if only is not None:
+        steps = {only: steps[only]}
     said = {step: batch.run(*arguments) for step, arguments in steps.items()}
     return {step: text for step, text in said.items() if text}
 

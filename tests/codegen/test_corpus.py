@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from localrpc_codegen import Settings, generate
 from localrpc_codegen.driver import Job, find_protos, prepare
 
+from tests.checkers import mypy_cache, strict_mypy
 from tests.skips import need
 
 from .conftest import Generated
@@ -52,11 +52,8 @@ def test_no_proto_is_left_out_and_every_module_can_be_imported(
     assert len(protos) > 60, "googleapis-common-protos and grpcio-tools bring more"
 
 
-def test_mypy_reports_nothing(corpus: Generated) -> None:
-    done = corpus.run(
-        *("-m", "mypy", "--strict", "--config-file", os.devnull, "--cache-dir", os.devnull),
-        *("--python-version", "3.10", "-p", "protocol"),
-    )
+def test_mypy_reports_nothing(corpus: Generated, tmp_path_factory: pytest.TempPathFactory) -> None:
+    done = corpus.run(*strict_mypy(mypy_cache(tmp_path_factory)), "-p", "protocol")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
