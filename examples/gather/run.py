@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import queue
-import socket
 import subprocess
 import sys
 import tempfile
@@ -43,8 +42,8 @@ TARGETS: dict[str, str] = {
     "mq": "mq:{name}",
     "sysvmq": "sysvmq:{name}",
     "file": "file:{directory}/{name}.spool",
-    "tcp": "tcp:127.0.0.1:{port}",
-    "grpc": "grpc:127.0.0.1:{port}",
+    "tcp": "tcp:127.0.0.1:0",
+    "grpc": "grpc:127.0.0.1:0",
 }
 WAYS = ("pipe", *TARGETS)
 
@@ -68,12 +67,6 @@ class Outcome:
     colleagues: list[Colleague]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
-
-
 @contextmanager
 def forked(workers: int, directory: Path) -> Iterator[list[grpc.Channel]]:
     """Fork children that share only pipes with us; closing a channel ends one."""
@@ -88,15 +81,28 @@ def forked(workers: int, directory: Path) -> Iterator[list[grpc.Channel]]:
 def spawned(template: str, workers: int, directory: Path) -> Iterator[list[grpc.Channel]]:
     """Start separate programs, which other processes can call as well."""
     targets = [
-        template.format(directory=directory, name=f"{directory.name}-{number}", port=free_port())
+        template.format(directory=directory, name=f"{directory.name}-{number}")
         for number in range(1, workers + 1)
     ]
     with ExitStack() as stack:
+        programs: list[subprocess.Popen[str]] = []
         for number, target in enumerate(targets, 1):
             command = [sys.executable, str(HERE / "worker.py"), str(number), target]
-            program = stack.enter_context(subprocess.Popen(command))
+            program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            programs.append(stack.enter_context(program))
             stack.callback(program.terminate)
+        # A free port that we looked for could be another program's before the worker has it.
+        targets = [
+            f"{target.removesuffix('0')}{port_of(program)}" if target.endswith(":0") else target
+            for target, program in zip(targets, programs, strict=True)
+        ]
         yield [stack.enter_context(localrpc.insecure_channel(target)) for target in targets]
+
+
+def port_of(program: subprocess.Popen[str]) -> int:
+    """Return the port that a worker prints when it listens."""
+    assert program.stdout is not None
+    return int(program.stdout.readline())
 
 
 def gather(way: str, workers: int, below: int, directory: Path) -> Outcome:

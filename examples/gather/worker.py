@@ -1,6 +1,9 @@
 """A worker: counts primes, reports its state, and receives the others' states.
 
 Run: python worker.py NUMBER TARGET
+
+Prints the port at which it listens, which with port 0 the system has chosen; with a target that
+has no port it prints 1, as `add_insecure_port` returns it.
 """
 
 from __future__ import annotations
@@ -86,8 +89,9 @@ def add_worker(number: int, server: grpc.Server) -> None:
 def main(number: str, target: str) -> None:
     server = localrpc.server(futures.ThreadPoolExecutor(max_workers=4))
     add_worker(int(number), server)
-    server.add_insecure_port(target)
+    port = server.add_insecure_port(target)
     server.start()
+    print(port, flush=True)
     localrpc.stop_on_signals(server, grace=1)
     server.wait_for_termination()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.checkers import mypy_cache, strict_mypy
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMAND = [sys.executable, "-c", "from localrpc.cli import main; main()"]
@@ -88,19 +91,30 @@ def test_the_pool_paints_the_same_with_several_workers(
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(
-    "way",
-    WAYS,
-)
+@pytest.mark.parametrize("ways", [WAYS[:5], WAYS[5:]], ids="-".join)
 def test_results_of_several_workers_are_gathered_over_every_transport(
-    examples: Path, way: str
+    examples: Path, ways: list[str]
 ) -> None:
-    run = [sys.executable, str(examples / "gather/run.py"), "--over", way]
-    run += ["--workers", "3", "--below", "20000"]
+    run = [sys.executable, str(examples / "gather/run.py"), "--workers", "2", "--below", "20000"]
+    run += [word for way in ways for word in ("--over", way)]
     done = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)
-    assert f"\n{way}: 3 workers" in done.stdout
     found = "together 2,262 primes below 20,000, their sum 21,171,191; the longest gap is 52"
-    assert f"{found}, after 19,609" in done.stdout
+    for way in ways:
+        said = done.stdout.partition(f"\n{way}: 2 workers")[2].partition("\n\n")[0]
+        assert f"{found}, after 19,609" in said
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "grpc"])
+def test_a_worker_prints_the_port_that_it_has_got(examples: Path, scheme: str) -> None:
+    """grpcio's servers share a port that is theirs by number, and calls reach any of them."""
+    command = [sys.executable, str(examples / "gather/worker.py"), "1", f"{scheme}:127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        try:
+            assert worker.stdout is not None
+            port = int(worker.stdout.readline())
+            socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        finally:
+            worker.terminate()
 
 
 def test_every_way_to_gather_is_tested(examples: Path) -> None:
@@ -115,8 +129,6 @@ def test_every_way_to_gather_is_tested(examples: Path) -> None:
 def test_a_type_checker_accepts_the_examples(
     examples: Path, name: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    # What it knows of the libraries is the same for all examples.
-    kept = f"--cache-dir={tmp_path_factory.getbasetemp().parent}/mypy-examples"
-    check = [sys.executable, "-m", "mypy", "--strict", kept, "."]
+    check = [sys.executable, *strict_mypy(mypy_cache(tmp_path_factory)), "."]
     done = subprocess.run(check, cwd=examples / name, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
