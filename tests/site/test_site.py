@@ -12,19 +12,41 @@ from runpy import run_path
 import pytest
 
 import localrpc
+from tests.conftest import FULL
 from tests.skips import need, needs
 from tests.test_documents import PAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = ROOT / ".docs"
 
-# The configuration of the site, for other pages.
-OTHER = f"""
+# The configuration of the site, with other pages or fewer listings of files.
+USUAL = f"""
 from runpy import run_path
 globals().update(run_path({str(CONFIGURATION / "conf.py")!r}))
 import localrpc_docs
+"""
+OTHER = f"""
+{USUAL}
 localrpc_docs.SECTIONS = {{"More": {{"folder/b": ".folder/b.md"}}}}
 localrpc_docs.PAGES = {{"index": "a.md", "folder/b": ".folder/b.md"}}
+"""
+LISTING = "source/localrpc/transports/unix.py"
+# All files that pages link to are read, but most of a whole build's time would go into listing
+# them: one of each kind is listed.
+FEW_LISTINGS = f"""
+{USUAL}
+from pathlib import Path
+every = localrpc_docs.source_pages
+
+def few(app):
+    found = localrpc_docs.sources(app)
+    for path in found.values():
+        Path(app.srcdir, path).read_text()
+    kinds = {{Path(path).suffix: page for page, path in found.items()}}
+    app.env.localrpc_sources = {{page: found[page] for page in [*kinds.values(), {LISTING!r}]}}
+    return every(app)
+
+localrpc_docs.source_pages = few
 """
 
 
@@ -44,8 +66,10 @@ def build(configuration: Path, source: Path, out: Path) -> subprocess.CompletedP
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need("sphinx")
-    out = tmp_path_factory.mktemp("docs") / "site"
-    done = build(CONFIGURATION, ROOT, out)
+    folder = tmp_path_factory.mktemp("docs")
+    out = folder / "site"
+    (folder / "conf.py").write_text(USUAL if FULL else FEW_LISTINGS)
+    done = build(folder, ROOT, out)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -69,7 +93,7 @@ def test_every_page_is_in_the_site_but_the_forms() -> None:
 def test_the_site_has_the_pages_and_their_sources(site: Path) -> None:
     pages = run_path(str(CONFIGURATION / "localrpc_docs.py"))["PAGES"]
     assert [name for name in pages if not (site / f"{name}.html").is_file()] == []
-    listing = (site / "source" / "localrpc" / "transports" / "unix.py.html").read_text()
+    listing = (site / f"{LISTING}.html").read_text()
     assert "<h1>localrpc/transports/unix.py</h1>" in listing
     architecture = (site / "architecture.html").read_text()
     assert 'href="source/localrpc/transports/unix.py.html"' in architecture
