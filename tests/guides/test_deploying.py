@@ -18,6 +18,7 @@ import pytest
 from tests.guides.page import PATIENCE, Folder, files, wait_for
 from tests.ports import free_port
 from tests.skips import cannot, need, root_only
+from tests.workers.served import children_of
 
 PAGE = ".docs/guides/deploying.md"
 UNITS = ("greeter.socket", "greeter.service")
@@ -172,11 +173,13 @@ def test_a_port_in_front_of_the_socket_is_for_grpc_clients(greeter: Folder, plac
     assert float(words[words.index("--grace") + 1]) < int(service["TimeoutStopSec"])
     port, socket_path = "50051", "/run/greeter/socket"
     chosen = str(free_port())
-    greeter.write(PAGE, "serve_at.py")
+    greeter.write(PAGE, "service.py")
     greeter.write(PAGE, "network_client.py", **{port: chosen})
     moved = [word.replace(port, chosen).replace(socket_path, f"{place}/socket") for word in words]
     with (
-        greeter.serving(f"python serve_at.py shm:{place}/socket", f"{place}/socket"),
+        greeter.serving(
+            f"localrpc serve service:Greeter --target shm:{place}/socket", f"{place}/socket"
+        ),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
     ):
         manager.bind(f"{place}/notify")
@@ -188,7 +191,8 @@ def test_a_port_in_front_of_the_socket_is_for_grpc_clients(greeter: Folder, plac
         ) as proxy:
             try:
                 assert manager.recv(1000).startswith(b"READY=1")
-                assert greeter.run("python network_client.py") == "Hello, Ada!\n"
+                said = greeter.run("python network_client.py")
+                assert said.startswith("Hello, Ada, from process ")
             finally:
                 proxy.terminate()
         assert proxy.returncode == 0
@@ -292,28 +296,41 @@ def test_containers_that_share_a_folder_share_memory(
     greeter: Folder, place: Path, container: list[str]
 ) -> None:
     compose = files(PAGE)["compose.yaml"]
-    (serve, call) = re.findall(r"command: python (\S+) (\S+)", compose)
+    serve, call = (line.split() for line in re.findall(r"command: (.+)", compose))
+    (health,) = (line.split() for line in re.findall(r"test: (.+)", compose))
     assert compose.count("sockets:/run/greeter") == 2
-    assert serve[1] == call[1] == "shm:/run/greeter/socket"
-    target = f"shm:{place}/socket"
-    greeter.write(PAGE, serve[0], call[0])
+    greeter.write(PAGE, "service.py", call[1])
     # A folder of its own that hides the other's names, as another file system would.
     private = ["sh", "-c", f'mount -t tmpfs none {greeter.runtime} && exec "$@"', "sh"]
-    programs = [
-        subprocess.Popen(
-            [*container, *private, sys.executable, program, target],
+
+    def run(words: list[str]) -> subprocess.Popen[str]:
+        """In a container, as its first process."""
+        words = [word.replace("/run/greeter/socket", f"{place}/socket") for word in words]
+        programs = {"python": [sys.executable], "localrpc": [sys.executable, "-m", "localrpc"]}
+        return subprocess.Popen(
+            [*container, *private, *programs[words[0]], *words[1:]],
             cwd=greeter.path,
             env=greeter.environment,
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
-        for program in (serve[0], call[0])
-    ]
-    server, client = programs
+
+    server = run(serve)
+    client = run(call)
     try:
         said, _ = client.communicate(timeout=PATIENCE)
+        assert client.returncode == 0, said
+        assert re.fullmatch(r"Hello, Ada, from process \d+!\nshm\n", said)
+        healthy = run(health)
+        assert healthy.communicate(timeout=PATIENCE)[0] == "SERVING\n"
+        assert healthy.returncode == 0
+        # What starts the container is not its first process.
+        (first,) = children_of(server.pid)
+        os.kill(first, signal.SIGTERM)
+        said, _ = server.communicate(timeout=PATIENCE)
+        assert "stopped" in said
+        assert server.returncode == 0, said
     finally:
         server.kill()
         server.communicate()
-    assert client.returncode == 0
-    assert said == "Hello, Ada!\nshm\n"
