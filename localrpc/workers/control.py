@@ -140,4 +140,8 @@ def inherited() -> Control | None:
     global of_a_worker
     of_a_worker = True
     text = os.environ.pop(ENVIRONMENT, "")
-    return Control(socket.socket(fileno=int(text))) if text.isdecimal() else None
+    if not text.isdecimal():
+        return None
+    sock = socket.socket(fileno=int(text))
+    sock.set_inheritable(False)  # or a program that outlives the worker would hide its end
+    return Control(sock)

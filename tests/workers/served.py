@@ -42,7 +42,13 @@ def ticks(request, context):
         yield b"tick"
         time.sleep(0.01)
 
+def inheritable(request, context):
+    numbers = map(int, os.listdir("/proc/self/fd"))
+    return repr([fd for fd in numbers if os.path.exists(f"/proc/self/fd/{fd}")
+                 and os.get_inheritable(fd)]).encode()
+
 KINDS = {
+    "inheritable": grpc.unary_unary_rpc_method_handler(inheritable),
     "who": grpc.unary_unary_rpc_method_handler(who),
     "until_released": grpc.unary_unary_rpc_method_handler(until_released),
     "ticks": grpc.unary_stream_rpc_method_handler(ticks),

@@ -421,6 +421,14 @@ def test_a_watchdog_replaces_a_worker_that_hangs(folder: Path, app: str, how: st
         assert served.stop() == 0
 
 
+def test_programs_of_a_worker_inherit_its_standard_streams_alone(folder: Path) -> None:
+    target = f"shm:{folder}/s"
+    with serving(folder, "app:setup", target) as served:
+        with localrpc.insecure_channel(target) as channel:
+            assert ask(channel, "inheritable") == b"[0, 1, 2]"
+        assert served.stop() == 0
+
+
 def test_calls_in_progress_end_before_their_worker(folder: Path) -> None:
     target = f"shm:{folder}/s"
     name = str(folder / "released")
