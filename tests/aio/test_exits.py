@@ -8,8 +8,8 @@ import textwrap
 
 import pytest
 
-from tests.conftest import DISTINCT, TWO_PROCESSES, fresh_target, spread
-from tests.exits.programs import Program
+from tests.conftest import DISTINCT, FULL, TWO_PROCESSES, fresh_target, spread
+from tests.exits.programs import Program, in_fresh_interpreter
 from tests.skips import only_where
 
 PRELUDE = """
@@ -228,13 +228,13 @@ def target(request: pytest.FixtureRequest, runtime_directory: str) -> str:
     return fresh_target(request.param, runtime_directory)
 
 
-def program(target: str, body: str) -> Program:
-    return Program(target, PRELUDE + textwrap.dedent(body))
+def program(target: str, body: str, *, fresh: bool = FULL) -> Program:
+    return Program(target, PRELUDE + textwrap.dedent(body), fresh=fresh)
 
 
 @pytest.mark.parametrize(("target", "name"), spread(KINDS, EXITS), indirect=["target"])
 def test_no_exit_hangs_or_complains(target: str, name: str) -> None:
-    with program(target, EXITS[name]) as running:
+    with program(target, EXITS[name], fresh=in_fresh_interpreter(target)) as running:
         code, out, err = running.finish()
     assert (code, err) == (0, ""), out
 

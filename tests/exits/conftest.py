@@ -1,4 +1,4 @@
-"""An interpreter per test is slow; what exits differently, differs by the kind of link."""
+"""A process per test is slow; what exits differently, differs by the kind of link."""
 
 from __future__ import annotations
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-from tests.peers.journal import PATIENCE
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import FULL
+from tests.peers.interpreters import Interpreter
 
 _PRELUDE = """
 import os, signal, sys, threading
@@ -74,56 +68,13 @@ consume = channel.stream_unary("/s/consume")
 """
 
 
-# From 3.12 on Python itself complains of every fork of a process with threads.
-_QUIET = "ignore:This process:DeprecationWarning"
-
-
-class Program:
+class Program(Interpreter):
     """`body` after a prelude with handlers and a channel; what it says comes line by line."""
 
-    def __init__(self, target: str, body: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", _QUIET, "-c", _PRELUDE + body, target],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # Its main thread has to handle signals, even if this run has disabled timers.
-            env=os.environ
-            | {
-                "PYTHONPATH": str(ROOT),
-                "LOCALRPC_TIMERS": "on",
-                # A signal may come between two instructions: one that opens a file, in Python's
-                # own import too, and the one from which on it is closed in any case.
-                "PYTHONWARNINGS": os.environ["PYTHONWARNINGS"] + ",ignore::ResourceWarning",
-            },
-        )
+    def __init__(self, target: str, body: str, *, fresh: bool = FULL) -> None:
+        super().__init__(_PRELUDE + body, target, fresh=fresh)
 
-    def __enter__(self) -> Program:
-        return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.communicate()
-
-    def hear(self, word: str) -> None:
-        assert self._process.stdout is not None
-        said = b""
-        # Not readline(): what that takes beyond the line is lost to communicate().
-        while not said.endswith(b"\n") and (byte := os.read(self._process.stdout.fileno(), 1)):
-            said += byte
-        assert said.decode() == f"{word}\n", (said, self.finish())
-
-    def signal(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def finish(self) -> tuple[int, str, str]:
-        """Exit code, the rest of its output, its errors; it has to end by itself."""
-        try:
-            out, err = self._process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            out, err = self._process.communicate()
-            raise AssertionError(f"the program does not end: {out!r} {err!r}") from None
-        return self._process.returncode, out, err
+def in_fresh_interpreter(target: str) -> bool:
+    """Each exit is tried so with one kind of target: the end of all modules takes longest there."""
+    return FULL or target.startswith("unix:")

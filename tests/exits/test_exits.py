@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import spread
 from tests.exits.conftest import KINDS
-from tests.exits.programs import Program
+from tests.exits.programs import Program, in_fresh_interpreter
 
 EXITS = {
     "forgotten stop": """
@@ -122,7 +122,8 @@ EXITS = {
 
 @pytest.mark.parametrize(("target", "name"), spread(KINDS, EXITS), indirect=["target"])
 def test_no_exit_hangs_or_complains(target: str, name: str) -> None:
-    with Program(target, textwrap.dedent(EXITS[name])) as program:
+    fresh = in_fresh_interpreter(target)
+    with Program(target, textwrap.dedent(EXITS[name]), fresh=fresh) as program:
         code, out, err = program.finish()
     assert (code, err) == (0, ""), out
 
