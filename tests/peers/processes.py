@@ -16,7 +16,7 @@ from tests.peers.journal import PATIENCE, PipeJournal
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["grpc", "localrpc.sync.server", "localrpc.aio", "tests.peers.scenes"]
+    ["grpc", "localrpc.sync.server", "localrpc.aio", "tests.peers.preloaded", "tests.peers.scenes"]
 )
 
 
