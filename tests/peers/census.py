@@ -59,12 +59,9 @@ def await_same(before: Census) -> None:
     """Wait until there is nothing that was not there before. Raises AssertionError."""
     until = monotonic() + PATIENCE
     pause = threading.Event()
-    while True:
-        gc.collect()  # a thread that has just ended may have held the last reference
-        more = difference(before, take())
-        if not more:
-            return
+    while more := difference(before, take()):
         assert monotonic() < until, f"left over: {more}"
+        gc.collect()  # a thread that has just ended may have held the last reference
         pause.wait(0.02)
 
 

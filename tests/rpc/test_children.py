@@ -23,6 +23,7 @@ from localrpc._core import links
 from localrpc.errors import ListenError
 from localrpc.transports import inherited
 from tests.gc.heap import uncollected
+from tests.peers.interpreters import Interpreter, fork_server
 
 from .house import PATIENCE, await_that
 
@@ -85,13 +86,16 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def files_before() -> Iterator[Counter[str]]:
     """Of this process; at the end nothing more is left, and no child or zombie."""
+    fork_server()  # for the parents below
     before = files_of(os.getpid()), offspring()
+
+    def no_more() -> bool:
+        return files_of(os.getpid()) <= before[0] and offspring() <= before[1]
+
     yield before[0]
-    gc.collect()
-    await_that(
-        lambda: files_of(os.getpid()) <= before[0] and offspring() <= before[1],
-        f"the end of everything but {before}",
-    )
+    if not no_more():
+        gc.collect()
+        await_that(no_more, f"the end of everything but {before}")
 
 
 def files_of(pid: int) -> Counter[str]:
@@ -557,24 +561,14 @@ CALL = "channel.unary_unary('/s/pid')(b'', timeout=20)\n"
 SAY = "say(channel.pid)\n"
 
 
-def parent(script: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PARENT + script, SERVE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def parent(script: str) -> Interpreter:
+    return Interpreter(PARENT + script, SERVE)
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    with process:
-        try:
-            out, err = process.communicate(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    return process.returncode, out, err
+def end_of(script: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a parent."""
+    with parent(script) as process:
+        return process.finish()
 
 
 @pytest.mark.parametrize(
@@ -584,9 +578,8 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 )
 def test_the_children_of_a_killed_parent_end(make: str, call: str) -> None:
     with parent(make + call + SAY_ALL + "sys.stdin.read()") as process:
-        assert process.stdout is not None
-        pids = list(map(int, process.stdout.readline().split()))
-        process.kill()
+        pids = list(map(int, process.readline().split()))
+        process.signal(signal.SIGKILL)
         await_that(lambda: not any(map(exists, pids)), "the children's end")
     assert len(pids) == 3
 
@@ -597,32 +590,31 @@ def test_the_children_of_a_killed_parent_end(make: str, call: str) -> None:
     ids=["called-fork", "uncalled-fork", "called-spawn"],
 )
 def test_a_parent_may_leave_its_children_open_at_its_exit(make: str, call: str) -> None:
-    code, out, err = finish(parent(make + call + SAY_ALL))
+    code, out, err = end_of(make + call + SAY_ALL)
     pids, *said = out.split("\n")
     assert (code, err, said) == (0, "", ["exit handler", ""])
     await_that(lambda: not any(map(exists, map(int, pids.split()))), "the children's end")
 
 
 def test_a_forked_child_does_not_run_its_parents_exit_handlers() -> None:
-    code, out, err = finish(parent(FORK + CALL + "channel.close()"))
+    code, out, err = end_of(FORK + CALL + "channel.close()")
     assert (code, out, err) == (0, "exit handler\n", "")
 
 
 def test_what_the_parent_has_not_flushed_is_printed_once() -> None:
-    code, out, err = finish(parent("sys.stdout.write('once')\n" + FORK + CALL + "channel.close()"))
+    code, out, err = end_of("sys.stdout.write('once')\n" + FORK + CALL + "channel.close()")
     assert (code, err) == (0, "")
     assert out.count("once") == 1
 
 
 def test_a_forked_child_ignores_ctrl_c_and_its_parent_does_not() -> None:
     script = "import signal, time\n" + FORK + CALL + SAY + "signal.pause()"
-    process = parent(script)
-    assert process.stdout is not None
-    pid = int(process.stdout.readline())
-    os.kill(pid, signal.SIGINT)
-    assert exists(pid)
-    process.send_signal(signal.SIGINT)
-    _, _, err = finish(process)
+    with parent(script) as process:
+        pid = int(process.readline())
+        os.kill(pid, signal.SIGINT)
+        assert exists(pid)
+        process.signal(signal.SIGINT)
+        _, _, err = process.finish()
     assert "KeyboardInterrupt" in err
     await_that(lambda: not exists(pid), "the child's end")
 
@@ -632,5 +624,5 @@ def test_a_parent_may_reap_all_of_its_children() -> None:
 import signal
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 """
-    code, out, err = finish(parent(script + FORK + CALL + "channel.close()"))
+    code, out, err = end_of(script + FORK + CALL + "channel.close()")
     assert (code, out, err) == (0, "exit handler\n", "")
