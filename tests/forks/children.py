@@ -9,6 +9,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import Any
 
+import localrpc
 from tests.peers.journal import PATIENCE
 
 
@@ -48,3 +49,11 @@ def try_all_kinds(channel: Any) -> None:
     assert consume(iter([b"x"] * 3), timeout=PATIENCE) == b"3"
     mirror = channel.stream_stream("/station/mirror")
     assert list(mirror(iter([b"a", b"b"]), timeout=PATIENCE)) == [b"a", b"b"]
+
+
+def ask(target: str, message: bytes) -> bytes:
+    """In a child of multiprocessing's, which imports this file and no test."""
+    with localrpc.insecure_channel(target) as channel:
+        try_all_kinds(channel)
+        echo: Any = channel.unary_unary("/station/echo")
+        return bytes(echo(message, timeout=PATIENCE))

@@ -104,8 +104,9 @@ def test_forking_while_other_threads_call(stage: Stage) -> None:
     threads = [threading.Thread(target=call, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
-    for _ in range(8):
-        Child(lambda: try_all_kinds(stage.channel)).join()
+    children = [Child(lambda: try_all_kinds(stage.channel)) for _ in range(8)]
+    for child in children:
+        child.join()
     over.set()
     for thread in threads:
         thread.join(PATIENCE)

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import multiprocessing
-from typing import Any
 
 import pytest
 
-import localrpc
-from tests.forks.children import try_all_kinds
+from tests.conftest import DISTINCT, TWO_PROCESSES, spread
+from tests.forks.children import ask, try_all_kinds
 from tests.peers.journal import PATIENCE
 from tests.peers.scenes import Stage
 
-METHODS = ("fork", "forkserver", "spawn")
+KINDS = [kind for kind in TWO_PROCESSES if kind in DISTINCT]
+# The others start interpreters, and what they call over makes no difference to how.
+METHODS = spread(KINDS, ("forkserver", "spawn"))
+METHODS += [pytest.param(kind, "fork", id=f"{kind}-fork") for kind in KINDS]
 
 
-def ask(target: str, message: bytes) -> bytes:
-    """In the child."""
-    with localrpc.insecure_channel(target) as channel:
-        try_all_kinds(channel)
-        echo: Any = channel.unary_unary("/station/echo")
-        return bytes(echo(message, timeout=PATIENCE))
-
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("target", "method"), METHODS, indirect=["target"])
 def test_children_of_every_kind_call(target: str, stage: Stage, method: str) -> None:
     try_all_kinds(stage.channel)
     with multiprocessing.get_context(method).Pool(2) as pool:

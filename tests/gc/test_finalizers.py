@@ -8,8 +8,6 @@ import gc
 import importlib
 import os
 import pkgutil
-import subprocess
-import sys
 import threading
 import traceback
 import weakref
@@ -24,11 +22,12 @@ import localrpc
 import localrpc.aio
 from localrpc.drive import finalizers
 from localrpc.drive.callback_queue import CallbackQueue
-from tests.conftest import fresh_target
+from tests.conftest import FULL, fresh_target
 from tests.endings import at_end
 from tests.gc.channels import CHANNELS, SERVERS
 from tests.gc.heap import uncollected
 from tests.gc.scenes import CALLS, Home
+from tests.peers.interpreters import Interpreter
 from tests.rpc.house import PATIENCE, await_that
 from tests.skips import cannot
 
@@ -309,9 +308,11 @@ def test_finalizers_run_inside_every_allocation(one_target: str) -> None:
 
 
 _PROGRAM = """
-import gc, os, sys, threading
+import faulthandler, gc, os, sys, threading, warnings
 from concurrent import futures
 import grpc, localrpc
+faulthandler.enable()
+warnings.simplefilter("error", ResourceWarning)
 gc.disable()
 target = sys.argv[1]
 
@@ -365,9 +366,6 @@ print("good")
 """
 )
 
-# CPython 3.12 and later warn of a fork where there are threads.
-_FORKS = "ignore:This process:DeprecationWarning"
-
 _EXIT = (
     _PROGRAM.replace("PATIENCE", "0.2")  # the pool's threads are waited for at the exit
     + """
@@ -385,14 +383,8 @@ def test_objects_dropped_in_a_child_or_at_exit_end_quietly(
         cannot("between the threads of one process")
     targets = [fresh_target(distinct_kind, runtime_directory) for _ in range(3)]
     names = set(os.listdir(runtime_directory))
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-W", _FORKS, "-c", program, *targets],
-        capture_output=True,
-        text=True,
-        timeout=6 * PATIENCE,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "good\n", "")
+    with Interpreter(program, *targets, fresh=FULL or distinct_kind == "unix") as running:
+        assert running.finish() == (0, "good\n", "")
     # Whose process has ended before it closed leaves names to the next start, as a kill does.
     for target in targets:
         server = localrpc.server(futures.ThreadPoolExecutor(1))
