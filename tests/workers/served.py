@@ -30,6 +30,10 @@ VERSION = b"one"
 def who(request, context):
     return b"%d %s" % (os.getpid(), VERSION)
 
+def who_after_a_moment(request, context):
+    time.sleep(0.003)
+    return who(request, context)
+
 def until_released(request, context):
     """Wait until there is a file of this name."""
     open(request.decode() + ".begun", "w").close()
@@ -50,6 +54,7 @@ def inheritable(request, context):
 KINDS = {
     "inheritable": grpc.unary_unary_rpc_method_handler(inheritable),
     "who": grpc.unary_unary_rpc_method_handler(who),
+    "who_after_a_moment": grpc.unary_unary_rpc_method_handler(who_after_a_moment),
     "until_released": grpc.unary_unary_rpc_method_handler(until_released),
     "ticks": grpc.unary_stream_rpc_method_handler(ticks),
 }

@@ -140,7 +140,8 @@ def test_what_cannot_start_ends_with_3_and_leaves_nothing(
 ) -> None:
     """Kludex/uvicorn#1115: the parent of several workers stayed, without them."""
     (folder / "broken.py").write_text("def setup(:\n")
-    with Served(folder, app, "--target", f"shm:{folder}/s", "--workers", "2") as served:
+    workers = "2" if app == "app:fails" else "1"
+    with Served(folder, app, "--target", f"shm:{folder}/s", "--workers", workers) as served:
         assert served.ended() == 3
     said = "\n".join(served.lines)
     for word in words:
@@ -218,7 +219,11 @@ def test_the_log_can_be_json(folder: Path) -> None:
 
 
 class Load:
-    """Calls from steady and from fresh channels, until the end of the block."""
+    """Calls from steady and from fresh channels, until the end of the block.
+
+    Nearly always a call of each thread is in progress, but a handler that waits in it takes no
+    processor time from the workers that start meanwhile.
+    """
 
     def __init__(self, target: str, threads: int = 3) -> None:
         self.target = target
@@ -241,13 +246,13 @@ class Load:
     def _steady(self) -> None:
         with localrpc.insecure_channel(self.target) as channel:
             while not self._end.is_set():
-                self._note(lambda: ask(channel))
+                self._note(lambda: ask(channel, "who_after_a_moment"))
 
     def _fresh(self) -> None:
         while not self._end.is_set():
             with localrpc.insecure_channel(self.target) as channel:
-                for _ in range(3):
-                    self._note(lambda: ask(channel))
+                self._note(lambda: ask(channel))
+                self._note(lambda: ask(channel, "who_after_a_moment"))
 
     def wait_for_more(self, calls: int = 200) -> None:
         for _ in range(calls):
@@ -269,14 +274,14 @@ class Load:
 def test_no_call_fails_while_workers_are_replaced_added_and_removed(
     folder: Path, target: str
 ) -> None:
-    with serving(folder, "app:setup", target, workers=2) as served, Load(target) as load:
+    with serving(folder, "app:setup", target) as served, Load(target) as load:
         seen = set(served.workers())
         for number, fresh, count in (
-            (signal.SIGHUP, 2, 2),
-            (signal.SIGTTIN, 1, 3),
-            (signal.SIGUSR2, 3, 3),
-            (signal.SIGTTOU, 0, 2),
-            (signal.SIGHUP, 2, 2),
+            (signal.SIGHUP, 1, 1),
+            (signal.SIGTTIN, 1, 2),
+            (signal.SIGUSR2, 2, 2),
+            (signal.SIGTTOU, 0, 1),
+            (signal.SIGHUP, 1, 1),
         ):
             served.signal(number)
             new = served.ready(fresh)
@@ -482,8 +487,8 @@ def quick(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A worker's program that is ready at once, and ends at once when it is to."""
     program = folder / "quick.py"
     program.write_text(
-        "import os, socket\n"
-        "up = socket.socket(fileno=int(os.environ['LOCALRPC_CONTROL']))\n"
+        "import os, _socket\n"  # which has a socket, and is imported sooner
+        "up = _socket.socket(fileno=int(os.environ['LOCALRPC_CONTROL']))\n"
         "up.recv(1 << 16)\n"
         'up.send(b\'["ready", "0 s"]\')\n'
         "up.recv(1 << 16)\n"
@@ -520,7 +525,7 @@ def is_replaced(workers: list[int], supervisor: int) -> bool:
 @pytest.mark.parametrize("how", ["stop", "kill", "reload"])
 def test_many_workers_may_end_at_the_same_time(folder: Path, quick: Path, how: str) -> None:
     """The end of a worker and the signal that tells of it come in either order."""
-    for _ in range(5):
+    for _ in range(5 if FULL else 3):
         process = supervised(folder, quick, 8)
         workers = children_of(process.pid)
         assert len(workers) == 8
@@ -580,7 +585,7 @@ def test_a_supervisor_without_its_name_watches_no_files(folder: Path) -> None:
 
 def test_a_stop_is_not_lost_by_a_supervisor_that_is_replaced(folder: Path) -> None:
     target = f"shm:{folder}/s"
-    for _ in range(3):
+    for _ in range(3 if FULL else 2):
         with serving(folder, "app:setup", target) as served:
             served.signal(signal.SIGUSR2)
             served.until("takes over")
@@ -640,13 +645,12 @@ def test_a_worker_may_have_many_descriptors(folder: Path) -> None:
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_starts(
-    folder: Path, words: list[str], code: int, said: str
+    words: list[str], code: int, said: str
 ) -> None:
-    with Served(folder, "app:setup", *words) as served:
-        assert served.ended() == code
-    text = " ".join("\n".join(served.lines).split())
-    assert said in text
-    assert "Traceback" not in text
+    done = run("serve", "app:setup", *words)
+    assert done.exit_code == code
+    assert said in " ".join(done.output.split())
+    assert done.exception is None or isinstance(done.exception, SystemExit)
 
 
 def test_a_long_grace_is_no_error(folder: Path) -> None:
