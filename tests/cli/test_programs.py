@@ -46,8 +46,8 @@ def streams(program: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
     return program.stdin, program.stdout
 
 
-def test_a_conversation_over_stdin_is_answered_line_by_line(demo: str) -> None:
-    program = start("call", demo, "Echo/Talk", "-d", "-")
+def test_a_conversation_over_stdin_is_answered_line_by_line(one_demo: str) -> None:
+    program = start("call", one_demo, "Echo/Talk", "-d", "-")
     into, out = streams(program)
     for text in ("a", "b"):
         into.write(f'{{"text":\n"{text}"}}\n')
@@ -57,8 +57,8 @@ def test_a_conversation_over_stdin_is_answered_line_by_line(demo: str) -> None:
     assert ends(program) == (0, "")
 
 
-def test_a_server_that_ends_the_call_first_ends_the_program(demo: str) -> None:
-    program = start("call", demo, "Echo/Talk", "-d", "-")
+def test_a_server_that_ends_the_call_first_ends_the_program(one_demo: str) -> None:
+    program = start("call", one_demo, "Echo/Talk", "-d", "-")
     into, _ = streams(program)
     into.write('{"text": "end"}\n')
     into.flush()
