@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from localrpc.cli.processes import completion, document
+from localrpc.cli.processes import choice, document
 from localrpc.cli.processes.rows import Reading, Row, Wanted, rows_of
 from localrpc.cli.processes.table import PS, PS_WATCHING, table_of
 from localrpc.cli.processes.text import cut, escaped
@@ -22,16 +22,7 @@ INTERRUPTED = 130
 
 
 @click.command()
-@click.option(
-    "--target",
-    metavar="TARGET",
-    shell_complete=completion.live,
-    help="Only servers and channels of this target, whatever their options.",
-)
-@click.option(
-    "--pid", "pids", type=int, multiple=True, metavar="PID", help="Only this process. Repeatable."
-)
-@click.option("--all", "ended", is_flag=True, help="Also those that have ended.")
+@choice.options
 @click.option(
     "--watch",
     type=click.FloatRange(0.1),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import click
 
-from localrpc.cli.processes import completion
+from localrpc.cli.processes import choice
 from localrpc.cli.processes.ps import INTERRUPTED, nothing, read, say, width_of_output
 from localrpc.cli.processes.rows import Reading, Wanted, rows_of
 from localrpc.cli.processes.table import TOP, table_of
@@ -44,16 +44,7 @@ _SORTS = {column.name.lower(): column.name for column in TOP}
     help="The column that sorts at first, by its heading.",
 )
 @click.option("--reverse", is_flag=True, help="The smallest numbers first.")
-@click.option(
-    "--target",
-    metavar="TARGET",
-    shell_complete=completion.live,
-    help="Only servers and channels of this target, whatever their options.",
-)
-@click.option(
-    "--pid", "pids", type=int, multiple=True, metavar="PID", help="Only this process. Repeatable."
-)
-@click.option("--all", "ended", is_flag=True, help="Also those that have ended.")
+@choice.options
 def top(
     *,
     interval: float,
