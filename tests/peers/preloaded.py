@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-import localrpc.transports
-
-for each in pkgutil.iter_modules(localrpc.transports.__path__, "localrpc.transports."):
+# localrpc.transports is a function of the package, too.
+package = importlib.import_module("localrpc.transports")
+for each in pkgutil.iter_modules(package.__path__, "localrpc.transports."):
     importlib.import_module(each.name)
