@@ -50,6 +50,7 @@ def next_program() -> str:
                 continue
             request, fds, _, _ = socket.recv_fds(control, LARGEST, 4)
             if not request:
+                control.close()
                 sys.exit()
             if pid := os.fork():
                 reports = socket.socket(fileno=fds[0])

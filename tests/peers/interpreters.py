@@ -47,7 +47,9 @@ class Interpreter:
         streams = theirs_in, theirs_out, theirs_err
         self._pipes = ours_in, ours_out, ours_err
         try:
-            self._process = (_started if fresh else _forked)(code, arguments, streams)
+            self._process = (_started if fresh or fork_server() is None else _forked)(
+                code, arguments, streams
+            )
         finally:
             for fd in streams:
                 os.close(fd)
@@ -147,9 +149,15 @@ class _Forked:
 
 
 @functools.cache
-def fork_server() -> socket.socket:
-    """A test that counts its descriptors or children has this called before."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+def fork_server() -> socket.socket | None:
+    """A test that counts its descriptors or children has this called before.
+
+    None where sockets are forbidden (tests/transports/test_only_this_primitive.py).
+    """
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except PermissionError:
+        return None
     process = subprocess.Popen(
         [*_COMMAND, _FORK, str(theirs.fileno())],
         cwd=ROOT,
@@ -168,9 +176,11 @@ def fork_server() -> socket.socket:
 
 
 def _forked(code: str, arguments: tuple[str, ...], streams: tuple[int, int, int]) -> _Forked:
+    server = fork_server()
+    assert server is not None
     reports, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         request = json.dumps([code, arguments]).encode()
         assert len(request) < LARGEST
-        socket.send_fds(fork_server(), [request], [theirs.fileno(), *streams])
+        socket.send_fds(server, [request], [theirs.fileno(), *streams])
     return _Forked(reports)
