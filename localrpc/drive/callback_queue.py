@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 
 from localrpc import _locks, _log
+from localrpc.drive.finalizers import start_unwaited
 
 _logger = _log.logger("channel")
 
@@ -31,7 +31,7 @@ class CallbackQueue:
         if not self._waiting or not self._running.acquire(blocking=False):
             return
         try:
-            threading.Thread(target=self._run, name=self._name, daemon=True).start()
+            start_unwaited(self._run, self._name)
         except RuntimeError:
             self._running.release()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +17,7 @@ from localrpc.calls.connectivity import Backoff, Connectivity, NotReady, Subscri
 from localrpc.drive.callback_queue import CallbackQueue
 from localrpc.drive.core import NEVER, lib, patience
 from localrpc.drive.dialling import TICK, meet, wake_descriptor, without_frames
-from localrpc.drive.finalizers import run_later
+from localrpc.drive.finalizers import run_later, start_unwaited
 from localrpc.drive.greenlets import refuse_greenlets
 from localrpc.drive.naming import MethodNumbers
 from localrpc.drive.reading import failure
@@ -303,9 +302,7 @@ class Connector:
             self._guard()
             self._changed.notify_all()
         if start:
-            threading.Thread(
-                target=_connect, args=(weakref.ref(self),), name="localrpc-connect", daemon=True
-            ).start()
+            start_unwaited(partial(_connect, weakref.ref(self)), "localrpc-connect")
 
     def unsubscribe(self, callback: Subscriber) -> None:
         with self._changed:

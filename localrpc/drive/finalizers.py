@@ -27,6 +27,24 @@ _running = _thread.allocate_lock()
 """Held by the thread that runs the waiting functions; acquired without blocking only."""
 
 
+def start_unwaited(function: Callable[[], object], name: str) -> None:
+    """Run `function` on a daemon thread of this name, and return before it has begun.
+
+    `Thread.start()` waits until the new thread runs, and that thread may collect garbage first: a
+    user's finalizer then runs there, and waits for a lock that the caller of `start()` holds, or a
+    frame below it that the garbage collector has interrupted. Raises RuntimeError if there can be
+    no further thread, as at the exit of the interpreter.
+    """
+    _thread.start_new_thread(_start, (function, name))
+
+
+def _start(function: Callable[[], object], name: str) -> None:
+    try:
+        threading.Thread(target=function, name=name, daemon=True).start()
+    except RuntimeError:  # there can be no second one: this one has no name, but it runs
+        function()
+
+
 def run_later(function: Callable[..., object], *args: Any) -> None:
     """Run `function(*args)` soon on another thread, in the order of these calls.
 

@@ -7,15 +7,16 @@ once all that it has are busy. So a client that makes one call after another has
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from time import monotonic, monotonic_ns
 
 from localrpc import _locks
 from localrpc.address import Address
 from localrpc.calls.choosing import MOST, Chooser, Load, Search
 from localrpc.drive.dialling import wake_descriptor
+from localrpc.drive.finalizers import start_unwaited
 from localrpc.drive.session import Session
 from localrpc.errors import ConnectError
 from localrpc.options import Options
@@ -134,10 +135,7 @@ class Links:
             self._looking = True
         started = False
         try:
-            thread = threading.Thread(
-                target=_look, args=(weakref.ref(self),), name="localrpc-workers", daemon=True
-            )
-            thread.start()
+            start_unwaited(partial(_look, weakref.ref(self)), "localrpc-workers")
             started = True
         except RuntimeError:  # the interpreter is exiting, or there are too many threads
             pass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from localrpc.calls.connectivity import NotReady
 from localrpc.calls.request import Attempts, with_name
 from localrpc.drive.connector import ChannelClosed, Connector
 from localrpc.drive.core import NEVER, NULL, borrow, idle_ios, lib
+from localrpc.drive.finalizers import start_unwaited
 from localrpc.drive.naming import UNNUMBERED
 from localrpc.drive.session import Session
 
@@ -157,4 +157,4 @@ def open_later(call: ClientCall, start: Callable[[], None]) -> None:
         except ChannelClosed:
             call.end(*texts.CHANNEL_CLOSED)
 
-    threading.Thread(target=run, name="localrpc-start", daemon=True).start()
+    start_unwaited(run, "localrpc-start")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from localrpc import _locks
 from localrpc.address import Address
 from localrpc.drive.core import Io, ffi, lib, own_engine, publish
+from localrpc.drive.finalizers import start_unwaited
 from localrpc.options import Options
 from localrpc.transports.base import Connection
 
@@ -139,10 +139,9 @@ class Session:
     def _start(self) -> None:
         if self._watching:
             return
-        thread = threading.Thread(target=self._watch, name="localrpc-watch", daemon=True)
         self._watching = True
         try:
-            thread.start()
+            start_unwaited(self._watch, "localrpc-watch")
         except RuntimeError:  # the interpreter is exiting
             self._watching = False
 

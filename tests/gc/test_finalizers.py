@@ -307,6 +307,40 @@ def test_finalizers_run_inside_every_allocation(one_target: str) -> None:
     assert not failures
 
 
+def test_no_lock_is_held_while_a_thread_is_waited_for(
+    one_target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thread.start() waits until the new thread runs, which may run a user's finalizer first."""
+    begun, stuck = [], []
+    start = threading.Thread.start
+
+    with Home(one_target) as home:
+
+        def collect_and_start(thread: threading.Thread) -> None:
+            if thread.name.startswith("localrpc-"):
+                begun.append(thread.name)
+                finalizer = threading.Thread(target=home.channel.unsubscribe, args=(print,))
+                start(finalizer)
+                finalizer.join(PATIENCE)
+                if finalizer.is_alive():
+                    stuck.append(thread.name)
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", collect_and_start)
+        states: list[Any] = []
+        home.channel.subscribe(states.append, try_to_connect=True)
+        await_that(lambda: grpc.ChannelConnectivity.READY in states, "a connection")
+        done = threading.Event()
+        future = home.unary("echo").future(b"x", wait_for_ready=True)
+        future.add_done_callback(lambda _: done.set())
+        assert future.result(PATIENCE) == b"x"
+        assert done.wait(PATIENCE)
+        home.channel.unsubscribe(states.append)
+        names = {"localrpc-connectivity", "localrpc-connect", "localrpc-watch"}
+        await_that(lambda: names <= set(begun), "the threads")
+    assert not stuck
+
+
 _PROGRAM = """
 import faulthandler, gc, os, sys, threading, warnings
 from concurrent import futures

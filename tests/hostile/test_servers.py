@@ -105,7 +105,7 @@ def test_an_end_right_behind_an_answer_is_seen(target: str) -> None:
                 channel.subscribe(states.append)
                 assert channel.unary_unary("/a/b")(b"", timeout=PATIENCE) == b"x"
                 await_that(
-                    lambda: states[-1] is grpc.ChannelConnectivity.IDLE,  # noqa: B023
+                    lambda: states[-1:] == [grpc.ChannelConnectivity.IDLE],  # noqa: B023
                     "IDLE after the end",
                 )
 

@@ -348,8 +348,9 @@ def test_a_worker_that_grows_is_replaced(folder: Path) -> None:
             "        Path('grown').touch()\n"
             "        kept = b'x' * (200 << 20)\n"
         )
-    with serving(folder, "app:grows", target, "--max-memory", "150M") as served:
-        (old,) = served.workers()
+    words = ["app:grows", "--target", target, "--max-memory", "150M"]
+    with Served(folder, *words) as served:
+        (old,) = served.ready()
         assert "MiB of 150" in served.until("worker 1 is replaced: it uses")
         (new,) = served.ready()
         eventually(lambda: gone(old), "it ends")
