@@ -56,12 +56,50 @@ class Member:
     """How many were started before it, and itself; 0: by another supervisor."""
     heard: float | None = None
     """When it last reported that it runs; None: it has not, and is not watched."""
+    preloader: int = 0
+    """Which one forked it; 0: none."""
+
+
+@dataclass
+class Preloader:
+    """A process that forks workers."""
+
+    number: int
+    """From 1 on, never used again."""
+    generation: int
+    """Of the code that it has loaded. If newer code does not start, this is made the newest."""
+    since: float
+    """When it was started."""
+    order: int
+    """As that of a worker."""
+    stage: Stage = Stage.STARTING
+    """Then READY, KILLED."""
+    failing: bool = False
+    """It cannot load the application."""
+    has_served: bool = False
+    """A worker of it has been ready."""
 
 
 class Start(NamedTuple):
     """Start a worker."""
 
     number: int
+    preloader: int = 0
+    """Which one forks it; 0: it loads the application itself."""
+
+
+class Load(NamedTuple):
+    """Start a preloader."""
+
+    number: int
+
+
+class Unload(NamedTuple):
+    """Kill a preloader."""
+
+    number: int
+    why: str = ""
+    """An error; empty: it is not needed any longer."""
 
 
 class Drain(NamedTuple):
@@ -96,7 +134,7 @@ class Say(NamedTuple):
     is_error: bool = False
 
 
-Action: TypeAlias = Start | Drain | Dump | Kill | Exit | Say
+Action: TypeAlias = Start | Load | Unload | Drain | Dump | Kill | Exit | Say
 
 
 @dataclass
@@ -110,7 +148,10 @@ class Fleet:
     """If the first workers cannot start, wait for reload() instead of giving up."""
     watchdog: float = 0.0
     """Seconds without a report after which a worker that is ready is taken for hung; 0: never."""
+    preloads: bool = False
+    """Workers are forked by preloaders."""
     members: dict[int, Member] = field(default_factory=dict)
+    preloaders: dict[int, Preloader] = field(default_factory=dict)
     generation: int = 0
     served: bool = False
     """All that were wanted at the beginning have been ready."""
@@ -118,6 +159,7 @@ class Fleet:
     """In a row: workers that ended soon after their start. Those that were all started before the
     first of them ended count once."""
     _starts: int = 0
+    _loads: int = 0
     _starts_at_failure: int = -1
     """How many there had been at the last of the failures."""
     _not_before: float = 0.0
@@ -147,6 +189,8 @@ class Fleet:
         member = self.members[number]
         if member.stage is Stage.STARTING:
             member.stage, member.since = Stage.READY, now
+            if member.preloader in self.preloaders:
+                self.preloaders[member.preloader].has_served = True
             if len(self._in(Stage.READY)) >= self.wanted:
                 self.served = True
 
@@ -180,7 +224,30 @@ class Fleet:
         pause = self._pause(member, now)
         self._say(f"{who} {how}; another is started{f' in {pause:g} s' if pause else ''}", True)
 
-    def _failed_to_start(self, member: Member, text: str, now: float) -> None:
+    def loaded(self, number: int) -> None:
+        """Note that a preloader can fork workers."""
+        preloader = self.preloaders[number]
+        if preloader.stage is Stage.STARTING:
+            preloader.stage = Stage.READY
+
+    def cannot_load(self, number: int) -> None:
+        """Note that a preloader has given up, and will end."""
+        self.preloaders[number].failing = True
+
+    def preloader_ended(self, number: int, how: str, now: float) -> None:
+        """Note that its process has ended."""
+        preloader = self.preloaders.pop(number)
+        if self.stopping or (preloader.stage is Stage.KILLED and not preloader.failing):
+            return
+        if preloader.failing or preloader.stage is Stage.STARTING:
+            text = f"the preloader {how} before it had loaded the application"
+            self._failed_to_start(preloader, text, now)
+        else:
+            if not preloader.has_served:
+                self._pause(preloader, now)
+            self._say(f"the preloader {how}; another is started for the next worker", True)
+
+    def _failed_to_start(self, member: Member | Preloader, text: str, now: float) -> None:
         if not self.served and self.patient and member.generation != self.generation:
             self._say(f"{text}; what has changed meanwhile is tried", True)
         elif not self.served and self.patient:
@@ -193,11 +260,23 @@ class Fleet:
             self._pause(member, now)
             for other in self.members.values():
                 other.generation = self.generation
+            self._return_to_old_code()
             self._say(f"{text}: the replacing stops, and the other workers serve on", True)
         else:
             self._say(f"{text}; another is started in {self._pause(member, now):g} s", True)
 
-    def _pause(self, member: Member, now: float) -> float:
+    def _return_to_old_code(self) -> None:
+        """Have the newest preloader of which a worker has been ready fork those to come."""
+        newest = self._newest_that_has_served()
+        if newest is not None:
+            for each in self.preloaders.values():
+                each.generation = self.generation if each is newest else _SPENT
+
+    def _newest_that_has_served(self) -> Preloader | None:
+        tried = [each for each in self._loaders(Stage.READY) if each.has_served]
+        return max(tried, key=lambda each: each.number, default=None)
+
+    def _pause(self, member: Member | Preloader, now: float) -> float:
         """Count a failure; return the seconds until the next start: none after the first."""
         if self._failures and member.order <= self._starts_at_failure:
             return max(0.0, self._not_before - now)
@@ -246,6 +325,12 @@ class Fleet:
         self._code = code
         for member in self.members.values():
             member.stage = Stage.KILLED
+        for preloader in self.preloaders.values():
+            preloader.stage = Stage.KILLED
+
+    def forget_preloaders(self) -> None:
+        """Note that they have all been killed: another supervisor takes over."""
+        self.preloaders.clear()
 
     # What is to be done
 
@@ -264,19 +349,22 @@ class Fleet:
                 else:
                     member.stage = Stage.KILLED
                     actions.append(Kill(member.number, "it was still starting", False))
-            if not self.members:
+            actions += self._unload()
+            if not self.members and not self.preloaders:
                 actions.append(Exit(self._code))
             return actions
         actions += self._retire(now)
         actions += self._start(now)
+        actions += self._unload()
         return actions
 
     def next_time(self, now: float) -> float | None:
         """Return the seconds until decide() may have something to do; None if only an event can."""
         times = [self._deadline(member) for member in self.members.values()]
+        times += [each.since + self.boot_timeout for each in self._loaders(Stage.STARTING)]
         if any(time != _NEVER for time in map(self._hangs_at, self.members.values())):
             times.append(now + self.watchdog / BEATS)  # to know whether this process runs itself
-        if self._due_to_start() and not self.stopping:
+        if self._due_to_start() and not self.stopping and not self._is_loading():
             times.append(self._not_before)
         times = [time for time in times if time != _NEVER]
         return max(0.0, min(times) - now) if times else None
@@ -315,6 +403,11 @@ class Fleet:
                 why = f"it did not end within {self.grace + _MARGIN:g} s"
             member.stage = Stage.KILLED
             kills.append(Kill(member.number, why))
+        for each in self._loaders(Stage.STARTING):
+            if now >= each.since + self.boot_timeout:
+                each.stage, each.failing = Stage.KILLED, True
+                why = f"it had not loaded the application within {self.boot_timeout:g} s"
+                kills.append(Unload(each.number, why))
         return kills
 
     def _deadline(self, member: Member) -> float:
@@ -334,9 +427,12 @@ class Fleet:
         return [self._drain(member, now) for member in present[: max(0, surplus)]]
 
     def _start(self, now: float) -> list[Action]:
-        if now < self._not_before:
+        due = self._due_to_start()
+        if now < self._not_before or not due or self._is_loading():
             return []
-        return [self._begin(now) for _ in range(self._due_to_start())]
+        if self.preloads and self._current() is None:
+            return [self._load(now)]
+        return [self._begin(now) for _ in range(due)]
 
     def _due_to_start(self) -> int:
         # One that is killed because it does not start has yet to be counted as a failure.
@@ -353,8 +449,53 @@ class Fleet:
     def _begin(self, now: float) -> Start:
         number = next(n for n in range(1, len(self.members) + 2) if n not in self.members)
         self._starts += 1
-        self.members[number] = Member(number, self.generation, now, order=self._starts)
-        return Start(number)
+        member = Member(number, self.generation, now, order=self._starts)
+        self.members[number] = member
+        if (current := self._current()) is not None:
+            member.preloader = current.number
+        return Start(number, member.preloader)
+
+    # Preloaders
+
+    def _load(self, now: float) -> Load:
+        self._starts += 1
+        self._loads += 1
+        self.preloaders[self._loads] = Preloader(self._loads, self.generation, now, self._starts)
+        return Load(self._loads)
+
+    def _current(self) -> Preloader | None:
+        """Return the one that forks those workers, or will, that are to be started."""
+        present = self._loaders(*_PRESENT)
+        return next((each for each in present if each.generation == self.generation), None)
+
+    def _is_loading(self) -> bool:
+        current = self._current()
+        if current is not None:
+            return current.stage is Stage.STARTING
+        # One that is killed because it does not load has yet to be counted as a failure.
+        return any(each.failing for each in self._loaders(Stage.KILLED))
+
+    def _unload(self) -> list[Action]:
+        """End those that are not needed. Until a worker with new code is ready, the preloader with
+        the old code is."""
+        needed = []
+        if not self.stopping:
+            needed.append(self._current())
+            if self._is_rolling():
+                needed.append(self._newest_that_has_served())
+            forking = {member.preloader for member in self._in(Stage.STARTING)}
+            needed += [each for each in self.preloaders.values() if each.number in forking]
+        ended: list[Action] = []
+        for each in self._loaders(*_PRESENT):
+            if not any(each is other for other in needed):
+                each.stage = Stage.KILLED
+                ended.append(Unload(each.number))
+        return ended
+
+    def _loaders(self, *stages: Stage) -> list[Preloader]:
+        return [each for each in self.preloaders.values() if each.stage in stages]
+
+    # Workers
 
     def _drain(self, member: Member, now: float) -> Drain:
         member.stage, member.since = Stage.DRAINING, now

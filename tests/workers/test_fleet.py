@@ -6,7 +6,19 @@ import random
 
 import pytest
 
-from localrpc.workers.fleet import BOOT_FAILED, Action, Drain, Dump, Exit, Fleet, Kill, Say, Start
+from localrpc.workers.fleet import (
+    BOOT_FAILED,
+    Action,
+    Drain,
+    Dump,
+    Exit,
+    Fleet,
+    Kill,
+    Load,
+    Say,
+    Start,
+    Unload,
+)
 
 
 class Drill:
@@ -19,9 +31,11 @@ class Drill:
             named.get("grace", 30.0),
             named.get("boot_timeout", 60.0),
             watchdog=named.get("watchdog", 0.0),
+            preloads=bool(named.get("preloads")),
         )
         self.alive: set[int] = set()
         self.draining: set[int] = set()
+        self.preloaders: set[int] = set()
         self.said: list[str] = []
         self.exit: int | None = None
 
@@ -30,7 +44,13 @@ class Drill:
         for action in actions:
             if isinstance(action, Start):
                 assert action.number not in self.alive
+                assert action.preloader in (self.preloaders or {0})
                 self.alive.add(action.number)
+            elif isinstance(action, Load):
+                assert action.number not in self.preloaders
+                self.preloaders.add(action.number)
+            elif isinstance(action, Unload):
+                assert action.number in self.preloaders
             elif isinstance(action, Drain):
                 assert action.number in self.alive
                 self.draining.add(action.number)
@@ -38,7 +58,7 @@ class Drill:
                 assert action.number in self.alive
             elif isinstance(action, Say):
                 self.said.append(action.text)
-            else:
+            elif isinstance(action, Exit):
                 self.exit = action.code
         return [action for action in actions if not isinstance(action, Say)]
 
@@ -51,8 +71,19 @@ class Drill:
         self.draining.discard(number)
         self.fleet.ended(number, how, self.now)
 
+    def preloader_ended(self, number: int, how: str = "was killed by SIGKILL") -> None:
+        self.preloaders.remove(number)
+        self.fleet.preloader_ended(number, how, self.now)
+
+    def cannot_load(self, number: int) -> None:
+        self.fleet.cannot_load(number)
+        self.preloader_ended(number, "ended with exit code 1")
+
     def serving(self) -> Drill:
         self.decide()
+        for number in self.preloaders:
+            self.fleet.loaded(number)
+            self.decide()
         self.ready(*self.alive)
         assert self.decide() == []
         return self
@@ -415,13 +446,212 @@ def test_a_worker_of_another_supervisor_is_replaced() -> None:
     assert drill.decide() == []  # it has served: no boot has failed
 
 
+# ---- preloaders ----
+
+
+def preloading(wanted: int, **named: float) -> Drill:
+    return Drill(wanted, preloads=True, **named)
+
+
+def test_workers_are_started_once_the_application_is_loaded() -> None:
+    drill = preloading(2)
+    assert drill.decide() == [Load(1)]
+    assert drill.decide() == []
+    assert drill.fleet.next_time(drill.now) == 60.0  # it may take so long
+    drill.fleet.loaded(1)
+    assert drill.decide() == [Start(1, 1), Start(2, 1)]
+    drill.ready(1, 2)
+    assert drill.fleet.settled
+    drill.ended(2, "was killed by SIGKILL")
+    assert drill.decide() == [Start(2, 1)]
+    drill.fleet.more()
+    drill.ready(2)
+    assert drill.decide() == [Start(3, 1)]
+
+
+def test_a_stop_ends_the_preloader_and_waits_for_that() -> None:
+    drill = preloading(1).serving()
+    drill.fleet.stop()
+    assert drill.decide() == [Drain(1), Unload(1)]
+    drill.ended(1, "ended with exit code 0")
+    assert drill.decide() == []
+    drill.preloader_ended(1)
+    assert drill.decide() == [Exit(0)]
+    assert drill.said == []
+
+
+def test_an_application_that_cannot_be_loaded_ends_all() -> None:
+    drill = preloading(2)
+    drill.decide()
+    drill.cannot_load(1)
+    assert drill.decide() == [Exit(BOOT_FAILED)]
+    assert drill.said == [
+        "the preloader ended with exit code 1 before it had loaded the application"
+    ]
+
+
+def test_a_patient_fleet_loads_what_has_changed() -> None:
+    drill = preloading(1)
+    drill.fleet.patient = True
+    drill.decide()
+    drill.cannot_load(1)
+    assert drill.decide() == []
+    assert drill.said[-1].endswith("waiting for a change")
+    assert drill.fleet.next_time(drill.now) is None
+    drill.fleet.reload()
+    assert drill.decide() == [Load(2)]
+    drill.fleet.loaded(2)
+    assert drill.decide() == [Start(1, 2)]
+
+
+def test_loading_may_take_as_long_as_starting() -> None:
+    drill = preloading(1, boot_timeout=3.0)
+    drill.decide()
+    drill.now += 3
+    assert drill.decide() == [Unload(1, "it had not loaded the application within 3 s")]
+    drill.preloader_ended(1)
+    assert drill.decide() == [Exit(BOOT_FAILED)]
+
+
+def test_a_reload_loads_new_code_and_ends_the_old_preloader_once_that_has_served() -> None:
+    drill = preloading(2).serving()
+    drill.fleet.reload()
+    assert drill.decide() == [Load(2)]
+    assert not drill.fleet.settled
+    drill.fleet.loaded(2)
+    assert drill.decide() == [Start(3, 2)]
+    drill.ready(3)
+    assert drill.decide() == [Drain(2), Start(4, 2), Unload(1)]
+    drill.preloader_ended(1)
+    drill.ready(4)
+    assert drill.decide() == [Drain(1)]
+    assert drill.fleet.settled
+    assert drill.decide() == []
+    assert drill.said == []
+
+
+@pytest.mark.parametrize("when", ["loading", "starting"])
+def test_new_code_that_fails_leaves_the_old_code_for_later_workers_too(when: str) -> None:
+    drill = preloading(2).serving()
+    drill.fleet.reload()
+    drill.decide()
+    if when == "loading":
+        drill.cannot_load(2)
+        assert drill.decide() == []
+    else:
+        drill.fleet.loaded(2)
+        assert drill.decide() == [Start(3, 2)]
+        drill.fleet.cannot_start(3)
+        drill.ended(3)
+        assert drill.decide() == [Unload(2)]
+        drill.preloader_ended(2)
+    assert "the replacing stops, and the other workers serve on" in drill.said[-1]
+    assert drill.fleet.settled
+    drill.now += 20
+    drill.ended(1, "was killed by SIGKILL")
+    assert drill.decide() == [Start(1, 1)]
+    drill.ready(1)
+    drill.fleet.reload()
+    assert drill.decide() == [Load(3)]
+
+
+def test_code_that_has_served_once_stays_when_a_later_worker_fails() -> None:
+    drill = preloading(2).serving()
+    drill.fleet.reload()
+    drill.decide()
+    drill.fleet.loaded(2)
+    drill.decide()
+    drill.ready(3)
+    assert drill.decide() == [Drain(2), Start(4, 2), Unload(1)]
+    drill.preloader_ended(1)
+    drill.fleet.cannot_start(4)
+    drill.ended(4)
+    assert drill.decide() == []
+    assert drill.fleet.settled
+    drill.now += 20
+    drill.ended(1, "was killed by SIGKILL")
+    assert drill.decide() == [Start(1, 2)]
+
+
+def test_a_preloader_that_is_killed_is_replaced_when_a_worker_is_needed() -> None:
+    drill = preloading(1).serving()
+    drill.preloader_ended(1)
+    assert drill.decide() == []
+    assert drill.fleet.settled
+    assert drill.said == [
+        "the preloader was killed by SIGKILL; another is started for the next worker"
+    ]
+    drill.ended(1, "was killed by SIGKILL")
+    assert drill.decide() == [Load(2)]
+    drill.fleet.loaded(2)
+    assert drill.decide() == [Start(1, 2)]
+
+
+def test_a_preloader_that_keeps_failing_is_tried_after_longer_and_longer_pauses() -> None:
+    drill = preloading(1).serving()
+    drill.preloader_ended(1)
+    drill.ended(1, "was killed by SIGKILL")
+    pauses = []
+    for number in range(2, 8):
+        assert drill.decide() == [Load(number)]
+        if number % 2:  # before it has forked a worker
+            drill.fleet.loaded(number)
+            drill.preloader_ended(number)
+        else:
+            drill.cannot_load(number)
+        drill.decide()
+        pauses.append(drill.fleet.next_time(drill.now))
+        drill.now += pauses[-1] or 0.0
+    assert pauses == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4])
+
+
+def test_a_change_during_a_load_makes_that_needless() -> None:
+    drill = preloading(1).serving()
+    drill.fleet.reload()
+    assert drill.decide() == [Load(2)]
+    drill.fleet.reload()
+    assert drill.decide() == [Load(3), Unload(2)]
+    drill.preloader_ended(2)
+    drill.fleet.loaded(3)
+    assert drill.decide() == [Start(2, 3)]
+    drill.ready(2)
+    assert drill.decide() == [Drain(1), Unload(1)]
+    assert drill.said == []
+
+
+def test_a_preloader_that_is_forking_is_not_ended() -> None:
+    drill = preloading(2)
+    drill.decide()
+    drill.fleet.loaded(1)
+    drill.decide()
+    drill.fleet.reload()
+    assert drill.decide() == []
+    drill.ready(1)
+    assert drill.decide() == []
+    drill.ready(2)
+    assert drill.decide() == [Load(2)]
+
+
+def test_stopping_at_once_waits_for_preloaders_too() -> None:
+    drill = preloading(1).serving()
+    drill.fleet.stop_at_once(130)
+    drill.ended(1)
+    assert drill.decide() == []
+    drill.preloader_ended(1)
+    assert drill.decide() == [Exit(130)]
+
+
+@pytest.mark.parametrize("preloads", [False, True])
 @pytest.mark.parametrize("seed", range(200))
-def test_whatever_happens_the_wanted_number_serves_in_the_end(seed: int) -> None:
+def test_whatever_happens_the_wanted_number_serves_in_the_end(seed: int, preloads: bool) -> None:
     """And before: a worker is drained only if enough others are ready, or it stops."""
     dice = random.Random(seed)
-    drill = Drill(dice.randint(1, 4), grace=5.0, boot_timeout=5.0).serving()
+    drill = Drill(dice.randint(1, 4), grace=5.0, boot_timeout=5.0, preloads=preloads).serving()
+    events = ["ready", "ended", "fail", "leave", "reload", "more", "fewer", "wait"]
+    events += ["loaded", "cannot load", "preloader ended"] if preloads else []
     for _ in range(dice.randint(1, 60)):
-        event = dice.choice(["ready", "ended", "fail", "leave", "reload", "more", "fewer", "wait"])
+        event = dice.choice(events)
+        loading = [n for n, p in drill.fleet.preloaders.items() if p.stage.value == "starting"]
         starting = [n for n in drill.alive if drill.fleet.members[n].stage.value == "starting"]
         if event == "ready" and starting:
             drill.ready(dice.choice(starting))
@@ -439,6 +669,12 @@ def test_whatever_happens_the_wanted_number_serves_in_the_end(seed: int) -> None
             drill.fleet.more()
         elif event == "fewer":
             drill.fleet.fewer()
+        elif event == "loaded" and loading:
+            drill.fleet.loaded(dice.choice(loading))
+        elif event == "cannot load" and loading:
+            drill.cannot_load(dice.choice(loading))
+        elif event == "preloader ended" and drill.preloaders:
+            drill.preloader_ended(dice.choice(sorted(drill.preloaders)))
         elif event == "wait":
             drill.now += dice.choice([0.1, 1.0, 20.0])
         ready = {n for n, m in drill.fleet.members.items() if m.stage.value == "ready"}
@@ -447,6 +683,9 @@ def test_whatever_happens_the_wanted_number_serves_in_the_end(seed: int) -> None
                 ready.discard(action.number)
                 assert len(ready) >= drill.fleet.wanted
         assert len(drill.alive - drill.draining) <= 2 * drill.fleet.wanted + 6
+        present = [p for p in drill.fleet.preloaders.values() if p.stage.value != "killed"]
+        forking = {m.preloader for m in drill.fleet.members.values() if m.stage.value == "starting"}
+        assert len([p for p in present if p.number not in forking]) <= 2
     for _ in range(200):
         for number in list(drill.alive):
             stage = drill.fleet.members[number].stage.value
@@ -454,6 +693,12 @@ def test_whatever_happens_the_wanted_number_serves_in_the_end(seed: int) -> None
                 drill.ready(number)
             elif stage != "ready":
                 drill.ended(number, "ended with exit code 0")
+        for number in list(drill.preloaders):
+            stage = drill.fleet.preloaders[number].stage.value
+            if stage == "starting":
+                drill.fleet.loaded(number)
+            elif stage == "killed":
+                drill.preloader_ended(number)
         drill.decide()
         pause = drill.fleet.next_time(drill.now)
         if pause is None:
@@ -466,5 +711,7 @@ def test_whatever_happens_the_wanted_number_serves_in_the_end(seed: int) -> None
     drill.decide()
     for number in list(drill.alive):
         drill.ended(number, "ended with exit code 0")
+    for number in list(drill.preloaders):
+        drill.preloader_ended(number)
     drill.decide()
     assert drill.exit == 0
