@@ -269,7 +269,9 @@ def test_commands_use_the_public_api(folder: str, allowed: set[str]) -> None:
 
 
 # A worker's program, which serves as users do. The others are a supervisor's.
-OF_WORKERS = {"application", "clashes", "extras", "run_worker", "worker"}
+OF_WORKERS = {
+    *("application", "clashes", "extras", "loading", "run_worker", "worker"),
+}
 
 
 def test_a_supervisor_knows_no_calls_and_a_worker_the_public_api() -> None:

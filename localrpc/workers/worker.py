@@ -13,12 +13,11 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import localrpc
-from localrpc.workers import application, clashes, control, extras, logs
+from localrpc.workers import control, extras, loading, logs
 from localrpc.workers.application import Application, BadApplication
 from localrpc.workers.control import Control, Event, Order, Report
 from localrpc.workers.fleet import BEATS
@@ -39,7 +38,6 @@ class Worker:
         self.number = job.number
         self._targets = job.targets
         self._group = job.group
-        self._folder = os.path.abspath(self.settings.app_dir)
         self._up = up
         self._began = time.monotonic()
         self._is_ready = False
@@ -61,26 +59,18 @@ class Worker:
             target=self._watch_supervisor, name="localrpc-supervisor", daemon=True
         ).start()
         try:
-            self._import_early()
-            app = application.load(self.settings.app, self._folder)
+            app = loading.load(self.settings)
             if app.is_async:
                 asyncio.run(self._serve_async(app))
             else:
                 self._serve(app)
-        except (BadApplication, localrpc.ListenError) as error:
+        except localrpc.ListenError as error:
             return self._cannot_start(str(error))
         except Exception as error:
-            if self._is_ready:
+            if self._is_ready and not isinstance(error, BadApplication):
                 raise
-            advice = clashes.advice(error, self._folder)
-            return self._cannot_start(f"{_traceback_of_the_app()}{advice}")
+            return self._cannot_start(loading.reason(error, self.settings))
         return 0
-
-    def _import_early(self) -> None:
-        """Import what a server needs, before the folder of the application comes first."""
-        import grpc  # noqa: F401
-
-        extras.import_early(health=self.settings.health, reflection=self.settings.reflection)
 
     def _cannot_start(self, text: str) -> int:
         self._up.send_report(Report(Event.CANNOT_START, text))
@@ -197,19 +187,6 @@ class Worker:
             await asyncio.sleep(self._pause)
 
 
-def _traceback_of_the_app() -> str:
-    """Return the traceback of the exception that is handled, from where this package calls what
-    failed."""
-    kind, error, frames = sys.exc_info()
-    ours = {__file__, application.__file__}
-    begin = frames
-    while frames is not None:
-        if frames.tb_frame.f_code.co_filename in ours:
-            begin = frames.tb_next
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(kind, error, begin)).rstrip()
-
-
 class _Signals:
     """Readable when a signal has come for which the program has a handler."""
 
@@ -242,12 +219,12 @@ def main() -> int:
     if up is None or job is None:
         print("this program is started by `localrpc serve`", file=sys.stderr)
         return 2
+    settings = Settings.load(job.settings)
+    logs.set_up(settings.log_level, as_json=settings.log_json, may_block=True)
+    # It would name the descriptors; the supervisor names the targets.
+    if settings.log_level != "debug":
+        logging.getLogger("localrpc.server").setLevel(logging.WARNING)
     with contextlib.closing(up):
-        worker = Worker(up, job)
-        logs.set_up(worker.settings.log_level, as_json=worker.settings.log_json, may_block=True)
-        # It would name the descriptors; the supervisor names the targets.
-        if worker.settings.log_level != "debug":
-            logging.getLogger("localrpc.server").setLevel(logging.WARNING)
-        if worker.settings.watchdog:
+        if settings.watchdog:
             faulthandler.enable(2)  # SIGABRT writes where each thread is, even if the GIL is held
-        return worker.run()
+        return Worker(up, job).run()
