@@ -387,6 +387,7 @@ def serve(
     max_memory: int = 0,
     max_requests: int = 0,
     watchdog: float = 0.0,
+    preload: bool = False,
     reload: bool = False,
     log_level: str = "info",
     log_json: bool = False,
@@ -407,8 +408,10 @@ def serve(
     those of the workers' servers. `uds_group`, a name or number, is the group of the sockets'
     files, which the servers allow; `uds_mode` is the mode of these files, such as 0o660, the
     default with a group. `app_dir` is where modules are looked up first. `health` and
-    `reflection` add these two services, if their packages are installed. With `reload` the
-    workers are replaced when a .py file there changes. `log_level` and `log_json` are for the
+    `reflection` add these two services, if their packages are installed. With `preload` one
+    process imports `app`, and the workers are forked from it: they share its memory and start
+    fast, without the threads that importing has started. With `reload` the workers are replaced
+    when a .py file there changes. `log_level` and `log_json` are for the
     workers; this process logs as its program has set up, to "localrpc.serve".
 
     For the main thread, as it handles signals; ValueError on others, and for settings that
@@ -436,6 +439,7 @@ def serve(
         max_memory=max_memory,
         max_requests=max_requests,
         watchdog=watchdog,
+        preload=preload,
         reload=reload,
         log_level=log_level,
         log_json=log_json,

@@ -270,7 +270,7 @@ def test_commands_use_the_public_api(folder: str, allowed: set[str]) -> None:
 
 # A worker's program, which serves as users do. The others are a supervisor's.
 OF_WORKERS = {
-    *("application", "clashes", "extras", "loading", "run_worker", "worker"),
+    *("application", "clashes", "extras", "loading", "preloader", "run_worker", "worker"),
 }
 
 

@@ -85,6 +85,11 @@ _IN_USE = 4
     " Default: never.",
 )
 @click.option(
+    "--preload/--no-preload",
+    default=False,
+    help="Import the application once, and fork the workers from that process. Default: no.",
+)
+@click.option(
     "--reload/--no-reload",
     default=False,
     help="Replace the workers when a .py file changes: for development. Default: no.",
@@ -159,7 +164,7 @@ def serve(context: click.Context, /, **_: Any) -> None:
     """
     settings, path = settings_of(context)
     try:
-        supervisor = Supervisor(settings, trial=_trial())
+        supervisor = Supervisor(settings, trial=_trial(), is_alone=True)
     except ModuleNotFoundError as error:
         if error.name != "watchfiles":
             raise

@@ -1,9 +1,11 @@
-"""Loading what is served, and what the log says if that fails."""
+"""Loading what is served, in a worker or a preloader, and what the log says if that fails."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
+from collections.abc import Sequence
 
 from localrpc.workers import application, clashes, extras
 from localrpc.workers.application import Application, BadApplication
@@ -11,8 +13,16 @@ from localrpc.workers.settings import Settings
 
 _OURS = {
     os.path.join(os.path.dirname(application.__file__), name)
-    for name in ("application.py", "loading.py", "worker.py")
+    for name in ("application.py", "loading.py", "preloader.py", "worker.py")
 }
+
+_LISTENING = (
+    "localrpc.transports.fd",
+    "localrpc.transports.handshake_server",
+    "localrpc.transports.rings",
+    "localrpc.transports.sockets",
+)
+"""What a server imports when it gets a port that is an inherited socket."""
 
 
 def load(settings: Settings) -> Application:
@@ -22,6 +32,16 @@ def load(settings: Settings) -> Application:
     """
     extras.import_early(health=settings.health, reflection=settings.reflection)
     return application.load(settings.app, os.path.abspath(settings.app_dir))
+
+
+def load_server(app: Application, targets: Sequence[str]) -> None:
+    """Import what a server of this application would import later."""
+    api = "localrpc.aio" if app.is_async else "localrpc.sync"
+    names = [f"{api}.server", *_LISTENING]
+    if any(target.startswith("grpc:") for target in targets):
+        names += [f"{api}.remote", "localrpc.transports.remote"]
+    for name in names:
+        importlib.import_module(name)
 
 
 def reason(error: Exception, settings: Settings) -> str:

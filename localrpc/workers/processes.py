@@ -25,30 +25,44 @@ _TRIAL = 10.0
 
 
 class Child:
-    """A worker's process, and the way to it."""
+    """A worker's process, or a preloader's, and the way to it."""
 
-    def __init__(self, pid: int, down: Control, own: list[Place]) -> None:
+    def __init__(
+        self, pid: int | None, down: Control, own: list[Place], preloader: int = 0
+    ) -> None:
         self.pid = pid
+        """None: a preloader has yet to fork it."""
         self.down = down
         self.own = own
         """Where it listens alone, while it takes new clients."""
+        self.preloader = preloader
+        """Which one forks it; 0: none."""
+        self.arrives = pid is None
+        """It may not be a child of this process yet."""
+        self.is_doomed = False
+        """It is to be killed as soon as its pid is known."""
         self.heard = True
         """It may still send reports."""
         self.spread = random.random()
         """Which part of a tenth of its limit of calls it may have more: not all end at once."""
 
 
-def start(shown: Sequence[str], theirs: Control, own: Sequence[Place]) -> int:
-    """Start a worker's process, which has the descriptors of its places and its side of the way
-    to the supervisor; return its pid. `shown` are further arguments, to be seen in lists
-    of processes.
+def descriptors(listening: Sequence[Place]) -> list[int]:
+    """Return those of the sockets at which a worker listens."""
+    bound = [place.bound for place in listening]
+    return [each.sock.fileno() for each in bound if each is not None]
+
+
+def start(shown: Sequence[str], theirs: Control, listening: Sequence[Place] = ()) -> int:
+    """Start a worker's process, or a preloader's, which has the descriptors of its places and its
+    side of the way to the supervisor; return its pid. `shown` are further arguments, to be seen
+    in lists of processes.
 
     The caller waits for it. Raises OSError: no descriptors, processes or memory are left, or no
     interpreter.
     """
     # The same numbers as here: they are free there.
-    bound = [place.bound for place in own]
-    fds = [theirs.fileno(), *(each.sock.fileno() for each in bound if each is not None)]
+    fds = [theirs.fileno(), *descriptors(listening)]
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     environment = {k: v for k, v in os.environ.items() if k not in _NOT_FOR_WORKERS}
     # A terminal sends SIGINT to all of them: a worker ignores it from the beginning.
@@ -88,15 +102,31 @@ def can_start(trial: str) -> bool:
     return done.returncode == 0
 
 
-def dump(pid: int) -> None:
+def dump(pid: int | None) -> None:
     """Have a worker with a watchdog write its tracebacks to stderr, and end."""
+    if pid is None:
+        return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGABRT)
 
 
-def kill(pid: int) -> None:
+def kill(pid: int | None) -> None:
+    """Do nothing without a process."""
+    if pid is None:
+        return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def exit_code(pid: int | None) -> int | None:
+    """Return how a child has ended; None if it runs, or is not a child of this process."""
+    if pid is None:
+        return None
+    try:
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def ending(code: int) -> str:

@@ -30,6 +30,8 @@ class Settings:
     watchdog: float = 0.0
     """Seconds in which a worker has to run Python code, or its event loop, or it is killed and
     replaced; 0: it is not watched."""
+    preload: bool = False
+    """Load the application once, in a process that forks the workers."""
     reload: bool = False
     """Replace the workers when a .py file below app_dir changes."""
     options: tuple[tuple[str, Any], ...] = ()

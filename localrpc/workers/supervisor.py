@@ -21,9 +21,9 @@ import time
 from types import FrameType
 from typing import Any
 
-from localrpc.workers import access, control, places, processes
+from localrpc.workers import access, control, forking, places, processes
 from localrpc.workers.control import Control, Event, Job, Order
-from localrpc.workers.fleet import Drain, Dump, Exit, Fleet, Kill, Say, Start
+from localrpc.workers.fleet import Drain, Dump, Exit, Fleet, Kill, Load, Say, Stage, Start, Unload
 from localrpc.workers.notifying import Manager
 from localrpc.workers.places import Place
 from localrpc.workers.processes import KEPT, Child
@@ -40,12 +40,15 @@ _CHECK = 1.0
 class Supervisor:
     """Owns the sockets of the targets, and the workers."""
 
-    def __init__(self, settings: Settings, *, trial: str = "") -> None:
+    def __init__(self, settings: Settings, *, trial: str = "", is_alone: bool = False) -> None:
         """Take the names.
 
         `trial` is a program that fails if this process could not begin anew: SIGUSR2 tries it
-        first. Raises ListenError, AddressInUse, AddressError, and ValueError for settings that
-        contradict each other, or if this is not the main thread.
+        first. `is_alone`: this process starts no other children, so that those which it does not
+        know are orphans.
+
+        Raises ListenError, AddressInUse, AddressError, and ValueError for settings that contradict
+        each other, or if this is not the main thread.
         """
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("a supervisor handles signals: start it in the main thread")
@@ -64,10 +67,16 @@ class Supervisor:
             settings.boot_timeout,
             patient=settings.reload,
             watchdog=settings.watchdog,
+            preloads=settings.preload,
         )
         self._group = os.urandom(8).hex()
         self._children: dict[int, Child] = {}
         """By worker number."""
+        self._preloaders: dict[int, Child] = {}
+        """By number."""
+        self._was_subreaper: bool | None = None
+        """Before it became one; None: it has not."""
+        self._reaps_orphans = os.getpid() == 1 or (is_alone and settings.preload)
         self._manager = Manager()
         self._stops = 0
         self._execs = False
@@ -103,6 +112,8 @@ class Supervisor:
         self._writer.close()
         for child in self._children.values():
             places.close_own(child.own)
+        for preloader in self._preloaders.values():
+            preloader.down.close()  # it ends then
         places.close_places(self._places)
 
     def run(self) -> int:
@@ -174,7 +185,9 @@ class Supervisor:
             return
         _logger.warning("%s: stopping at once", signal.Signals(number).name)
         for child in self._children.values():
-            processes.kill(child.pid)
+            self._kill(child)
+        for preloader in self._preloaders.values():
+            processes.kill(preloader.pid)
         self._fleet.stop_at_once(128 + number)
 
     def _reload(self, why: str) -> None:
@@ -207,7 +220,14 @@ class Supervisor:
         """Do it; return the exit code once nothing is left to supervise."""
         for action in self._fleet.decide(time.monotonic()):
             if isinstance(action, Start):
-                self._start(action.number)
+                self._start(action.number, action.preloader)
+            elif isinstance(action, Load):
+                self._load(action.number)
+            elif isinstance(action, Unload):
+                preloader = self._preloaders[action.number]
+                if action.why:
+                    _logger.error("the preloader (pid %d) is killed: %s", preloader.pid, action.why)
+                processes.kill(preloader.pid)
             elif isinstance(action, Drain):
                 child = self._children[action.number]
                 child.down.send_order(Order.DRAIN)
@@ -226,7 +246,7 @@ class Supervisor:
             elif isinstance(action, Kill):
                 level = logging.ERROR if action.is_error else logging.INFO
                 _logger.log(level, "worker %d is killed: %s", action.number, action.why)
-                processes.kill(self._children[action.number].pid)
+                self._kill(self._children[action.number])
             elif isinstance(action, Say):
                 _logger.log(logging.ERROR if action.is_error else logging.INFO, "%s", action.text)
             elif isinstance(action, Exit):
@@ -236,37 +256,53 @@ class Supervisor:
             self._manager.ready(f"{self._fleet.wanted} workers")
         return None
 
-    def _start(self, number: int) -> None:
+    def _start(self, number: int, preloader: int) -> None:
         try:
-            self._start_process(number)
+            self._start_worker(number, preloader)
         except OSError as error:
             self._fleet.cannot_start(number)
             how = f"could not be started ({error})"
             self._fleet.ended(number, how, time.monotonic())
 
-    def _start_process(self, number: int) -> None:
+    def _start_worker(self, number: int, preloader: int) -> None:
         """Raises OSError: no descriptors, processes or memory are left, or no interpreter."""
         ours, theirs = control.pair()
         own = places.open_for_worker(
             self._places, self._settings.options, number, self._permissions
         )
+        listening = (*self._places, *own)
         targets = tuple(
             place.target if place.bound is None else place.for_worker(place.bound.sock.fileno())
-            for place in (*self._places, *own)
+            for place in listening
         )
-        shown = [self._settings.app, *(place.shown for place in self._places)]
+        job = Job(number, self._dumped, targets, self._group if own else "")
         try:
-            pid = processes.start(shown, theirs, (*self._places, *own))
+            if preloader:
+                ours.send_job(job, processes.descriptors(listening))
+                self._become_subreaper()
+                self._preloaders[preloader].down.send_worker(theirs)
+                child = Child(None, ours, own, preloader)
+            else:
+                child = Child(processes.start(self._shown(), theirs, listening), ours, own)
+                with contextlib.suppress(OSError):  # it may have ended; then _reap() sees it
+                    ours.send_job(job)
         except OSError:
             ours.close()
             places.close_own(own)
             raise
         finally:
             theirs.close()
-        child = Child(pid, ours, own)
-        with contextlib.suppress(OSError):  # it may have ended; then _reap() sees it
-            ours.send_job(Job(number, self._dumped, targets, self._group if own else ""))
         self._adopt(number, child)
+
+    def _shown(self) -> list[str]:
+        return [self._settings.app, *(place.shown for place in self._places)]
+
+    def _kill(self, child: Child) -> None:
+        if child.pid is None:  # it ends with the preloader, unless that has just forked it
+            child.is_doomed = True
+            if child.preloader in self._preloaders:
+                processes.kill(self._preloaders[child.preloader].pid)
+        processes.kill(child.pid)
 
     def _adopt(self, number: int, child: Child) -> None:
         self._children[number] = child
@@ -281,8 +317,14 @@ class Supervisor:
         report = child.down.receive_report()
         if report is None:
             self._forget(child)
+            if child.pid is None:
+                self._take_leave(number, child, "could not be forked by the preloader")
             return
-        if report.event is Event.OPENS:
+        if report.event in (Event.FORKED, Event.BEGINS):
+            self._know(child, int(report.text))
+            if report.event is Event.BEGINS:
+                self._arrived(child)
+        elif report.event is Event.OPENS:
             self._fleet.opens(number)
         elif report.event is Event.READY:
             self._fleet.ready(number, time.monotonic())
@@ -297,23 +339,32 @@ class Supervisor:
             _logger.info("worker %d ends by itself (pid %d)", number, child.pid)
 
     def _reap(self) -> None:
-        """Take notice of the workers that have ended; of orphans, too, if this is pid 1."""
+        """Take notice of the workers and preloaders that have ended; of orphans, too, if no other
+        part of the program waits for those."""
         for number, child in list(self._children.items()):
-            with contextlib.suppress(ChildProcessError):
-                pid, status = os.waitpid(child.pid, os.WNOHANG)
-                if pid:
-                    self._take_leave(number, child, os.waitstatus_to_exitcode(status))
-        if os.getpid() == 1:
-            # Leave a worker that has ended meanwhile to the next time.
-            waiting = os.WEXITED | os.WNOHANG
-            with contextlib.suppress(ChildProcessError):
-                while (seen := os.waitid(os.P_ALL, 0, waiting | os.WNOWAIT)) is not None:
-                    if any(child.pid == seen.si_pid for child in self._children.values()):
-                        self._reaps = True
-                        break
-                    os.waitpid(seen.si_pid, os.WNOHANG)
+            code = processes.exit_code(child.pid)
+            if code is not None:
+                how = f"(pid {child.pid}) {processes.ending(code)}"
+                self._take_leave(number, child, how)
+        for number, preloader in list(self._preloaders.items()):
+            code = processes.exit_code(preloader.pid)
+            if code is not None:
+                self._take_leave_of_preloader(number, preloader, code)
+        # Not while a worker whose pid is not known yet may be among them.
+        if self._reaps_orphans and all(child.pid for child in self._children.values()):
+            self._reap_orphans()
 
-    def _take_leave(self, number: int, child: Child, code: int) -> None:
+    def _reap_orphans(self) -> None:
+        known = {child.pid for child in (*self._children.values(), *self._preloaders.values())}
+        waiting = os.WEXITED | os.WNOHANG
+        with contextlib.suppress(ChildProcessError):
+            while (seen := os.waitid(os.P_ALL, 0, waiting | os.WNOWAIT)) is not None:
+                if seen.si_pid in known:  # it has ended meanwhile
+                    self._reaps = True
+                    break
+                os.waitpid(seen.si_pid, os.WNOHANG)
+
+    def _take_leave(self, number: int, child: Child, how: str) -> None:
         with contextlib.suppress(BlockingIOError):
             while child.heard:  # its last words
                 self._receive(number, child)
@@ -321,13 +372,85 @@ class Supervisor:
         child.down.close()
         places.close_own(child.own)
         del self._children[number]
-        how = f"(pid {child.pid}) {processes.ending(code)}"
+        self._arrived(child)
         self._fleet.ended(number, how, time.monotonic())
 
     def _forget(self, child: Child) -> None:
         if child.heard:
             child.heard = False
             self._selector.unregister(child.down)
+
+    # Preloaders, and workers that they fork
+
+    def _load(self, number: int) -> None:
+        ours, theirs = control.pair()
+        try:
+            preloader = Child(processes.start(self._shown(), theirs), ours, [])
+            with contextlib.suppress(OSError):  # it may have ended; then _reap() sees it
+                ours.send_job(Job(control.PRELOADER, self._dumped, (), ""))
+        except OSError as error:
+            ours.close()
+            self._fleet.cannot_load(number)
+            self._fleet.preloader_ended(number, f"could not be started ({error})", time.monotonic())
+            return
+        finally:
+            theirs.close()
+        self._preloaders[number] = preloader
+
+        def receive(_: Any) -> None:
+            if preloader.heard:
+                self._receive_of_preloader(number, preloader)
+
+        self._selector.register(preloader.down, selectors.EVENT_READ, receive)
+
+    def _receive_of_preloader(self, number: int, preloader: Child) -> None:
+        report = preloader.down.receive_report()
+        if report is None:
+            self._forget(preloader)
+            if self._fleet.preloaders[number].stage is Stage.READY:
+                processes.kill(preloader.pid)  # if it lives: it cannot be asked for a worker
+        elif report.event is Event.LOADED:
+            self._fleet.loaded(number)
+            _logger.info(
+                "%s is loaded (pid %d, %s)", self._settings.app, preloader.pid, report.text
+            )
+        elif report.event is Event.CANNOT_START:
+            self._fleet.cannot_load(number)
+
+    def _take_leave_of_preloader(self, number: int, preloader: Child, code: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while preloader.heard:
+                self._receive_of_preloader(number, preloader)
+        self._forget(preloader)
+        preloader.down.close()
+        del self._preloaders[number]
+        how = f"(pid {preloader.pid}) {processes.ending(code)}"
+        self._fleet.preloader_ended(number, how, time.monotonic())
+
+    def _become_subreaper(self) -> None:
+        """Raises OSError."""
+        if self._was_subreaper is None:
+            was = forking.is_subreaper()
+            forking.set_subreaper(True)
+            self._was_subreaper = was
+
+    def _know(self, child: Child, pid: int) -> None:
+        child.pid = pid
+        if child.is_doomed:
+            processes.kill(pid)
+
+    def _arrived(self, child: Child) -> None:
+        """Note that a worker is a child of this process, or will not be.
+
+        Without workers that are to become its children it is a subreaper no longer: orphans of a
+        program that calls localrpc.serve() are none of its children.
+        """
+        child.arrives = False
+        self._reaps = True  # it may have ended before
+        if self._was_subreaper is None or any(each.arrives for each in self._children.values()):
+            return
+        forking.set_subreaper(self._was_subreaper)
+        self._was_subreaper = None
 
     def _wait(self) -> None:
         times = [self._fleet.next_time(time.monotonic()), self._manager.next_time()]
@@ -350,6 +473,8 @@ class Supervisor:
             return
         self._check_due = time.monotonic() + _CHECK
         for number, child in self._children.items():
+            if child.pid is None:
+                continue
             if memory and (used := own_memory(child.pid)) > memory:
                 self._fleet.spent(number, f"it uses {used >> 20} MiB of {memory >> 20}")
             if requests and (begun := calls_of(child.pid)) >= requests * (1 + child.spread / 10):
@@ -359,6 +484,8 @@ class Supervisor:
 
     def _exec(self) -> None:
         """Become a new supervisor, which takes over the sockets and workers."""
+        if any(child.arrives for child in self._children.values()):
+            return  # until they are here: their pids are needed
         self._execs = False
         if self._fleet.stopping or not processes.can_start(self._trial):
             return
@@ -386,6 +513,7 @@ class Supervisor:
             "children": children,
         }
         environment = os.environ | {KEPT: json.dumps(state)}
+        self._end_preloaders()
         for handler in logging.getLogger().handlers:
             handler.flush()
         arguments = [sys.executable, *sys.orig_argv[1:]]
@@ -394,6 +522,18 @@ class Supervisor:
         except OSError as error:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers())
             _logger.error("the new supervisor cannot start: %s", error)
+
+    def _end_preloaders(self) -> None:
+        """Wait for their end: a new supervisor does not know them, and has others."""
+        for preloader in self._preloaders.values():
+            self._forget(preloader)
+            preloader.down.close()
+            assert preloader.pid is not None
+            processes.kill(preloader.pid)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(preloader.pid, 0)
+        self._preloaders.clear()
+        self._fleet.forget_preloaders()
 
     def _take_over(self, state: dict[str, Any]) -> None:
         self._places = places.load(state["places"])

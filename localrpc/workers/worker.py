@@ -1,4 +1,7 @@
-"""A worker process: one server, with the sockets and the settings that its supervisor has sent."""
+"""A worker process: one server, with the sockets and the settings that its supervisor has sent.
+
+Or a preloader, which becomes a worker in each process that it forks.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from localrpc.workers import control, extras, loading, logs
 from localrpc.workers.application import Application, BadApplication
 from localrpc.workers.control import Control, Event, Order, Report
 from localrpc.workers.fleet import BEATS
+from localrpc.workers.preloader import preload
 from localrpc.workers.settings import Settings
 
 _logger = logging.getLogger("localrpc.serve")
@@ -33,8 +37,10 @@ CANNOT_START = 1
 class Worker:
     """This process's server, and the way to its supervisor."""
 
-    def __init__(self, up: Control, job: control.Job) -> None:
+    def __init__(self, up: Control, job: control.Job, app: Application | None) -> None:
+        """Without `app` it is loaded."""
         self.settings = Settings.load(job.settings)
+        self._app = app
         self.number = job.number
         self._targets = job.targets
         self._group = job.group
@@ -59,7 +65,7 @@ class Worker:
             target=self._watch_supervisor, name="localrpc-supervisor", daemon=True
         ).start()
         try:
-            app = loading.load(self.settings)
+            app = self._app or loading.load(self.settings)
             if app.is_async:
                 asyncio.run(self._serve_async(app))
             else:
@@ -224,7 +230,13 @@ def main() -> int:
     # It would name the descriptors; the supervisor names the targets.
     if settings.log_level != "debug":
         logging.getLogger("localrpc.server").setLevel(logging.WARNING)
+    app = None
+    if job.number == control.PRELOADER:
+        up, app = preload(up, settings)
+        job = up.receive_job()
+        if job is None:  # the supervisor has gone
+            return CANNOT_START
     with contextlib.closing(up):
         if settings.watchdog:
             faulthandler.enable(2)  # SIGABRT writes where each thread is, even if the GIL is held
-        return Worker(up, job).run()
+        return Worker(up, job, app).run()

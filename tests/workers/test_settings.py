@@ -28,6 +28,7 @@ VALUES: dict[str, tuple[str, str, Any]] = {
     "max_memory": ("2M", '"2M"', 2 << 20),
     "max_requests": ("1000", "1000", 1000),
     "watchdog": ("20", "20", 20.0),
+    "preload": ("1", "true", True),
     "reload": ("1", "true", True),
     "options": (
         "localrpc.window=100000 localrpc.allow_users=root,5",
