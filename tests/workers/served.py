@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 30.0
 
 APP = '''
-import os, sys, time
+import asyncio, os, sys, time
 import grpc
 
 VERSION = b"one"
@@ -65,8 +65,15 @@ def setup(server):
 async def async_who(request, context):
     return b"%d %s" % (os.getpid(), VERSION)
 
+async def async_who_after_a_moment(request, context):
+    await asyncio.sleep(0.005)
+    return await async_who(request, context)
+
 async def async_setup(server):
-    handlers = {"who": grpc.unary_unary_rpc_method_handler(async_who)}
+    handlers = {
+        "who": grpc.unary_unary_rpc_method_handler(async_who),
+        "who_after_a_moment": grpc.unary_unary_rpc_method_handler(async_who_after_a_moment),
+    }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("demo.App", handlers)])
 
 class DemoServicer:
