@@ -20,6 +20,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
 _PAUSE = 0.0005
+"""Seconds from one look at this process's parent to the next: no event announces another one."""
 _UNKNOWN = 255
 """Exit code of a process that could not fork, for a reason that is not an errno."""
 
